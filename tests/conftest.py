@@ -1,0 +1,10 @@
+"""Eight simulated CPU devices, set before JAX is first used; no network in any test."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TFDS_DATA_DIR", "/nonexistent")
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
