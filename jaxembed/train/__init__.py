@@ -1,0 +1,18 @@
+"""losses -> checkpoints: one training loop, sharded by rules on paths; the only room with a mesh."""
+
+from jaxembed.train.checkpoint import restore_params
+from jaxembed.train.fit import TrainState, fit
+from jaxembed.train.mesh import make_mesh, path_shardings
+from jaxembed.train.updates import ema, frozen, gradient_update, warm_start
+
+__all__ = [
+    "TrainState",
+    "ema",
+    "fit",
+    "frozen",
+    "gradient_update",
+    "make_mesh",
+    "path_shardings",
+    "restore_params",
+    "warm_start",
+]

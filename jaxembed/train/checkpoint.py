@@ -1,0 +1,173 @@
+"""Checkpoints: asynchronous, atomic, restorable on any number of devices."""
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import jax
+
+from jaxembed.train.log import score
+from jaxembed.train.mesh import path_of
+
+
+class _EveryAsked:
+    """Save policy that never skips: fit decides when to save (orbax's default skips while one is running)."""
+
+    def should_save(self, step, previous_steps, *, context):
+        return True
+
+
+class Checkpoints:
+    """The checkpoints of one run in ``workdir/checkpoints``.
+
+    Each holds the parameters as a checkpointable of their own and the rest of the state beside them.
+
+    Args:
+        workdir: folder of the run; made when missing.
+        keep: number of latest checkpoints that are kept.
+        best: name of the number whose best checkpoint is kept too ("-name": lower is better), or None.
+        meta: JSON value that describes the run; must equal the stored one.
+
+    Raises:
+        ValueError: when the folder cannot be written or holds a run with another ``meta``.
+    """
+
+    def __init__(self, workdir, *, keep=2, best=None, meta=None):
+        from orbax.checkpoint import v1 as ocp
+
+        self.folder = pathlib.Path(workdir).absolute()
+        self._meta = json.loads(json.dumps(meta))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".writable-{jax.process_index()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(
+                f"workdir={str(workdir)!r} cannot be written ({error.strerror}); name another"
+            ) from None
+        self._compare_meta()
+        policies = ocp.training.preservation_policies
+        kept = [policies.LatestN(keep)]
+        if best is not None:
+            kept.append(
+                policies.BestN(
+                    get_metric_fn=lambda m: score(m, best), n=1, keep_checkpoints_without_metrics=False
+                )
+            )
+        self._inner = ocp.training.Checkpointer(
+            self.folder / "checkpoints",
+            save_decision_policy=_EveryAsked(),
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+        )
+
+    def _compare_meta(self):
+        path = self.folder / "meta.json"
+        if path.exists():
+            stored = json.loads(path.read_text())
+            if stored != self._meta:
+                raise ValueError(
+                    f"workdir={str(self.folder)!r} holds another experiment: "
+                    f"{_difference(stored, self._meta)}; name another workdir or delete this one"
+                )
+        elif jax.process_index() == 0:
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(self._meta))
+            os.replace(partial, path)
+
+    @property
+    def latest(self):
+        """Step of the newest complete checkpoint, or None."""
+        found = self._inner.latest
+        return None if found is None else found.step
+
+    def save(self, step, state, numbers=None):
+        """Starts to save a state; waits only for an earlier save that is still running."""
+        rest = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
+        self._inner.save_checkpointables_async(
+            step,
+            {"params": state.params, "rest": {k: v for k, v in rest.items() if v is not None}},
+            metrics=numbers or None,
+            custom_metadata={"meta": self._meta},
+            overwrite=step == self.latest,
+        )
+
+    def restore(self, state):
+        """Loads the newest checkpoint into the shapes and shardings of an abstract state."""
+        step = self.latest
+        wanted = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
+        wanted = {k: v for k, v in wanted.items() if v is not None}
+        _compare_shapes(self.folder, self._inner.checkpointables_metadata(step).metadata, state.params)
+        try:
+            loaded = self._inner.load_checkpointables(step, {"params": state.params, "rest": wanted})
+        except Exception as error:
+            raise ValueError(
+                f"workdir={str(self.folder)!r}: checkpoint {step} is damaged or of another optimizer; "
+                "name another workdir or delete this one"
+            ) from error
+        return dataclasses.replace(state, params=loaded["params"], **loaded["rest"])
+
+    def close(self):
+        """Waits for running saves."""
+        self._inner.close()
+
+
+def _difference(stored, given, name="meta"):
+    """Names the first place where two JSON values differ."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        for k in sorted(set(stored) | set(given)):
+            if stored.get(k) != given.get(k) or (k in stored) != (k in given):
+                return _difference(stored.get(k), given.get(k), f"{name}[{k!r}]")
+    return f"{name} is {json.dumps(stored)[:80]} there and {json.dumps(given)[:80]} here"
+
+
+def _compare_shapes(folder, metadata, params):
+    def shapes(tree):
+        leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+        return {path_of(path): tuple(leaf.shape) for path, leaf in leaves}
+
+    stored, wanted = shapes(metadata["params"]), shapes(params)
+    for name in sorted(set(stored) | set(wanted)):
+        if stored.get(name) != wanted.get(name):
+            raise ValueError(
+                f"workdir={str(folder)!r} holds another model: parameter {name} has shape "
+                f"{stored.get(name, 'none')} there and {wanted.get(name, 'none')} here; name another workdir"
+            )
+
+
+def restore_params(workdir, *, step=None, best=None):
+    """Loads the parameters alone, on the first device.
+
+    Args:
+        workdir: folder of the run.
+        step: step of the checkpoint; default the newest.
+        best: name of the number whose best checkpoint is loaded instead ("-name": lower is better).
+
+    Returns:
+        Nested dict of ``jax.Array``.
+
+    Raises:
+        FileNotFoundError: when there is no such checkpoint.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    folder = pathlib.Path(workdir).absolute() / "checkpoints"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"workdir={str(workdir)!r} holds no checkpoint; train first")
+    with ocp.training.Checkpointer(folder) as found:
+        kept = {c.step: c.metrics for c in found.checkpoints}
+        if best is not None:
+            kept = {s: m for s, m in kept.items() if m}
+            step = max(kept, key=lambda s: score(kept[s], best), default=None)
+        elif step is None:
+            step = max(kept, default=None)
+        if step not in kept:
+            raise FileNotFoundError(f"workdir={str(workdir)!r} holds checkpoints {sorted(kept)}, not {step}")
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = jax.tree.map(
+            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
+            found.checkpointables_metadata(step).metadata["params"],
+            is_leaf=lambda x: hasattr(x, "shape"),
+        )
+        return found.load_checkpointables(step, {"params": abstract})["params"]

@@ -1,0 +1,303 @@
+"""The training loop."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import os
+import signal
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from jaxembed.train.checkpoint import Checkpoints
+from jaxembed.train.log import MetricLog, patience_left, score
+from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
+from jaxembed.train.updates import gradient_update
+
+BATCH_RULES = ((r"^rows/", P()), (r"", P("data")))  # distinct table rows are replicated, the rest is split
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that a step changes.
+
+    Args:
+        step: int32 scalar, number of steps done.
+        params: nested dict of arrays.
+        opt_state: state of the update.
+        extra: what the loss carries from step to step (queues, statistics), or None.
+    """
+
+    step: jax.Array
+    params: dict
+    opt_state: object
+    extra: object = None
+
+
+def fit(
+    *,
+    init,
+    batches,
+    steps,
+    loss_fn=None,
+    tx=None,
+    update=None,
+    key=0,
+    mesh=None,
+    rules=(),
+    batch_rules=BATCH_RULES,
+    workdir=None,
+    meta=None,
+    evaluate=None,
+    log_every=50,
+    evaluate_every=None,
+    save_every=None,
+    keep=2,
+    best=None,
+    patience=None,
+    progress=True,
+    tensorboard=False,
+    profile=None,
+):
+    """Trains for a number of steps, sharded over a mesh, and resumes where it was stopped.
+
+    Step t reads ``batches[t]`` and the key ``fold_in(key, t)``, so a run that stops and resumes gives the
+    same bits as one that never stopped. The step is compiled once for each (update, shardings), with the
+    state donated and placed by ``rules``. Ctrl-C (and SIGTERM) ends the run after the current step, saves,
+    and raises KeyboardInterrupt.
+
+    Args:
+        init: ``key -> params`` (nested dict of arrays) or ``key -> (params, extra)``.
+        batches: anything with ``[t]``: this process's rows of the global batch of step t, a dict of arrays.
+        steps: total number of steps; a resumed run does the rest.
+        loss_fn: ``(params, batch, key[, extra]) -> (scalar, {name: scalar})``, with extra ``-> (scalar,
+            ({name: scalar}, extra))``. Needed without ``update``.
+        tx: optax transformation, beside ``loss_fn``.
+        update: ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))`` in place of
+            ``loss_fn`` and ``tx``.
+        key: int seed or random key.
+        mesh: from :func:`make_mesh`; default all devices along "data".
+        rules: sequence of (regex on path, PartitionSpec) for parameters and optimizer state.
+        batch_rules: the same for batches.
+        workdir: folder for checkpoints and metrics.jsonl, or None to keep nothing.
+        meta: JSON value that describes the run (plan, config); a workdir with another one is refused.
+        evaluate: ``state -> {name: float}``, called every ``evaluate_every`` steps and after the last.
+        log_every: steps between log rows, each the mean over its steps.
+        evaluate_every: steps between evaluations; default only after the last step.
+        save_every: steps between checkpoints; the last step is always saved.
+        keep: number of latest checkpoints kept, besides the best.
+        best: name of the number from ``evaluate`` by which the best checkpoint is kept ("-name": lower is
+            better); load it with ``restore_params(workdir, best=best)``.
+        patience: stop after so many evaluations without improvement of ``best``.
+        progress: show a bar when a person watches.
+        tensorboard: write TensorBoard events to ``workdir/tensorboard`` (extra ``tensorboard``).
+        profile: number of steps, after the first three, to trace into ``workdir/profile``.
+
+    Returns:
+        :class:`TrainState` after the last step.
+
+    Raises:
+        ValueError: for arguments that contradict one another, a batch that the mesh does not divide, a
+            workdir that cannot be written or holds another experiment.
+    """
+    if (update is None) == (loss_fn is None) or (loss_fn is None) != (tx is None):
+        raise ValueError("give loss_fn and tx, or update")
+    if patience is not None and (best is None or evaluate is None):
+        raise ValueError("patience: name the number to watch with best=, and give evaluate=")
+    if profile and workdir is None:
+        raise ValueError("profile: needs a workdir to write to")
+    update = gradient_update(loss_fn, tx) if update is None else update
+    mesh = make_mesh() if mesh is None else mesh
+    key = jax.random.key(key) if isinstance(key, int | np.integer) else key
+    init_key, step_key = jax.random.split(key)
+    make_state, abstract = _prepared(init, update, mesh, tuple(map(tuple, rules)))
+    saved = Checkpoints(workdir, keep=keep, best=best, meta=meta) if workdir else None
+    with contextlib.ExitStack() as stack:
+        if saved:
+            stack.callback(saved.close)
+        resumed = saved is not None and saved.latest is not None
+        state = saved.restore(abstract) if resumed else make_state(init_key)
+        compiled = _compiled(update, *_hashable(jax.tree.map(lambda leaf: leaf.sharding, abstract)))
+        log = MetricLog(workdir, int(state.step), write=jax.process_index() == 0, tensorboard=tensorboard)
+        stack.callback(log.close)
+        loop = _Loop(
+            compiled=compiled,
+            key=step_key,
+            mesh=mesh,
+            batch_rules=tuple(map(tuple, batch_rules)),
+            log=log,
+            saved=saved,
+            evaluate=evaluate,
+            log_every=log_every,
+            evaluate_every=evaluate_every,
+            save_every=save_every,
+            best=best,
+            patience=patience,
+            profile=(profile, workdir),
+        )
+        return loop.run(state, batches, steps, progress)
+
+
+@functools.lru_cache(maxsize=32)
+def _prepared(init, update, mesh, rules):
+    """Returns the jitted ``key -> TrainState`` and the abstract state with its shardings."""
+
+    def make_state(key):
+        made = init(key)
+        params, extra = made if isinstance(made, tuple) else (made, None)
+        return TrainState(jnp.int32(0), params, update[0](params), extra)
+
+    shapes = jax.eval_shape(make_state, jax.random.key(0))
+    placed = {
+        name: path_shardings(getattr(shapes, name), mesh, rules)
+        for name in ("step", "params", "opt_state", "extra")
+    }
+    shardings = TrainState(**placed)
+    abstract = jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings
+    )
+    return jax.jit(make_state, out_shardings=shardings), abstract
+
+
+def _hashable(shardings):
+    leaves, structure = jax.tree.flatten(shardings)
+    return tuple(leaves), structure
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(update, leaves, structure):
+    """Jits one step; the cache makes a second fit of the same update compile nothing."""
+
+    def step(state, batch, key):
+        done, metrics = update[1](state, batch, jax.random.fold_in(key, state.step))
+        return dataclasses.replace(done, step=state.step + 1), metrics
+
+    return jax.jit(step, donate_argnums=0, out_shardings=(jax.tree.unflatten(structure, leaves), None))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """The arguments of :func:`fit` that every step needs, and the loop over the steps."""
+
+    compiled: object
+    key: jax.Array
+    mesh: jax.sharding.Mesh
+    batch_rules: tuple
+    log: MetricLog
+    saved: Checkpoints | None
+    evaluate: object
+    log_every: int
+    evaluate_every: int | None
+    save_every: int | None
+    best: str | None
+    patience: int | None
+    profile: tuple
+
+    def run(self, state, batches, steps, progress):
+        """Runs the steps that are left and returns the last state."""
+        first, window, began = int(state.step), [], time.perf_counter()
+        with (
+            _ahead(batches, first, steps) as next_batch,
+            _signals() as stopped,
+            _bar(first, steps, progress) as bar,
+            jax.set_mesh(self.mesh),
+        ):
+            for done in range(first + 1, steps + 1):
+                if self._exhausted():
+                    break
+                batch = place_batch(next_batch(done - 1), self.mesh, self.batch_rules)
+                with _traced(done - 1 - first, *self.profile):
+                    state, metrics = self.compiled(state, batch, self.key)
+                if len(window) > 1:
+                    jax.block_until_ready(window[-2])  # at most two steps in flight
+                window.append(metrics)
+                last = done == steps
+                bar.update()
+                if last or stopped or done % self.log_every == 0:
+                    seconds = (time.perf_counter() - began) / len(window)
+                    means = jax.tree.map(lambda *m: np.mean(m), *jax.device_get(window))
+                    self.log.add(done, "train", {**means, "seconds_per_step": seconds})
+                    bar.set_postfix(loss=f"{means.get('loss', np.nan):.4g}", refresh=False)
+                    window, began = [], time.perf_counter()
+                numbers = None
+                if self.evaluate and (last or _due(done, self.evaluate_every)):
+                    numbers = self.log.add(done, "evaluate", self.evaluate(state))
+                    began = time.perf_counter()
+                ranked = self.best is not None and numbers is not None
+                if ranked:
+                    score(numbers, self.best)  # raises for a number that evaluate does not return
+                if self.saved and (last or stopped or ranked or _due(done, self.save_every)):
+                    self.saved.save(done, state, numbers)
+                if stopped:
+                    kept = f"; run again to resume from {self.saved.folder}" if self.saved else ""
+                    raise KeyboardInterrupt(f"stopped after step {done}{kept}")
+        return state
+
+    def _exhausted(self):
+        return self.patience is not None and patience_left(self.log.rows, self.best, self.patience) <= 0
+
+
+def _due(step, every):
+    return bool(every) and step % every == 0
+
+
+@contextlib.contextmanager
+def _ahead(batches, first, steps, depth=2):
+    """Reads the next batches in a thread while the device works."""
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        waiting = {t: pool.submit(batches.__getitem__, t) for t in range(first, min(first + depth, steps))}
+
+        def take(t):
+            batch = waiting.pop(t).result()
+            if t + depth < steps:
+                waiting[t + depth] = pool.submit(batches.__getitem__, t + depth)
+            return batch
+
+        try:
+            yield take
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _signals():
+    """Collects SIGINT and SIGTERM in a list; a second one acts as usual."""
+    received = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number, frame):
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    try:
+        for number in previous:
+            signal.signal(number, note)
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _bar(first, steps, progress):
+    from tqdm import tqdm
+
+    hidden = None if progress and jax.process_index() == 0 else True  # None: hidden unless a person watches
+    return tqdm(total=steps, initial=first, unit="step", disable=hidden, dynamic_ncols=True)
+
+
+@contextlib.contextmanager
+def _traced(index, count, workdir):
+    if count and index == 3:
+        jax.profiler.start_trace(os.path.join(workdir, "profile"))
+    yield
+    if count and index == 3 + count - 1:
+        jax.profiler.stop_trace()

@@ -1,0 +1,111 @@
+"""Numbers of a run: one JSON object per line."""
+
+import json
+import math
+import os
+import pathlib
+
+NAME = "metrics.jsonl"
+
+
+def read_metrics(workdir):
+    """Reads the rows that a run has logged.
+
+    Args:
+        workdir: folder of the run.
+
+    Returns:
+        List of dicts with "step", "kind" ("train" or "evaluate") and the numbers; [] when there are none.
+        A last line that a crash cut in two is left out.
+    """
+    path = pathlib.Path(workdir) / NAME
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+class MetricLog:
+    """Appends rows to ``workdir/metrics.jsonl`` and, when asked, to TensorBoard event files.
+
+    Args:
+        workdir: folder of the run, or None to keep the rows in memory alone.
+        step: rows after this step belong to a future that was lost, and are dropped.
+        write: False on all processes but the first.
+        tensorboard: write event files to ``workdir/tensorboard`` too (extra ``tensorboard``).
+    """
+
+    def __init__(self, workdir, step, *, write=True, tensorboard=False):
+        self.rows = [r for r in read_metrics(workdir) if r["step"] <= step] if workdir else []
+        self._file = self._events = None
+        if workdir and write:
+            if tensorboard:
+                self._events = _event_writer(pathlib.Path(workdir) / "tensorboard")
+            path = pathlib.Path(workdir) / NAME
+            partial = path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(r) + "\n" for r in self.rows))
+            os.replace(partial, path)
+            self._file = path.open("a")
+
+    def add(self, step, kind, numbers):
+        """Appends one row and returns its numbers as floats."""
+        numbers = {name: float(value) for name, value in numbers.items()}
+        row = {"step": step, "kind": kind, **numbers}
+        self.rows.append(row)
+        if self._file:
+            finite = {
+                k: v if not isinstance(v, float) or math.isfinite(v) else repr(v) for k, v in row.items()
+            }
+            self._file.write(json.dumps(finite) + "\n")
+            self._file.flush()
+        if self._events:
+            for name, value in numbers.items():
+                self._events.add_scalar(f"{kind}/{name}", value, step)
+        return numbers
+
+    def close(self):
+        """Closes the files."""
+        for stream in (self._file, self._events):
+            if stream:
+                stream.close()
+
+
+def _event_writer(folder):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise ImportError("tensorboard=True needs the extra: pip install 'jaxembed[tensorboard]'") from None
+    return SummaryWriter(str(folder))
+
+
+def patience_left(rows, best, patience):
+    """Counts how many further evaluations without improvement a run may have.
+
+    >>> rows = [{"step": s, "kind": "evaluate", "mrr": v} for s, v in [(1, 0.5), (2, 0.4), (3, 0.45)]]
+    >>> patience_left(rows, "mrr", 3)
+    1
+
+    Args:
+        rows: rows of a :class:`MetricLog`.
+        best: name of the number; a leading "-" means that lower is better.
+        patience: evaluations without improvement that end the run.
+
+    Returns:
+        An int; 0 or less means stop.
+    """
+    values = [score(r, best) for r in rows if r["kind"] == "evaluate"]
+    if not values:
+        return patience
+    return patience - (len(values) - 1 - max(range(len(values)), key=lambda i: (values[i], -i)))
+
+
+def score(numbers, best):
+    """Reads the number by which checkpoints are ranked: higher is better, NaN is worst."""
+    name = best.removeprefix("-")
+    if name not in numbers:
+        raise ValueError(f"best={best!r}: evaluate returns only {sorted(set(numbers) - {'step', 'kind'})}")
+    value = float(numbers[name])
+    return -math.inf if math.isnan(value) else -value if best.startswith("-") else value

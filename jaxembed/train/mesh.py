@@ -1,0 +1,116 @@
+"""Devices in a mesh, and rules on paths that say where each array lives."""
+
+import re
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+
+def make_mesh(data=None, model=1):
+    """Arranges all devices in a mesh with the axes "data" and "model".
+
+    >>> make_mesh(data=1).shape["model"]
+    1
+
+    Args:
+        data: devices along which batches are split; default all devices divided by ``model``.
+        model: devices along which parameters are split.
+
+    Returns:
+        A ``jax.sharding.Mesh`` with Auto axes over the first data * model devices.
+
+    Raises:
+        ValueError: when data * model is more than the devices there are, or does not divide them.
+    """
+    count = jax.device_count()
+    if data is None:
+        if model < 1 or count % model:
+            raise ValueError(f"model={model} does not divide the {count} devices")
+        data = count // model
+    if min(data, model) < 1 or data * model > count:
+        raise ValueError(f"data={data}, model={model}: need {data * model} devices, there are {count}")
+    devices = jax.devices()[: data * model]
+    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def path_of(path):
+    """Writes a tree path as "blocks/attention/query/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def path_shardings(tree, mesh, rules):
+    """Gives every array of a tree the sharding of the first rule whose regex is found in its path.
+
+    Arrays that no rule names are replicated, and so are arrays with fewer axes than the rule's spec
+    (scalars of an optimizer, say). Optimizer states follow the rules of the parameters because their
+    paths contain the parameters' paths.
+
+    >>> tree = {"table": {"embedding": np.zeros((8, 2))}, "bias": np.zeros(2)}
+    >>> specs = path_shardings(tree, make_mesh(data=1), [(r"table/", P("model", None))])
+    >>> print(tuple(specs["table"]["embedding"].spec), tuple(specs["bias"].spec))
+    ('model', None) ()
+
+    Args:
+        tree: tree of arrays or ``jax.ShapeDtypeStruct`` of any shape.
+        mesh: mesh that holds the axes named by the rules.
+        rules: sequence of (regex, PartitionSpec).
+
+    Returns:
+        A tree of ``NamedSharding`` like ``tree``.
+
+    Raises:
+        ValueError: when an axis of an array is not divisible by the devices that its rule names.
+    """
+
+    def place(path, leaf):
+        name = path_of(path)
+        for pattern, spec in rules:
+            if re.search(pattern, name):
+                if len(spec) > np.ndim(leaf):
+                    break
+                _check(name, np.shape(leaf), mesh, spec)
+                return NamedSharding(mesh, spec)
+        return NamedSharding(mesh, P())
+
+    return jax.tree.map_with_path(place, tree)
+
+
+def _check(name, shape, mesh, spec):
+    for size, axes in zip(shape, spec, strict=False):
+        axes = () if axes is None else axes if isinstance(axes, tuple) else (axes,)
+        devices = int(np.prod([mesh.shape[a] for a in axes]))
+        if size % devices:
+            raise ValueError(
+                f"{name}: {size} rows are not divisible by the {devices} devices of mesh axis "
+                f"{'/'.join(axes)}; pad to a multiple of {devices} or use a smaller mesh (make_mesh)"
+            )
+
+
+def place_batch(batch, mesh, rules):
+    """Places this process's rows of a batch on the mesh, by the same kind of rules.
+
+    Args:
+        batch: tree of NumPy arrays [B / processes, ...].
+        mesh: mesh.
+        rules: sequence of (regex, PartitionSpec).
+
+    Returns:
+        The tree as global ``jax.Array``.
+    """
+    processes = jax.process_count()
+
+    def whole(path, leaf):
+        spec = next((s for pattern, s in rules if re.search(pattern, path_of(path))), P())
+        split = processes if len(spec) and spec[0] is not None else 1
+        shape = np.shape(leaf)
+        return jax.ShapeDtypeStruct((shape[0] * split, *shape[1:]) if shape else (), np.asarray(leaf).dtype)
+
+    try:
+        shardings = path_shardings(jax.tree.map_with_path(whole, batch), mesh, rules)
+    except ValueError as error:
+        raise ValueError(f"batches: {error}") from None
+    if processes == 1:
+        return jax.device_put(batch, shardings)
+    return jax.tree.map(jax.make_array_from_process_local_data, shardings, batch)

@@ -1,0 +1,167 @@
+"""What one step does: gradient updates, and small pieces that change them."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxembed.train.mesh import path_of
+
+
+@functools.lru_cache(maxsize=64)
+def gradient_update(loss_fn, tx, accumulate=1):
+    """Makes the default update: the gradient of a loss, turned into a step by an optax rule.
+
+    With ``accumulate=n`` the batch is cut into n strided parts that are differentiated one after the
+    other; the mean of the gradients is that of the whole batch for a loss that is a mean of independent
+    examples, at an nth of the memory. (In-batch negatives do see the part alone.)
+
+    Args:
+        loss_fn: ``(params, batch, key) -> (scalar, {name: scalar})``, or with ``extra`` as fourth argument
+            ``-> (scalar, ({name: scalar}, extra))``.
+        tx: optax transformation.
+        accumulate: number of parts, divides the batch.
+
+    Returns:
+        ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))``, the same object for the
+        same arguments, so that a second fit compiles nothing.
+    """
+
+    def evaluated(params, batch, key, extra):
+        if extra is None:
+            loss, metrics = loss_fn(params, batch, key)
+        else:
+            loss, (metrics, extra) = loss_fn(params, batch, key, extra)
+        return loss, ({"loss": loss, **metrics}, extra)
+
+    differentiate = jax.grad(evaluated, has_aux=True)
+
+    def step(state, batch, key):
+        if accumulate == 1:
+            gradient, (metrics, extra) = differentiate(state.params, batch, key, state.extra)
+        else:
+            gradient, metrics, extra = _accumulated(differentiate, accumulate, state, batch, key)
+        updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra), metrics
+
+    return tx.init, step
+
+
+def _accumulated(differentiate, parts, state, batch, key):
+    def strided(path, x):
+        if x.ndim == 0 or x.shape[0] % parts:
+            raise ValueError(f"accumulate={parts} does not divide {path_of(path)} of shape {x.shape}")
+        return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+
+    def body(carry, scanned):
+        total, extra = carry
+        part, index = scanned
+        gradient, (metrics, extra) = differentiate(state.params, part, jax.random.fold_in(key, index), extra)
+        return (jax.tree.map(lambda a, g: a + g / parts, total, gradient), extra), metrics
+
+    zero = jax.tree.map(jnp.zeros_like, state.params)
+    parts_of_batch = jax.tree.map_with_path(strided, batch)
+    (gradient, extra), metrics = jax.lax.scan(body, (zero, state.extra), (parts_of_batch, jnp.arange(parts)))
+    return gradient, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics), extra
+
+
+@functools.lru_cache(maxsize=64)
+def ema(update, decay):
+    """Keeps an exponential moving average of the parameters beside any update.
+
+    ``average <- decay * average + (1 - decay) * params`` after each step, starting at the first parameters.
+
+    Args:
+        update: ``(init, step)``.
+        decay: number in [0, 1).
+
+    Returns:
+        ``(init, step)`` whose optimizer state is {"inner": state of ``update``, "ema": params}.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay={decay}: need 0 <= decay < 1")
+    inner_init, inner_step = update
+
+    def init(params):
+        return {"inner": inner_init(params), "ema": jax.tree.map(jnp.copy, params)}
+
+    def step(state, batch, key):
+        inner, metrics = inner_step(
+            dataclasses.replace(state, opt_state=state.opt_state["inner"]), batch, key
+        )
+        average = optax.incremental_update(inner.params, state.opt_state["ema"], 1 - decay)
+        return dataclasses.replace(inner, opt_state={"inner": inner.opt_state, "ema": average}), metrics
+
+    return init, step
+
+
+def frozen(tx, pattern):
+    """Leaves the parameters whose path contains a regex as they are.
+
+    Their gradient is never used, so the compiler removes its computation.
+
+    >>> tx = frozen(optax.sgd(1.0), r"^table/")
+    >>> params = {"table": {"embedding": jnp.ones(2)}, "head": jnp.ones(2)}
+    >>> updates, _ = tx.update(params, tx.init(params), params)
+    >>> print(updates["table"]["embedding"], updates["head"])
+    [0. 0.] [-1. -1.]
+
+    Args:
+        tx: optax transformation of the other parameters.
+        pattern: regex, searched in paths such as "blocks/attention/query/kernel".
+
+    Returns:
+        An optax transformation. Initialising it raises ValueError when no path matches.
+    """
+
+    def labels(params):
+        named = jax.tree.map_with_path(
+            lambda path, _: "frozen" if re.search(pattern, path_of(path)) else "trained", params
+        )
+        if "frozen" not in jax.tree.leaves(named):
+            paths = [path_of(path) for path, _ in jax.tree.leaves_with_path(params)]
+            raise ValueError(f"pattern={pattern!r} matches no parameter; paths begin {paths[:5]}")
+        return named
+
+    return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
+
+
+def warm_start(init, donor):
+    """Starts from given arrays wherever a donor has one of the same path.
+
+    Args:
+        init: ``key -> params`` or ``key -> (params, extra)``.
+        donor: nested dict of arrays, any part of the params; for example from :func:`restore_params`.
+
+    Returns:
+        An ``init`` of the same form.
+
+    Raises:
+        ValueError: when called, for a donor path that the params lack or a shape that differs.
+    """
+    given = {path_of(path): leaf for path, leaf in jax.tree.leaves_with_path(donor)}
+
+    def started(key):
+        made = init(key)
+        params, rest = (made[0], made[1:]) if isinstance(made, tuple) else (made, None)
+        paths = {path_of(path) for path, _ in jax.tree.leaves_with_path(params)}
+        if set(given) - paths:
+            raise ValueError(f"donor: {sorted(set(given) - paths)[:3]} not among the params")
+
+        def choose(path, leaf):
+            if path_of(path) not in given:
+                return leaf
+            value = given[path_of(path)]
+            if np.shape(value) != leaf.shape:
+                raise ValueError(f"donor: {path_of(path)} has shape {np.shape(value)}; need {leaf.shape}")
+            return jnp.asarray(value, leaf.dtype)
+
+        params = jax.tree.map_with_path(choose, params)
+        return params if rest is None else (params, *rest)
+
+    return started

@@ -1,0 +1,374 @@
+"""The training loop: resume, sharding, updates, patience, errors."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxembed import train
+
+RULES = [(r"table/", P("model", None))]
+
+
+def init(key):
+    a, b = jax.random.split(key)
+    return {
+        "table": {"embedding": jax.random.normal(a, (64, 4))},
+        "head": {"kernel": jax.random.normal(b, (4, 3))},
+    }
+
+
+def loss_fn(params, batch, key):
+    x = params["table"]["embedding"][batch["ids"]]
+    x = x + 0.1 * jax.random.normal(key, x.shape)
+    error = x @ params["head"]["kernel"] - batch["targets"]
+    return jnp.mean(error**2), {"largest": jnp.max(jnp.abs(error))}
+
+
+class Batches:
+    def __getitem__(self, t):
+        rng = np.random.default_rng(t)
+        return {"ids": rng.integers(0, 64, 16).astype(np.int32), "targets": rng.random((16, 3), np.float32)}
+
+
+TX = optax.adam(1e-2)
+
+
+def run(**options):
+    options = {
+        "init": init,
+        "batches": Batches(),
+        "steps": 4,
+        "loss_fn": loss_fn,
+        "tx": TX,
+        "progress": False,
+    } | options
+    if "update" in options:
+        options |= {"loss_fn": None, "tx": None}
+    return train.fit(**options)
+
+
+def as_numpy(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def test_one_step_is_the_optax_step():
+    state = run(steps=1, mesh=train.make_mesh(1))
+    init_key, step_key = jax.random.split(jax.random.key(0))
+    params = jax.jit(init)(init_key)
+    batch = Batches()[0]
+    gradient = jax.grad(loss_fn, has_aux=True)(params, batch, jax.random.fold_in(step_key, 0))[0]
+    expected = optax.apply_updates(params, TX.update(gradient, TX.init(params), params)[0])
+    chex.assert_trees_all_close(state.params, expected, atol=1e-6)
+    assert int(state.step) == 1
+
+
+@pytest.mark.parametrize(("data", "model"), [(1, 8), (2, 4), (8, 1)])
+def test_sharded_equals_unsharded(data, model):
+    plain = run(mesh=train.make_mesh(1))
+    sharded = run(mesh=train.make_mesh(data, model), rules=RULES)
+    chex.assert_trees_all_close(as_numpy(sharded), as_numpy(plain), atol=2e-6)
+    table = sharded.params["table"]["embedding"]
+    moment = sharded.opt_state[0].mu["table"]["embedding"]
+    for leaf in (table, moment):
+        assert leaf.sharding.spec == P("model", None)
+        assert leaf.addressable_shards[0].data.shape == (64 // model, 4)
+
+
+def test_four_steps_are_two_and_a_restart_and_two_bit_for_bit(tmp_path):
+    whole = run(mesh=train.make_mesh(2, 4), rules=RULES)
+    run(steps=2, mesh=train.make_mesh(2, 4), rules=RULES, workdir=tmp_path)
+    halves = run(mesh=train.make_mesh(2, 4), rules=RULES, workdir=tmp_path)
+    chex.assert_trees_all_equal(as_numpy(halves), as_numpy(whole))
+
+
+def test_saved_on_eight_devices_and_resumed_on_one(tmp_path):
+    run(steps=2, mesh=train.make_mesh(2, 4), rules=RULES, workdir=tmp_path)
+    resumed = run(mesh=train.make_mesh(1), rules=RULES, workdir=tmp_path)
+    chex.assert_trees_all_close(as_numpy(resumed), as_numpy(run(mesh=train.make_mesh(1))), atol=2e-6)
+    alone = train.restore_params(tmp_path)
+    chex.assert_trees_all_equal(as_numpy(alone), as_numpy(resumed.params))
+    assert {len(leaf.devices()) for leaf in jax.tree.leaves(alone)} == {1}
+
+
+def test_a_finished_run_is_returned_without_a_step(tmp_path):
+    done = run(workdir=tmp_path)
+
+    class Nothing:
+        def __getitem__(self, t):
+            raise AssertionError("no batch is needed")
+
+    again = run(workdir=tmp_path, batches=Nothing())
+    chex.assert_trees_all_equal(as_numpy(again), as_numpy(done))
+
+
+def test_five_seeds_compile_once():
+    traced = []
+
+    def counted(params, batch, key):
+        traced.append(1)
+        return loss_fn(params, batch, key)
+
+    for seed in range(5):
+        run(loss_fn=counted, key=seed, steps=2)
+    assert len(traced) == 1
+
+
+def test_the_state_is_donated():
+    kept = []
+    init_update, step = train.gradient_update(loss_fn, TX)
+
+    def watched(state):
+        kept.append(state.params["head"]["kernel"])
+        return {"x": 0.0}
+
+    run(update=(init_update, step), evaluate=watched, evaluate_every=1, steps=2)
+    assert kept[0].is_deleted()
+    assert not kept[1].is_deleted()
+
+
+def test_accumulated_gradient_equals_the_whole():
+    def quiet(params, batch, key):
+        del key
+        return loss_fn(params, batch, jax.random.key(0))[0] * 0 + jnp.mean(
+            (params["table"]["embedding"][batch["ids"]] @ params["head"]["kernel"] - batch["targets"]) ** 2
+        ), {}
+
+    whole = run(loss_fn=quiet)
+    parts = run(update=train.gradient_update(quiet, TX, accumulate=2))
+    chex.assert_trees_all_close(as_numpy(parts.params), as_numpy(whole.params), atol=1e-5)
+    with pytest.raises(ValueError, match="accumulate=3 does not divide ids"):
+        run(update=train.gradient_update(quiet, TX, accumulate=3))
+
+
+def test_ema_follows_its_formula(tmp_path):
+    update = train.ema(train.gradient_update(loss_fn, TX), 0.5)
+    mesh = train.make_mesh(1)
+    init_key = jax.random.split(jax.random.key(0))[0]
+    expected = as_numpy(jax.jit(init)(init_key))
+    for steps in (1, 2, 3):
+        expected = jax.tree.map(
+            lambda e, p: 0.5 * e + 0.5 * np.asarray(p), expected, run(steps=steps, mesh=mesh).params
+        )
+    state = run(update=update, steps=3, mesh=train.make_mesh(2, 4), rules=RULES, workdir=tmp_path)
+    chex.assert_trees_all_close(as_numpy(state.opt_state["ema"]), expected, atol=2e-6)
+    assert state.opt_state["ema"]["table"]["embedding"].sharding.spec == P("model", None)
+    with pytest.raises(ValueError, match="decay=1"):
+        train.ema(update, 1)
+
+
+def test_frozen_parameters_stay_and_others_move():
+    state = run(tx=train.frozen(TX, r"^table/"))
+    first = as_numpy(jax.jit(init)(jax.random.split(jax.random.key(0))[0]))
+    np.testing.assert_array_equal(state.params["table"]["embedding"], first["table"]["embedding"])
+    assert np.abs(state.params["head"]["kernel"] - first["head"]["kernel"]).max() > 1e-3
+    with pytest.raises(ValueError, match="matches no parameter"):
+        run(tx=train.frozen(TX, "nothing"))
+
+
+def test_warm_start_takes_the_donor(tmp_path):
+    donor = run(workdir=tmp_path)
+    warmed = train.warm_start(init, {"table": train.restore_params(tmp_path)["table"]})
+    state = run(init=warmed, steps=0)
+    np.testing.assert_array_equal(state.params["table"]["embedding"], donor.params["table"]["embedding"])
+    for wrong, message in (
+        ({"other": np.zeros(2)}, "not among"),
+        ({"head": {"kernel": np.zeros(2)}}, "has shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(init=train.warm_start(init, wrong), steps=0)
+
+
+def test_extra_travels_from_step_to_step(tmp_path):
+    def with_extra(key):
+        return init(key), {"count": jnp.zeros((), jnp.int32)}
+
+    def loss(params, batch, key, extra):
+        value, metrics = loss_fn(params, batch, key)
+        return value, (metrics, {"count": extra["count"] + 1})
+
+    run(init=with_extra, loss_fn=loss, steps=2, workdir=tmp_path)
+    assert int(run(init=with_extra, loss_fn=loss, workdir=tmp_path).extra["count"]) == 4
+
+
+def test_log_rows_are_means_and_a_lost_future_is_dropped(tmp_path):
+    run(workdir=tmp_path, log_every=2)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    single = run(log_every=1, workdir=tmp_path / "single", steps=2)
+    singles = [json.loads(r) for r in (tmp_path / "single/metrics.jsonl").read_text().splitlines()]
+    assert int(single.step) == 2
+    assert rows[0]["loss"] == pytest.approx(np.mean([r["loss"] for r in singles]), rel=1e-6)
+    assert [r["step"] for r in rows] == [2, 4]
+    with (tmp_path / "metrics.jsonl").open("a") as f:
+        f.write('{"step": 99, "kind": "train", "loss": 1}\n{"step": 10')
+    run(workdir=tmp_path, steps=6, log_every=2)
+    assert [r["step"] for r in train.log.read_metrics(tmp_path)] == [2, 4, 6]
+
+
+def test_best_is_kept_and_patience_survives_a_restart(tmp_path):
+    values = [1.0, 3.0, 2.0, 2.5, 2.0, 9.0]
+
+    def evaluate(state):
+        return {"quality": values[int(state.step) - 1]}
+
+    options = {"evaluate": evaluate, "evaluate_every": 1, "best": "quality", "keep": 1, "workdir": tmp_path}
+    run(steps=3, **options)
+    state = run(steps=6, patience=3, **options)
+    assert int(state.step) == 5  # 3.0 stands since step 2, so evaluations 3, 4, 5 exhaust the patience
+    assert int(run(steps=6, patience=3, **options).step) == 5
+    folders = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert folders == [2, 5]
+    best = as_numpy(train.restore_params(tmp_path, best="quality"))
+    chex.assert_trees_all_equal(best, as_numpy(train.restore_params(tmp_path, step=2)))
+    with pytest.raises(FileNotFoundError, match=r"\[2, 5\], not 3"):
+        train.restore_params(tmp_path, step=3)
+    with pytest.raises(ValueError, match="evaluate returns only"):
+        run(steps=1, evaluate=evaluate, best="other", workdir=tmp_path / "b")
+
+
+def test_lower_is_better_with_a_minus():
+    rows = [{"step": s, "kind": "evaluate", "loss": v} for s, v in ((1, 2.0), (2, float("nan")), (3, 1.0))]
+    assert train.log.patience_left(rows, "-loss", 2) == 2
+    assert train.log.patience_left(rows[:2], "-loss", 2) == 1
+
+
+def test_another_experiment_in_the_workdir_is_refused_by_name(tmp_path):
+    run(workdir=tmp_path, meta={"plan": {"rows": 10}}, steps=1)
+    with pytest.raises(ValueError, match=r"meta\['plan'\]\['rows'\] is 10 there and 20 here") as caught:
+        run(workdir=tmp_path, meta={"plan": {"rows": 20}})
+    assert "\n" not in str(caught.value)
+
+    def wider(key):
+        return init(key) | {"bias": jnp.zeros(3)}
+
+    with pytest.raises(ValueError, match="parameter bias has shape none there"):
+        run(workdir=tmp_path, meta={"plan": {"rows": 10}}, init=wider, steps=2)
+    with pytest.raises(ValueError, match="another optimizer"):
+        run(workdir=tmp_path, meta={"plan": {"rows": 10}}, tx=optax.adagrad(1e-2), steps=2)
+
+
+def test_bad_arguments_are_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    cases = [
+        ({"workdir": tmp_path / "file" / "below"}, "cannot be written"),
+        ({"loss_fn": None}, "give loss_fn and tx"),
+        ({"patience": 2}, "name the number to watch"),
+        ({"profile": 2}, "needs a workdir"),
+    ]
+    for options, message in cases:
+        with pytest.raises(ValueError, match=message) as caught:
+            run(**options)
+        assert "\n" not in str(caught.value)
+
+
+def test_batch_not_divisible_by_the_mesh():
+    class Odd:
+        def __getitem__(self, t):
+            return {k: v[:15] for k, v in Batches()[t].items()}
+
+    with pytest.raises(ValueError, match="batches: ids: 15 rows are not divisible by the 8 devices"):
+        run(batches=Odd(), mesh=train.make_mesh())
+
+
+def test_table_not_divisible_by_the_mesh():
+    def odd(key):
+        return {"table": {"embedding": jnp.zeros((63, 4))}}
+
+    with pytest.raises(ValueError, match="table/embedding: 63 rows are not divisible by the 4 devices"):
+        run(init=odd, mesh=train.make_mesh(2, 4), rules=RULES)
+
+
+@pytest.mark.parametrize(("data", "model"), [(None, 3), (9, 1), (0, 1)])
+def test_impossible_meshes(data, model):
+    with pytest.raises(ValueError, match="devices"):
+        train.make_mesh(data, model)
+
+
+def test_an_error_in_the_batches_reaches_the_caller():
+    class Broken:
+        def __getitem__(self, t):
+            if t == 1:
+                raise OSError("disk gone")
+            return Batches()[t]
+
+    with pytest.raises(OSError, match="disk gone"):
+        run(batches=Broken())
+
+
+def test_ctrl_c_leaves_a_checkpoint_to_resume_from(tmp_path):
+    class Interrupting(Batches):
+        def __getitem__(self, t):
+            if t == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().__getitem__(t)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="run again to resume"):
+        run(batches=Interrupting(), steps=50, workdir=tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert train.log.read_metrics(tmp_path)[-1]["step"] < 50
+    resumed = run(steps=6, workdir=tmp_path)
+    chex.assert_trees_all_equal(as_numpy(resumed), as_numpy(run(steps=6)))
+
+
+def test_killed_at_any_moment_it_resumes_to_the_same_bits(tmp_path):
+    code = f"""
+        import sys, time
+        sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
+        import conftest, test_train
+        test_train.run(steps=int(sys.argv[1]), workdir={str(tmp_path)!r}, save_every=1)
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), "100000"], env=environment)
+    folder = tmp_path / "checkpoints"
+    for _ in range(600):
+        if process.poll() is not None or (
+            folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
+        ):
+            break
+        threading.Event().wait(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+    resumed = run(steps=reached + 3, workdir=tmp_path)
+    chex.assert_trees_all_equal(as_numpy(resumed), as_numpy(run(steps=reached + 3)))
+
+
+def test_profile_and_tensorboard_write_files(tmp_path):
+    run(steps=6, workdir=tmp_path, profile=2, tensorboard=True)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert list((tmp_path / "tensorboard").glob("*tfevents*"))
+
+
+def test_steps_of_a_row_sharded_table_never_gather_it():
+    mesh = train.make_mesh(2, 4)
+    update = train.gradient_update(loss_fn, TX)
+    _, abstract = train.fit.__globals__["_prepared"](init, update, mesh, tuple(RULES))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    step = train.fit.__globals__["_compiled"](update, *train.fit.__globals__["_hashable"](shardings))
+    batch = train.mesh.place_batch(Batches()[0], mesh, ((r"", P("data")),))
+    text = step.lower(abstract, batch, jax.random.key(0)).compile().as_text()
+    gathers = [
+        line for line in text.splitlines() if "all-gather" in line and "64,4" in line.split("all-gather")[0]
+    ]
+    assert "all-reduce" in text
+    assert not gathers
+
+
+def test_the_state_is_frozen():
+    state = run(steps=0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        state.step = 3
