@@ -1,0 +1,124 @@
+"""Records → batches that are a pure function of (seed, step)."""
+
+import functools
+
+import numpy as np
+
+
+def pad(sequences, length=None, *, value=0, dtype=np.int32):
+    """Writes sequences into the rows of one array and marks what is real.
+
+    ``array[b, t] = sequences[b][t]`` where ``mask[b, t]`` and ``value`` elsewhere; longer sequences are
+    cut.
+
+    >>> array, mask = pad([[1, 2, 3], [4]], 2)
+    >>> print(array.tolist(), mask.tolist())
+    [[1, 2], [4, 0]] [[True, True], [True, False]]
+
+    Args:
+        sequences: B sequences of numbers.
+        length: T; the longest sequence when None.
+        value: what fills the rest.
+        dtype: of the array.
+
+    Returns:
+        array [B, T] and mask bool [B, T].
+
+    Raises:
+        ValueError: when a sequence is not one-dimensional or ``dtype`` does not hold its numbers.
+    """
+    rows = [np.asarray(row if len(row) else np.zeros(0, dtype)) for row in sequences]
+    length = max((len(row) for row in rows), default=0) if length is None else length
+    array = np.full((len(rows), length), value, dtype)
+    mask = np.zeros((len(rows), length), bool)
+    for b, row in enumerate(rows):
+        if row.ndim != 1:
+            raise ValueError(f"sequences[{b}] has shape {row.shape}; pad takes one-dimensional sequences")
+        row = row[:length]
+        with np.errstate(invalid="ignore"):
+            array[b, : len(row)] = row
+        if array.dtype.kind in "iub" and not np.array_equal(array[b, : len(row)], row):
+            raise ValueError(f"sequences[{b}] does not fit dtype={array.dtype.name}; pass another dtype")
+        mask[b, : len(row)] = True
+    return array, mask
+
+
+def _stack(records, path=""):
+    if isinstance(records[0], dict):
+        for record in records:
+            if not isinstance(record, dict) or record.keys() != records[0].keys():
+                raise ValueError(f"records differ in the leaves below {path or 'the top'!r}; pass make=")
+        return {key: _stack([r[key] for r in records], f"{path}/{key}".lstrip("/")) for key in records[0]}
+    if not path:
+        raise ValueError(f"records hold {type(records[0]).__name__}, not dicts of leaves; pass make=")
+    try:
+        return np.stack([np.asarray(leaf) for leaf in records])
+    except ValueError:
+        raise ValueError(f"leaf {path!r} is ragged; pass make= and pad it there") from None
+
+
+def _collate(rows, *, records, make, process, processes):
+    share = len(rows) // processes
+    return make([records[int(i)] for i in rows[process * share : (process + 1) * share]])
+
+
+def _check(n, size, drop_remainder, process, processes):
+    if n == 0:
+        raise ValueError("records is empty; check the split or the filter that made it")
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    if size > n and drop_remainder:
+        raise ValueError(f"size={size} exceeds the {n} records; lower size or pass drop_remainder=False")
+    if not 0 <= process < processes:
+        raise ValueError(f"process={process} must lie in 0..{processes - 1}; check processes={processes}")
+    if size % processes:
+        raise ValueError(f"size={size} does not divide among {processes} processes; choose a multiple")
+    if not drop_remainder and n % size % processes:
+        raise ValueError(f"the last {n % size} records do not divide among {processes} processes; drop them")
+
+
+def batches(
+    records, size, *, make=None, seed=0, shuffle=True, drop_remainder=True, process=None, processes=None
+):
+    """Cuts records into an endless sequence of batches of which ``ds[t]`` is the batch of step t.
+
+    Each epoch is a new permutation of the records, drawn from (seed, epoch), and is cut into batches of
+    ``size``; what remains is dropped, which hits other records in the next epoch. With P processes,
+    process p reads and returns rows ``p * size / P`` up to ``(p + 1) * size / P`` of the global batch, so
+    the parts put together in process order are the batch that one process alone would get.
+
+    >>> ds = batches([{"x": i} for i in range(5)], 2, shuffle=False, process=0, processes=1)
+    >>> print([ds[t]["x"].tolist() for t in range(4)])
+    [[0, 1], [2, 3], [0, 1], [2, 3]]
+
+    Args:
+        records: anything with ``len`` and ``[]``.
+        size: the rows of the global batch.
+        make: turns a list of records into a dict of NumPy arrays; stacks the leaves of dicts when None.
+        seed: int >= 0.
+        shuffle: False keeps the order of the records.
+        drop_remainder: False keeps a shorter last batch in each epoch.
+        process: p, ``jax.process_index()`` when None.
+        processes: P, ``jax.process_count()`` when None.
+
+    Returns:
+        grain.MapDataset. Element t depends on (seed, t) alone.
+
+    Raises:
+        ValueError: when there are no records, fewer than ``size``, rows that do not divide among the
+            processes, or, on reading, a ragged leaf (named in the message).
+    """
+    import grain
+    import jax
+
+    processes = jax.process_count() if processes is None else processes
+    process = jax.process_index() if process is None else process
+    _check(len(records), size, drop_remainder, process, processes)
+    order = grain.MapDataset.range(len(records))
+    if shuffle:  # grain adds the epoch to the seed, so neighbouring seeds are spread first
+        order = order.shuffle(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    steps = order.batch(size, drop_remainder=drop_remainder).repeat()
+    collate = functools.partial(
+        _collate, records=records, make=make or _stack, process=process, processes=processes
+    )
+    return steps.map(collate)

@@ -1,0 +1,188 @@
+"""Where records come from: documented functions, BEIR folders and TensorFlow Datasets."""
+
+import gzip
+import importlib
+import json
+import pathlib
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxembed.data.code import docstrings as docstrings
+
+
+def beir(folder):
+    """Reads a judged retrieval set in the folder layout of the BEIR benchmark.
+
+    ``corpus.jsonl`` holds objects with ``_id``, ``title`` and ``text``, ``queries.jsonl`` objects with
+    ``_id`` and ``text``, and ``qrels/SPLIT.tsv`` a header line and then query id, document id and integer
+    gain, separated by tabs. Each file may be compressed and then ends in ``.gz``. The text of a document
+    is its title, a space and its text. Judgments may name documents that the corpus lacks.
+
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     os.mkdir(f"{folder}/qrels")
+    ...     for name, line in {
+    ...         "corpus.jsonl": '{"_id": "d1", "title": "Wings", "text": "lift air"}',
+    ...         "queries.jsonl": '{"_id": "q1", "text": "what lifts"}',
+    ...         "qrels/test.tsv": "query-id\\tcorpus-id\\tscore\\nq1\\td1\\t2",
+    ...     }.items():
+    ...         with open(f"{folder}/{name}", "w") as file:
+    ...             _ = file.write(line)
+    ...     print(beir(folder))
+    {'documents': {'d1': 'Wings lift air'}, 'queries': {'q1': 'what lifts'}, 'judgments': {'test': {'q1': {'d1': 2}}}}
+
+    Args:
+        folder: path of the folder.
+
+    Returns:
+        ``{"documents": {id: text}, "queries": {id: text}, "judgments": {split: {query id: {document id:
+        gain}}}}``; ids are str, gains int.
+
+    Raises:
+        FileNotFoundError: when a file is missing.
+        ValueError: when a line is malformed; the message names file and line.
+
+    References:
+        N. Thakur et al., arXiv:2104.08663.
+    """  # noqa: E501
+    folder = pathlib.Path(folder)
+    judged = {path.name.split(".tsv")[0]: path for path in sorted(folder.glob("qrels/*.tsv*"))}
+    if not judged:
+        raise FileNotFoundError(f"folder: {str(folder / 'qrels')!r} has no .tsv file; check the path")
+    return {
+        "documents": _texts(_existing(folder, "corpus.jsonl")),
+        "queries": _texts(_existing(folder, "queries.jsonl")),
+        "judgments": {split: _judgments(path) for split, path in judged.items()},
+    }
+
+
+def _existing(folder, name):
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"folder: {str(folder)!r} has neither {name} nor {name}.gz; check the path")
+
+
+def _lines(path):
+    """Yields (line number, line) of the lines that are not blank."""
+    number = 0
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, zlib.error) as error:
+        raise ValueError(f"{path}, after line {max(number - 1, 0)}: {error}; fetch the file again") from None
+
+
+def _texts(path):
+    texts = {}
+    for number, line in _lines(path):
+        try:
+            entry = json.loads(line)
+            name, parts = str(entry["_id"]), (entry.get("title") or "", entry["text"] or "")
+            texts[name] = " ".join(parts).strip()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise ValueError(f"{path}, line {number}: expected a JSON object with _id and text") from None
+    if not texts:
+        raise ValueError(f"{path} holds no texts; fetch the file again")
+    return texts
+
+
+def _judgments(path):
+    judged = {}
+    for number, line in _lines(path):
+        fields = line.split("\t")
+        if number == 1 and len(fields) == 3 and not fields[2].strip().lstrip("-").isdigit():
+            continue
+        try:
+            query, document, gain = fields
+            judged.setdefault(query, {})[document] = int(gain)
+        except ValueError:
+            raise ValueError(
+                f"{path}, line {number}: expected query id, document id and integer gain between tabs"
+            ) from None
+    return judged
+
+
+class _Decoded(Sequence):
+    """A random-access source whose records hold str where the stored ones hold bytes."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, index):
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} records")
+        return _decode(self._source[index % len(self)])
+
+
+def _decode(leaf):
+    if isinstance(leaf, dict):
+        return {key: _decode(value) for key, value in leaf.items()}
+    if isinstance(leaf, bytes):
+        return leaf.decode("utf-8", "replace")
+    if isinstance(leaf, list | tuple):
+        return type(leaf)(map(_decode, leaf))
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OS":
+        decoded = np.empty(leaf.shape, object)
+        decoded.flat = [_decode(item) for item in leaf.flat]
+        return decoded if leaf.ndim else decoded.item()
+    return leaf
+
+
+# Builders of these categories register when the category is imported.
+_CATEGORIES = ("", ".text", ".structured", ".question_answering", ".translate", ".summarization", ".image")
+
+
+def tfds(name, split, *, data_dir=None, download=False):
+    """Opens a prepared TensorFlow data set for random access, without TensorFlow.
+
+    >>> import tensorflow_datasets
+    >>> with tensorflow_datasets.testing.mock_data(num_examples=3):
+    ...     source = tfds("ag_news_subset", "train")
+    ...     print(len(source), sorted(source[0]))
+    3 ['description', 'label', 'title']
+
+    Args:
+        name: ``"glue/sst2"``, ``"movielens/100k-ratings"`` and so on, as TFDS writes it.
+        split: ``"train"``, ``"train[:90%]"`` and so on.
+        data_dir: the folder of prepared data sets; TFDS's own when None.
+        download: True fetches and prepares what is missing, in a format that allows random access.
+
+    Returns:
+        A sequence of N dicts. Text comes as str (bytes that are not UTF-8 become U+FFFD), numbers and
+        images as NumPy arrays.
+
+    Raises:
+        ValueError: when no data set has this name or it is not prepared for random access.
+    """
+    builder = _builder(name, data_dir, "array_record" if download else None)
+    if download:
+        builder.download_and_prepare()
+    try:
+        return _Decoded(builder.as_data_source(split=split))
+    except (NotImplementedError, AssertionError, FileNotFoundError):
+        place = str(builder.data_dir)
+        raise ValueError(
+            f"name={name!r} is not prepared for random access at {place}; pass download=True, or data_dir= "
+            "of a copy that was prepared with file_format='array_record'"
+        ) from None
+
+
+def _builder(name, data_dir, file_format):
+    import tensorflow_datasets as datasets
+
+    options = {} if file_format is None else {"file_format": file_format}
+    for category in _CATEGORIES:
+        importlib.import_module(f"tensorflow_datasets{category}")
+        try:
+            return datasets.builder(name, data_dir=data_dir, **options)
+        except datasets.core.DatasetNotFoundError:
+            continue
+    raise ValueError(f"name={name!r} is no data set of TFDS; datasets.list_builders() lists the names")

@@ -1,0 +1,268 @@
+"""Strings → words, hashed ids and document frequencies, without a vocabulary file."""
+
+import functools
+import re
+import struct
+import unicodedata
+import zlib
+
+import numpy as np
+
+_RUN = 64  # longest piece of one word, so that a string without spaces stays cheap
+
+
+@functools.cache
+def _pattern(ascii_only):
+    if ascii_only:
+        return re.compile(rf"[A-Za-z]{{1,{_RUN}}}|[0-9]{{1,{_RUN}}}")
+    points = (chr(c) for c in range(0x10000) if not 0xFE00 <= c <= 0xFE0F)  # no variation selectors
+    marks = "".join(c for c in points if unicodedata.category(c)[0] == "M")
+    return re.compile(rf"[^\W\d_](?:[^\W\d_]|[{marks}]){{0,{_RUN - 1}}}|\d{{1,{_RUN}}}")
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _split_case(run):
+    lower = run.lower()
+    if run == lower or run[1:] == lower[1:] or run.isupper():
+        return (lower,)
+    starts = [0]
+    for i in range(1, len(run)):
+        after_lower = not run[i - 1].isupper()
+        before_lower = i + 1 < len(run) and run[i + 1].islower()
+        if run[i].isupper() and (after_lower or before_lower):
+            starts.append(i)
+    return tuple(run[a:b].lower() for a, b in zip(starts, [*starts[1:], None], strict=True))
+
+
+def words(string, *, limit=None):
+    """Splits a string into lower-cased words; identifiers fall into their parts.
+
+    A word is a run of letters (with the combining marks after them) or a run of digits; everything
+    else separates. A run of letters is cut before each capital that follows a small letter or stands before
+    one, and runs longer than 64 characters are cut into pieces of 64. Time is linear in the characters
+    read.
+
+    >>> words("dot_product_attentionV2(HTTPServer, x)")
+    ['dot', 'product', 'attention', 'v', '2', 'http', 'server', 'x']
+
+    Args:
+        string: any str; NUL, emoji and lone surrogates separate words.
+        limit: optional number of words after which reading stops.
+
+    Returns:
+        list of str, at most ``limit`` long.
+    """
+    found = []
+    if limit is not None and limit <= 0:
+        return found
+    for match in _pattern(string.isascii()).finditer(string):
+        found.extend(_split_case(match.group()))
+        if limit is not None and len(found) >= limit:
+            return found[:limit]
+    return found
+
+
+def ngrams(word, size):
+    """Lists the character n-grams of a word between boundary marks, left to right.
+
+    >>> ngrams("cat", 3)
+    ['<ca', 'cat', 'at>']
+
+    Args:
+        word: str.
+        size: number of characters of one n-gram, at least 1.
+
+    Returns:
+        list of str, ``len(word) + 3 - size`` long; empty when the marked word is shorter than ``size``.
+
+    Raises:
+        ValueError: when ``size`` is below 1.
+
+    References:
+        P. Bojanowski et al., arXiv:1607.04606.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    marked = f"<{word}>"
+    return [marked[i : i + size] for i in range(len(marked) - size + 1)]
+
+
+def _checksum(string):
+    return zlib.crc32(string.encode("utf-8", "surrogatepass"))
+
+
+def _mix(values, seed):
+    def scramble(x):
+        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+        x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+        return x ^ (x >> np.uint32(16))
+
+    start = np.array([seed & 0xFFFFFFFF], np.uint32) + np.uint32(0x9E3779B9)
+    return scramble(np.asarray(values, np.uint32) ^ scramble(start))
+
+
+def hashed(strings, *, seed=0):
+    """Gives each string a 32-bit number that is the same on every machine and Python version.
+
+    ``hashed(s) = mix(crc32(utf8(s)) ^ mix(seed + 0x9e3779b9))`` with ``mix`` the finalizer of
+    MurmurHash3, a bijection of 32-bit numbers. Two given strings collide with probability about 2^-32,
+    n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed.
+
+    >>> print(hashed(["cat", "dog", "cat"]) % 1000)
+    [293 110 293]
+
+    Args:
+        strings: iterable of n str; lone surrogates are allowed.
+        seed: int; seeds that differ by a multiple of 2^32 are the same.
+
+    Returns:
+        uint32 [n].
+
+    References:
+        A. Appleby, MurmurHash3 (fmix32).
+    """
+    return _mix(np.fromiter(map(_checksum, strings), np.uint32), seed)
+
+
+def distinct(lists, *, length, size=None):
+    """Finds the distinct words of a batch of word lists and where each of them stands.
+
+    ``words[positions[b, t]] == lists[b][t]`` wherever ``mask[b, t]``. The words come in the order of
+    their first appearance; lists longer than ``length`` are cut before anything is counted.
+
+    >>> found, positions, mask = distinct([["a", "b"], ["b"]], length=2)
+    >>> print(found, positions.tolist(), mask.tolist())
+    ['a', 'b'] [[0, 1], [1, 0]] [[True, True], [True, False]]
+
+    Args:
+        lists: B lists of str.
+        length: T, the number of columns.
+        size: optional bound on the number of distinct words, for static shapes; ``features`` pads the
+            words up to it with ``rows=size``.
+
+    Returns:
+        words (list of str), positions int32 [B, T] (0 where masked) and mask bool [B, T].
+
+    Raises:
+        ValueError: when there are more than ``size`` distinct words.
+    """
+    lists = [words[:length] for words in lists]
+    index = {}
+    positions = np.zeros((len(lists), length), np.int32)
+    mask = np.zeros((len(lists), length), bool)
+    for b, row in enumerate(lists):
+        positions[b, : len(row)] = [index.setdefault(word, len(index)) for word in row]
+        mask[b, : len(row)] = True
+    if size is not None and len(index) > size:
+        raise ValueError(f"size={size} is too small for {len(index)} distinct words; raise size")
+    return list(index), positions, mask
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _packed(word, sizes, limit):
+    row = [_checksum(word)] + [0] * (len(sizes) * (limit + 1))
+    for s, size in enumerate(sizes):
+        sums = [_checksum(gram) for gram in ngrams(word, size)[:limit]]
+        start = 1 + len(sizes) + s * limit
+        row[1 + s] = len(sums)
+        row[start : start + len(sums)] = sums
+    return struct.pack(f"{len(row)}I", *row)
+
+
+def features(words, *, sizes=(3, 4, 5), limit=16, rows=None, seed=0):
+    """Describes each word by the hashed ids of itself and of its character n-grams.
+
+    ``ids["word"][w] = hashed([words[w]])`` and ``ids["3gram"][w, :n] = hashed(ngrams(words[w], 3))``,
+    where only the first ``limit`` n-grams of a size are kept. Words that were seen before are read from
+    a cache of 131,072 words.
+
+    >>> ids, masks = features(["cat"], sizes=(3,), limit=4)
+    >>> print(ids["3gram"] % 1000, masks["3gram"])
+    [[217 293 356   0]] [[ True  True  True False]]
+
+    Args:
+        words: W str.
+        sizes: the n-gram sizes, each at least 1.
+        limit: K, the columns of each n-gram feature.
+        rows: optional number of rows; masked rows are added up to it.
+        seed: int, as in ``hashed``.
+
+    Returns:
+        ids, a dict of uint32 [W or rows, 1] under ``"word"`` and [W or rows, K] under ``"3gram"`` and so
+        on (0 where masked), and masks, a dict of bool with the same keys and shapes.
+
+    Raises:
+        ValueError: when there are more words than ``rows``, or a size or ``limit`` is below 1.
+    """
+    sizes, count = tuple(sizes), len(words)
+    if limit < 1 or any(size < 1 for size in sizes):
+        raise ValueError(f"limit and sizes must be at least 1, got limit={limit} and sizes={sizes}")
+    if rows is not None and count > rows:
+        raise ValueError(f"rows={rows} is too small for {count} words; raise rows")
+    packed = b"".join([_packed(word, sizes, limit) for word in words])
+    table = np.frombuffer(packed, np.uint32).reshape(count, 1 + len(sizes) * (limit + 1))
+    table = np.pad(table, ((0, 0 if rows is None else rows - count), (0, 0)))
+    mixed = _mix(table, seed)
+    masks = {"word": (np.arange(len(table)) < count)[:, None]}
+    ids = {"word": np.where(masks["word"], mixed[:, :1], 0)}
+    for s, size in enumerate(sizes):
+        start = 1 + len(sizes) + s * limit
+        masks[f"{size}gram"] = np.arange(limit) < table[:, 1 + s, None]
+        ids[f"{size}gram"] = np.where(masks[f"{size}gram"], mixed[:, start : start + limit], 0)
+    return ids, masks
+
+
+def document_frequency(lists, *, buckets=1 << 18, seed=0):
+    """Counts in how many documents each hashed word occurs.
+
+    ``counts[j]`` is the number of lists with a word ``w`` for which ``hashed([w]) % buckets == j``;
+    words that share a bucket are counted as one word.
+
+    >>> counts, n = document_frequency([["a", "b", "a"], ["b"]], buckets=64)
+    >>> print(counts[hashed(["a", "b", "c"]) % 64], n)
+    [1 2 0] 2
+
+    Args:
+        lists: iterable of n lists of str, read once.
+        buckets: the number of counters.
+        seed: int, as in ``hashed``.
+
+    Returns:
+        counts int32 [buckets] and n.
+
+    Raises:
+        ValueError: when ``buckets`` is below 1.
+    """
+    if buckets < 1:
+        raise ValueError(f"buckets must be at least 1, got {buckets}")
+    counts, known, n = np.zeros(buckets, np.int32), {}, 0
+    for row in map(set, lists):
+        n += 1
+        fresh = [word for word in row if word not in known]
+        known.update(zip(fresh, (hashed(fresh, seed=seed) % np.uint32(buckets)).tolist(), strict=True))
+        counts[list({known[word] for word in row})] += 1
+    return counts, n
+
+
+def idf(counts, n, ids):
+    """Weighs hashed words by how few documents hold them.
+
+    ``idf = log((n + 1) / (counts[ids % buckets] + 1)) + 1``, which is 1 for a word in every document.
+
+    >>> counts, n = document_frequency([["a", "b"], ["b"], ["b"]], buckets=64)
+    >>> print(idf(counts, n, hashed(["a", "b", "c"])).round(3))
+    [1.693 1.    2.386]
+
+    Args:
+        counts: int [buckets] from ``document_frequency``.
+        n: the number of documents.
+        ids: unsigned int [...] from ``hashed`` or ``features`` with the same seed.
+
+    Returns:
+        float32 [...].
+
+    References:
+        The smoothed inverse document frequency of scikit-learn's ``TfidfTransformer``.
+    """
+    found = np.asarray(counts)[np.asarray(ids) % len(counts)]
+    return (np.log((n + 1) / (found + 1)) + 1).astype(np.float32)
