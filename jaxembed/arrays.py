@@ -18,7 +18,7 @@ def accumulator(*arrays):
     Returns:
         A NumPy dtype.
     """
-    return jnp.result_type(jnp.float32, *(a.dtype for a in arrays))
+    return jnp.result_type(jnp.float32, *(jax.dtypes.canonicalize_dtype(a.dtype) for a in arrays))
 
 
 def unit(x, *, axis=-1):

@@ -168,7 +168,7 @@ def rows_of(n):
 
 
 def one(records, size, **options):
-    return batches.batches(records, size, process=0, processes=1, **options)
+    return batches(records, size, process=0, processes=1, **options)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -199,7 +199,7 @@ def test_a_step_is_a_function_of_seed_and_step():
 @pytest.mark.parametrize("processes", [1, 2, 3, 6, 12])
 def test_parts_of_all_processes_make_the_batch(processes):
     whole = one(rows_of(31), 12)
-    parts = [batches.batches(rows_of(31), 12, process=p, processes=processes) for p in range(processes)]
+    parts = [batches(rows_of(31), 12, process=p, processes=processes) for p in range(processes)]
     for t in (0, 1, 2, 5, 1000):
         joined = np.concatenate([part[t]["id"] for part in parts])
         assert joined.tolist() == whole[t]["id"].tolist()
@@ -214,14 +214,14 @@ def test_a_process_reads_its_own_rows_only():
             return super().__getitem__(i)
 
     records = Watched(rows_of(20))
-    batch = batches.batches(records, 8, process=1, processes=4)[3]
+    batch = batches(records, 8, process=1, processes=4)[3]
     assert records.read == batch["id"].tolist()
 
 
 def test_batches_default_process_make_and_prefetch():
-    ds = batches.batches(rows_of(6), 3, make=len)
+    ds = batches(rows_of(6), 3, make=len)
     assert ds[0] == 3
-    ahead = iter(batches.batches(rows_of(6), 3).to_iter_dataset())
+    ahead = iter(batches(rows_of(6), 3).to_iter_dataset())
     steps = [next(ahead)["id"].tolist() for _ in range(5)]
     assert steps == [one(rows_of(6), 3)[t]["id"].tolist() for t in range(5)]
 
@@ -240,7 +240,7 @@ def test_batches_default_process_make_and_prefetch():
 )
 def test_batches_bad_arguments(n, size, options, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
-        batches.batches(rows_of(n), size, **{"process": 0, "processes": 1, **options})
+        batches(rows_of(n), size, **{"process": 0, "processes": 1, **options})
     assert "\n" not in str(error.value)
 
 

@@ -1,11 +1,12 @@
 """Records → batches: sources of records, batches of them, and text as hashed ids."""
 
-from jaxembed.data import batches, sources, text
-from jaxembed.data.batches import pad
+from jaxembed.data import sources, text
+from jaxembed.data.batches import batches, pad
 from jaxembed.data.sources import beir, docstrings, tfds
-from jaxembed.data.text import distinct, document_frequency, features, hashed, idf, ngrams, words
+from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
 
 __all__ = [
+    "bag",
     "batches",
     "beir",
     "distinct",
@@ -15,6 +16,7 @@ __all__ = [
     "hashed",
     "idf",
     "ngrams",
+    "pack",
     "pad",
     "sources",
     "text",

@@ -266,3 +266,63 @@ def idf(counts, n, ids):
     """
     found = np.asarray(counts)[np.asarray(ids) % len(counts)]
     return (np.log((n + 1) / (found + 1)) + 1).astype(np.float32)
+
+
+def bag(fields, *, power=1.0, decay=0.0):
+    """Counts the words of a text made of weighted fields, early words more than late ones.
+
+    ``bag[w] = (sum over occurrences of w at place p of a field: weight / (1 + decay * p)) ** power``
+
+    >>> print(bag([(["pad", "array"], 2.0), (["array", "of", "array"], 1.0)]))
+    {'pad': 2.0, 'array': 4.0, 'of': 1.0}
+
+    Args:
+        fields: iterable of (words, weight): list of str and a positive number.
+        power: exponent; below 1 it dampens repetition.
+        decay: how fast the weight of a word falls with its place p = 0, 1, ... in the field.
+
+    Returns:
+        {word: weight} in the order of first appearance.
+    """
+    found = {}
+    for field, weight in fields:
+        for place, word in enumerate(field):
+            found[word] = found.get(word, 0.0) + weight / (1 + decay * place)
+    return found if power == 1 else {word: weight**power for word, weight in found.items()}
+
+
+def pack(bags, *, length, scale=None, size=None):
+    """Lays a batch of bags out as arrays: the distinct words, where they stand and how much they weigh.
+
+    ``weights[b, t] = bags[b][w] * scale(w)`` for ``w = words[positions[b, t]]``. Each bag keeps its
+    ``length`` heaviest words, in the order in which the bag holds them.
+
+    >>> words, positions, weights = pack([{"a": 1.0, "b": 3.0, "c": 2.0}, {"b": 1.0}], length=2)
+    >>> print(words, positions.tolist(), weights.tolist())
+    ['b', 'c'] [[0, 1], [0, 0]] [[3.0, 2.0], [1.0, 0.0]]
+
+    Args:
+        bags: B dicts {word: positive weight}.
+        length: T, the number of columns.
+        scale: optional function from a list of n words to float [n], for example the words' idf.
+        size: optional bound on the number of distinct words, as in ``distinct``.
+
+    Returns:
+        words (list of W str), positions int32 [B, T] and weights float32 [B, T]; padding has weight 0.
+
+    Raises:
+        ValueError: when there are more than ``size`` distinct words.
+    """
+    known = list(dict.fromkeys(word for words in bags for word in words))
+    factor = np.ones(len(known)) if scale is None else np.asarray(scale(known), np.float64)
+    factor = dict(zip(known, factor.tolist(), strict=True))
+    lists, weights = [], np.zeros((len(bags), length), np.float32)
+    for b, words in enumerate(bags):
+        heavy = {word: weight * factor[word] for word, weight in words.items()}
+        if len(heavy) > length:
+            kept = set(sorted(heavy, key=heavy.get, reverse=True)[:length])
+            heavy = {word: weight for word, weight in heavy.items() if word in kept}
+        lists.append(list(heavy))
+        weights[b, : len(heavy)] = list(heavy.values())
+    words, positions, _ = distinct(lists, length=length, size=size)
+    return words, positions, weights

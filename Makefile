@@ -1,0 +1,36 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint docs benchmarks
+
+demo: .venv/demo  ## Installs, then builds a search engine over the installed Python packages.
+	$(BIN)/python -m experiments.quickstart
+
+test: .venv/test  ## Installs, then runs every test.
+	$(BIN)/python -m pytest -n 2 --durations=20
+
+lint: .venv/test  ## Checks style and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+docs: .venv/test  ## Writes the API pages to docs/api; warnings are errors.
+	$(BIN)/python -W error -m pdoc --docformat google -o docs/api jaxembed
+
+benchmarks: .venv/test  ## Runs every benchmark, one after the other.
+	@for file in experiments/benchmarks/[a-z]*.py; do \
+		[ -e "$$file" ] || { echo "no benchmark yet"; exit 0; }; \
+		$(BIN)/python -m "experiments.benchmarks.$$(basename "$$file" .py)" || exit 1; \
+	done
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxembed needs Python 3.11 or newer; run make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/demo: .venv/bin/python pyproject.toml
+	$(PIP) --editable '.[experiments]'
+	@touch $@
+
+.venv/test: .venv/bin/python pyproject.toml
+	$(PIP) --editable '.[test]'
+	@touch $@ .venv/demo

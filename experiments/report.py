@@ -1,0 +1,90 @@
+"""What every experiment does with its numbers: a table, a JSON file, a picture."""
+
+import json
+import os
+import pathlib
+import platform
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def table(rows, columns=None):
+    """Lays rows out as an aligned text table.
+
+    >>> print(table([{"method": "BM25", "mrr": 0.381}, {"method": "encoder", "mrr": None}]))
+    method   mrr
+    BM25    .381
+    encoder    -
+
+    Args:
+        rows: list of dicts.
+        columns: keys to show, default those of the first row; floats below 10 get three digits.
+
+    Returns:
+        str.
+    """
+    columns = list(rows[0]) if columns is None else list(columns)
+    cells = [columns] + [[_cell(row.get(c)) for c in columns] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    left = [not any(isinstance(r.get(c), int | float) for r in rows) for c in columns]
+    return "\n".join(
+        "  ".join(
+            x.ljust(w) if flush else x.rjust(w) for x, w, flush in zip(row, widths, left, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+
+
+def _cell(value):
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return (
+            f"{value:.3f}".replace("0.", ".", 1)
+            if abs(value) < 1
+            else f"{value:,.3g}"
+            if value < 100
+            else f"{value:,.0f}"
+        )
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def save(name, numbers, draw=None, *, folder=None):
+    """Writes ``name.json`` and, from ``draw(axes)``, ``name.png``; each file is replaced in one step.
+
+    Args:
+        name: of the experiment.
+        numbers: JSON value; what machine it was measured on is added.
+        draw: optional function that draws on matplotlib axes.
+        folder: default ``experiments/results``.
+
+    Returns:
+        The paths written.
+    """
+    import jax
+
+    folder = pathlib.Path(folder or RESULTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cores": os.cpu_count(),
+    }
+    written = [folder / f"{name}.json"]
+    partial = folder / f".{name}.partial"
+    partial.write_text(json.dumps({"machine": machine, **numbers}, indent=1) + "\n")
+    os.replace(partial, written[0])
+    if draw is not None:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+        draw(axes)
+        figure.savefig(partial, dpi=120, format="png")
+        pyplot.close(figure)
+        written.append(folder / f"{name}.png")
+        os.replace(partial, written[1])
+    return written

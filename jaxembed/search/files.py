@@ -1,0 +1,86 @@
+"""Files that are whole or absent: written and renamed in one step, checked when they are opened."""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+
+
+def open_array(path, shape, dtype, remedy):
+    """Opens an npy file as a read-only memory map after its size, shape and dtype are checked."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: missing; {remedy}") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: damaged or cut short ({_one_line(error)}); {remedy}") from None
+    if array.shape != shape or array.dtype.str != dtype:
+        raise ValueError(f"{path}: {array.dtype.str} {array.shape}, expected {dtype} {shape}; {remedy}")
+    return array
+
+
+def read_json(path, remedy):
+    """Reads a JSON file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: missing; {remedy}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged or cut short ({_one_line(error)}); {remedy}") from None
+
+
+def write_json(path, value):
+    """Replaces a JSON file in one step."""
+    new = beside(path, ".new")
+    with written(new) as file:
+        file.write(json.dumps(value, indent=1).encode() + b"\n")
+    os.replace(new, path)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def written(path):
+    """Opens a file for writing whose bytes are on the disk when the block ends."""
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder):
+    """Puts renames on the disk, where the system can open folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def check_size(path, size, remedy, exact=True):
+    """Refuses a file that is missing or has another size, or only a smaller one."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: missing; {remedy}")
+    found = path.stat().st_size
+    if found < size or (exact and found > size):
+        raise ValueError(f"{path}: {found} bytes, expected {size}; {remedy}")
+
+
+def native_dtype(dtype, name):
+    """Returns the text by which an npy file names a dtype; refuses what it cannot name."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biufcU" or dtype.isbuiltin == 2:
+        raise ValueError(
+            f"{name}: dtype {dtype} has no npy format; use float16, float32, integers or strings"
+        )
+    return dtype.str
+
+
+def beside(path, suffix):
+    """Returns the path whose name is longer by a suffix."""
+    return path.with_name(path.name + suffix)
+
+
+def _one_line(error):
+    return " ".join(str(error).split())

@@ -1,0 +1,350 @@
+"""Vectors on disk: a corpus embedded in resumable steps, and an index that opens without loading."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import uuid
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from jaxembed.search import files
+
+_FORMAT = "jaxembed-index"
+_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_GENERATION = re.compile(r"generation-[0-9a-f]{32}")
+_AGAIN = "delete it and embed again"
+
+
+def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32, meta=None, progress=False):
+    """Encodes records batch by batch into a file that grows, and goes on after any interruption.
+
+    Row n of the file is the vector of ``records[n]``. Rows are appended to ``path + ".partial"`` and
+    counted in ``path + ".json"`` after they are on the disk; at the end the file is renamed to
+    ``path``. A call that finds counted rows goes on behind them, so a killed run loses at most one
+    batch and writes no row twice. A finished file with the same ``meta`` is returned at once.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/vectors.npy"
+    >>> print(embed(lambda batch: np.array(batch)[:, None] * 0.5, [1, 2, 3], path=path, batch_size=2))
+    [[0.5]
+     [1. ]
+     [1.5]]
+
+    Args:
+        encode: function from a batch of records to its vectors [batch_size, D]. Every batch has
+            ``batch_size`` records: the last is filled with copies of the last record, whose vectors
+            are dropped, so a jitted function compiles once.
+        records: what has a length and items: an array [N, ...] and a dict of such arrays are cut
+            into arrays [batch_size, ...]; any other sequence gives lists of ``batch_size`` items.
+        path: the file, in NumPy's npy format. One process writes it at a time.
+        batch_size: records per call of ``encode``. It may differ between a run and its continuation.
+        width: optional D that the vectors are checked against.
+        dtype: the dtype of the file, one that NumPy knows by itself (so not bfloat16).
+        meta: optional JSON value that says what made the vectors, for example the model's name. A file
+            written with another one is refused.
+        progress: True shows a bar on a terminal.
+
+    Returns:
+        A read-only memory-mapped array [N, D].
+
+    Raises:
+        ValueError: when there are no records, ``encode`` returns another shape, or the files at
+            ``path`` belong to another call or are damaged.
+    """
+    path, meta = pathlib.Path(path), json.loads(json.dumps(meta))
+    count = len(next(iter(records.values()))) if isinstance(records, dict) else len(records)
+    if count < 1:
+        raise ValueError("records: empty; pass at least one record")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size} is below 1; pass a positive integer")
+    wanted = {"rows": count, "width": width, "dtype": files.native_dtype(dtype, "dtype"), "meta": meta}
+    partial, state = _resume(path, wanted)
+    if path.exists():
+        return files.open_array(path, (count, state["width"]), state["dtype"], _AGAIN)
+    starts = range(state["done"], count, batch_size)
+    with _bar(progress, count, state["done"]) as advance:
+        for start in starts:
+            stop = min(start + batch_size, count)
+            batch = _batch(records, np.minimum(np.arange(start, start + batch_size), count - 1))
+            vectors = np.asarray(encode(batch))
+            _check_vectors(vectors, batch_size, state["width"])
+            if state["width"] is None:
+                state["width"] = vectors.shape[1]
+            _append(partial, vectors[: stop - start].astype(dtype), state)
+            state["done"] = stop
+            files.write_json(files.beside(path, ".json"), state)
+            advance(stop - start)
+    os.replace(partial, path)
+    files.sync_folder(path.parent)
+    return files.open_array(path, (count, state["width"]), state["dtype"], _AGAIN)
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """Holds what ``load_index`` opened; nothing large is in memory until it is read.
+
+    Attributes:
+        vectors: memory-mapped array [N, ...] or a dict of them, as it was saved.
+        ids: array [N].
+        metadata: sequence of N JSON values, each read from the disk when it is asked for, or None.
+        meta: the JSON value that was saved with the index.
+    """
+
+    vectors: object
+    ids: np.ndarray
+    metadata: Sequence | None
+    meta: object
+
+
+def save_index(folder, vectors, ids, metadata=None, meta=None):
+    """Writes vectors, ids and metadata as one index, or replaces the index in that folder.
+
+    The files are written to a new folder inside ``folder``; then ``index.json``, which names it, is
+    replaced in one step. A reader sees the old index or the new one, and a writer that is killed
+    leaves the old one as it was.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp() + "/index"
+    >>> save_index(folder, np.eye(2), ["a", "b"], [{"title": "A"}, {"title": "B"}], {"model": "m1"})
+    >>> index = load_index(folder)
+    >>> print(index.vectors[1], index.ids[1], index.metadata[1], index.meta)
+    [0. 1.] b {'title': 'B'} {'model': 'm1'}
+
+    Args:
+        folder: made where it does not exist. One process writes it at a time.
+        vectors: array [N, ...] or a dict from names to such arrays, of dtypes that NumPy knows by
+            itself (so not bfloat16); memory-mapped arrays are copied without being loaded whole.
+        ids: N integers or N strings.
+        metadata: optional sequence of N JSON values.
+        meta: optional JSON value, for example the model that made the vectors.
+
+    Raises:
+        ValueError: when the lengths differ, a dtype or a name cannot be stored, or ``folder`` holds an
+            ``index.json`` of something else.
+    """
+    folder, single = pathlib.Path(folder), not isinstance(vectors, dict)
+    vectors = {name: _storable(name, x) for name, x in ({"vectors": vectors} if single else vectors).items()}
+    for name, x in vectors.items():
+        if x.ndim < 1 or len(x) != len(ids) or x.size == 0:
+            raise ValueError(f"vectors: {name} is {x.shape} for {len(ids)} ids; pass [N, ...] with N > 0")
+    arrays = {f"vectors.{name}.npy": x for name, x in vectors.items()} | {"ids.npy": _storable("ids", ids)}
+    if metadata is not None and len(metadata) != len(ids):
+        raise ValueError(f"metadata: {len(metadata)} entries for {len(ids)} ids; pass one for each")
+    header = {"format": _FORMAT, "version": _VERSION, "single": single, "meta": meta}
+    json.dumps(header)
+    _check_owned(folder / "index.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / f"generation-{uuid.uuid4().hex}"
+    data.mkdir()
+    try:
+        header["arrays"] = {}
+        if metadata is not None:
+            header["metadata"], arrays["offsets.npy"] = _write_lines(data / "metadata.jsonl", metadata)
+        for name, x in arrays.items():
+            with files.written(data / name) as file:
+                np.save(file, x, allow_pickle=False)
+            header["arrays"][name] = {"shape": x.shape, "dtype": x.dtype.str}
+        files.sync_folder(data)
+        files.write_json(folder / "index.json", header | {"generation": data.name})
+    except BaseException:
+        shutil.rmtree(data, ignore_errors=True)
+        raise
+    for old in folder.iterdir():
+        if _GENERATION.fullmatch(old.name) and old.name != data.name:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def load_index(folder):
+    """Opens an index that ``save_index`` wrote, without reading its vectors.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp() + "/index"
+    >>> save_index(folder, {"pooled": np.ones((3, 4)), "tokens": np.ones((3, 5, 4))}, [7, 8, 9])
+    >>> index = load_index(folder)
+    >>> print(index.ids, {name: x.shape for name, x in index.vectors.items()})
+    [7 8 9] {'pooled': (3, 4), 'tokens': (3, 5, 4)}
+
+    Args:
+        folder: the folder of the index.
+
+    Returns:
+        An ``Index`` whose arrays are read-only and memory-mapped. Nothing in the files is executed.
+
+    Raises:
+        FileNotFoundError: when the folder holds no index or one of its files is missing.
+        ValueError: when a file is damaged, cut short or of another format.
+    """
+    folder = pathlib.Path(folder)
+    header = _read_header(folder)
+    data, remedy = folder / header["generation"], "save the index again with save_index"
+    arrays = {
+        name: files.open_array(data / name, tuple(x["shape"]), x["dtype"], remedy)
+        for name, x in header["arrays"].items()
+    }
+    ids, offsets = arrays.pop("ids.npy"), arrays.pop("offsets.npy", None)
+    metadata = None
+    if offsets is not None:
+        files.check_size(data / "metadata.jsonl", header["metadata"], remedy)
+        metadata = _Lines(data / "metadata.jsonl", offsets)
+    vectors = {name.removeprefix("vectors.").removesuffix(".npy"): x for name, x in arrays.items()}
+    return Index(vectors["vectors"] if header["single"] else vectors, ids, metadata, header["meta"])
+
+
+class _Lines(Sequence):
+    """A file of JSON lines, read one line at a time."""
+
+    def __init__(self, path, offsets):
+        self._path, self._offsets = path, offsets
+
+    def __len__(self):
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
+        with open(self._path, "rb") as file:
+            file.seek(start)
+            return json.loads(file.read(stop - start))
+
+
+def _resume(path, wanted):
+    """Returns the partial file and the state from which `embed` goes on."""
+    partial, record = files.beside(path, ".partial"), files.beside(path, ".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not (path.exists() or (partial.exists() and record.exists())):
+        state = wanted | {"done": 0}
+        # The count goes back to 0 before a new file begins, so an old count never meets a new file.
+        files.write_json(record, state)
+        return partial, state
+    remedy = f"delete {path.name} and {record.name}, or choose another path"
+    state = files.read_json(record, remedy)
+    if not isinstance(state, dict) or not {"done", *wanted} <= state.keys():
+        raise ValueError(f"{record}: is no record of embed; {remedy}")
+    for name, value in wanted.items():
+        unknown = name == "width" and None in (value, state[name])
+        if not unknown and state[name] != value:
+            raise ValueError(f"{path}: was begun with {_difference(name, state[name], value)}; {remedy}")
+    state["width"] = state["width"] or wanted["width"]
+    if not path.exists() and state["done"]:
+        size = len(_npy_header(state)) + _row_bytes(state) * state["done"]
+        files.check_size(partial, size, _AGAIN, exact=False)
+    return partial, state
+
+
+def _difference(name, old, new):
+    """Names the first key in which two values of meta differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        key = next(key for key in old | new if old.get(key) != new.get(key) or (key in old) != (key in new))
+        return _difference(f"{name}[{key!r}]", old.get(key), new.get(key))
+    return f"{name} {old!r}, not {new!r}"
+
+
+def _batch(records, places):
+    if isinstance(records, dict):
+        return {name: x[places] for name, x in records.items()}
+    if isinstance(records, np.ndarray | jax.Array):
+        return records[places]
+    return [records[int(i)] for i in places]
+
+
+def _check_vectors(vectors, rows, width):
+    if vectors.ndim != 2 or len(vectors) != rows or (width is not None and vectors.shape[1] != width):
+        raise ValueError(
+            f"encode: returned {vectors.shape} for a batch of {rows} records; "
+            f"return [{rows}, {'D' if width is None else width}]"
+        )
+
+
+def _append(partial, vectors, state):
+    """Writes rows behind those that are counted; what a killed run left behind them is cut off."""
+    header = _npy_header(state)
+    end = len(header) + _row_bytes(state) * state["done"]
+    with open(partial, "r+b" if state["done"] else "wb") as file:
+        if not state["done"]:
+            file.write(header)
+        file.truncate(end)
+        file.seek(end)
+        file.write(np.ascontiguousarray(vectors).tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _npy_header(state):
+    """Returns the first bytes of an npy file of the final shape."""
+    file = io.BytesIO()
+    shape = (state["rows"], state["width"])
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": state["dtype"], "fortran_order": False, "shape": shape}
+    )
+    return file.getvalue()
+
+
+def _row_bytes(state):
+    return state["width"] * np.dtype(state["dtype"]).itemsize
+
+
+def _storable(name, x):
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"vectors: the name {name!r} is no file name; use letters, digits, _ . and -")
+    x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    files.native_dtype(x.dtype, name)
+    return x
+
+
+def _check_owned(path):
+    """Refuses to replace an index.json that save_index did not write."""
+    if path.exists():
+        remedy = "delete it or choose another folder"
+        header = files.read_json(path, remedy)
+        if not isinstance(header, dict) or header.get("format") != _FORMAT:
+            raise ValueError(f"{path}: is not a jaxembed index; {remedy}")
+
+
+def _read_header(folder):
+    path, remedy = folder / "index.json", "delete it and save the index again with save_index"
+    header = files.read_json(path, remedy)
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError(f"{path}: is not a jaxembed index; {remedy}")
+    if header.get("version") != _VERSION:
+        raise ValueError(f"{path}: has version {header.get('version')}, expected {_VERSION}; {remedy}")
+    try:
+        arrays = header["arrays"]
+        complete = all(_NAME.fullmatch(name) and {"shape", "dtype"} <= x.keys() for name, x in arrays.items())
+        complete = complete and "ids.npy" in arrays and _GENERATION.fullmatch(header["generation"])
+        complete = complete and ("offsets.npy" in arrays) == ("metadata" in header) and "meta" in header
+        complete = complete and (not header["single"] or "vectors.vectors.npy" in arrays)
+    except (AttributeError, KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise ValueError(f"{path}: is incomplete; {remedy}")
+    return header
+
+
+def _write_lines(path, values):
+    """Writes JSON lines; returns the size of the file and where each line begins."""
+    offsets = [0]
+    with files.written(path) as file:
+        for value in values:
+            offsets.append(offsets[-1] + file.write(json.dumps(value).encode() + b"\n"))
+    return offsets[-1], np.array(offsets, np.int64)
+
+
+@contextlib.contextmanager
+def _bar(progress, total, done):
+    if not progress:
+        yield lambda rows: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, initial=done, disable=None, desc="embed") as bar:
+        yield bar.update

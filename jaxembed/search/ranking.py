@@ -1,0 +1,191 @@
+"""Numbers that say how good a ranking is, from graded judgments.
+
+All metrics take the gains of a ranking (see ``gains``) and the gains of all judged documents. A query
+for which nothing relevant was judged says nothing about a ranking: its value is 0 and has to be left
+out of the average, which ``mean(values, judged(judged_gains))`` does.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.jit
+def gains(ids, judged_ids, judged_gains):
+    """Looks up the judged gain of every document in a ranking.
+
+    ``gains[b, r] = judged_gains[b, j]`` where ``judged_ids[b, j] == ids[b, r]``, and 0 for documents
+    without a judgment, for negative gains, and where an id stands for the second time.
+
+    >>> ids = jnp.array([[4, 9, 4, 2]])
+    >>> print(gains(ids, jnp.array([[2, 4, -1]]), jnp.array([[1, 3, 0]])))
+    [[3. 0. 0. 1.]]
+
+    Args:
+        ids: int [B, K], best document first; a negative id is padding.
+        judged_ids: int [B, J], distinct within a row; a negative id is padding.
+        judged_gains: [B, J], the grade of each judged document.
+
+    Returns:
+        float32 [B, K]. The cost grows with (J + K) log J, not with J * K.
+    """
+    ids, judged_ids = jnp.asarray(ids), jnp.asarray(judged_ids)
+    known = jnp.pad(judged_ids, ((0, 0), (0, 1)), constant_values=-1)
+    grades = jnp.pad(_positive(judged_gains), ((0, 0), (0, 1)))
+    order = jnp.argsort(known, axis=1)
+    known, grades = (jnp.take_along_axis(x, order, axis=1) for x in (known, grades))
+    place = jax.vmap(jnp.searchsorted)(known, ids.astype(known.dtype))
+    place = jnp.minimum(place, known.shape[1] - 1)
+    found = (jnp.take_along_axis(known, place, axis=1) == ids) & (ids >= 0)
+    found = jnp.where(found, jnp.take_along_axis(grades, place, axis=1), 0)
+    order = jnp.argsort(ids, axis=1, stable=True)
+    ordered = jnp.take_along_axis(ids, order, axis=1)
+    again = jnp.pad(ordered[:, 1:] == ordered[:, :-1], ((0, 0), (1, 0)))[:, : ids.shape[1]]
+    again = jnp.take_along_axis(again, jnp.argsort(order, axis=1), axis=1)
+    return jnp.where(again, 0, found)
+
+
+def judged(judged_gains):
+    """Says which queries have at least one relevant document.
+
+    ``judged[b] = any(judged_gains[b] > 0)``.
+
+    >>> print(judged(jnp.array([[0, 2], [0, -1]])))
+    [ True False]
+
+    Args:
+        judged_gains: [B, J]; padding is zero or negative.
+
+    Returns:
+        bool [B].
+    """
+    return jnp.any(_positive(judged_gains) > 0, axis=1)
+
+
+def mean(values, where):
+    """Averages a metric over the queries that count.
+
+    ``mean = sum_b where[b] values[b] / max(1, sum_b where[b])``.
+
+    >>> print(mean(jnp.array([1.0, 0.0, 0.5]), jnp.array([True, False, True])))
+    0.75
+
+    Args:
+        values: [B], one value per query.
+        where: bool [B]; False leaves a query out, whatever its value.
+
+    Returns:
+        A float32 scalar, 0 when no query counts.
+    """
+    values = jnp.asarray(values)
+    return jnp.sum(jnp.where(where, values, 0)) / jnp.maximum(jnp.sum(where), 1).astype(jnp.float32)
+
+
+def ndcg(gains, judged_gains, *, k=10):
+    """Compares the discounted gain of the first k places with the best that any ranking could have.
+
+    ``ndcg = dcg(gains) / dcg(judged_gains in falling order)``, where
+    ``dcg(g) = sum_{r=1..k} g[r] / log2(r + 1)``. The gain is linear, as in trec_eval, and the ideal
+    comes from the judgments, not from the ranking.
+
+    >>> print(ndcg(jnp.array([[0.0, 0.0, 1.0]]), jnp.array([[1.0, 0.0]])))
+    [0.5]
+
+    Args:
+        gains: [B, K], the gain at each place, as ``gains(ids, judged_ids, judged_gains)`` gives it.
+        judged_gains: [B, J], the grades of all judged documents; padding is zero or negative.
+        k: how many places count; None counts all. A ranking shorter than k misses the rest.
+
+    Returns:
+        float32 [B] within 0..1; 0 where ``judged(judged_gains)`` is False.
+
+    References:
+        K. Jarvelin and J. Kekalainen, ACM TOIS 20(4), 2002, doi:10.1145/582415.582418.
+    """
+    ideal = -jnp.sort(-_positive(judged_gains), axis=1)
+    return _ratio(_discounted(_positive(gains)[:, :k]), _discounted(ideal[:, :k]))
+
+
+def recall(gains, judged_gains, *, k=10):
+    """Counts which part of the relevant documents stands in the first k places.
+
+    ``recall = |{r <= k: gains[r] > 0}| / |{j: judged_gains[j] > 0}|``.
+
+    >>> print(recall(jnp.array([[0.0, 2.0, 1.0]]), jnp.array([[1.0, 2.0]]), k=2))
+    [0.5]
+
+    Args:
+        gains: [B, K], the gain at each place, as ``gains(ids, judged_ids, judged_gains)`` gives it.
+        judged_gains: [B, J], the grades of all judged documents; padding is zero or negative.
+        k: how many places count; None counts all.
+
+    Returns:
+        float32 [B] within 0..1; 0 where ``judged(judged_gains)`` is False.
+    """
+    return _ratio(jnp.sum(_relevant(gains)[:, :k], axis=1), jnp.sum(_relevant(judged_gains), axis=1))
+
+
+def mrr(gains, judged_gains, *, k=10):
+    """Takes the reciprocal of the place of the first relevant document.
+
+    ``mrr = max_{r <= k} [gains[r] > 0] / r``; averaged over queries it is the mean reciprocal rank.
+
+    >>> print(mrr(jnp.array([[0.0, 2.0, 1.0]]), jnp.array([[1.0, 2.0]])))
+    [0.5]
+
+    Args:
+        gains: [B, K], the gain at each place, as ``gains(ids, judged_ids, judged_gains)`` gives it.
+        judged_gains: [B, J], the grades of all judged documents; padding is zero or negative.
+        k: how many places count; None counts all.
+
+    Returns:
+        float32 [B] within 0..1; 0 where nothing relevant stands there or ``judged(judged_gains)`` is
+        False.
+    """
+    hits = _relevant(gains)[:, :k]
+    best = jnp.max(hits / _ranks(hits), axis=1, initial=0)
+    return jnp.where(judged(judged_gains), best, 0)
+
+
+def average_precision(gains, judged_gains, *, k=10):
+    """Averages the precision at the place of every relevant document.
+
+    ``average_precision = sum_{r <= k} [gains[r] > 0] precision(r) / |{j: judged_gains[j] > 0}|``, where
+    ``precision(r)`` is the part of the first r places that is relevant. Relevant documents that do not
+    stand in the first k places add 0, as in trec_eval.
+
+    >>> print(average_precision(jnp.array([[1.0, 0.0, 1.0]]), jnp.array([[1.0, 1.0]])).round(4))
+    [0.8333]
+
+    Args:
+        gains: [B, K], the gain at each place, as ``gains(ids, judged_ids, judged_gains)`` gives it.
+        judged_gains: [B, J], the grades of all judged documents; padding is zero or negative.
+        k: how many places count; None counts all.
+
+    Returns:
+        float32 [B] within 0..1; 0 where ``judged(judged_gains)`` is False.
+    """
+    hits = _relevant(gains)[:, :k]
+    precision = jnp.cumsum(hits, axis=1) / _ranks(hits)
+    return _ratio(jnp.sum(hits * precision, axis=1), jnp.sum(_relevant(judged_gains), axis=1))
+
+
+def _positive(grades):
+    """Returns grades in float32, zero where they are negative or NaN."""
+    grades = jnp.asarray(grades).astype(jnp.float32)
+    return jnp.where(grades > 0, grades, 0)
+
+
+def _relevant(grades):
+    return (_positive(grades) > 0).astype(jnp.float32)
+
+
+def _ranks(x):
+    return jnp.arange(1, x.shape[1] + 1, dtype=jnp.float32)[None]
+
+
+def _discounted(grades):
+    return jnp.sum(grades / jnp.log2(_ranks(grades) + 1), axis=1)
+
+
+def _ratio(part, whole):
+    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), 0)

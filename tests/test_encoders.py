@@ -1,0 +1,480 @@
+"""The encoders room: transformers, attention, bags of words, and a family of poolings under the same laws."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from jaxembed import arrays, encoders
+
+B, T, D, LAYERS, HEADS = 4, 5, 8, 3, 2
+MASK = np.array(
+    [
+        [True, True, True, True, True],
+        [True, True, False, False, False],
+        [False, True, False, True, False],
+        [False, False, False, False, False],
+    ]
+)
+OPTIONS = {"width": D, "layers": LAYERS, "heads": HEADS, "mlp_width": 12, "positions": 6}
+
+
+def init_embed(key):
+    return {"table": {"embedding": jax.random.normal(key, (10, D))}}
+
+
+def embed(params, batch):
+    tokens = params["table"]["embedding"][batch["ids"]]
+    return jnp.where(batch["mask"][..., None], tokens, batch.get("padding", 0.0)), batch["mask"]
+
+
+def example(**more):
+    ids = np.random.default_rng(0).integers(0, 10, (B, T)).astype(np.int32)
+    return {"ids": ids, "mask": MASK, **more}
+
+
+@functools.cache
+def built(**options):
+    encoder = encoders.transformer(init_embed, embed, **OPTIONS | options)
+    params = jax.jit(encoder.init)(jax.random.key(0))
+    # Norms start at one and biases at zero, which would hide an exchanged scale and bias.
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [leaf + 0.3 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+    return (
+        encoder,
+        jax.tree.unflatten(structure, moved),
+        jax.jit(encoder.hidden, static_argnames=("layers", "each")),
+    )
+
+
+@functools.cache
+def full_run():
+    _, params, run = built()
+    return run(params, example())
+
+
+def readout(out):
+    return jnp.sum(jnp.sin(out["tokens"])) + jnp.sum(jnp.sin(out["layers"]))
+
+
+@functools.cache
+def gradient():
+    _, _, run = built()
+    return jax.jit(jax.value_and_grad(lambda params, batch: readout(run(params, batch))))
+
+
+# Arrays
+
+
+def test_unit_masked_mean_and_inner_equal_their_oracles():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(B, T, D)).astype(np.float32), rng.normal(size=(3, D)).astype(np.float32)
+    x[0, 0] = 0
+    np.testing.assert_allclose(arrays.unit(x), oracles.unit(x), atol=1e-6)
+    np.testing.assert_allclose(arrays.masked_mean(x, MASK), oracles.masked_mean(x, MASK), atol=1e-6)
+    np.testing.assert_allclose(arrays.inner(x[0], y), oracles.inner(x[0], y), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-8, 1.0, 1e8, 1e30])
+def test_unit_has_length_one_at_any_size(size):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, D)).astype(np.float32)) * size
+    np.testing.assert_allclose(jnp.linalg.norm(arrays.unit(x), axis=-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(arrays.unit(arrays.unit(x)), arrays.unit(x), atol=1e-6)
+    across = jax.grad(lambda v: jnp.sum(arrays.unit(v) * jnp.arange(D)))(x) * x
+    np.testing.assert_allclose(across.sum(-1), 0, atol=1e-4)  # a longer vector has the same direction
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_unit_along_any_axis(axis):
+    x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    expected = np.moveaxis(oracles.unit(np.moveaxis(x, axis, -1)), -1, axis)
+    np.testing.assert_allclose(arrays.unit(x, axis=axis), expected, atol=1e-6)
+
+
+def test_numerical_gradients_of_the_arrays_in_float64():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(1, 3, 4)), rng.normal(size=(2, 4))
+    mask = np.array([[True, False, True]])
+    functions = [
+        lambda v: jnp.sum(y[0] * jnp.sin(arrays.unit(v))),
+        lambda v: jnp.sum(y * jnp.sin(arrays.masked_mean(v, mask))),
+        lambda v: jnp.sum(jnp.sin(arrays.inner(v, y))),
+    ]
+    with jax.enable_x64(True):
+        for f in functions:
+            numerical = oracles.numerical_gradient(jax.jit(f), x)
+            np.testing.assert_allclose(jax.grad(f)(jnp.asarray(x)), numerical, atol=1e-8)
+
+
+# Attention
+
+
+@pytest.mark.parametrize("kind", ["none", "keys", "pairs"])
+def test_attention_equals_the_oracle(kind):
+    rng = np.random.default_rng(0)
+    q = rng.normal(size=(B, 3, HEADS, 4)).astype(np.float32)
+    k, v = rng.normal(size=(2, B, T, HEADS, 4)).astype(np.float32)
+    mask = {"none": None, "keys": MASK, "pairs": rng.random((B, 3, T)) < 0.5}[kind]
+    if kind == "pairs":
+        mask[0, 1] = False
+    expected = oracles.dot_product_attention(q, k, v, mask)
+    np.testing.assert_allclose(encoders.dot_product_attention(q, k, v, mask), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_attention_is_finite_at_extreme_scores_and_without_keys(size):
+    x = size * jax.random.normal(jax.random.key(0), (B, T, HEADS, 4))
+
+    def total(x):
+        out = encoders.dot_product_attention(x, x, x, MASK)
+        return jnp.sum(out), out
+
+    gradient, out = jax.grad(total, has_aux=True)(x)
+    chex.assert_tree_all_finite((gradient, out))
+    assert not out[3].any()
+    assert not gradient[3].any()
+
+
+def test_numerical_gradients_of_attention_in_float64():
+    rng = np.random.default_rng(0)
+    x, mask = rng.normal(size=(2, 3, 2, 2)), np.array([[True, False, True], [False, False, False]])
+    with jax.enable_x64(True):
+
+        @jax.jit
+        def total(x):
+            return jnp.sum(jnp.sin(encoders.dot_product_attention(x, jnp.cos(x), x**2, mask)))
+
+        analytic = jax.grad(total)(jnp.asarray(x))
+        np.testing.assert_allclose(analytic, oracles.numerical_gradient(total, x), atol=1e-8)
+
+
+# Transformer
+
+
+@pytest.mark.parametrize("positions", [0, 6])
+def test_transformer_equals_the_oracle(positions):
+    _, params, run = built(positions=positions)
+    assert ("position" in params) == bool(positions)
+    out = run(params, example())
+    tokens = np.asarray(params["table"]["embedding"])[example()["ids"]]
+    wide = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
+    expected_tokens, expected_layers = oracles.hidden(wide, tokens, MASK, HEADS)
+    np.testing.assert_allclose(out["tokens"], expected_tokens, atol=2e-4)
+    np.testing.assert_allclose(out["layers"], expected_layers, atol=2e-4)
+    np.testing.assert_array_equal(out["mask"], MASK)
+
+
+def test_one_block_equals_the_oracle():
+    _, params, _ = built()
+    x = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
+    first = jax.tree.map(lambda p: p[0], params["blocks"])
+    out = encoders.Block(HEADS, 12).apply({"params": first}, x, MASK)
+    wide = jax.tree.map(lambda p: np.asarray(p, np.float64), first)
+    expected = oracles.block(wide, x.astype(np.float64), MASK, HEADS)
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+
+
+def test_parameters_carry_a_leading_axis_of_blocks_and_readable_paths():
+    _, params, _ = built()
+    paths = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+        for path, leaf in jax.tree.leaves_with_path(params)
+    }
+    assert paths["blocks/attention/query/kernel"] == (LAYERS, D, D)
+    assert paths["blocks/mlp_in/kernel"] == (LAYERS, D, 12)
+    assert paths["position/embedding"] == (6, D)
+    assert {leading for path, (leading, *_) in paths.items() if path.startswith("blocks/")} == {LAYERS}
+    kernels = encoders.transformer(init_embed, embed, **OPTIONS)
+    kernels = jax.jit(kernels.init)(jax.random.key(0))["blocks"]
+    assert not np.allclose(kernels["mlp_in"]["kernel"][0], kernels["mlp_in"]["kernel"][1])
+
+
+def test_jit_equals_eager():
+    encoder, params, _ = built()
+    chex.assert_trees_all_close(full_run(), encoder.hidden(params, example()), atol=1e-5)
+
+
+def test_permuting_the_batch_permutes_the_result():
+    _, params, run = built()
+    order = np.array([2, 3, 0, 1])
+    moved = run(params, {k: v[order] for k, v in example().items()})
+    chex.assert_trees_all_close(moved, jax.tree.map(lambda x: x[order], full_run()), atol=1e-5)
+
+
+def test_without_positions_the_order_of_tokens_does_not_matter():
+    _, params, run = built(positions=0)
+    order = np.array([3, 1, 4, 0, 2])
+    moved = run(params, {k: v[:, order] for k, v in example().items()})
+    expected = run(params, example())
+    np.testing.assert_allclose(moved["tokens"], expected["tokens"][:, order], atol=1e-5)
+    np.testing.assert_allclose(moved["layers"], expected["layers"], atol=1e-5)
+    assert (
+        np.abs(
+            full_run()["layers"]
+            - built()[2](built()[1], {k: v[:, order] for k, v in example().items()})["layers"]
+        ).max()
+        > 1e-2
+    )
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, 1e30])
+def test_padding_never_leaks_into_values_or_gradients(junk):
+    _, params, _ = built()
+    clean = gradient()(params, example(padding=np.float32(0)))
+    spoiled = gradient()(params, example(padding=np.float32(junk)))
+    chex.assert_tree_all_finite(clean)
+    chex.assert_trees_all_equal(spoiled, clean)
+
+
+def test_padded_positions_and_longer_padding_change_nothing():
+    _, params, run = built()
+    batch = example()
+    longer = {"ids": np.pad(batch["ids"], ((0, 0), (0, 1))), "mask": np.pad(MASK, ((0, 0), (0, 1)))}
+    out = run(params, longer)
+    np.testing.assert_allclose(out["tokens"][:, :T], full_run()["tokens"], atol=1e-5)
+    np.testing.assert_allclose(out["layers"], full_run()["layers"], atol=1e-5)
+    assert not out["tokens"][:, T].any()
+    assert not np.asarray(full_run()["tokens"])[~MASK].any()
+
+
+def test_a_row_of_padding_alone_is_zero_and_sends_no_gradient():
+    _, params, run = built()
+    batch = {k: v[3:] for k, v in example().items()}
+    out = run(params, batch)
+    assert not out["tokens"].any()
+    assert not out["layers"].any()
+    value = jax.grad(lambda p: readout(run(p, batch)))(params)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(value))
+
+
+@pytest.mark.parametrize("n", range(LAYERS + 1))
+def test_running_n_layers_gives_row_n_of_the_full_run(n):
+    _, params, run = built()
+    out = run(params, example(), layers=n)
+    assert out["layers"].shape == (B, n + 1, D)
+    np.testing.assert_allclose(out["layers"], full_run()["layers"][:, : n + 1], atol=1e-5)
+    pooled = encoders.mean_pool(out["tokens"], out["mask"])
+    np.testing.assert_allclose(pooled, full_run()["layers"][:, n], atol=1e-5)
+
+
+@pytest.mark.parametrize("n", range(LAYERS + 1))
+def test_a_term_on_layer_n_trains_blocks_up_to_n_alone(n):
+    _, params, run = built()
+    value = jax.grad(lambda p: jnp.sum(jnp.sin(run(p, example())["layers"][:, n])))(params)
+    kernel = np.asarray(value["blocks"]["mlp_in"]["kernel"])
+    assert not kernel[n:].any()
+    assert all(np.abs(kernel[i]).max() > 1e-5 for i in range(n))
+    assert value["table"]["embedding"].any()
+    assert value["norm"]["scale"].any()
+
+
+def test_an_encoder_without_blocks_is_a_normalised_bag():
+    encoder = encoders.transformer(init_embed, embed, width=D, layers=0, heads=1)
+    params = encoder.init(jax.random.key(0))
+    out = encoder.hidden(params, example())
+    assert out["layers"].shape == (B, 1, D)
+    np.testing.assert_allclose(out["layers"][:, 0], encoders.mean_pool(out["tokens"], MASK), atol=1e-6)
+
+
+def test_own_pooling_inside_the_scan():
+    _, params, run = built()
+
+    def largest(states, mask):
+        return jnp.max(jnp.where(mask[..., None], states, -10.0), axis=1)[:, :2]
+
+    out = run(params, example(), each=largest)
+    assert out["layers"].shape == (B, LAYERS + 1, 2)
+    expected = np.where(MASK[..., None], full_run()["tokens"], -10).max(axis=1)[:, :2]
+    np.testing.assert_allclose(out["layers"][:, -1], expected, atol=1e-5)
+
+
+def test_dropout_follows_the_key():
+    _, params, run = built(dropout=0.5)
+    a, again = (run(params, example(), jax.random.key(1)) for _ in range(2))
+    other, quiet = run(params, example(), jax.random.key(2)), run(params, example())
+    chex.assert_trees_all_equal(a, again)
+    assert np.abs(a["tokens"] - other["tokens"]).max() > 1e-2
+    assert np.abs(a["tokens"] - quiet["tokens"]).max() > 1e-2
+    chex.assert_trees_all_close(quiet, full_run(), atol=1e-5)
+    np.testing.assert_allclose(a["layers"][:, 0], quiet["layers"][:, 0], atol=1e-5)
+    shallow = run(params, example(), jax.random.key(1), layers=2)
+    np.testing.assert_allclose(shallow["layers"], a["layers"][:, :3], atol=1e-5)
+
+
+def test_blocks_drop_different_units():
+    encoder = encoders.transformer(init_embed, embed, **OPTIONS | {"dropout": 0.5, "positions": 0})
+    params = encoder.init(jax.random.key(0))
+    same = jax.tree.map(lambda p: jnp.broadcast_to(p[:1], p.shape), params["blocks"])
+    zeros = {**same, "mlp_in": jax.tree.map(jnp.zeros_like, same["mlp_in"])}
+    zeros["mlp_out"] = {"kernel": 0 * same["mlp_out"]["kernel"], "bias": 0 * same["mlp_out"]["bias"] + 1}
+    zeros["attention"] = jax.tree.map(jnp.zeros_like, same["attention"])
+    _, _, run = built(dropout=0.5, positions=0)
+    states = run({**params, "blocks": zeros}, example(), jax.random.key(0), each=_raw)["layers"]
+    steps = np.diff(np.asarray(states), axis=1)[:3]  # with these weights each block only adds its dropout
+    assert (np.sign(steps[:, 0]) != np.sign(steps[:, 1])).any()
+
+
+def _raw(states, mask):
+    return jnp.sum(jnp.where(mask[..., None], states, 0), axis=1)
+
+
+def test_bfloat16_products_keep_float32_parameters_and_states():
+    _, params, _ = built()
+    run = built(dtype=jnp.bfloat16)[2]
+    out = run(params, example())
+    assert out["tokens"].dtype == out["layers"].dtype == jnp.float32
+    np.testing.assert_allclose(out["layers"], full_run()["layers"], atol=0.15)
+    assert np.abs(out["layers"] - full_run()["layers"]).max() > 1e-6
+    leaves = jax.tree.leaves(
+        encoders.transformer(init_embed, embed, **OPTIONS, dtype=jnp.bfloat16).init(jax.random.key(0))
+    )
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
+
+
+def test_pooled_is_the_pooling_of_the_tokens():
+    encoder, params, _ = built()
+    for layers in (None, 1):
+        vectors = encoders.pooled(encoder.hidden, encoders.mean_pool, layers=layers)(params, example())
+        expected = full_run()["layers"][:, LAYERS if layers is None else layers]
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    last = encoders.pooled(encoder.hidden, encoders.last_pool)(params, example())
+    np.testing.assert_allclose(last, oracles.last_pool(full_run()["tokens"], MASK), atol=1e-5)
+
+
+BAD = {
+    "positions": ({"positions": 4}, {}, "positions=4 is below the 5 tokens"),
+    "heads": ({"heads": 3}, {}, "heads=3 does not divide the width 8"),
+    "width": ({"width": 6}, {}, "width=6, but embed gives tokens of width 8"),
+    "layers": ({}, {"layers": LAYERS + 1}, "layers=4: the encoder has blocks 1..3"),
+    "negative layers": ({}, {"layers": -1}, "layers=-1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_settings_raise_one_line(case):
+    options, run, message = BAD[case]
+    encoder = encoders.transformer(init_embed, embed, **OPTIONS | options)
+    with pytest.raises(ValueError, match=message) as caught:
+        jax.eval_shape(lambda key: encoder.hidden(encoder.init(key), example(), **run), jax.random.key(0))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mask_of_another_shape_raises():
+    encoder = encoders.transformer(init_embed, lambda p, b: (embed(p, b)[0], b["mask"][:, 1:]), **OPTIONS)
+    with pytest.raises(ValueError, match=r"tokens \(4, 5, 8\) and mask \(4, 4\) differ"):
+        jax.eval_shape(lambda key: encoder.hidden(encoder.init(key), example()), jax.random.key(0))
+
+
+# Poolings
+
+
+QUERY = np.random.default_rng(7).normal(size=(2, D)).astype(np.float32)
+KERNEL = np.random.default_rng(8).normal(size=(D, 3)).astype(np.float32)
+POOLINGS = {
+    "mean_pool": (encoders.mean_pool, oracles.masked_mean),
+    "cls_pool": (encoders.cls_pool, oracles.cls_pool),
+    "last_pool": (encoders.last_pool, oracles.last_pool),
+    "attention_pool": (
+        lambda t, m: encoders.attention_pool({"query": QUERY}, t, m),
+        lambda t, m: oracles.attention_pool(QUERY, t, m),
+    ),
+    "multi_vector": (encoders.multi_vector, oracles.multi_vector),
+    "multi_vector with kernel": (
+        lambda t, m: encoders.multi_vector(t, m, KERNEL),
+        lambda t, m: oracles.multi_vector(t, m, KERNEL),
+    ),
+    "masked_mean": (arrays.masked_mean, oracles.masked_mean),
+}
+
+
+def tokens(seed=0):
+    return np.random.default_rng(seed).normal(size=(B, T, D)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_poolings_equal_their_oracles_and_jit(name):
+    pool, oracle = POOLINGS[name]
+    out = pool(jnp.asarray(tokens()), jnp.asarray(MASK))
+    np.testing.assert_allclose(out, oracle(tokens(), MASK), atol=1e-5)
+    np.testing.assert_allclose(jax.jit(pool)(tokens(), MASK), out, atol=1e-6)
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("name", POOLINGS)
+def test_poolings_ignore_padding_in_values_and_gradients(name, junk):
+    pool, _ = POOLINGS[name]
+    spoiled = np.where(MASK[..., None], tokens(), np.float32(junk))
+
+    @jax.jit
+    def run(x):
+        def total(x):
+            out = pool(x, MASK)
+            return jnp.sum(jnp.sin(out)), out
+
+        return jax.grad(total, has_aux=True)(x)
+
+    clean, result = run(tokens()), run(spoiled)
+    chex.assert_tree_all_finite(clean)
+    chex.assert_trees_all_equal(result, clean)
+    gradient, out = clean
+    assert not out[3].any()
+    assert not np.asarray(gradient)[~MASK].any()
+    assert np.asarray(gradient)[MASK].any()
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_poolings_are_finite_at_extreme_values_and_permute_with_the_batch(name):
+    pool, _ = POOLINGS[name]
+    run = jax.jit(jax.value_and_grad(lambda x, m: jnp.sum(pool(x, m))))
+    for size in (1e4, -1e4, 0):
+        chex.assert_tree_all_finite(run(np.float32(size) * tokens(), MASK))
+    order = np.array([3, 1, 0, 2])
+    out, moved = pool(tokens(), MASK), pool(tokens()[order], MASK[order])
+    np.testing.assert_allclose(moved, np.asarray(out)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_poolings_keep_the_dtype(name):
+    pool, _ = POOLINGS[name]
+    expected = jnp.float32 if "kernel" in name else jnp.bfloat16  # the kernel is float32
+    assert pool(jnp.asarray(tokens(), jnp.bfloat16), jnp.asarray(MASK)).dtype == expected
+
+
+def test_a_zero_query_pools_as_the_mean():
+    params = {"query": jnp.zeros((3, D))}
+    out = encoders.attention_pool(params, tokens(), MASK)
+    np.testing.assert_allclose(out, oracles.masked_mean(tokens(), MASK), atol=1e-6)
+    drawn = encoders.init_attention_pool(jax.random.key(0), 4000, heads=3)["query"]
+    assert drawn.shape == (3, 4000)
+    assert float(drawn.std()) == pytest.approx(4000**-0.5, rel=0.03)
+
+
+def test_tokens_become_unit_vectors():
+    lengths = np.linalg.norm(encoders.multi_vector(tokens(), MASK, KERNEL), axis=-1)
+    np.testing.assert_allclose(lengths, MASK.astype(float), atol=1e-6)
+
+
+# Bags of words
+
+
+def test_weighted_bag_equals_the_oracle_and_ignores_padding():
+    rng = np.random.default_rng(0)
+    words = rng.normal(size=(6, D)).astype(np.float32)
+    positions = rng.integers(0, 6, (B, T)).astype(np.int32)
+    weights = np.where(MASK, rng.normal(size=(B, T)), 0).astype(np.float32)
+    expected = oracles.weighted_bag(words, positions, weights)
+    run = jax.jit(jax.value_and_grad(lambda w, p, x: jnp.sum(jnp.sin(encoders.weighted_bag(w, p, x)))))
+    clean = run(words, positions, weights)
+    for junk in (-1, 6, 10**9):
+        spoiled = np.where(MASK, positions, junk).astype(np.int32)
+        np.testing.assert_allclose(encoders.weighted_bag(words, spoiled, weights), expected, atol=1e-6)
+        chex.assert_trees_all_close(run(words, spoiled, weights), clean, atol=1e-6)
+    assert not encoders.weighted_bag(words, positions, weights)[3].any()
+    half = encoders.weighted_bag(words.astype(jnp.bfloat16), positions, weights)
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(np.float32), expected, atol=0.05)

@@ -1,0 +1,475 @@
+"""The tables room: codes, lookup, and the claims about multiplexed tables that can be counted."""
+
+import collections
+import dataclasses
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxembed import tables, train
+from jaxembed.tables import Feature
+
+FEATURES = [
+    Feature("user", chunks=2),
+    Feature("gender", vocabulary=3, chunks=2),
+    Feature("mean", chunks=3, combine="mean"),
+    Feature("sum", combine="sum"),
+    Feature("max", chunks=2, combine="max"),
+]
+PLAN = tables.plan(FEATURES, rows=16, width=3, tables=3, seed=5)
+
+
+def example(seed=0):
+    rng = np.random.default_rng(seed)
+    batch = {
+        "user": rng.integers(0, 2**32, 4),
+        "gender": rng.integers(0, 3, 4),
+        **{name: rng.integers(0, 1000, (4, 5)).astype(np.int32) for name in ("mean", "sum", "max")},
+    }
+    masks = {name: rng.random((4, 5)) < 0.6 for name in ("mean", "sum", "max")}
+    masks["mean"][1] = masks["max"][2] = False
+    weights = {name: rng.random((4, 5)).astype(np.float32) for name in ("mean", "sum")}
+    return batch, masks, weights
+
+
+def numbered(count, **options):
+    names = [f"f{i}" for i in range(count)]
+    return names, tables.plan([Feature(n) for n in names], **options)
+
+
+# Codes
+
+
+def test_codes_equal_the_oracle():
+    batch, _, _ = example()
+    chex.assert_trees_all_equal(tables.codes(PLAN, batch), oracles.hash_codes(PLAN, batch))
+
+
+@pytest.mark.parametrize("value", [0, 1, 2**31 - 1, 2**31, 2**32 - 1])
+def test_extreme_ids_hash_as_python_ints_do(value):
+    p = tables.plan([Feature("a", chunks=2)], rows=2**30, width=1)
+    batch = {"a": np.array([value], np.uint32)}
+    chex.assert_trees_all_equal(tables.codes(p, batch), oracles.hash_codes(p, batch))
+
+
+@pytest.mark.parametrize("multiplexed", [True, False])
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32])
+def test_host_codes_are_numpy_and_equal_jit_bit_for_bit(multiplexed, dtype):
+    p = dataclasses.replace(PLAN, multiplexed=multiplexed)
+    batch = jax.tree.map(lambda x: (x % 1000).astype(dtype), example()[0])
+    host = tables.codes(p, batch)
+    device = jax.jit(lambda b: tables.codes(p, b))(batch)
+    for name, value in host.items():
+        assert type(value) is np.ndarray
+        assert value.dtype == device[name].dtype == np.int32
+        np.testing.assert_array_equal(value, device[name])
+
+
+def test_every_code_of_a_hashed_feature_lies_in_the_table_of_its_turn():
+    names = [f"f{i}" for i in range(5)]
+    p = tables.plan([Feature(n, chunks=2) for n in names], rows=7, width=1, tables=3)
+    codes = tables.codes(p, {n: np.arange(200) for n in names})
+    for i, name in enumerate(names):
+        for c in range(2):
+            assert set(np.unique(codes[name][:, c] // 7)) == {(2 * i + c) % 3}
+            assert len(np.unique(codes[name][:, c])) == 7
+
+
+def test_a_vocabulary_takes_no_turn_in_the_round_robin():
+    some = [Feature("a"), Feature("tiny", vocabulary=2), Feature("b")]
+    p = tables.plan(some, rows=9, width=1, tables=2)
+    codes = tables.codes(p, {"a": np.arange(99), "b": np.arange(99), "tiny": np.arange(2)})
+    assert codes["a"].max() < 9 <= codes["b"].min()
+    np.testing.assert_array_equal(codes["tiny"][:, 0], [0, 1])
+
+
+def test_a_feature_added_last_leaves_all_earlier_codes():
+    batch, _, _ = example()
+    longer = tables.plan([*FEATURES, Feature("new", chunks=2)], rows=16, width=3, tables=3, seed=5)
+    after = tables.codes(longer, batch | {"new": batch["user"]})
+    before = tables.codes(PLAN, batch)
+    chex.assert_trees_all_equal({name: after[name] for name in before}, before)
+
+
+def test_the_seed_changes_the_codes():
+    batch, _, _ = example()
+    other = tables.codes(dataclasses.replace(PLAN, seed=6), batch)
+    assert (other["mean"] != tables.codes(PLAN, batch)["mean"]).mean() > 0.5
+
+
+# Claims that can be counted
+
+
+def test_colliding_pairs_and_the_share_within_a_feature():
+    sizes, rows, draws = (40, 120, 240), 200, 200
+    names = [f"f{i}" for i in range(3)]
+    total = sum(sizes)
+    batch = {n: np.arange(s) for n, s in zip(names, sizes, strict=True)}
+    pairs = within = 0
+    for seed in range(draws):
+        p = tables.plan([Feature(n) for n in names], rows=rows, width=1, seed=seed)
+        counts = [np.bincount(c[:, 0], minlength=rows) for c in tables.codes(p, batch).values()]
+        pairs += sum(m * (m - 1) // 2 for m in np.sum(counts, axis=0))
+        within += sum(m * (m - 1) // 2 for count in counts for m in count)
+    expected = total * (total - 1) / (2 * rows)
+    share = sum(s * (s - 1) for s in sizes) / (total * (total - 1))
+    assert pairs / draws == pytest.approx(expected, rel=0.01)
+    assert within / draws == pytest.approx(expected * share, rel=0.01)
+
+
+@pytest.mark.parametrize(("rows", "published"), [(13_653, 8_452), (6_826, 5_836)])
+def test_occupied_rows(rows, published):
+    vocabularies = (3706, 6040, 2, 7, 21, 3401)  # 13,177 values in all
+    names, p = numbered(6, rows=rows, width=1)
+    codes = tables.codes(p, {n: np.arange(v) for n, v in zip(names, vocabularies, strict=True)})
+    occupied = len(np.unique(np.concatenate(list(codes.values()))))
+    expected = rows * (1 - (1 - 1 / rows) ** 13_177)
+    assert expected == pytest.approx(published, abs=1)
+    assert occupied == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_one_id_in_two_features_has_independent_codes(chunk):
+    p = tables.plan([Feature("f0", chunks=2), Feature("f1", chunks=2)], rows=8, width=1)
+    codes = tables.codes(p, {n: np.arange(20_000) for n in ("f0", "f1")})
+    joint = np.zeros((8, 8))
+    np.add.at(joint, (codes["f0"][:, 0], codes["f1"][:, chunk]), 1)
+    expected = joint.sum(1)[:, None] * joint.sum(0) / joint.sum()
+    statistic = ((joint - expected) ** 2 / expected).sum()
+    assert 20 < statistic < 85  # 49 degrees of freedom: both tails below 0.1 %
+    uniform = joint.sum() / 64
+    assert ((joint - uniform) ** 2 / uniform).sum() < 104  # 63 degrees of freedom, 0.1 %
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+def test_two_values_agree_in_all_chunks_with_probability_rows_to_the_minus_chunks(chunks):
+    p = tables.plan([Feature("a", chunks=chunks)], rows=10, width=1)
+    codes = tables.codes(p, {"a": np.arange(3000)})["a"]
+    counts = collections.Counter(map(tuple, codes.tolist()))
+    agreeing = sum(m * (m - 1) / 2 for m in counts.values())
+    expected = 3000 * 2999 / 2 * 10.0**-chunks
+    assert abs(agreeing - expected) < 5 * expected**0.5
+
+
+def test_nearby_ids_do_not_stay_near():
+    p = tables.plan([Feature("a")], rows=1000, width=1)
+    codes = tables.codes(p, {"a": np.arange(5000)})["a"][:, 0]
+    steps = np.diff(codes) % 1000
+    assert len(np.unique(steps)) > 900
+
+
+# Limits and sizes
+
+
+def test_exact_codes_are_a_plain_embedding_of_concatenated_rows():
+    p = tables.plan([Feature("a", vocabulary=6, chunks=2)], rows=1, width=4)
+    params = tables.init_tables(jax.random.key(0), p)
+    ids = np.array([5, 0, 3])
+    vectors = tables.lookup(p, params, tables.codes(p, {"a": ids}))["a"]
+    plain = np.asarray(params["exact"]["a"]["embedding"]).reshape(6, 8)
+    np.testing.assert_array_equal(vectors, plain[ids])
+
+
+def test_one_feature_and_one_chunk_is_the_hashing_trick():
+    p = tables.plan([Feature("a")], rows=10, width=4, seed=3)
+    params = tables.init_tables(jax.random.key(0), p)
+    rows = [oracles.fmix32(i ^ oracles.salt(3, "a", 0)) % 10 for i in range(50)]
+    vectors = tables.lookup(p, params, tables.codes(p, {"a": np.arange(50)}))["a"]
+    np.testing.assert_array_equal(vectors, np.asarray(params["table"]["embedding"])[rows])
+
+
+@pytest.mark.parametrize("count", [1, 7, 40])
+def test_parameters_do_not_depend_on_the_number_of_features(count):
+    names, p = numbered(count, rows=11, width=3, tables=2)
+    params = tables.init_tables(jax.random.key(0), p)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 2 * 11 * 3
+    vectors = tables.lookup(p, params, tables.codes(p, {n: np.arange(2) for n in names}))
+    assert {v.shape for v in vectors.values()} == {(2, 3)}
+
+
+def test_width_of_a_feature_is_its_chunks_times_the_width():
+    batch, masks, _ = example()
+    params = tables.init_tables(jax.random.key(0), PLAN)
+    vectors = tables.lookup(PLAN, params, tables.codes(PLAN, batch), masks)
+    assert {n: v.shape for n, v in vectors.items()} == {f.name: (4, f.chunks * 3) for f in FEATURES}
+
+
+def test_tables_start_as_a_normal_distribution_truncated_at_two_deviations():
+    params = tables.init_tables(jax.random.key(1), tables.plan([Feature("a")], rows=4000, width=16))
+    values = np.asarray(params["table"]["embedding"])
+    assert 0.49 < np.abs(values).max() <= 0.5
+    assert values.std() == pytest.approx(0.25 * 0.8796, rel=0.01)  # what the truncation leaves of 0.25
+
+
+def test_own_initializer():
+    params = tables.init_tables(jax.random.key(0), PLAN, initializer=lambda key, shape: jnp.full(shape, 2.0))
+    assert {float(leaf.min()) for leaf in jax.tree.leaves(params)} == {2.0}
+
+
+@pytest.mark.parametrize("multiplexed", [True, False])
+def test_a_plan_survives_json(multiplexed):
+    p = dataclasses.replace(PLAN, multiplexed=multiplexed)
+    again = tables.plan(**json.loads(json.dumps(dataclasses.asdict(p))))
+    assert again == p
+    assert hash(again) == hash(p)
+
+
+@pytest.mark.parametrize("sizes", [(1000, 1, 1), (1, 1, 1000), (1, 1, 1), (3, 2, 5), (10**6, 10**6, 1)])
+@pytest.mark.parametrize("rows", [3, 5, 100])
+def test_separate_features_have_disjoint_ranges_and_a_row_each(sizes, rows):
+    some = [Feature(f"f{i}", size=s, chunks=2) for i, s in enumerate(sizes)]
+    p = tables.plan(some, rows=rows, width=1, tables=2, multiplexed=False)
+    codes = tables.codes(p, {f.name: np.arange(3000) for f in some})
+    for c in range(2):
+        seen = [set(np.unique(codes[f.name][:, c])) for f in some]
+        assert all(seen)
+        assert sum(map(len, seen)) == len(set.union(*seen)) <= rows
+        assert {int(code) // rows for code in set.union(*seen)} == {c}
+    if sizes == (3, 2, 5) and rows == 100:
+        assert [len(np.unique(codes[f.name][:, 0])) for f in some] == [30, 20, 50]
+
+
+# Lookup
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lookup_equals_the_oracle(masked, weighted):
+    batch, masks, weights = example()
+    masks, weights = masks if masked else None, weights if weighted else None
+    params = tables.init_tables(jax.random.key(0), PLAN)
+    codes = tables.codes(PLAN, batch)
+    expected = oracles.lookup(PLAN, params, codes, masks, weights)
+    vectors = tables.lookup(PLAN, params, codes, masks, weights)
+    chex.assert_trees_all_close(vectors, expected, atol=1e-6)
+    jitted = jax.jit(lambda p, c: tables.lookup(PLAN, p, c, masks, weights))(params, codes)
+    chex.assert_trees_all_close(jitted, vectors, atol=1e-6)
+
+
+@pytest.mark.parametrize("junk", [-1, 10**9, -(2**31)])
+def test_padding_may_hold_any_code(junk):
+    batch, masks, weights = example()
+    params = tables.init_tables(jax.random.key(0), PLAN)
+    codes = tables.codes(PLAN, batch)
+    padded = codes | {n: np.where(masks[n][..., None], codes[n], junk).astype(np.int32) for n in masks}
+
+    def total(params, codes):
+        vectors = tables.lookup(PLAN, params, codes, masks, weights)
+        return sum(jnp.sum(jnp.sin(v)) for v in vectors.values()), vectors
+
+    run = jax.jit(jax.value_and_grad(total, has_aux=True))
+    chex.assert_trees_all_equal(run(params, padded), run(params, codes))
+
+
+def test_nan_weights_of_padding_do_not_matter():
+    batch, masks, weights = example()
+    params = tables.init_tables(jax.random.key(0), PLAN)
+    codes = tables.codes(PLAN, batch)
+    spoiled = {n: np.where(masks[n], w, np.nan) for n, w in weights.items()}
+    chex.assert_trees_all_equal(
+        tables.lookup(PLAN, params, codes, masks, spoiled), tables.lookup(PLAN, params, codes, masks, weights)
+    )
+
+
+@pytest.mark.parametrize("combine", ["mean", "sum", "max"])
+def test_an_all_padding_bag_gives_zeros_and_no_gradient(combine):
+    p = tables.plan([Feature("a", combine=combine)], rows=5, width=2)
+    params = tables.init_tables(jax.random.key(0), p)
+    codes = tables.codes(p, {"a": np.arange(6).reshape(2, 3)})
+    masks = {"a": np.zeros((2, 3), bool)}
+
+    def total(params):
+        vectors = tables.lookup(p, params, codes, masks)["a"]
+        return jnp.sum(vectors + vectors**2), vectors
+
+    gradient, vectors = jax.grad(total, has_aux=True)(params)
+    assert not vectors.any()
+    assert not gradient["table"]["embedding"].any()
+
+
+def test_a_mean_without_weight_gives_zeros_and_finite_gradients():
+    p = tables.plan([Feature("a")], rows=5, width=2)
+    params = tables.init_tables(jax.random.key(0), p)
+    codes = tables.codes(p, {"a": np.arange(3)[None]})
+
+    def total(params, weights):
+        return jnp.sum(tables.lookup(p, params, codes, weights={"a": weights})["a"])
+
+    value, gradients = jax.value_and_grad(total, argnums=(0, 1))(params, jnp.zeros((1, 3)))
+    assert value == 0
+    chex.assert_tree_all_finite(gradients)
+
+
+def test_bad_ids_under_jit_read_zeros_and_send_no_gradient():
+    p = tables.plan([Feature("a", chunks=2), Feature("b", vocabulary=3)], rows=7, width=2, tables=2)
+    params = tables.init_tables(jax.random.key(0), p)
+    bad = {"a": jnp.array([-1, -(2**31)]), "b": jnp.array([3, -1])}
+    good = {"a": jnp.array([1, 2]), "b": jnp.array([0, 2])}
+
+    @jax.jit
+    def run(params, batch):
+        def total(params):
+            vectors = tables.lookup(p, params, tables.codes(p, batch))
+            return sum(jnp.sum(v) for v in vectors.values()), vectors
+
+        return jax.grad(total, has_aux=True)(params)
+
+    gradient, vectors = run(params, bad)
+    assert not any(leaf.any() for leaf in jax.tree.leaves((gradient, vectors)))
+    gradient, vectors = run(params, good)
+    assert all(leaf.any() for leaf in jax.tree.leaves((gradient, vectors)))
+
+
+BAD_BATCHES = {
+    "negative": ({"a": np.array([0, -3])}, "'a' holds id -3; ids are 0 to 4294967295"),
+    "too large for the hash": ({"a": np.array([2**32])}, "'a' holds id 4294967296"),
+    "too large for the vocabulary": ({"b": np.array([0, 3])}, "'b' holds id 3; ids are 0 to 2"),
+    "negative in a vocabulary": ({"b": np.array([-1])}, "'b' holds id -1"),
+    "float": ({"a": np.array([1.0])}, "'a' has dtype float64; give integer ids"),
+    "bool": ({"a": np.array([True])}, "'a' has dtype bool"),
+    "string": ({"a": np.array(["x"])}, "'a' has dtype"),
+    "missing": ({"a": None}, "'a' is missing; the batch has"),
+    "empty and float": ({"a": np.array([])}, "'a' has dtype float64"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BATCHES)
+def test_bad_batches_raise_one_line_on_the_host(case):
+    change, message = BAD_BATCHES[case]
+    p = tables.plan([Feature("a"), Feature("b", vocabulary=3)], rows=7, width=2)
+    batch = {"a": np.array([1]), "b": np.array([1])} | change
+    batch = {k: v for k, v in batch.items() if v is not None}
+    with pytest.raises(ValueError, match=message) as caught:
+        tables.codes(p, batch)
+    assert "\n" not in str(caught.value)
+
+
+BAD_PLANS = {
+    "twice": ([Feature("a"), Feature("a")], {}, r"\['a'\] named twice"),
+    "scheme": ([Feature("a")], {"scheme": "other"}, "scheme='other'"),
+    "rows": ([Feature("a")], {"rows": 0}, "rows=0"),
+    "many rows": ([Feature("a")], {"rows": 2**30, "tables": 2}, "tables=2"),
+    "rows per feature": (
+        [Feature("a"), Feature("b")],
+        {"rows": 1, "multiplexed": False},
+        "less than one row for each",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PLANS)
+def test_bad_plans_raise(case):
+    some, options, message = BAD_PLANS[case]
+    with pytest.raises(ValueError, match=message):
+        tables.plan(some, **{"rows": 4, "width": 2} | options)
+
+
+@pytest.mark.parametrize("options", [{"chunks": 0}, {"size": 0}, {"vocabulary": 0}, {"combine": "median"}])
+def test_bad_features_raise_by_name(options):
+    with pytest.raises(ValueError, match="'a'"):
+        Feature("a", **options)
+
+
+def test_bad_lookups_raise():
+    p = tables.plan([Feature("a", chunks=2), Feature("m", combine="max")], rows=7, width=2)
+    params = tables.init_tables(jax.random.key(0), p)
+    codes = tables.codes(p, {"a": np.arange(3), "m": np.ones((3, 2), int)})
+    cases = [
+        ({"codes": {"other": codes["a"]}}, "'other' is no feature"),
+        ({"codes": {"a": codes["a"][:, :1]}}, r"need \[B\(, n\), 2\]"),
+        ({"masks": {"m": np.ones((3, 3), bool)}}, "masks: 'm' has shape"),
+        ({"masks": {"x": np.ones((3, 2), bool)}}, "masks: .*'x'"),
+        ({"weights": {"m": np.ones((3, 2))}}, "takes none"),
+    ]
+    for change, message in cases:
+        with pytest.raises(ValueError, match=message):
+            tables.lookup(p, params, **{"codes": codes} | change)
+
+
+@pytest.mark.parametrize("combine", ["mean", "sum", "max"])
+def test_gradients_equal_numerical_ones_in_float64(combine):
+    rng = np.random.default_rng(0)
+    p = tables.plan([Feature("a", chunks=2, combine=combine)], rows=4, width=2)
+    codes = tables.codes(p, {"a": rng.integers(0, 99, (2, 3))})
+    masks = {"a": np.array([[True, True, False], [True, True, True]])}
+    readout = rng.normal(size=(2, 4))
+    with jax.enable_x64(True):
+
+        def total(table, weights):
+            weights = None if combine == "max" else {"a": weights}
+            params = {"table": {"embedding": jnp.asarray(table)}}
+            return jnp.sum(readout * jnp.sin(tables.lookup(p, params, codes, masks, weights)["a"]))
+
+        table, weights = rng.normal(size=(4, 2)), rng.random((2, 3)) + 0.5
+        analytic = jax.grad(total, argnums=(0, 1))(jnp.asarray(table), jnp.asarray(weights))
+        assert analytic[0].dtype == np.float64
+        fast = jax.jit(total)
+        numerical = oracles.numerical_gradient(lambda t: fast(t, weights), table)
+        np.testing.assert_allclose(analytic[0], numerical, atol=1e-8)
+        numerical = oracles.numerical_gradient(lambda w: fast(table, w), weights)
+        np.testing.assert_allclose(analytic[1], numerical, atol=1e-8)
+
+
+def test_gradient_of_a_row_has_a_true_an_intra_and_an_inter_term():
+    p = tables.plan([Feature("u"), Feature("v")], rows=3, width=2)
+    rng = np.random.default_rng(0)
+    ids = {"u": rng.integers(0, 9, 30), "v": rng.integers(0, 9, 30)}
+    labels, readers = rng.integers(0, 2, 30), {n: rng.normal(size=2) for n in ids}
+    codes = tables.codes(p, ids)
+    with jax.enable_x64(True):
+
+        def loss(table):
+            vectors = tables.lookup(p, {"table": {"embedding": table}}, codes)
+            logits = sum(vectors[n] @ readers[n] for n in ids)
+            return jnp.sum(jnp.logaddexp(0.0, logits) - labels * logits)
+
+        table = jnp.asarray(rng.normal(size=(3, 2)))
+        logits = sum(np.asarray(table)[codes[n][:, 0]] @ readers[n] for n in ids)
+        residual = 1 / (1 + np.exp(-logits)) - labels
+        expected = np.zeros((3, 2))
+        for name in ids:
+            for b in range(30):
+                expected[codes[name][b, 0]] += residual[b] * readers[name]
+        np.testing.assert_allclose(jax.grad(loss)(table), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("data", "model"), [(1, 8), (2, 4), (8, 1)])
+def test_a_row_sharded_table_reads_and_learns_as_a_whole_one(data, model):
+    p = tables.plan(
+        [Feature("a", chunks=2), Feature("m", combine="mean"), Feature("x", combine="max")],
+        rows=8,
+        width=4,
+        tables=2,
+    )
+    params = tables.init_tables(jax.random.key(0), p)
+    rng = np.random.default_rng(0)
+    batch = {
+        "a": rng.integers(0, 99, 16),
+        "m": rng.integers(0, 99, (16, 3)),
+        "x": rng.integers(0, 99, (16, 3)),
+    }
+    codes = tables.codes(p, batch)
+    masks = {n: rng.random((16, 3)) < 0.7 for n in ("m", "x")}
+
+    @jax.jit
+    def run(params, codes, masks):
+        def total(params):
+            vectors = tables.lookup(p, params, codes, masks)
+            return sum(jnp.sum(jnp.sin(3 * v)) for v in vectors.values()), vectors
+
+        return jax.grad(total, has_aux=True)(params)
+
+    mesh = train.make_mesh(data, model)
+    rules = [(r"table/", P("model", None))]
+    placed = jax.device_put(params, train.path_shardings(params, mesh, rules))
+    assert placed["table"]["embedding"].addressable_shards[0].data.shape == (16 // model, 4)
+    split = jax.device_put((codes, masks), jax.sharding.NamedSharding(mesh, P("data")))
+    chex.assert_trees_all_close(
+        jax.tree.map(np.asarray, run(placed, *split)), run(params, codes, masks), atol=1e-6
+    )
