@@ -38,6 +38,7 @@ def unit(x, *, axis=-1):
     Returns:
         [..., D] in the dtype of ``x``; the norm is accumulated in at least float32.
     """
+    x = jnp.asarray(x)
     wide = x.astype(accumulator(x))
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis=axis, keepdims=True))
     zero = largest == 0
@@ -84,6 +85,7 @@ def masked_mean(x, mask):
     Returns:
         [..., D] in the dtype of ``x``.
     """
+    x = jnp.asarray(x)
     total = jnp.sum(jnp.where(mask[..., None], x, 0), axis=-2, dtype=accumulator(x))
     count = jnp.maximum(jnp.sum(mask, axis=-1), 1)[..., None]
     return (total / count.astype(total.dtype)).astype(x.dtype)

@@ -38,18 +38,22 @@ def example(**more):
 
 
 @functools.cache
-def built(**options):
-    encoder = encoders.transformer(init_embed, embed, **OPTIONS | options)
-    params = jax.jit(encoder.init)(jax.random.key(0))
-    # Norms start at one and biases at zero, which would hide an exchanged scale and bias.
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [leaf + 0.3 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
-    return (
-        encoder,
-        jax.tree.unflatten(structure, moved),
-        jax.jit(encoder.hidden, static_argnames=("layers", "each")),
+def parameters():
+    """Parameters away from their start: norms of one and biases of zero would hide an exchange."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(encoders.transformer(init_embed, embed, **OPTIONS).init, jax.random.key(0))
+    centers = jax.tree.map_with_path(lambda path, _: float(path[-1].key == "scale"), shapes)
+    return jax.tree.map(
+        lambda s, c: jnp.asarray(c + rng.normal(size=s.shape) * 0.4, jnp.float32), shapes, centers
     )
+
+
+@functools.cache
+def built(**options):
+    """The encoder, its parameters and its jitted ``hidden``."""
+    encoder = encoders.transformer(init_embed, embed, **OPTIONS | options)
+    params = {k: v for k, v in parameters().items() if k != "position" or options.get("positions", 6)}
+    return encoder, params, jax.jit(encoder.hidden, static_argnames=("layers", "each"))
 
 
 @functools.cache
@@ -158,8 +162,8 @@ def test_numerical_gradients_of_attention_in_float64():
 
 @pytest.mark.parametrize("positions", [0, 6])
 def test_transformer_equals_the_oracle(positions):
-    _, params, run = built(positions=positions)
-    assert ("position" in params) == bool(positions)
+    encoder, params, run = built(positions=positions)
+    assert jax.tree.structure(jax.eval_shape(encoder.init, jax.random.key(0))) == jax.tree.structure(params)
     out = run(params, example())
     tokens = np.asarray(params["table"]["embedding"])[example()["ids"]]
     wide = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
@@ -180,7 +184,8 @@ def test_one_block_equals_the_oracle():
 
 
 def test_parameters_carry_a_leading_axis_of_blocks_and_readable_paths():
-    _, params, _ = built()
+    encoder = encoders.transformer(init_embed, embed, **OPTIONS, dtype=jnp.bfloat16)
+    params = jax.jit(encoder.init)(jax.random.key(0))
     paths = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
         for path, leaf in jax.tree.leaves_with_path(params)
@@ -189,9 +194,9 @@ def test_parameters_carry_a_leading_axis_of_blocks_and_readable_paths():
     assert paths["blocks/mlp_in/kernel"] == (LAYERS, D, 12)
     assert paths["position/embedding"] == (6, D)
     assert {leading for path, (leading, *_) in paths.items() if path.startswith("blocks/")} == {LAYERS}
-    kernels = encoders.transformer(init_embed, embed, **OPTIONS)
-    kernels = jax.jit(kernels.init)(jax.random.key(0))["blocks"]
-    assert not np.allclose(kernels["mlp_in"]["kernel"][0], kernels["mlp_in"]["kernel"][1])
+    kernel = params["blocks"]["mlp_in"]["kernel"]
+    assert not np.allclose(kernel[0], kernel[1])
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
 
 
 def test_jit_equals_eager():
@@ -274,11 +279,13 @@ def test_a_term_on_layer_n_trains_blocks_up_to_n_alone(n):
 
 
 def test_an_encoder_without_blocks_is_a_normalised_bag():
-    encoder = encoders.transformer(init_embed, embed, width=D, layers=0, heads=1)
-    params = encoder.init(jax.random.key(0))
+    encoder, params, _ = built(layers=0)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0))
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(shapes["blocks"])} == {0}
+    params = {**params, "blocks": jax.tree.map(lambda p: p[:0], params["blocks"])}
     out = encoder.hidden(params, example())
     assert out["layers"].shape == (B, 1, D)
-    np.testing.assert_allclose(out["layers"][:, 0], encoders.mean_pool(out["tokens"], MASK), atol=1e-6)
+    np.testing.assert_allclose(out["layers"], full_run()["layers"][:, :1], atol=1e-5)
 
 
 def test_own_pooling_inside_the_scan():
@@ -307,15 +314,12 @@ def test_dropout_follows_the_key():
 
 
 def test_blocks_drop_different_units():
-    encoder = encoders.transformer(init_embed, embed, **OPTIONS | {"dropout": 0.5, "positions": 0})
-    params = encoder.init(jax.random.key(0))
-    same = jax.tree.map(lambda p: jnp.broadcast_to(p[:1], p.shape), params["blocks"])
-    zeros = {**same, "mlp_in": jax.tree.map(jnp.zeros_like, same["mlp_in"])}
-    zeros["mlp_out"] = {"kernel": 0 * same["mlp_out"]["kernel"], "bias": 0 * same["mlp_out"]["bias"] + 1}
-    zeros["attention"] = jax.tree.map(jnp.zeros_like, same["attention"])
-    _, _, run = built(dropout=0.5, positions=0)
-    states = run({**params, "blocks": zeros}, example(), jax.random.key(0), each=_raw)["layers"]
-    steps = np.diff(np.asarray(states), axis=1)[:3]  # with these weights each block only adds its dropout
+    _, params, run = built(dropout=0.5)
+    blocks = jax.tree.map(jnp.zeros_like, params["blocks"])
+    blocks["mlp_out"]["bias"] = blocks["mlp_out"]["bias"] + 1  # now a block adds its dropout mask alone
+    params = {**params, "blocks": blocks}
+    states = run(params, example(), jax.random.key(0), each=_raw)["layers"]
+    steps = np.diff(np.asarray(states), axis=1)[:3]
     assert (np.sign(steps[:, 0]) != np.sign(steps[:, 1])).any()
 
 
@@ -330,10 +334,6 @@ def test_bfloat16_products_keep_float32_parameters_and_states():
     assert out["tokens"].dtype == out["layers"].dtype == jnp.float32
     np.testing.assert_allclose(out["layers"], full_run()["layers"], atol=0.15)
     assert np.abs(out["layers"] - full_run()["layers"]).max() > 1e-6
-    leaves = jax.tree.leaves(
-        encoders.transformer(init_embed, embed, **OPTIONS, dtype=jnp.bfloat16).init(jax.random.key(0))
-    )
-    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
 
 
 def test_pooled_is_the_pooling_of_the_tokens():

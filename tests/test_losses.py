@@ -185,7 +185,7 @@ def test_bfloat16_vectors_accumulate_in_float32(name):
     assert value.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", [*(n for n in FAMILY if "nested" not in n), "nested info_nce qd"])
 def test_gradients_equal_numerical_ones_in_float64(name):
     rng = np.random.default_rng(0)
     q, d = rng.normal(size=(3, D)), rng.normal(size=(4, D))

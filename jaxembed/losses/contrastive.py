@@ -37,6 +37,7 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
         A. van den Oord et al., arXiv:1807.03748; several positives as L_out of P. Khosla et al.,
         arXiv:2004.11362.
     """
+    scores = jnp.asarray(scores)
     chex.assert_rank(scores, 2)
     rows, columns = scores.shape
     if positives is None:
