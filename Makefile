@@ -8,7 +8,7 @@ demo: .venv/demo  ## Installs, then builds a search engine over the installed Py
 	$(BIN)/python -m experiments.quickstart
 
 test: .venv/test  ## Installs, then runs every test.
-	$(BIN)/python -m pytest -n 2 --durations=20
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
 
 lint: .venv/test  ## Checks style and formatting.
 	$(BIN)/ruff check .

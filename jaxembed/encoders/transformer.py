@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxembed.arrays import accumulator
 from jaxembed.encoders.attention import Attention
 from jaxembed.encoders.pooling import mean_pool
 
@@ -40,9 +41,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, mask=None, *, deterministic=True):
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        y = nn.LayerNorm(dtype=jnp.float32, name="attention_norm")(x)
+        y = nn.LayerNorm(dtype=accumulator(x), name="attention_norm")(x)
         x = x + drop(Attention(self.heads, self.dtype, name="attention")(y, mask)).astype(x.dtype)
-        y = nn.LayerNorm(dtype=jnp.float32, name="mlp_norm")(x)
+        y = nn.LayerNorm(dtype=accumulator(x), name="mlp_norm")(x)
         y = nn.gelu(nn.Dense(self.mlp_width, dtype=self.dtype, name="mlp_in")(y))
         y = nn.Dense(x.shape[-1], dtype=self.dtype, name="mlp_out")(y)
         return x + drop(y).astype(x.dtype)
@@ -88,7 +89,7 @@ def transformer(
         arXiv:2002.04745).
     """
 
-    norm = nn.LayerNorm(dtype=jnp.float32)
+    norm = nn.LayerNorm()
     block = Block(heads, mlp_width or 4 * width, dropout, dtype)
 
     def init(key):
@@ -123,7 +124,7 @@ def transformer(
             blocks, depth = jax.tree.map(lambda p: p[:layers], blocks), layers
 
         def export(x):
-            return norm.apply({"params": params["norm"]}, x)
+            return norm.apply({"params": params["norm"]}, x.astype(accumulator(x)))
 
         def step(x, scanned):
             block_params, index = scanned

@@ -18,8 +18,8 @@ def init_tables(key, plan, *, initializer=None):
     Args:
         key: random key.
         plan: :class:`~jaxembed.tables.Plan`.
-        initializer: ``(key, shape) -> array``; the default draws a normal distribution truncated at two
-            standard deviations, with standard deviation 1/sqrt(width).
+        initializer: ``(key, shape) -> array``; the default draws a normal distribution of standard
+            deviation 1/sqrt(width), truncated at two standard deviations.
 
     Returns:
         {"table": {"embedding": [tables * rows, width]}, "exact": {feature: {"embedding": [vocabulary *
