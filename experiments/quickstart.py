@@ -1,10 +1,15 @@
-"""A search engine over the Python packages installed on this machine, from their docstrings to ranked answers.
-
-Papers: Unified Embedding (arXiv:2305.12102), Matryoshka (arXiv:2205.13147), MUVERA (arXiv:2405.19504).
+"""A search engine over the Python packages installed on this machine, from docstrings to ranked answers.
 
     python -m experiments.quickstart                                      # train, index, compare
     python -m experiments.quickstart --query "pad a sequence of arrays"   # ask the saved index
     python -m experiments.quickstart --corpus path/to/your/code           # the same for your own tree
+
+Papers: Unified Embedding (arXiv:2305.12102), Matryoshka (arXiv:2205.13147), MUVERA (arXiv:2405.19504).
+
+About 3 minutes on 2 CPU cores. Trained on the indexed text of all functions, never on test queries. Recall@10
+of the sentences of held-out scipy / held-out files: BM25 .65 / .67, untrained .60 / .61, prefix 256 .71 /
+.77, prefix 64 .52 / .54, fused with BM25 .75 / .79, Chamfer on word vectors .65 / .57, FDE (20, 5, 16) .64 /
+.57. The transformer, trained so briefly, costs quality: Chamfer behind it .31 / .38.
 """
 
 import dataclasses
@@ -13,127 +18,55 @@ import hashlib
 import json
 import pathlib
 import time
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from jax.sharding import PartitionSpec as P
 
-from experiments import report
+from experiments.common import functions, report, retrieval
 from jaxembed import data, encoders, losses, search, tables, train, vectors
 from jaxembed.arrays import unit
 
-FIELDS = {
-    "name": (2.0, 16),
-    "signature": (1.0, 32),
-    "docstring": (1.0, 160),
-    "code": (0.7, 160),
-}  # weight, words
 FDES = ((3, 8), (4, 8), (5, 16))  # (planes, projected) at 20 repetitions
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Trains a text encoder on (first sentence, function), indexes every function and compares ways to search."""
+    """Trains a text encoder on (first sentence, function), indexes every function and compares searches."""
 
     query: str | None = None  # ask the saved index instead of training
-    corpus: pathlib.Path | None = None  # index this folder of Python files, trained on it and the packages
-    packages: tuple[str, ...] | None = (
-        None  # default: the standard library and what is installed of our stack
-    )
-    holdout: str = "scipy"  # package whose first sentences are only test queries
-    steps: int = 150
+    corpus: pathlib.Path | None = None  # index your Python files in this folder; its sentences are the test
+    alone: bool = False  # with corpus: train on it alone, not on the installed packages too
+    holdout: str = "scipy"  # without corpus: the package whose first sentences are test queries only
+    steps: int = 120
     batch_size: int = 512
     token_batch: int = 128  # rows of the batch that train the token vectors; 0 trains none
     learning_rate: float = 1e-2
-    rows: int = 16_384  # rows of the one hashed table
+    rows: int = 32_768  # rows of the one hashed table
     sizes: tuple[int, ...] = (16, 32, 64, 128, 256)  # matryoshka prefixes; the last is the width
     token_width: int = 64
-    layers: int = 1
-    length: int = 96  # heaviest words kept of a function for its pooled vector
-    tokens: int = 32  # heaviest words kept of a function as token vectors
+    layers: int = 1  # transformer blocks over the tokens
+    length: int = 96  # heaviest words that stand for a function
+    tokens: int = 32  # how many of them become token vectors
     query_tokens: int = 16
     temperature: float = 0.05
-    test_queries: int = 1000  # at most, for each of the two rows of test queries
+    test_queries: int = 1000  # at most, of each of the two kinds
     seed: int = 0
     model_devices: int = 1  # devices along which the table is split
     workdir: pathlib.Path = pathlib.Path("runs/quickstart")
     results: pathlib.Path = report.RESULTS
-    profile: int | None = None  # number of steps to trace
+    profile: int | None = None  # number of steps to trace into the workdir
 
-
-# --- records to batches ---------------------------------------------------------------------------------------
-
-
-def fields_of(record):
-    return {name: data.words(record[name], limit=limit) for name, (_, limit) in FIELDS.items()}
-
-
-def bag_of(fields):
-    return data.bag([(words, FIELDS[name][0]) for name, words in fields.items()], power=0.5, decay=0.02)
-
-
-@dataclasses.dataclass(frozen=True)
-class Corpus:
-    """The records, their words, and hashed document frequencies: all that a batch is made from."""
-
-    records: list
-    fields: list
-    counts: np.ndarray
-
-    def scale(self, words):
-        return data.idf(self.counts, len(self.fields), data.hashed(words)) - 0.9
-
-    def pairs(self):
-        """(kind, record, number): first sentences of training records, and pairs cut from the text of all."""
-        query = [("query", i, 0) for i, r in enumerate(self.records) if r["split"] == "train"]
-        return query + [("text", i, n) for n in range(2) for i in range(len(self.records))]
-
-    def sides(self, pair):
-        """A pair as two bags. A text pair never sees the first sentence: a span of the docstring finds the
-        rest of the function, or name and signature find docstring and code."""
-        kind, i, number = pair
-        fields = self.fields[i]
-        if kind == "query":
-            return self.query_bag(self.records[i]["query"]), bag_of(fields)
-        rng = np.random.default_rng((i, number))
-        words = fields["docstring"]
-        if len(words) > 12 and rng.random() < 0.7:
-            size = int(rng.integers(5, 14))
-            start = int(rng.integers(0, max(1, len(words) - size)))
-            span = dict.fromkeys(words[start : start + size], 1.0)
-            return span, bag_of(fields | {"docstring": words[:start] + words[start + size :]})
-        names = ("name", "signature")
-        return bag_of({n: fields[n] for n in names}), bag_of({n: fields[n] for n in FIELDS if n not in names})
-
-    def query_bag(self, text):
-        return dict.fromkeys(data.words(text, limit=64), 1.0)
-
-    def collate(self, cfg, pairs):
-        left, right = zip(*map(self.sides, pairs), strict=True)
-        keys = [self.records[i]["query" if kind == "query" else "id"] for kind, i, _ in pairs]
-        batch = self.pack(left + right, cfg.length, rows=12 * len(pairs))
-        count = len(pairs)
-        split = {"left": slice(None, count), "right": slice(count, None)}
-        sides = {side: {n: batch[n][s] for n in ("positions", "weights")} for side, s in split.items()}
-        return sides | {"words": batch["words"], "keys": data.hashed(keys).astype(np.int32)}
-
-    def pack(self, bags, length, rows):
-        words, positions, weights = data.pack(bags, length=length, scale=self.scale)
-        rows = -(-max(rows, len(words)) // 2048) * 2048  # few shapes, so few compilations
-        ids, masks = data.features(words, limit=8, rows=rows)
-        return {"words": {"ids": ids, "masks": masks}, "positions": positions, "weights": weights}
-
-
-# --- the model: one table, pooled words, a small transformer over the first dimensions of the words ------------
+    @property
+    def held(self):
+        return self.corpus.resolve().name if self.corpus else self.holdout
 
 
 def build(cfg):
-    """Returns init, words (one vector per distinct word), pooled and token encoders, and the table's plan."""
-    features = [tables.Feature(n, chunks=2, combine="mean") for n in ("word", "3gram", "4gram", "5gram")]
+    """Returns init, words (a vector per distinct word) and tokens (a transformer on their prefixes)."""
+    features = [tables.Feature(n, chunks=2) for n in ("word", "3gram", "4gram", "5gram")]
     plan = tables.plan(features, rows=cfg.rows, width=cfg.sizes[-1] // 2, seed=cfg.seed)
 
     def words(params, batch):
@@ -151,41 +84,170 @@ def build(cfg):
         out = blocks.hidden(params, side, layers=layers)
         return encoders.multi_vector(out["tokens"], out["mask"]), out["mask"]
 
-    return plan, blocks.init, words, tokens
+    return blocks.init, words, tokens
+
+
+def pooled(side):
+    return encoders.weighted_bag(side["vectors"], side["positions"], side["weights"])
+
+
+def cut(side, count, stride=1):
+    return {"vectors": side["vectors"]} | {n: side[n][::stride, :count] for n in ("positions", "weights")}
 
 
 def make_loss(cfg, words, tokens):
     def loss_fn(params, batch, key):
-        vectors_of_words = words(params, batch)
-        left, right = (batch[side] | {"vectors": vectors_of_words} for side in ("left", "right"))
-        keep = losses.duplicate_mask(batch["keys"])
-        q, d = (encoders.weighted_bag(s["vectors"], s["positions"], s["weights"]) for s in (left, right))
-        nested = losses.matryoshka(
-            functools.partial(losses.info_nce, where=keep, temperature=cfg.temperature), cfg.sizes
-        )
-        pooled = jnp.mean(nested(q, d) + nested(d, q)) / (2 * len(cfg.sizes))
+        known = words(params, batch)
+        left, right = (batch[side] | {"vectors": known} for side in ("left", "right"))
+        keep, (q, d) = losses.duplicate_mask(batch["keys"]), (pooled(left), pooled(right))
+        info_nce = functools.partial(losses.info_nce, where=keep, temperature=cfg.temperature)
+        nested = losses.matryoshka(info_nce, cfg.sizes)
+        loss = jnp.mean(nested(q, d) + nested(d, q)) / (2 * len(cfg.sizes))
         if not cfg.token_batch:
-            return pooled, {}
-        token = jnp.mean(token_loss(params, left, right, keep, key))
-        return pooled + token, {"pooled": pooled, "token": token}
+            return loss, {}
+        stride = cfg.batch_size // cfg.token_batch
+        parts = cut(left, cfg.query_tokens, stride), cut(right, cfg.tokens, stride)
+        token = jnp.mean(token_loss(params, *parts, keep[::stride, ::stride], key))
+        return loss + token, {"pooled": loss, "token": token}
 
     def token_loss(params, left, right, keep, key):
-        """Through the FDEs themselves, with planes drawn anew in every step; a strided part of the batch."""
-        stride = cfg.batch_size // cfg.token_batch
-        cut = {"left": cfg.query_tokens, "right": cfg.tokens}
-        sides = {"left": left, "right": right}
-        sides = {
-            name: {"vectors": s["vectors"]}
-            | {n: s[n][::stride, : cut[name]] for n in ("positions", "weights")}
-            for name, s in sides.items()
-        }
-        (q, q_mask), (d, d_mask) = (tokens(params, side) for side in sides.values())
+        """Through the FDEs themselves, with planes drawn anew at every step."""
         fde = vectors.init_fde(key, cfg.token_width, repetitions=8, planes=3, projected=16)
-        weights = sides["left"]["weights"] / jnp.maximum(
-            jnp.sum(sides["left"]["weights"], axis=1, keepdims=True), 1e-9
-        )
-        q = vectors.encode_queries(fde, q * weights[..., None], q_mask)
-        d = vectors.encode_documents(fde, d, d_mask)
-        return losses.softmax_loss(q @ d.T / 8, where=keep[::stride, ::stride], temperature=cfg.temperature)
+        (q, q_mask), (d, d_mask) = tokens(params, left), tokens(params, right)
+        scores = vectors.encode_queries(fde, retrieval.weighed(q, left["weights"]), q_mask)
+        scores = scores @ vectors.encode_documents(fde, d, d_mask).T / 8
+        return losses.softmax_loss(scores, where=keep, temperature=cfg.temperature)
 
     return loss_fn
+
+
+def make_encode(cfg, text, words, tokens):
+    """Returns encode(params, bags, length, count, layers) -> pooled [B, D], tokens [B, count, d], weights."""
+
+    @functools.partial(jax.jit, static_argnames=("count", "layers"))
+    def run(params, batch, count, layers):
+        side = batch | {"vectors": words(params, batch)}
+        first = cut(side, count)
+        return pooled(side), tokens(params, first, layers)[0], first["weights"]
+
+    def encode(params, bags, length, count, layers=None):
+        return run(params, text.pack(bags, length), count, layers)
+
+    return encode
+
+
+def embed_corpus(cfg, folder, text, encode, params, layers=None):
+    """Pooled and token vectors of every function, in one resumable file: [N, D], [N, T, d]."""
+
+    def flat(fields):
+        bags = [functions.bag_of(f) for f in fields]
+        vector, token, _ = encode(params, bags, cfg.length, cfg.tokens, layers)
+        return np.concatenate([vector, np.reshape(token, (len(fields), -1))], axis=1)
+
+    path = folder / f"vectors-{layers}.npy"
+    rows = search.embed(flat, text.fields, path=path, batch_size=512, dtype=np.float16, progress=True)
+    width = cfg.sizes[-1]
+    return rows[:, :width], rows[:, width:].reshape(len(rows), cfg.tokens, cfg.token_width)
+
+
+def compare(cfg, folder, records, text, encode, trained, untrained):
+    """Every way to search, on the same queries and the same functions: one row each."""
+    chosen, judgments = retrieval.first_sentences(records, cfg.held, cfg.test_queries, cfg.seed)
+    bags, width = [text.query(q) for q in chosen], cfg.sizes[-1]
+    asked = {n: encode(trained, bags, 64, cfg.query_tokens, n) for n in {0, cfg.layers}}
+    found = {n: embed_corpus(cfg, folder, text, encode, trained, n) for n in asked}
+    blank = embed_corpus(cfg, folder / "untrained", text, encode, untrained, 0)[0]
+    measure = functools.partial(retrieval.measure, count=len(chosen), judgments=judgments)
+    plain, size = retrieval.bm25([list(b) for b in bags], [sum(f.values(), []) for f in text.fields])
+    start = retrieval.cosine(encode(untrained, bags, 64, 1, 0)[0], blank, width)
+    rows = [measure("BM25", plain, size=size), measure(f"untrained {width}", start, size=2 * width)]
+    prefixes = {n: retrieval.cosine(asked[0][0], found[0][0], n) for n in cfg.sizes}
+    rows += [measure(f"prefix {n}", find, size=2 * n) for n, find in prefixes.items()]
+    rows.append(
+        measure("prefix fused with BM25", retrieval.fused(plain, prefixes[width]), size=2 * width + size)
+    )
+    for n in asked:
+        tokens, pages = retrieval.weighed(*asked[n][1:]), jnp.asarray(found[n][1], jnp.float32)
+        size = 2 * cfg.tokens * cfg.token_width
+        rows.append(measure(f"Chamfer, {n} blocks", retrieval.chamfer(tokens, pages), size=size))
+        second = retrieval.reranked(prefixes[width], tokens, pages)
+        rows.append(measure(f"prefix, then Chamfer, {n} blocks", second, size=size + 2 * width))
+    tokens, pages = retrieval.weighed(*asked[0][1:]), jnp.asarray(found[0][1], jnp.float32)
+    for planes, projected in FDES:
+        key = jax.random.key(cfg.seed)
+        params = vectors.init_fde(key, cfg.token_width, planes=planes, projected=projected)
+        find, size = retrieval.fde(params, tokens, found[0][1], folder / f"fde-{planes}-{projected}.npy")
+        rows.append(measure(f"FDE (20, {planes}, {projected})", find, size=size))
+    size += 2 * cfg.tokens * cfg.token_width
+    return [*rows, measure("that FDE, then Chamfer", retrieval.reranked(find, tokens, pages), size=size)]
+
+
+def ask(cfg):
+    """Answers from the saved index: the pooled vectors alone, one matrix product."""
+    if not (cfg.workdir / "index" / "index.json").exists():
+        raise ValueError(f"--workdir {cfg.workdir} holds no index; run the quickstart without --query first")
+    index = search.load_index(cfg.workdir / "index")
+    run = pathlib.Path(index.meta["run"])
+    text = functions.Text(range(index.meta["documents"]), np.load(run / "counts.npy"))
+    _, words, tokens = build(dataclasses.replace(cfg, **index.meta["model"]))
+    query = text.query(cfg.query)
+    if not query:
+        raise ValueError(f"--query {cfg.query!r} holds no word; ask with letters or digits")
+    vector = make_encode(cfg, text, words, tokens)(train.restore_params(run), [query], 64, 1, 0)[0]
+    scores, ids = search.top_k(unit(vector), index.vectors, min(10, len(index.ids)))
+    for score, i in zip(scores[0], ids[0], strict=True):
+        found = index.metadata[int(i)]
+        print(f"{score:.3f}  {found['id']}  {found['file']}:{found['line']}\n       {found['query']}")
+
+
+def save(cfg, folder, records, text, pooled_vectors):
+    places = [{k: r[k] for k in ("id", "file", "line", "query")} for r in records]
+    meta = {"model": {k: getattr(cfg, k) for k in ("rows", "sizes", "token_width", "layers", "seed")}}
+    meta |= {"documents": len(records), "run": str(folder.resolve())}
+    np.save(folder / "counts.npy", text.counts)
+    pooled_vectors = np.asarray(unit(jnp.asarray(pooled_vectors, jnp.float32)))
+    search.save_index(cfg.workdir / "index", pooled_vectors, np.arange(len(records)), places, meta)
+
+
+def main(cfg):
+    if cfg.query is not None:
+        return ask(cfg)
+    began = time.perf_counter()
+    folders = [cfg.corpus] if cfg.corpus else []
+    records = data.docstrings(() if cfg.alone else None, folders=folders, holdout=[cfg.held], progress=True)
+    text, meta = functions.read_text(records), functions.describe(dataclasses.asdict(cfg), records)
+    folder = cfg.workdir / hashlib.sha256(json.dumps(meta).encode()).hexdigest()[:12]
+    init, words, tokens = build(cfg)
+
+    def adam(rate):
+        return optax.adam(optax.linear_schedule(rate, 0, cfg.steps))
+
+    tx = train.by_path([(r"^table/", adam(cfg.learning_rate))], adam(cfg.learning_rate / 10))
+    state = train.fit(
+        init=init,
+        loss_fn=make_loss(cfg, words, tokens),
+        tx=tx,
+        batches=functions.make_batches(text, records, cfg.batch_size, cfg.length, cfg.seed),
+        steps=cfg.steps,
+        key=cfg.seed,
+        mesh=train.make_mesh(model=cfg.model_devices),
+        rules=[(r"table/", P("model", None))],
+        workdir=folder,
+        meta=meta,
+        profile=cfg.profile,
+    )
+    training_seconds = round(time.perf_counter() - began)
+    trained, encode = jax.device_get(state.params), make_encode(cfg, text, words, tokens)
+    save(cfg, folder, records, text, embed_corpus(cfg, folder, text, encode, trained, 0)[0])
+    untrained = jax.device_get(jax.jit(init)(jax.random.key(cfg.seed)))
+    rows = compare(cfg, folder, records, text, encode, trained, untrained)
+    seconds = {"read and train": training_seconds, "all": round(time.perf_counter() - began)}
+    print(report.table(rows))
+    numbers = {"functions": len(records), "seconds": seconds, "config": meta["config"], "rows": rows}
+    report.save(
+        "quickstart", numbers, functools.partial(report.quality_against_bytes, rows=rows), cfg.results
+    )
+
+
+if __name__ == "__main__":
+    report.run(main, Config)

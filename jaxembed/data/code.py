@@ -106,7 +106,7 @@ def _bar(items, progress):
         return items
     from tqdm import tqdm
 
-    return tqdm(items, desc="docstrings", unit="package")
+    return tqdm(items, desc="docstrings", unit="package", disable=None)
 
 
 def _roots(package):

@@ -81,8 +81,9 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
 
     Args:
         queries: [B, D]; normalised inside.
-        documents: [N, D], finite (fill padding with zeros), normalised inside. Without ``positives``, row i answers query i (N >= B) and
-            every other row is a negative: hard negatives stand after the first B rows.
+        documents: [N, D], finite (fill padding with zeros), normalised inside. Without
+            ``positives``, row i answers query i (N >= B) and every other row is a negative: hard
+            negatives stand after the first B rows.
         positives: as in :func:`softmax_loss`, among the documents: int [B] or bool [B, N].
         where: optional bool [B, M]. False drops a pair from the softmax, which is how duplicates and
             suspected false negatives are hidden. Positives are never dropped.

@@ -3,10 +3,11 @@
 from jaxembed.train.checkpoint import restore_params
 from jaxembed.train.fit import TrainState, fit
 from jaxembed.train.mesh import make_mesh, path_shardings
-from jaxembed.train.updates import ema, frozen, gradient_update, warm_start
+from jaxembed.train.updates import by_path, ema, frozen, gradient_update, warm_start
 
 __all__ = [
     "TrainState",
+    "by_path",
     "ema",
     "fit",
     "frozen",

@@ -100,6 +100,40 @@ def ema(update, decay):
     return init, step
 
 
+def by_path(rules, tx):
+    """Uses a rule of its own for the parameters whose path contains a regex.
+
+    >>> tx = by_path([(r"^table/", optax.sgd(10.0))], optax.sgd(1.0))
+    >>> params = {"table": {"embedding": jnp.ones(2)}, "head": jnp.ones(2)}
+    >>> updates, _ = tx.update(params, tx.init(params), params)
+    >>> print(updates["table"]["embedding"], updates["head"])
+    [-10. -10.] [-1. -1.]
+
+    Args:
+        rules: sequence of (regex, optax transformation); the first regex found in a path such as
+            "blocks/attention/query/kernel" decides.
+        tx: optax transformation of all other parameters.
+
+    Returns:
+        An optax transformation. Initialising it raises ValueError when a regex decides for no parameter.
+    """
+    rules = tuple(rules)
+
+    def labels(params):
+        def label(path, _):
+            found = (i for i, (pattern, _) in enumerate(rules) if re.search(pattern, path_of(path)))
+            return str(next(found, "other"))
+
+        named = jax.tree.map_with_path(label, params)
+        for i, (pattern, _) in enumerate(rules):
+            if str(i) not in jax.tree.leaves(named):
+                paths = [path_of(path) for path, _ in jax.tree.leaves_with_path(params)]
+                raise ValueError(f"pattern={pattern!r} matches no parameter; paths begin {paths[:5]}")
+        return named
+
+    return optax.partition({str(i): rule for i, (_, rule) in enumerate(rules)} | {"other": tx}, labels)
+
+
 def frozen(tx, pattern):
     """Leaves the parameters whose path contains a regex as they are.
 
@@ -118,17 +152,7 @@ def frozen(tx, pattern):
     Returns:
         An optax transformation. Initialising it raises ValueError when no path matches.
     """
-
-    def labels(params):
-        named = jax.tree.map_with_path(
-            lambda path, _: "frozen" if re.search(pattern, path_of(path)) else "trained", params
-        )
-        if "frozen" not in jax.tree.leaves(named):
-            paths = [path_of(path) for path, _ in jax.tree.leaves_with_path(params)]
-            raise ValueError(f"pattern={pattern!r} matches no parameter; paths begin {paths[:5]}")
-        return named
-
-    return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
+    return by_path([(pattern, optax.set_to_zero())], tx)
 
 
 def warm_start(init, donor):

@@ -4,8 +4,9 @@ import json
 import os
 import pathlib
 import platform
+import sys
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
 
 def table(rows, columns=None):
@@ -49,7 +50,7 @@ def _cell(value):
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def save(name, numbers, draw=None, *, folder=None):
+def save(name, numbers, draw=None, folder=None):
     """Writes ``name.json`` and, from ``draw(axes)``, ``name.png``; each file is replaced in one step.
 
     Args:
@@ -81,10 +82,40 @@ def save(name, numbers, draw=None, *, folder=None):
         matplotlib.use("Agg")
         from matplotlib import pyplot
 
-        figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
         draw(axes)
         figure.savefig(partial, dpi=120, format="png")
         pyplot.close(figure)
         written.append(folder / f"{name}.png")
         os.replace(partial, written[1])
+    for path in written:
+        print(f"wrote {path}")
     return written
+
+
+def run(main, config):
+    """Runs ``main`` with flags made from a dataclass; an error that names its remedy is one line."""
+    import tyro
+
+    try:
+        main(tyro.cli(config))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt as error:
+        sys.exit(f"{error or 'stopped'}")
+
+
+def quality_against_bytes(axes, rows):
+    """Draws the first recall of rows of ``retrieval.measure`` against their bytes; prefixes as a line."""
+    quality = [c for c in rows[0] if c.startswith("Recall")][0]
+    prefixes = [r for r in rows if r["method"].startswith("prefix ") and r["method"].split()[1].isdigit()]
+    axes.plot(
+        [r["bytes"] for r in prefixes], [r[quality] for r in prefixes], "o-", label="matryoshka prefixes"
+    )
+    for marker, row in zip("sDv^<>PX*hdp", [r for r in rows if r not in prefixes], strict=False):
+        axes.plot(row["bytes"], row[quality], marker, label=row["method"], markersize=8)
+    axes.set(
+        xscale="log", xlabel="bytes per document", ylabel=quality, title="Quality against size of the index"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -1,0 +1,1 @@
+"""What several experiments share: reports, and ways to search that they compare."""
