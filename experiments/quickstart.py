@@ -218,15 +218,11 @@ def main(cfg):
     text, meta = functions.read_text(records), functions.describe(dataclasses.asdict(cfg), records)
     folder = cfg.workdir / hashlib.sha256(json.dumps(meta).encode()).hexdigest()[:12]
     init, words, tokens = build(cfg)
-
-    def adam(rate):
-        return optax.adam(optax.linear_schedule(rate, 0, cfg.steps))
-
-    tx = train.by_path([(r"^table/", adam(cfg.learning_rate))], adam(cfg.learning_rate / 10))
+    fast, slow = (optax.adam(optax.linear_schedule(r * cfg.learning_rate, 0, cfg.steps)) for r in (1, 0.1))
     state = train.fit(
         init=init,
         loss_fn=make_loss(cfg, words, tokens),
-        tx=tx,
+        tx=train.by_path([(r"^table/", fast)], slow),
         batches=functions.make_batches(text, records, cfg.batch_size, cfg.length, cfg.seed),
         steps=cfg.steps,
         key=cfg.seed,
