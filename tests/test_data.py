@@ -784,3 +784,49 @@ def test_the_room_is_light():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert set(data.__all__) <= set(dir(data))
+
+
+# Bags and pairs
+
+
+def test_bag_is_its_formula():
+    fields = [(["a", "b", "a"], 2.0), (["b"], 0.5)]
+    found = data.bag(fields, power=0.5, decay=0.1)
+    assert list(found) == ["a", "b"]
+    assert found["a"] == pytest.approx((2 + 2 / 1.2) ** 0.5)
+    assert found["b"] == pytest.approx((2 / 1.1 + 0.5) ** 0.5)
+    assert data.bag([]) == {}
+
+
+def test_pack_keeps_the_heaviest_words_in_order():
+    rng = np.random.default_rng(0)
+    bags = [{f"w{i}": float(rng.random()) for i in rng.permutation(30)[:n]} for n in (0, 1, 7, 30)]
+    factor = {f"w{i}": float(rng.random()) for i in range(30)}
+    words, positions, weights = data.pack(bags, length=7, scale=lambda ws: np.array([factor[w] for w in ws]))
+    assert len(set(words)) == len(words)
+    for row, places, given in zip(weights, positions, bags, strict=True):
+        heavy = {w: v * factor[w] for w, v in given.items()}
+        kept = sorted(heavy, key=heavy.get, reverse=True)[:7]
+        expected = [w for w in given if w in kept]
+        assert [words[p] for p in places[: len(expected)]] == expected
+        np.testing.assert_allclose(row[: len(expected)], [heavy[w] for w in expected], rtol=1e-6)
+        assert not row[len(expected) :].any()
+    with pytest.raises(ValueError, match="size=3 is too small"):
+        data.pack(bags, length=7, size=3)
+
+
+def test_inverse_cloze_cuts_one_span():
+    words = [f"w{i}" for i in range(40)]
+    starts = set()
+    for seed in range(50):
+        span, rest = data.inverse_cloze(words, seed=(seed, 1))
+        start = words.index(span[0])
+        starts.add(start)
+        assert words[:start] + span + words[start + len(span) :] == words
+        assert rest == words[:start] + words[start + len(span) :]
+        assert 5 <= len(span) <= 13
+        assert (span, rest) == data.inverse_cloze(words, seed=(seed, 1))
+    assert len(starts) > 15
+    assert data.inverse_cloze(words[:13], seed=0) == (None, words[:13])
+    with pytest.raises(ValueError, match="shortest=3, longest=2"):
+        data.inverse_cloze(words, seed=0, shortest=3, longest=2)

@@ -304,10 +304,10 @@ def test_embed_refuses_what_belongs_to_another_call(tmp_path, finished):
     def again(records=range(10), **options):
         return lambda: search.embed(double, records, path=path, **{"meta": meta} | options)
 
-    refused(r"meta\['model'\] 'a', not 'b'", again(meta={"model": "b", "size": [1, 2]}))
-    refused(r"meta\['size'\] \[1, 2\], not None", again(meta={"model": "a"}))
-    refused("rows 10, not 11", again(range(11)))
-    refused("width 2, not 3", again(width=3))
+    refused(r"""meta\['model'\] is "a" there and "b" here""", again(meta={"model": "b", "size": [1, 2]}))
+    refused(r"meta\['size'\] is \[1, 2\] there and null here", again(meta={"model": "a"}))
+    refused("rows is 10 there and 11 here", again(range(11)))
+    refused("width is 2 there and 3 here", again(width=3))
     refused("dtype", again(dtype=np.float16))
     again(meta={"model": "a", "size": (1, 2)}, width=2)()
 

@@ -179,6 +179,12 @@ def test_frozen_parameters_stay_and_others_move():
         run(tx=train.frozen(TX, "nothing"))
 
 
+def test_rules_by_path_are_their_own_optimizers():
+    mixed = run(tx=train.by_path([(r"^table/", optax.sgd(0.1))], TX), steps=1)
+    for tx, part in ((optax.sgd(0.1), "table"), (TX, "head")):
+        chex.assert_trees_all_close(mixed.params[part], run(tx=tx, steps=1).params[part], atol=1e-6)
+
+
 def test_warm_start_takes_the_donor(tmp_path):
     donor = run(workdir=tmp_path)
     warmed = train.warm_start(init, {"table": train.restore_params(tmp_path)["table"]})

@@ -8,6 +8,8 @@ import zlib
 
 import numpy as np
 
+from jaxembed.hashing import mix
+
 _RUN = 64  # longest piece of one word, so that a string without spaces stays cheap
 
 
@@ -92,13 +94,8 @@ def _checksum(string):
 
 
 def _mix(values, seed):
-    def scramble(x):
-        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-        x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-        return x ^ (x >> np.uint32(16))
-
     start = np.array([seed & 0xFFFFFFFF], np.uint32) + np.uint32(0x9E3779B9)
-    return scramble(np.asarray(values, np.uint32) ^ scramble(start))
+    return mix(np.asarray(values, np.uint32) ^ mix(start))
 
 
 def hashed(strings, *, seed=0):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxembed.search import files
+from jaxembed import files
 
 _FORMAT = "jaxembed-index"
 _VERSION = 1
@@ -233,20 +233,12 @@ def _resume(path, wanted):
     for name, value in wanted.items():
         unknown = name == "width" and None in (value, state[name])
         if not unknown and state[name] != value:
-            raise ValueError(f"{path}: was begun with {_difference(name, state[name], value)}; {remedy}")
+            raise ValueError(f"{path}: {files.difference(state[name], value, name)}; {remedy}")
     state["width"] = state["width"] or wanted["width"]
     if not path.exists() and state["done"]:
         size = len(_npy_header(state)) + _row_bytes(state) * state["done"]
         files.check_size(partial, size, _AGAIN, exact=False)
     return partial, state
-
-
-def _difference(name, old, new):
-    """Names the first key in which two values of meta differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        key = next(key for key in old | new if old.get(key) != new.get(key) or (key in old) != (key in new))
-        return _difference(f"{name}[{key!r}]", old.get(key), new.get(key))
-    return f"{name} {old!r}, not {new!r}"
 
 
 def _batch(records, places):

@@ -7,6 +7,8 @@ import hashlib
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.hashing import mix
+
 COMBINE = ("mean", "sum", "max")
 SCHEMES = ("hash",)
 
@@ -132,15 +134,6 @@ def _layout(plan):
     return layout
 
 
-def _mix(h):
-    """Finalizer of MurmurHash3: a bijection of uint32 in which every input bit moves every output bit."""
-    h = h ^ (h >> np.uint32(16))
-    h = h * np.uint32(0x85EBCA6B)
-    h = h ^ (h >> np.uint32(13))
-    h = h * np.uint32(0xC2B2AE35)
-    return h ^ (h >> np.uint32(16))
-
-
 def codes(plan, batch):
     """Turns ids into the row numbers that they read.
 
@@ -184,7 +177,7 @@ def codes(plan, batch):
             raise ValueError(f"batch: feature {feature.name!r} holds id {worst}; ids are 0 to {limit - 1}")
         if feature.vocabulary is None:
             salts, starts, open_rows = layout[feature.name]
-            hashed = _mix(ids.astype(np.uint32)[..., None] ^ salts) % open_rows
+            hashed = mix(ids.astype(np.uint32)[..., None] ^ salts) % open_rows
             rows = starts + hashed.astype(np.int32)
         else:
             rows = ids.astype(np.int32)[..., None] * feature.chunks + np.arange(

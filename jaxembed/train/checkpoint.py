@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 
 import jax
 
+from jaxembed import files
 from jaxembed.train.log import score
 from jaxembed.train.mesh import path_of
 
@@ -65,16 +65,14 @@ class Checkpoints:
     def _compare_meta(self):
         path = self.folder / "meta.json"
         if path.exists():
-            stored = json.loads(path.read_text())
+            stored = files.read_json(path, "delete the workdir or name another")
             if stored != self._meta:
                 raise ValueError(
                     f"workdir={str(self.folder)!r} holds another experiment: "
-                    f"{_difference(stored, self._meta)}; name another workdir or delete this one"
+                    f"{files.difference(stored, self._meta)}; name another workdir or delete this one"
                 )
         elif jax.process_index() == 0:
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(self._meta))
-            os.replace(partial, path)
+            files.write_json(path, self._meta)
 
     @property
     def latest(self):
@@ -111,15 +109,6 @@ class Checkpoints:
     def close(self):
         """Waits for running saves."""
         self._inner.close()
-
-
-def _difference(stored, given, name="meta"):
-    """Names the first place where two JSON values differ."""
-    if isinstance(stored, dict) and isinstance(given, dict):
-        for k in sorted(set(stored) | set(given)):
-            if stored.get(k) != given.get(k) or (k in stored) != (k in given):
-                return _difference(stored.get(k), given.get(k), f"{name}[{k!r}]")
-    return f"{name} is {json.dumps(stored)[:80]} there and {json.dumps(given)[:80]} here"
 
 
 def _compare_shapes(folder, metadata, params):

@@ -8,7 +8,14 @@ import numpy as np
 
 
 def open_array(path, shape, dtype, remedy):
-    """Opens an npy file as a read-only memory map after its size, shape and dtype are checked."""
+    """Opens an npy file as a read-only memory map after its size, shape and dtype are checked.
+
+    Args:
+        path: the file.
+        shape: the shape that it must have.
+        dtype: the dtype that it must have, as NumPy writes it ("<f4").
+        remedy: what the error tells the reader to do.
+    """
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
@@ -21,7 +28,12 @@ def open_array(path, shape, dtype, remedy):
 
 
 def read_json(path, remedy):
-    """Reads a JSON file."""
+    """Reads a JSON file.
+
+    Args:
+        path: the file.
+        remedy: what the error tells the reader to do.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -31,7 +43,12 @@ def read_json(path, remedy):
 
 
 def write_json(path, value):
-    """Replaces a JSON file in one step."""
+    """Replaces a JSON file in one step.
+
+    Args:
+        path: the file.
+        value: JSON value.
+    """
     new = beside(path, ".new")
     with written(new) as file:
         file.write(json.dumps(value, indent=1).encode() + b"\n")
@@ -41,7 +58,11 @@ def write_json(path, value):
 
 @contextlib.contextmanager
 def written(path):
-    """Opens a file for writing whose bytes are on the disk when the block ends."""
+    """Opens a file for writing whose bytes are on the disk when the block ends.
+
+    Args:
+        path: the file.
+    """
     with open(path, "wb") as file:
         yield file
         file.flush()
@@ -49,7 +70,11 @@ def written(path):
 
 
 def sync_folder(folder):
-    """Puts renames on the disk, where the system can open folders."""
+    """Puts renames on the disk, where the system can open folders.
+
+    Args:
+        folder: the folder in which something was renamed.
+    """
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -59,7 +84,14 @@ def sync_folder(folder):
 
 
 def check_size(path, size, remedy, exact=True):
-    """Refuses a file that is missing or has another size, or only a smaller one."""
+    """Refuses a file that is missing or has another size, or only a smaller one.
+
+    Args:
+        path: the file.
+        size: bytes that it must have.
+        remedy: what the error tells the reader to do.
+        exact: False lets it be larger.
+    """
     if not path.exists():
         raise FileNotFoundError(f"{path}: missing; {remedy}")
     found = path.stat().st_size
@@ -68,7 +100,12 @@ def check_size(path, size, remedy, exact=True):
 
 
 def native_dtype(dtype, name):
-    """Returns the text by which an npy file names a dtype; refuses what it cannot name."""
+    """Returns the text by which an npy file names a dtype; refuses what it cannot name.
+
+    Args:
+        dtype: anything that NumPy reads as a dtype.
+        name: of the argument, for the error.
+    """
     dtype = np.dtype(dtype)
     if dtype.kind not in "biufcU" or dtype.isbuiltin == 2:
         raise ValueError(
@@ -78,8 +115,34 @@ def native_dtype(dtype, name):
 
 
 def beside(path, suffix):
-    """Returns the path whose name is longer by a suffix."""
+    """Returns the path whose name is longer by a suffix.
+
+    Args:
+        path: a pathlib path.
+        suffix: text added to its name.
+    """
     return path.with_name(path.name + suffix)
+
+
+def difference(old, new, name="meta"):
+    """Names the first place where two JSON values differ.
+
+    >>> print(difference({"rows": 1}, {"rows": 2}))
+    meta['rows'] is 1 there and 2 here
+
+    Args:
+        old: JSON value that was stored.
+        new: JSON value that was given.
+        name: of the value.
+
+    Returns:
+        str.
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key) or (key in old) != (key in new):
+                return difference(old.get(key), new.get(key), f"{name}[{key!r}]")
+    return f"{name} is {json.dumps(old)[:80]} there and {json.dumps(new)[:80]} here"
 
 
 def _one_line(error):
