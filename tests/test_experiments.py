@@ -27,9 +27,10 @@ SMALL += [
 SMALL += ["--alone"]
 
 
-def run(*flags, cwd):
+def run(*flags, cwd, devices=1):
     command = [sys.executable, "-m", "experiments.quickstart", *map(str, flags)]
     environment = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
+    environment["JAX_NUM_CPU_DEVICES"] = str(devices)
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -49,10 +50,11 @@ def write_tree(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished small run: its folder and what it printed."""
+    """A small run on eight devices, the table split over two: its folder and what it printed."""
     cwd = tmp_path_factory.mktemp("quickstart")
     corpus = write_tree(cwd / "tree")
-    done = run(*SMALL, "--corpus", corpus, "--workdir", "runs", "--results", "results", cwd=cwd)
+    folders = ["--corpus", corpus, "--workdir", "runs", "--results", "results"]
+    done = run(*SMALL, *folders, "--model-devices", 2, cwd=cwd, devices=8)
     assert done.returncode == 0, done.stderr[-2000:]
     return cwd, done.stdout
 
