@@ -187,7 +187,7 @@ def ask(cfg):
     if not (cfg.workdir / "index" / "index.json").exists():
         raise ValueError(f"--workdir {cfg.workdir} holds no index; run the quickstart without --query first")
     index = search.load_index(cfg.workdir / "index")
-    run = pathlib.Path(index.meta["run"])
+    run = cfg.workdir / index.meta["run"]
     text = functions.Text(range(index.meta["documents"]), np.load(run / "counts.npy"))
     _, words, tokens = build(dataclasses.replace(cfg, **index.meta["model"]))
     query = text.query(cfg.query)
@@ -203,7 +203,7 @@ def ask(cfg):
 def save(cfg, folder, records, text, pooled_vectors):
     places = [{k: r[k] for k in ("id", "file", "line", "query")} for r in records]
     meta = {"model": {k: getattr(cfg, k) for k in ("rows", "sizes", "token_width", "layers", "seed")}}
-    meta |= {"documents": len(records), "run": str(folder.resolve())}
+    meta |= {"documents": len(records), "run": folder.name}
     np.save(folder / "counts.npy", text.counts)
     pooled_vectors = np.asarray(unit(jnp.asarray(pooled_vectors, jnp.float32)))
     search.save_index(cfg.workdir / "index", pooled_vectors, np.arange(len(records)), places, meta)

@@ -469,3 +469,10 @@ def test_fewer_columns_than_rows_need_positives():
         losses.softmax_loss(jnp.zeros((3, 2)))
     value = losses.softmax_loss(jnp.zeros((3, 2)), positives=jnp.array([0, 1, 1]))
     np.testing.assert_allclose(value, math.log(2), rtol=1e-6)
+
+
+def test_an_empty_document_is_no_candidate_and_sends_no_nan():
+    scores = jnp.array([[1.0, -jnp.inf], [0.0, -jnp.inf]])
+    np.testing.assert_array_equal(losses.softmax_loss(scores), [0, 0])
+    slope = jax.grad(lambda t: losses.softmax_loss(scores, temperature=t).sum())(0.5)
+    assert np.isfinite(slope)

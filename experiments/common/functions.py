@@ -61,7 +61,7 @@ def read_text(records):
 
 
 def make_batches(text, records, size, length, seed):
-    """Half first sentences of training records, half pairs cut from the indexed text of all records."""
+    """First sentences of training records (about a third) and two pairs cut from each record's text."""
     pairs = [("query", i, 0) for i, r in enumerate(records) if r["split"] == "train"]
     pairs += [("text", i, n) for n in range(2) for i in range(len(records))]
 
@@ -81,5 +81,5 @@ def describe(config, records):
     """What a run depends on, as JSON: names its folder, and a checkpoint of another run is refused."""
     ignored = ("query", "workdir", "results", "profile", "test_queries", "model_devices")
     config = {k: str(v) for k, v in config.items() if k not in ignored}
-    corpus = json.dumps([[r["id"], r["query"], r["code"]] for r in records]).encode()
+    corpus = json.dumps([sorted(r.items()) for r in records]).encode()
     return {"config": config, "corpus": hashlib.sha256(corpus).hexdigest()[:16]}

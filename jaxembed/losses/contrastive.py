@@ -22,7 +22,8 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
     Args:
         scores: [B, M], higher is better.
         positives: int [B], the column that is positive for each row (default: row i has column i), or
-            bool [B, M], several positives a row. A row without positives has loss 0.
+            bool [B, M], several positives a row. A row without positives has loss 0; a score of -inf
+            (an empty document) counts neither as positive nor as negative.
         where: optional bool [B, M]. False drops a pair from the softmax; positives are always kept.
             Dropped scores may hold anything.
         temperature: positive number that divides the scores; may be traced.
@@ -54,6 +55,8 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
     else:
         chex.assert_shape(where, scores.shape)
         kept = where | positives
+    finite = scores != -jnp.inf  # a document without tokens: never a negative, and no positive either
+    positives, kept = positives & finite, kept & finite
     count = jnp.sum(positives, axis=1)
     scores = jnp.where(kept, scores, 0).astype(accumulator(scores)) / temperature
     reference = jnp.sum(jnp.where(positives, scores, 0), axis=1) / jnp.maximum(count, 1)

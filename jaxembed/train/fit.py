@@ -227,8 +227,9 @@ class _Loop:
                     window, began = [], time.perf_counter()
                 numbers = None
                 if self.evaluate and (last or _due(done, self.evaluate_every)):
+                    paused = time.perf_counter()
                     numbers = self.log.add(done, "evaluate", self.evaluate(state))
-                    began = time.perf_counter()
+                    began += time.perf_counter() - paused
                 ranked = self.best is not None and numbers is not None
                 if ranked:
                     score(numbers, self.best)  # raises for a number that evaluate does not return
