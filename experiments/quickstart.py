@@ -166,20 +166,19 @@ def compare(cfg, folder, records, text, encode, trained, untrained):
     rows.append(
         measure("prefix fused with BM25", retrieval.fused(plain, prefixes[width]), size=2 * width + size)
     )
-    for n in asked:
-        tokens, pages = retrieval.weighed(*asked[n][1:]), jnp.asarray(found[n][1], jnp.float32)
-        size = 2 * cfg.tokens * cfg.token_width
-        rows.append(measure(f"Chamfer, {n} blocks", retrieval.chamfer(tokens, pages), size=size))
-        second = retrieval.reranked(prefixes[width], tokens, pages)
-        rows.append(measure(f"prefix, then Chamfer, {n} blocks", second, size=size + 2 * width))
-    tokens, pages = retrieval.weighed(*asked[0][1:]), jnp.asarray(found[0][1], jnp.float32)
+    token_bytes = 2 * cfg.tokens * cfg.token_width
+    sets = {n: (retrieval.weighed(*asked[n][1:]), jnp.asarray(found[n][1], jnp.float32)) for n in asked}
+    for n, both in sets.items():
+        rows.append(measure(f"Chamfer, {n} blocks", retrieval.chamfer(*both), size=token_bytes))
+        second = retrieval.reranked(prefixes[width], *both)
+        rows.append(measure(f"prefix, then Chamfer, {n} blocks", second, size=token_bytes + 2 * width))
     for planes, projected in FDES:
         key = jax.random.key(cfg.seed)
         params = vectors.init_fde(key, cfg.token_width, planes=planes, projected=projected)
-        find, size = retrieval.fde(params, tokens, found[0][1], folder / f"fde-{planes}-{projected}.npy")
+        find, size = retrieval.fde(params, sets[0][0], found[0][1], folder / f"fde-{planes}-{projected}.npy")
         rows.append(measure(f"FDE (20, {planes}, {projected})", find, size=size))
-    size += 2 * cfg.tokens * cfg.token_width
-    return [*rows, measure("that FDE, then Chamfer", retrieval.reranked(find, tokens, pages), size=size)]
+    second = retrieval.reranked(find, *sets[0])
+    return [*rows, measure("that FDE, then Chamfer", second, size=size + token_bytes)]
 
 
 def ask(cfg):

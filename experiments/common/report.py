@@ -1,10 +1,11 @@
 """What every experiment does with its numbers: a table, a JSON file, a picture."""
 
-import json
 import os
 import pathlib
 import platform
 import sys
+
+from jaxembed import files
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
@@ -73,9 +74,7 @@ def save(name, numbers, draw=None, folder=None):
         "cores": os.cpu_count(),
     }
     written = [folder / f"{name}.json"]
-    partial = folder / f".{name}.partial"
-    partial.write_text(json.dumps({"machine": machine, **numbers}, indent=1) + "\n")
-    os.replace(partial, written[0])
+    files.write_json(written[0], {"machine": machine, **numbers})
     if draw is not None:
         import matplotlib
 
@@ -84,6 +83,7 @@ def save(name, numbers, draw=None, folder=None):
 
         figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
         draw(axes)
+        partial = folder / f".{name}.partial"
         figure.savefig(partial, dpi=120, format="png")
         pyplot.close(figure)
         written.append(folder / f"{name}.png")
