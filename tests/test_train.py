@@ -88,6 +88,14 @@ def test_sharded_equals_unsharded(data, model):
         assert leaf.addressable_shards[0].data.shape == (64 // model, 4)
 
 
+def test_anchored_rules_reach_the_optimizer_state():
+    rules = [(r"^table/", P("model", None))]
+    state = run(mesh=train.make_mesh(2, 4), rules=rules, steps=1)
+    assert state.params["table"]["embedding"].sharding.spec == P("model", None)
+    assert state.opt_state[0].nu["table"]["embedding"].sharding.spec == P("model", None)
+    assert state.opt_state[0].nu["head"]["kernel"].sharding.spec == P()
+
+
 def test_four_steps_are_two_and_a_restart_and_two_bit_for_bit(tmp_path):
     whole = run(mesh=train.make_mesh(2, 4), rules=RULES)
     run(steps=2, mesh=train.make_mesh(2, 4), rules=RULES, workdir=tmp_path)
@@ -152,6 +160,25 @@ def test_accumulated_gradient_equals_the_whole():
     chex.assert_trees_all_close(as_numpy(parts.params), as_numpy(whole.params), atol=1e-5)
     with pytest.raises(ValueError, match="accumulate=3 does not divide ids"):
         run(update=train.gradient_update(quiet, TX, accumulate=3))
+
+
+def test_accumulation_hands_shared_leaves_over_whole():
+    """Ids that point into distinct rows of the batch, as a row-sparse step or shared words have them."""
+
+    class Pointing(Batches):
+        def __getitem__(self, t):
+            batch = super().__getitem__(t)
+            rows, batch["ids"] = np.unique(batch["ids"], return_inverse=True)
+            batch["ids"] = batch["ids"].astype(np.int32)
+            return batch | {"rows": {"table": np.resize(rows, 16).astype(np.int32)}}
+
+    def pointing(params, batch, key):
+        small = params["table"]["embedding"][batch["rows"]["table"]]
+        return jnp.mean((small[batch["ids"]] @ params["head"]["kernel"] - batch["targets"]) ** 2), {}
+
+    whole = run(loss_fn=pointing, batches=Pointing())
+    parts = run(update=train.gradient_update(pointing, TX, accumulate=4), batches=Pointing())
+    chex.assert_trees_all_close(as_numpy(parts.params), as_numpy(whole.params), atol=1e-5)
 
 
 def test_ema_follows_its_formula(tmp_path):
@@ -359,19 +386,26 @@ def test_profile_and_tensorboard_write_files(tmp_path):
     assert list((tmp_path / "tensorboard").glob("*tfevents*"))
 
 
-def test_steps_of_a_row_sharded_table_never_gather_it():
-    mesh = train.make_mesh(2, 4)
-    update = train.gradient_update(loss_fn, TX)
-    _, abstract = train.fit.__globals__["_prepared"](init, update, mesh, tuple(RULES))
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    step = train.fit.__globals__["_compiled"](update, *train.fit.__globals__["_hashable"](shardings))
-    batch = train.mesh.place_batch(Batches()[0], mesh, ((r"", P("data")),))
-    text = step.lower(abstract, batch, jax.random.key(0)).compile().as_text()
-    gathers = [
-        line for line in text.splitlines() if "all-gather" in line and "64,4" in line.split("all-gather")[0]
-    ]
+def test_a_trace_is_written_when_the_run_ends_before_it(tmp_path):
+    class Broken(Batches):
+        def __getitem__(self, t):
+            if t == 5:
+                raise OSError("disk gone")
+            return super().__getitem__(t)
+
+    with pytest.raises(OSError, match="disk gone"):
+        run(batches=Broken(), steps=50, workdir=tmp_path / "broken", profile=20)
+    run(steps=5, workdir=tmp_path / "short", profile=20)
+    for name in ("broken", "short"):
+        assert list((tmp_path / name / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize(("data", "model"), [(1, 8), (2, 4), (8, 1)])
+def test_steps_of_a_row_sharded_table_never_gather_it(data, model, optimized):
+    update, mesh = train.gradient_update(loss_fn, TX), train.make_mesh(data, model)
+    text = train.compile_step(init, update, Batches()[0], mesh=mesh, rules=RULES).as_text()
     assert "all-reduce" in text
-    assert not gathers
+    assert ("f32[64,4]" in text) == (model == 1)  # no device holds the table whole where it is split
 
 
 def test_the_state_is_frozen():

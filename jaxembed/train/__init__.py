@@ -1,13 +1,14 @@
 """losses -> checkpoints: one training loop, sharded by rules on paths; the only room with a mesh."""
 
 from jaxembed.train.checkpoint import restore_params
-from jaxembed.train.fit import TrainState, fit
+from jaxembed.train.fit import TrainState, compile_step, fit
 from jaxembed.train.mesh import make_mesh, path_shardings
 from jaxembed.train.updates import by_path, ema, frozen, gradient_update, warm_start
 
 __all__ = [
     "TrainState",
     "by_path",
+    "compile_step",
     "ema",
     "fit",
     "frozen",

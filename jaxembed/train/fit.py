@@ -144,6 +144,34 @@ def fit(
         return loop.run(state, batches, steps, progress)
 
 
+def compile_step(init, update, batch, *, mesh=None, rules=(), batch_rules=BATCH_RULES):
+    """Compiles the step that :func:`fit` would run, to read its program, cost or memory.
+
+    >>> import optax
+    >>> update = gradient_update(lambda p, batch, key: (jnp.sum(p["w"] * batch["x"]), {}), optax.sgd(0.1))
+    >>> step = compile_step(lambda key: {"w": jnp.ones(8)}, update, {"x": np.ones(8, np.float32)})
+    >>> "all-gather" in step.as_text()
+    False
+
+    Args:
+        init: as in :func:`fit`.
+        update: ``(init, step)``, for example of :func:`gradient_update`.
+        batch: this process's rows of one batch, a dict of arrays.
+        mesh: as in :func:`fit`.
+        rules: as in :func:`fit`.
+        batch_rules: as in :func:`fit`.
+
+    Returns:
+        ``jax.stages.Compiled``: ``as_text()``, ``cost_analysis()``, ``memory_analysis()``.
+    """
+    mesh = make_mesh() if mesh is None else mesh
+    _, abstract = _prepared(init, update, mesh, tuple(map(tuple, rules)))
+    step = _compiled(update, *_hashable(jax.tree.map(lambda leaf: leaf.sharding, abstract)))
+    with jax.set_mesh(mesh):
+        placed = place_batch(batch, mesh, tuple(map(tuple, batch_rules)))
+        return step.lower(abstract, placed, jax.random.key(0)).compile()
+
+
 @functools.lru_cache(maxsize=32)
 def _prepared(init, update, mesh, rules):
     """Returns the jitted ``key -> TrainState`` and the abstract state with its shardings."""
@@ -155,7 +183,9 @@ def _prepared(init, update, mesh, rules):
 
     shapes = jax.eval_shape(make_state, jax.random.key(0))
     placed = {
-        name: path_shardings(getattr(shapes, name), mesh, rules)
+        name: path_shardings(
+            getattr(shapes, name), mesh, rules, params=shapes.params if name == "opt_state" else None
+        )
         for name in ("step", "params", "opt_state", "extra")
     }
     shardings = TrainState(**placed)
@@ -206,14 +236,15 @@ class _Loop:
             _ahead(batches, first, steps) as next_batch,
             _signals() as stopped,
             _bar(first, steps, progress) as bar,
+            _tracer(*self.profile) as trace,
             jax.set_mesh(self.mesh),
         ):
             for done in range(first + 1, steps + 1):
                 if self._exhausted():
                     break
                 batch = place_batch(next_batch(done - 1), self.mesh, self.batch_rules)
-                with _traced(done - 1 - first, *self.profile):
-                    state, metrics = self.compiled(state, batch, self.key)
+                state, metrics = self.compiled(state, batch, self.key)
+                trace(done - first, metrics)
                 if len(window) > 1:
                     jax.block_until_ready(window[-2])  # at most two steps in flight
                 window.append(metrics)
@@ -296,9 +327,30 @@ def _bar(first, steps, progress):
 
 
 @contextlib.contextmanager
-def _traced(index, count, workdir):
-    if count and index == 3:
-        jax.profiler.start_trace(os.path.join(workdir, "profile"))
-    yield
-    if count and index == 3 + count - 1:
+def _tracer(count, workdir):
+    """Yields a function that is called after each step and traces ``count`` steps after the first three.
+
+    A run that ends earlier, for whatever reason, leaves the trace of the steps that it did.
+    """
+    running, waiting = False, None
+
+    def stop():
+        nonlocal running
+        jax.block_until_ready(waiting)
         jax.profiler.stop_trace()
+        running = False
+
+    def after(steps, metrics):
+        nonlocal running, waiting
+        waiting = metrics
+        if count and steps == 3:
+            jax.profiler.start_trace(os.path.join(workdir, "profile"))
+            running = True
+        elif running and steps == 3 + count:
+            stop()
+
+    try:
+        yield after
+    finally:
+        if running:
+            stop()

@@ -40,12 +40,12 @@ def path_of(path):
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def path_shardings(tree, mesh, rules):
+def path_shardings(tree, mesh, rules, *, params=None):
     """Gives every array of a tree the sharding of the first rule whose regex is found in its path.
 
     Arrays that no rule names are replicated, and so are arrays with fewer axes than the rule's spec
-    (scalars of an optimizer, say). Optimizer states follow the rules of the parameters because their
-    paths contain the parameters' paths.
+    (scalars of an optimizer, say). With ``params``, a path that ends in the path of a parameter is judged
+    by that path alone, so that optimizer states lie where their parameters lie.
 
     >>> tree = {"table": {"embedding": np.zeros((8, 2))}, "bias": np.zeros(2)}
     >>> specs = path_shardings(tree, make_mesh(data=1), [(r"table/", P("model", None))])
@@ -56,6 +56,7 @@ def path_shardings(tree, mesh, rules):
         tree: tree of arrays or ``jax.ShapeDtypeStruct`` of any shape.
         mesh: mesh that holds the axes named by the rules.
         rules: sequence of (regex, PartitionSpec).
+        params: optional tree of the parameters to which ``tree`` is the optimizer state.
 
     Returns:
         A tree of ``NamedSharding`` like ``tree``.
@@ -64,10 +65,14 @@ def path_shardings(tree, mesh, rules):
         ValueError: when an axis of an array is not divisible by the devices that its rule names.
     """
 
+    known = {path_of(path) for path, _ in jax.tree.leaves_with_path(params)}
+
     def place(path, leaf):
         name = path_of(path)
+        ends = (name[start + 1 :] for start, letter in enumerate(name) if letter == "/")
+        judged = next((end for end in ends if end in known), name)
         for pattern, spec in rules:
-            if re.search(pattern, name):
+            if re.search(pattern, judged):
                 if len(spec) > np.ndim(leaf):
                     break
                 _check(name, np.shape(leaf), mesh, spec)

@@ -13,7 +13,7 @@ from jaxembed.train.mesh import path_of
 
 
 @functools.lru_cache(maxsize=64)
-def gradient_update(loss_fn, tx, accumulate=1):
+def gradient_update(loss_fn, tx, accumulate=1, shared=r"^(rows|words)/"):
     """Makes the default update: the gradient of a loss, turned into a step by an optax rule.
 
     With ``accumulate=n`` the batch is cut into n strided parts that are differentiated one after the
@@ -25,6 +25,8 @@ def gradient_update(loss_fn, tx, accumulate=1):
             ``-> (scalar, ({name: scalar}, extra))``.
         tx: optax transformation.
         accumulate: number of parts, divides the batch.
+        shared: regex of the paths in the batch that every part gets whole, because other leaves point into
+            them (distinct rows of a table, distinct words).
 
     Returns:
         ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))``, the same object for the
@@ -44,7 +46,7 @@ def gradient_update(loss_fn, tx, accumulate=1):
         if accumulate == 1:
             gradient, (metrics, extra) = differentiate(state.params, batch, key, state.extra)
         else:
-            gradient, metrics, extra = _accumulated(differentiate, accumulate, state, batch, key)
+            gradient, metrics, extra = _accumulated(differentiate, accumulate, shared, state, batch, key)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra), metrics
@@ -52,8 +54,12 @@ def gradient_update(loss_fn, tx, accumulate=1):
     return tx.init, step
 
 
-def _accumulated(differentiate, parts, state, batch, key):
+def _accumulated(differentiate, parts, shared, state, batch, key):
+    whole = jax.tree.map_with_path(lambda path, x: x if re.search(shared, path_of(path)) else None, batch)
+
     def strided(path, x):
+        if re.search(shared, path_of(path)):
+            return None
         if x.ndim == 0 or x.shape[0] % parts:
             raise ValueError(f"accumulate={parts} does not divide {path_of(path)} of shape {x.shape}")
         return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
@@ -61,6 +67,9 @@ def _accumulated(differentiate, parts, state, batch, key):
     def body(carry, scanned):
         total, extra = carry
         part, index = scanned
+        part = jax.tree.map(
+            lambda cut, x: x if cut is None else cut, part, whole, is_leaf=lambda x: x is None
+        )
         gradient, (metrics, extra) = differentiate(state.params, part, jax.random.fold_in(key, index), extra)
         return (jax.tree.map(lambda a, g: a + g / parts, total, gradient), extra), metrics
 
