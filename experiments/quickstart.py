@@ -14,8 +14,6 @@ of the sentences of held-out scipy / held-out files: BM25 .65 / .67, untrained .
 
 import dataclasses
 import functools
-import hashlib
-import json
 import pathlib
 import time
 
@@ -29,6 +27,7 @@ from experiments.common import functions, report, retrieval
 from jaxembed import data, encoders, losses, search, tables, train, vectors
 from jaxembed.arrays import unit
 
+RULES = ((r"^table/", P("model", None)),)
 FDES = ((3, 8), (4, 8), (5, 16))  # (planes, projected) at 20 repetitions
 
 
@@ -58,6 +57,14 @@ class Config:
     workdir: pathlib.Path = pathlib.Path("runs/quickstart")
     results: pathlib.Path = report.RESULTS
     profile: int | None = None  # number of steps to trace into the workdir
+
+    def __post_init__(self):
+        width = self.sizes[-1]
+        limits = {"token_batch": (0, self.batch_size), "tokens": (1, self.length), "query_tokens": (1, 64)}
+        limits |= {"token_width": (4, width), "layers": (1, 24), "steps": (1, 10**6), "rows": (1, 2**30)}
+        report.check(self, limits, multiples={"batch_size": 2 * max(1, self.token_batch), "token_width": 4})
+        if list(self.sizes) != sorted(set(self.sizes)) or width % 2:
+            raise ValueError(f"--sizes {self.sizes}: give rising widths, the last one even")
 
     @property
     def held(self):
@@ -121,7 +128,7 @@ def make_loss(cfg, words, tokens):
     return loss_fn
 
 
-def make_encode(cfg, text, words, tokens):
+def make_encode(cfg, text, words, tokens, mesh):
     """Returns encode(params, bags, length, count, layers) -> pooled [B, D], tokens [B, count, d], weights."""
 
     @functools.partial(jax.jit, static_argnames=("count", "layers"))
@@ -130,13 +137,15 @@ def make_encode(cfg, text, words, tokens):
         first = cut(side, count)
         return pooled(side), tokens(params, first, layers)[0], first["weights"]
 
-    def encode(params, bags, length, count, layers=None):
-        return run(params, text.pack(bags, length), count, layers)
+    def encode(params, bags, length, count=1, layers=0):
+        full = [*bags, *[{}] * (-len(bags) % mesh.shape["data"])]
+        batch = train.place_batch(text.pack(full, length), mesh, ((r"", P("data")),))
+        return jax.tree.map(lambda x: x[: len(bags)], run(params, batch, count, layers))
 
     return encode
 
 
-def embed_corpus(cfg, folder, text, encode, params, layers=None):
+def embed_corpus(cfg, folder, text, encode, params, layers=0):
     """Pooled and token vectors of every function, in one resumable file: [N, D], [N, T, d]."""
 
     def flat(fields):
@@ -150,32 +159,33 @@ def embed_corpus(cfg, folder, text, encode, params, layers=None):
     return rows[:, :width], rows[:, width:].reshape(len(rows), cfg.tokens, cfg.token_width)
 
 
-def compare(cfg, folder, records, text, encode, trained, untrained):
+def compare(cfg, folder, records, text, encode, trained, untrained, mesh):
     """Every way to search, on the same queries and the same functions: one row each."""
-    chosen, judgments = retrieval.first_sentences(records, cfg.held, cfg.test_queries, cfg.seed)
+    kinds = functions.held_out(cfg.held)
+    chosen, judgments = retrieval.first_sentences(records, kinds, cfg.test_queries, cfg.seed)
     bags, width = [text.query(q) for q in chosen], cfg.sizes[-1]
-    asked = {n: encode(trained, bags, 64, cfg.query_tokens, n) for n in {0, cfg.layers}}
+    asked = {n: jax.device_get(encode(trained, bags, 64, cfg.query_tokens, n)) for n in {0, cfg.layers}}
     found = {n: embed_corpus(cfg, folder, text, encode, trained, n) for n in asked}
-    blank = embed_corpus(cfg, folder / "untrained", text, encode, untrained, 0)[0]
+    blank = embed_corpus(cfg, folder / "untrained", text, encode, untrained)[0]
     measure = functools.partial(retrieval.measure, count=len(chosen), judgments=judgments)
+    cosine = functools.partial(retrieval.cosine, mesh=mesh)
     plain, size = retrieval.bm25([list(b) for b in bags], [sum(f.values(), []) for f in text.fields])
-    start = retrieval.cosine(encode(untrained, bags, 64, 1, 0)[0], blank, width)
+    start = cosine(jax.device_get(encode(untrained, bags, 64)[0]), blank, width)
     rows = [measure("BM25", plain, size=size), measure(f"untrained {width}", start, size=2 * width)]
-    prefixes = {n: retrieval.cosine(asked[0][0], found[0][0], n) for n in cfg.sizes}
+    prefixes = {n: cosine(asked[0][0], found[0][0], n) for n in cfg.sizes}
     rows += [measure(f"prefix {n}", find, size=2 * n) for n, find in prefixes.items()]
-    rows.append(
-        measure("prefix fused with BM25", retrieval.fused(plain, prefixes[width]), size=2 * width + size)
-    )
+    fused = retrieval.fused(plain, prefixes[width])
+    rows.append(measure("prefix fused with BM25", fused, size=2 * width + size))
     token_bytes = 2 * cfg.tokens * cfg.token_width
     sets = {n: (retrieval.weighed(*asked[n][1:]), jnp.asarray(found[n][1], jnp.float32)) for n in asked}
     for n, both in sets.items():
-        rows.append(measure(f"Chamfer, {n} blocks", retrieval.chamfer(*both), size=token_bytes))
+        rows.append(measure(f"Chamfer, {n} blocks", retrieval.chamfer(*both, mesh=mesh), size=token_bytes))
         second = retrieval.reranked(prefixes[width], *both)
         rows.append(measure(f"prefix, then Chamfer, {n} blocks", second, size=token_bytes + 2 * width))
     for planes, projected in FDES:
-        key = jax.random.key(cfg.seed)
+        key, path = jax.random.key(cfg.seed), folder / f"fde-{planes}-{projected}.npy"
         params = vectors.init_fde(key, cfg.token_width, planes=planes, projected=projected)
-        find, size = retrieval.fde(params, sets[0][0], found[0][1], folder / f"fde-{planes}-{projected}.npy")
+        find, size = retrieval.fde(params, sets[0][0], found[0][1], path, mesh=mesh)
         rows.append(measure(f"FDE (20, {planes}, {projected})", find, size=size))
     second = retrieval.reranked(find, *sets[0])
     return [*rows, measure("that FDE, then Chamfer", second, size=size + token_bytes)]
@@ -183,29 +193,17 @@ def compare(cfg, folder, records, text, encode, trained, untrained):
 
 def ask(cfg):
     """Answers from the saved index: the pooled vectors alone, one matrix product."""
-    if not (cfg.workdir / "index" / "index.json").exists():
-        raise ValueError(f"--workdir {cfg.workdir} holds no index; run the quickstart without --query first")
-    index = search.load_index(cfg.workdir / "index")
-    run = cfg.workdir / index.meta["run"]
-    text = functions.Text(range(index.meta["documents"]), np.load(run / "counts.npy"))
+    index, run, text = functions.load_index(cfg.workdir)
     _, words, tokens = build(dataclasses.replace(cfg, **index.meta["model"]))
     query = text.query(cfg.query)
     if not query:
         raise ValueError(f"--query {cfg.query!r} holds no word; ask with letters or digits")
-    vector = make_encode(cfg, text, words, tokens)(train.restore_params(run), [query], 64, 1, 0)[0]
+    encode = make_encode(cfg, text, words, tokens, train.make_mesh(1))
+    vector = encode(train.restore_params(run), [query], 64)[0]
     scores, ids = search.top_k(unit(vector), index.vectors, min(10, len(index.ids)))
     for score, i in zip(scores[0], ids[0], strict=True):
         found = index.metadata[int(i)]
         print(f"{score:.3f}  {found['id']}  {found['file']}:{found['line']}\n       {found['query']}")
-
-
-def save(cfg, folder, records, text, pooled_vectors):
-    places = [{k: r[k] for k in ("id", "file", "line", "query")} for r in records]
-    meta = {"model": {k: getattr(cfg, k) for k in ("rows", "sizes", "token_width", "layers", "seed")}}
-    meta |= {"documents": len(records), "run": folder.name}
-    np.save(folder / "counts.npy", text.counts)
-    pooled_vectors = np.asarray(unit(jnp.asarray(pooled_vectors, jnp.float32)))
-    search.save_index(cfg.workdir / "index", pooled_vectors, np.arange(len(records)), places, meta)
 
 
 def main(cfg):
@@ -215,8 +213,9 @@ def main(cfg):
     folders = [cfg.corpus] if cfg.corpus else []
     records = data.docstrings(() if cfg.alone else None, folders=folders, holdout=[cfg.held], progress=True)
     text, meta = functions.read_text(records), functions.describe(dataclasses.asdict(cfg), records)
-    folder = cfg.workdir / hashlib.sha256(json.dumps(meta).encode()).hexdigest()[:12]
-    init, words, tokens = build(cfg)
+    folder = cfg.workdir / functions.name_of(meta)
+    (init, words, tokens), mesh = build(cfg), train.make_mesh(model=cfg.model_devices)
+    encode = make_encode(cfg, text, words, tokens, mesh)
     fast, slow = (optax.adam(optax.linear_schedule(r * cfg.learning_rate, 0, cfg.steps)) for r in (1, 0.1))
     state = train.fit(
         init=init,
@@ -225,23 +224,26 @@ def main(cfg):
         batches=functions.make_batches(text, records, cfg.batch_size, cfg.length, cfg.seed),
         steps=cfg.steps,
         key=cfg.seed,
-        mesh=train.make_mesh(model=cfg.model_devices),
-        rules=[(r"table/", P("model", None))],
+        mesh=mesh,
+        rules=RULES,
         workdir=folder,
         meta=meta,
+        evaluate=functions.validation(text, records, encode, cfg.length, cfg.seed),
+        evaluate_every=40,
         profile=cfg.profile,
     )
     training_seconds = round(time.perf_counter() - began)
-    trained, encode = jax.device_get(state.params), make_encode(cfg, text, words, tokens)
-    save(cfg, folder, records, text, embed_corpus(cfg, folder, text, encode, trained, 0)[0])
-    untrained = jax.device_get(jax.jit(init)(jax.random.key(cfg.seed)))
-    rows = compare(cfg, folder, records, text, encode, trained, untrained)
+    model = {k: getattr(cfg, k) for k in ("rows", "sizes", "token_width", "layers", "seed")}
+    pages = embed_corpus(cfg, folder, text, encode, state.params)[0]
+    functions.save_index(cfg.workdir, folder.name, records, text, pages, model)
+    untrained = jax.jit(init)(jax.random.key(cfg.seed))
+    rows = compare(cfg, folder, records, text, encode, state.params, untrained, mesh)
     seconds = {"read and train": training_seconds, "all": round(time.perf_counter() - began)}
     print(report.table(rows))
     numbers = {"functions": len(records), "seconds": seconds, "config": meta["config"], "rows": rows}
-    report.save(
-        "quickstart", numbers, functools.partial(report.quality_against_bytes, rows=rows), cfg.results
-    )
+    numbers["validation"] = train.read_metrics(folder)[-1]
+    draw = functools.partial(report.quality_against_bytes, rows=rows)
+    report.save("quickstart", numbers, draw, cfg.results)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import numpy as np
+import optax
 import pytest
 
-from experiments.common import report, retrieval
+from experiments import quickstart
+from experiments.common import functions, report, retrieval
+from jaxembed import data, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = ["--steps", "2", "--batch-size", "16", "--token-batch", "8", "--rows", "512", "--sizes", "8", "16"]
@@ -72,6 +75,43 @@ def test_quickstart_prints_every_row_and_saves_numbers_and_picture(finished):
     assert max(row["Recall@10 tree"] for row in saved["rows"]) > 0
     assert (cwd / "results/quickstart.png").stat().st_size > 10_000
     assert saved["functions"] == 36
+
+
+@pytest.mark.parametrize("devices", [(1, 8), (2, 4), (8, 1)], ids=str)
+def test_no_device_of_the_quickstart_gathers_the_split_table(devices, tmp_path, optimized):
+    """Reads the program that users run: a step of the quickstart, compiled with all optimizations."""
+    cfg = quickstart.Config(
+        batch_size=16, token_batch=8, rows=4096, sizes=(8, 32), token_width=8, length=16, tokens=8
+    )
+    records = data.docstrings((), folders=[write_tree(tmp_path / "tree")], cache=False)
+    init, words, tokens = quickstart.build(cfg)
+    update = train.gradient_update(quickstart.make_loss(cfg, words, tokens), optax.adam(1e-2))
+    batch = functions.make_batches(functions.read_text(records), records, 16, 16, 0)[0]
+    mesh = train.make_mesh(*devices)
+    program = train.compile_step(init, update, batch, mesh=mesh, rules=quickstart.RULES).as_text()
+    assert "all-reduce" in program
+    assert ("f32[4096,16]" in program) == (devices[1] == 1)
+    assert f"f32[{4096 // devices[1]},16]" in program
+
+
+def test_half_of_each_batch_are_first_sentences(tmp_path):
+    records = data.docstrings((), folders=[write_tree(tmp_path / "tree")], cache=False)
+    batch = functions.make_batches(functions.read_text(records), records, 8, 16, 0)[0]
+    keys = {name: data.hashed([r[name] for r in records]).astype(np.int32) for name in ("query", "id")}
+    assert np.isin(batch["keys"][:4], keys["query"]).all()
+    assert np.isin(batch["keys"][4:], keys["id"]).all()
+
+
+def test_flags_that_contradict_one_another_are_refused_by_name():
+    for flags, message in (
+        ({"token_batch": 600}, "--token-batch 600: choose 0 to 512"),
+        ({"batch_size": 300}, "--batch-size 300: choose a multiple of 256"),
+        ({"tokens": 97}, "--tokens 97: choose 1 to 96"),
+        ({"sizes": (8, 16)}, "--token-width 64: choose 4 to 16"),
+        ({"sizes": (128, 64)}, "--sizes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            quickstart.Config(**flags)
 
 
 @pytest.mark.experiment

@@ -4,9 +4,12 @@ import dataclasses
 import hashlib
 import json
 
+import jax.numpy as jnp
 import numpy as np
 
-from jaxembed import data
+from experiments.common import retrieval
+from jaxembed import data, search
+from jaxembed.arrays import unit
 
 FIELDS = {
     "name": (2.0, 16),
@@ -26,14 +29,14 @@ class Text:
     def query(self, sentence):
         return dict.fromkeys(data.words(sentence, limit=64), 1.0)
 
-    def pair(self, kind, i, number, sentence):
-        """Returns (query, document) as bags.
+    def pair(self, i, number, sentence):
+        """Returns (query, document) as bags: the sentence and the function when ``number`` is None.
 
-        A text pair never holds the first sentence: a span of the docstring finds the rest of the function, or
-        name and signature find docstring and code.
+        Otherwise a pair cut from the record's text, without its first sentence: a span of the docstring finds
+        the rest of the function, or name and signature find docstring and code.
         """
         fields = self.fields[i]
-        if kind == "query":
+        if number is None:
             return self.query(sentence), bag_of(fields)
         span, rest = data.inverse_cloze(fields["docstring"], seed=(i, number))
         if span and (i + number) % 3:
@@ -61,20 +64,78 @@ def read_text(records):
 
 
 def make_batches(text, records, size, length, seed):
-    """First sentences of training records (about a third) and two pairs cut from each record's text."""
-    pairs = [("query", i, 0) for i, r in enumerate(records) if r["split"] == "train"]
-    pairs += [("text", i, n) for n in range(2) for i in range(len(records))]
+    """Half of each batch: first sentences of training records; half: pairs cut from any record's text.
+
+    A corpus without training records gives text pairs alone.
+    """
+    cut = [(i, number) for number in range(2) for i in range(len(records))]
+    asked = [(i, None) for i, r in enumerate(records) if r["split"] == "train"] or cut
+    order = np.random.default_rng(seed).permutation(len(asked))
+    pairs = [(asked[order[n % len(asked)]], c) for n, c in enumerate(cut)]
 
     def make(chosen):
-        sides = zip(*(text.pair(*p, records[p[1]]["query"]) for p in chosen), strict=True)
-        left, right = map(list, sides)
+        chosen = [first for first, _ in chosen] + [second for _, second in chosen]
+        left, right = map(list, zip(*(text.pair(i, n, records[i]["query"]) for i, n in chosen), strict=True))
         batch, count = text.pack(left + right, length), len(chosen)
-        keys = [records[i]["query" if kind == "query" else "id"] for kind, i, _ in chosen]
+        keys = [records[i]["query" if n is None else "id"] for i, n in chosen]
         halves = {"left": slice(None, count), "right": slice(count, None)}
         split = {side: {n: batch[n][s] for n in ("positions", "weights")} for side, s in halves.items()}
         return split | {"words": batch["words"], "keys": data.hashed(keys).astype(np.int32)}
 
-    return data.batches(pairs, size, make=make, seed=seed)
+    return data.batches(pairs, size // 2, make=make, seed=seed)
+
+
+def held_out(held):
+    """Two kinds of test queries: of a held-out package, and of held-out files of the other packages."""
+    return {
+        held: lambda r: r["split"] == "test" and r["package"] == held,
+        "files": lambda r: r["split"] == "test" and r["package"] != held,
+    }
+
+
+def sample(records, size, seed):
+    """Chooses all functions of the validation split and, up to a size, others: numbers in rising order."""
+    others = np.random.default_rng(seed).permutation(len(records))
+    first = [i for i, r in enumerate(records) if r["split"] == "validation"]
+    return sorted(dict.fromkeys([*first, *map(int, others)][: max(size, len(first))]))
+
+
+def validation(text, records, encode, length, seed):
+    """Returns evaluate(state) for ``train.fit``: first sentences of validation files among 4,096 functions.
+
+    No training pair holds these sentences, and no test query is one of them.
+    """
+    some = sample(records, 4096, seed)
+    kinds = {"validation": lambda r: r["split"] == "validation"}
+    chosen, judgments = retrieval.first_sentences([records[i] for i in some], kinds, 500, seed)
+    pages = [bag_of(text.fields[i]) for i in some]
+
+    def evaluate(state):
+        found = [encode(state.params, pages[i : i + 512], length)[0] for i in range(0, len(pages), 512)]
+        asked = encode(state.params, [text.query(q) for q in chosen], 64)[0]
+        find = retrieval.cosine(np.asarray(asked), np.concatenate(found), asked.shape[1])
+        row = retrieval.measure("pooled", find, len(chosen), judgments, size=0)
+        return {n.split("@")[0].lower(): v for n, v in row.items() if n.endswith("validation")}
+
+    return evaluate if judgments else None
+
+
+def save_index(workdir, run, records, text, vectors, model):
+    """Saves what a query needs: unit vectors, places of the functions, word counts, settings of the model."""
+    places = [{k: r[k] for k in ("id", "file", "line", "query")} for r in records]
+    np.save(workdir / run / "counts.npy", text.counts)
+    meta = {"model": model, "documents": len(records), "run": run}
+    vectors = np.asarray(unit(jnp.asarray(vectors, jnp.float32)))
+    search.save_index(workdir / "index", vectors, np.arange(len(records)), places, meta)
+
+
+def load_index(workdir):
+    """Opens what :func:`save_index` wrote: (index, folder of the run, text for queries)."""
+    if not (workdir / "index" / "index.json").exists():
+        raise ValueError(f"--workdir {workdir} holds no index; run the quickstart without --query first")
+    index = search.load_index(workdir / "index")
+    run = workdir / index.meta["run"]
+    return index, run, Text(range(index.meta["documents"]), np.load(run / "counts.npy"))
 
 
 def describe(config, records):
@@ -83,3 +144,8 @@ def describe(config, records):
     config = {k: str(v) for k, v in config.items() if k not in ignored}
     corpus = json.dumps([sorted(r.items()) for r in records]).encode()
     return {"config": config, "corpus": hashlib.sha256(corpus).hexdigest()[:16]}
+
+
+def name_of(meta):
+    """Names a run by all that it depends on."""
+    return hashlib.sha256(json.dumps(meta).encode()).hexdigest()[:12]

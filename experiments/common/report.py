@@ -72,6 +72,7 @@ def save(name, numbers, draw=None, folder=None):
         "jax": jax.__version__,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "cores": os.cpu_count(),
+        "peak_memory_gb": round(peak_memory() / 1e9, 2),
     }
     written = [folder / f"{name}.json"]
     files.write_json(written[0], {"machine": machine, **numbers})
@@ -91,6 +92,31 @@ def save(name, numbers, draw=None, folder=None):
     for path in written:
         print(f"wrote {path}")
     return written
+
+
+def peak_memory():
+    """Returns the largest resident memory of this process so far, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def check(config, limits, multiples=None):
+    """Refuses settings outside their limits, by the name of the flag.
+
+    Args:
+        config: dataclass.
+        limits: {field: (lowest, highest)}.
+        multiples: optional {field: number that must divide it}.
+    """
+    for name, (low, high) in limits.items():
+        if not low <= getattr(config, name) <= high:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} {getattr(config, name)}: choose {low} to {high}")
+    for name, divisor in (multiples or {}).items():
+        if getattr(config, name) % divisor:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} {getattr(config, name)}: choose a multiple of {divisor}")
 
 
 def run(main, config):

@@ -1,14 +1,19 @@
 """Ways to search, as functions ``slice of queries -> ids int [b, K]``, and one row of numbers for each."""
 
+import functools
 import logging
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxembed import data, search, vectors
 from jaxembed.arrays import unit
+
+AXES = ("data", "model")  # of train.make_mesh; documents are split over both
 
 
 def measure(method, find, count, judgments, *, size, block=100):
@@ -65,10 +70,11 @@ def bm25(queries, documents, *, k=100):
     return find, round(8 * sum(len(set(d)) for d in documents) / len(documents))
 
 
-def cosine(queries, documents, size, *, k=100):
-    """Searches by the cosine of prefixes: queries [B, D], documents [N, D]."""
+def cosine(queries, documents, size, *, mesh=None, k=100):
+    """Searches by the cosine of prefixes: queries [B, D], documents [N, D], over all devices of a mesh."""
     queries, documents = (unit(jnp.asarray(x[:, :size], jnp.float32)) for x in (queries, documents))
-    return lambda block: search.top_k(queries[block], documents, min(k, len(documents)))[1]
+    find = functools.partial(search.top_k, k=min(k, len(documents)), mesh=mesh, axis=AXES)
+    return lambda block: find(queries[block], documents)[1]
 
 
 def fused(first, second, *, size=10, k=10):
@@ -86,14 +92,21 @@ def real(tokens):
     return jnp.any(tokens != 0, axis=-1)
 
 
-def chamfer(queries, documents, *, k=10):
-    """Searches all documents by the exact Chamfer score of token vectors [B, T, d] and [N, S, d]."""
+def chamfer(queries, documents, *, mesh, k=10):
+    """Searches all documents by the exact Chamfer score of token vectors [B, T, d] and [N, S, d].
 
-    def find(block):
-        scores = vectors.chamfer(queries[block], documents, real(queries[block]), real(documents))
-        return jax.lax.top_k(scores, min(k, len(documents)))[1]
+    Every device of the mesh scores its own documents.
+    """
 
-    return find
+    def score(queries, documents):
+        return vectors.chamfer(queries, documents, real(queries), real(documents))
+
+    count, split = len(documents), P(AXES)
+    documents = jnp.pad(documents, ((0, -count % mesh.size), (0, 0), (0, 0)))
+    documents = jax.device_put(documents, NamedSharding(mesh, split))
+    specs = {"in_specs": (P(), split), "out_specs": P(None, AXES)}
+    scores = jax.jit(jax.shard_map(score, mesh=mesh, check_vma=False, **specs))
+    return lambda block: jax.lax.top_k(scores(queries[block], documents)[:, :count], min(k, count))[1]
 
 
 def reranked(first, queries, documents):
@@ -111,7 +124,7 @@ def reranked(first, queries, documents):
     return find
 
 
-def fde(params, queries, documents, path, *, k=100):
+def fde(params, queries, documents, path, *, mesh, k=100):
     """Searches by fixed dimensional encodings; returns the search and its bytes per document.
 
     Args:
@@ -119,36 +132,42 @@ def fde(params, queries, documents, path, *, k=100):
         queries: token vectors [B, T, d], zeros where padded.
         documents: token vectors [N, S, d]; may be memory-mapped.
         path: file for the encodings of the documents, float16.
+        mesh: all its devices encode and search.
         k: how many documents are found.
     """
     encode = jax.jit(lambda x: vectors.encode_documents(params, x, real(x)))
+    rows = NamedSharding(mesh, P(AXES))
     index = search.embed(
-        lambda x: encode(jnp.asarray(x, jnp.float32)), documents, path=path, dtype=np.float16
+        lambda x: encode(jax.device_put(np.asarray(x, np.float32), rows)),
+        documents,
+        path=path,
+        batch_size=32 * mesh.size * -(-8 // mesh.size),
+        dtype=np.float16,
     )
     encoded = vectors.encode_queries(params, queries, real(queries))
-    return lambda block: search.top_k(encoded[block], index, min(k, len(index)))[1], 2 * index.shape[1]
+    find = functools.partial(search.top_k, documents=index, k=min(k, len(index)), mesh=mesh, axis=AXES)
+    return lambda block: find(encoded[block])[1], 2 * index.shape[1]
 
 
-def first_sentences(records, held, most, seed):
-    """Test queries: first sentences of a held-out package and of held-out files.
+def first_sentences(records, kinds, most, seed):
+    """Chooses first sentences as queries; all functions that share a first sentence are relevant to it.
 
     Args:
-        records: from ``data.docstrings``; all functions that share a first sentence are relevant to it.
-        held: name of the held-out package.
+        records: from ``data.docstrings``.
+        kinds: {name: record -> bool}, which records give the queries of a kind.
         most: number of queries of each kind, at most.
         seed: of the choice.
 
     Returns:
-        (sentences, {kind: (slice of the sentences, relevant records int [b, J] padded with -1)}).
+        (sentences, {kind: (slice of the sentences, relevant records int [b, J] padded with -1)}); a kind
+        without records is left out.
     """
     groups, rng = {}, np.random.default_rng(seed)
     for i, r in enumerate(records):
         groups.setdefault(r["query"], []).append(i)
     chosen, judgments = [], {}
-    for name, inside in ((held, True), ("files", False)):
-        some = sorted(
-            {r["query"] for r in records if r["split"] == "test" and (r["package"] == held) == inside}
-        )
+    for name, belongs in kinds.items():
+        some = sorted({r["query"] for r in records if belongs(r)})
         some = [some[i] for i in rng.permutation(len(some))[:most]]
         if some:
             where = slice(len(chosen), len(chosen) + len(some))

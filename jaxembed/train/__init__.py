@@ -2,7 +2,8 @@
 
 from jaxembed.train.checkpoint import restore_params
 from jaxembed.train.fit import TrainState, compile_step, fit
-from jaxembed.train.mesh import make_mesh, path_shardings
+from jaxembed.train.log import read_metrics
+from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
 from jaxembed.train.updates import by_path, ema, frozen, gradient_update, warm_start
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "gradient_update",
     "make_mesh",
     "path_shardings",
+    "place_batch",
+    "read_metrics",
     "restore_params",
     "warm_start",
 ]
