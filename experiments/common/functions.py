@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -45,6 +46,12 @@ class Text:
         return bag_of(parts[0]), bag_of(parts[1])
 
     def pack(self, bags, length):
+        """Lays bags out for one process: positions point into the words of these bags alone."""
+        if jax.process_count() > 1:
+            raise ValueError(
+                f"{jax.process_count()} processes found; run this experiment in one, with all devices"
+            )
+
         def scale(words):
             return data.idf(self.counts, len(self.fields), data.hashed(words)) - 0.9
 
