@@ -9,16 +9,18 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator
 from jaxembed.encoders.interactions import (
     XAVIER,
     ZEROS,
     cross_network,
+    dense_layer,
     dot_interaction,
+    fields_of,
     fm_second_order,
     init_cross,
     init_mlp,
     mlp,
+    product,
 )
 
 
@@ -79,7 +81,7 @@ def fm(params, vectors, dense=None, *, linear=None):
     if linear is not None:
         logits = logits + jnp.sum(jnp.asarray(linear), axis=1, dtype=logits.dtype)
     if dense is not None:
-        logits = logits + _product(jnp.asarray(dense), params["kernel"])[:, 0]
+        logits = logits + product(jnp.asarray(dense), params["kernel"])[:, 0]
     return logits
 
 
@@ -108,7 +110,7 @@ def deepfm(params, vectors, dense=None, *, linear=None, activation=jax.nn.relu, 
     x = mlp(
         params["mlp"], _concat(vectors, dense), activation=activation, final=True, dropout=dropout, key=key
     )
-    return fm(params["fm"], vectors, dense, linear=linear) + _dense(params["head"], x, "head")[:, 0]
+    return fm(params["fm"], vectors, dense, linear=linear) + dense_layer(params["head"], x, "head")[:, 0]
 
 
 def _dlrm_bias(key, shape):
@@ -174,7 +176,7 @@ def dlrm(params, vectors, dense=None, *, activation=jax.nn.relu, dropout=0.0, ke
     References:
         M. Naumov et al., DLRM, arXiv:1906.00091.
     """
-    vectors = _fields(vectors)
+    vectors = fields_of(vectors)
     if ("bottom" in params) != (dense is not None):
         raise ValueError(f"dense: {'missing' if dense is None else 'given'}, unlike in init_dlrm")
     parts = []
@@ -183,7 +185,7 @@ def dlrm(params, vectors, dense=None, *, activation=jax.nn.relu, dropout=0.0, ke
         vectors = jnp.concatenate([parts[0][:, None], vectors], axis=1)
     x = jnp.concatenate([*parts, dot_interaction(vectors)], axis=1)
     x = mlp(params["top"], x, activation=activation, final=True, dropout=dropout, key=key)
-    return _dense(params["head"], x, "head")[:, 0]
+    return dense_layer(params["head"], x, "head")[:, 0]
 
 
 def init_dcn(
@@ -257,7 +259,7 @@ def dcn(params, vectors, dense=None, *, cross=cross_network, activation=jax.nn.r
     parallel = layers and params["head"]["kernel"].shape[0] > layers[f"layer_{len(layers) - 1}"]["bias"].size
     x = mlp(layers, x0 if parallel else crossed, activation=activation, final=True, dropout=dropout, key=key)
     x = jnp.concatenate([crossed, x], axis=1) if parallel else x
-    return _dense(params["head"], x, "head")[:, 0]
+    return dense_layer(params["head"], x, "head")[:, 0]
 
 
 def _head(key, width, make):

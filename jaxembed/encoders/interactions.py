@@ -68,7 +68,7 @@ def mlp(params, x, *, activation=jax.nn.relu, final=False, dropout=0.0, key=None
     """
     x = jnp.asarray(x)
     for i in range(len(params)):
-        wide = _dense(params[f"layer_{i}"], x, f"layer_{i}")
+        wide = dense_layer(params[f"layer_{i}"], x, f"layer_{i}")
         if final or i + 1 < len(params):
             wide = activation(wide)
             if key is not None and dropout:
@@ -95,7 +95,7 @@ def fm_second_order(vectors):
     References:
         S. Rendle, Factorization Machines, ICDM 2010, doi:10.1109/ICDM.2010.127.
     """
-    wide = _fields(vectors)
+    wide = fields_of(vectors)
     wide = wide.astype(accumulator(wide))
     return jnp.sum(jnp.sum(wide, axis=1) ** 2 - jnp.sum(wide**2, axis=1), axis=1) / 2
 
@@ -119,7 +119,7 @@ def dot_interaction(vectors, *, self_interaction=False):
     References:
         M. Naumov et al., DLRM, arXiv:1906.00091.
     """
-    vectors = _fields(vectors)
+    vectors = fields_of(vectors)
     products = jnp.einsum("bfd,bgd->bfg", vectors, vectors, preferred_element_type=accumulator(vectors))
     rows, columns = np.tril_indices(vectors.shape[1], 0 if self_interaction else -1)
     return products[:, rows, columns].astype(vectors.dtype)
@@ -233,32 +233,34 @@ def cross_network(params, x0, *, activation=None, expert_activation=jnp.tanh, di
 def _linear(p, gates, x, activation):
     """W x of one layer in at least float32: [B, D], or [B, 1] for "vector"."""
     if "weight" in p:
-        return _product(x, p["weight"][:, None])
+        return product(x, p["weight"][:, None])
     if "kernel" in p:
-        return _product(x, p["kernel"])
+        return product(x, p["kernel"])
     if "core" not in p:
-        return _product(_product(x, p["down"]).astype(x.dtype), p["up"])
+        return product(product(x, p["down"]).astype(x.dtype), p["up"])
     down, core, up = (p[name].astype(x.dtype) for name in ("down", "core", "up"))
     dtype = accumulator(x)
-    share = jax.nn.softmax(_product(x, gates["kernel"]), axis=-1)
+    share = jax.nn.softmax(product(x, gates["kernel"]), axis=-1)
     h = activation(jnp.einsum("bd,kdr->bkr", x, down, preferred_element_type=dtype))
     h = activation(jnp.einsum("bkr,krs->bks", h.astype(x.dtype), core, preferred_element_type=dtype))
     h = (h * share[..., None]).astype(x.dtype)
     return jnp.einsum("bkr,krd->bd", h, up, preferred_element_type=dtype)
 
 
-def _product(x, kernel):
+def product(x, kernel):
+    """x kernel for x [..., n] and kernel [n, m]: [..., m] in at least float32."""
     return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=accumulator(x))
 
 
-def _dense(layer, x, name):
-    """x kernel + bias in at least float32."""
+def dense_layer(layer, x, name):
+    """x kernel + bias for x [..., n]: [..., m] in at least float32; errors call the layer by its name."""
     if x.shape[-1] != layer["kernel"].shape[0]:
-        raise ValueError(f"{name}: takes width {layer['kernel'].shape[0]}, but its input is {x.shape}")
-    return _product(x, layer["kernel"]) + layer["bias"].astype(accumulator(x))
+        raise ValueError(f"{name}: takes width {layer['kernel'].shape[0]}, but its input has shape {x.shape}")
+    return product(x, layer["kernel"]) + layer["bias"].astype(accumulator(x))
 
 
-def _fields(vectors):
+def fields_of(vectors):
+    """Returns vectors as an array and refuses what is not [B, F, D]."""
     vectors = jnp.asarray(vectors)
     if vectors.ndim != 3:
         raise ValueError(f"vectors: shape {vectors.shape}; stack the fields to [B, F, D]")

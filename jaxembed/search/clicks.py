@@ -16,8 +16,8 @@ import numpy as np
 def auc(labels, scores, *, where=None, weights=None):
     """Measures how often a positive example scores higher than a negative one: the area under the ROC curve.
 
-    ``auc = mean over pairs (positive i, negative j) of [s_i > s_j] + [s_i == s_j] / 2``, computed by one sort:
-    exact, with ties at their mid-rank. Any strictly rising map of the scores leaves it as it is.
+    ``auc = mean over pairs (positive i, negative j) of [s_i > s_j] + [s_i == s_j] / 2``, computed by one
+    sort: exact, with ties at their mid-rank. Any strictly rising map of the scores leaves it as it is.
 
     >>> print(auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8]))
     0.875
@@ -235,8 +235,8 @@ def calibration(labels, probabilities, *, where=None, weights=None):
 def expected_calibration_error(labels, probabilities, *, bins=10, where=None, weights=None):
     """Averages how far the predicted and the real share of positives lie apart within bins; 0 is ideal.
 
-    ``expected_calibration_error = sum_b |sum_{i in b} p_i - labels[i]| / N`` over ``bins`` equal bins of p from
-    0 to 1.
+    ``expected_calibration_error = sum_b |sum_{i in b} p_i - labels[i]| / N`` over ``bins`` equal bins of p
+    from 0 to 1.
 
     >>> print(expected_calibration_error([0, 1, 1, 1], [0.25, 0.25, 0.75, 0.75], bins=2))
     0.25
