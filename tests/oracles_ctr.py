@@ -124,7 +124,7 @@ def grouped_auc(labels, scores, groups):
 def log_loss(labels, p, weights=None, clip=1e-7):
     weights = [1] * len(labels) if weights is None else weights
     each = [
-        -w * math.log(min(max(x, clip), 1 - clip) if y else 1 - min(max(x, clip), 1 - clip))
+        -w * math.log(min(max(float(x) if y else 1 - float(x), clip), 1 - clip))
         for y, x, w in zip(labels, p, weights, strict=True)
     ]
     return math.fsum(each) / math.fsum(weights)

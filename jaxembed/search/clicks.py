@@ -322,9 +322,12 @@ def _float(xp):
 
 
 def _sum(x):
-    """Sums [N] pairwise, so that the rounding error grows with log N."""
-    if isinstance(x, np.ndarray):
-        return np.sum(x)
+    return np.sum(x) if isinstance(x, np.ndarray) else _pairwise_sum(x)
+
+
+@jax.jit
+def _pairwise_sum(x):
+    """Sums [N] as a tree of additions, so that the rounding error grows with log N."""
     while x.shape[0] > 1:
         half = (x.shape[0] + 1) // 2
         x = x[:half] + jnp.pad(x[half:], (0, 2 * half - x.shape[0]))
