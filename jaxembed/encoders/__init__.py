@@ -1,6 +1,15 @@
-"""batches -> vectors: attention, transformers and pooling."""
+"""batches -> vectors or logits: attention, transformers, pooling and interactions of fields."""
 
 from jaxembed.encoders.attention import Attention, dot_product_attention
+from jaxembed.encoders.clicks import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
+from jaxembed.encoders.interactions import (
+    cross_network,
+    dot_interaction,
+    fm_second_order,
+    init_cross,
+    init_mlp,
+    mlp,
+)
 from jaxembed.encoders.pooling import (
     attention_pool,
     cls_pool,
@@ -18,10 +27,23 @@ __all__ = [
     "Encoder",
     "attention_pool",
     "cls_pool",
+    "cross_network",
+    "dcn",
+    "deepfm",
+    "dlrm",
+    "dot_interaction",
     "dot_product_attention",
+    "fm",
+    "fm_second_order",
     "init_attention_pool",
+    "init_cross",
+    "init_dcn",
+    "init_deepfm",
+    "init_dlrm",
+    "init_mlp",
     "last_pool",
     "mean_pool",
+    "mlp",
     "multi_vector",
     "pooled",
     "transformer",
