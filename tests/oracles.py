@@ -364,3 +364,26 @@ def scheme_vectors(plan, params, codes):
             vectors.append(np.prod(chunks, axis=0) if plan.merge == "product" else np.sum(chunks, axis=0))
         out[f.name] = np.array(vectors)
     return out
+
+
+def distinct(codes, masks, rows, size, part=0):
+    """Sorted list of kept rows, padded, and the place of each in it."""
+    kept = {
+        n: [
+            (place, int(c[place]))
+            for place in np.ndindex(c.shape)
+            if c[place] != -1 and ((masks or {}).get(n) is None or masks[n][place[:-1]])
+        ]
+        for n, c in codes.items()
+    }
+    found = sorted({-2 - c if c < 0 else c for pairs in kept.values() for _, c in pairs})
+    listed = found + [rows + i for i in range(size - len(found))]
+    local = {n: np.full(c.shape, part * size + size - 1, np.int32) for n, c in codes.items()}
+    for n, c in codes.items():
+        for place in np.ndindex(c.shape):
+            if c[place] < -1:
+                local[n][place] = -2 - local[n][place]
+        for place, code in kept[n]:
+            slot = part * size + found.index(-2 - code if code < 0 else code)
+            local[n][place] = -2 - slot if code < 0 else slot
+    return np.array(listed, np.int32), local

@@ -39,11 +39,12 @@ def distinct(codes, masks, rows, size, *, part=0):
     Raises:
         ValueError: for a row outside the table, or more than ``size - 1`` distinct rows.
     """
-    masks, names = masks or {}, list(codes)
+    masks, arrays = masks or {}, {name: np.asarray(c) for name, c in codes.items()}
     if size < 1 or rows + size >= 2**31 or (part + 1) * size >= 2**31:
         raise ValueError(f"size={size}: need at least 1, and rows + size below 2**31")
-    arrays = {name: np.asarray(codes[name]) for name in names}
-    flat, flipped = row_and_sign(np.concatenate([a.ravel() for a in arrays.values()] or [np.zeros(0, int)]))
+    flat, flipped = row_and_sign(
+        np.concatenate([np.zeros(0, np.int32), *(a.ravel() for a in arrays.values())])
+    )
     if flat.size and flat.max() >= rows:
         raise ValueError(f"codes: {flat.max()} lies outside a table of {rows} rows")
     kept = flat >= 0
@@ -57,9 +58,11 @@ def distinct(codes, masks, rows, size, *, part=0):
     slots = np.where(flipped, -2 - slots, slots) if flipped.any() else slots
     listed = np.arange(rows - len(found), rows - len(found) + size, dtype=np.int32)
     listed[: len(found)] = found
-    cuts = np.cumsum([a.size for a in arrays.values()])[:-1]
-    parts = zip(arrays.items(), np.split(slots, cuts), strict=True)
-    return listed, {name: part.reshape(a.shape) for (name, a), part in parts}
+    ends = np.cumsum([a.size for a in arrays.values()])
+    return listed, {
+        name: slots[end - a.size : end].reshape(a.shape)
+        for (name, a), end in zip(arrays.items(), ends, strict=True)
+    }
 
 
 def _kept(name, codes, masks):
