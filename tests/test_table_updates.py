@@ -109,6 +109,16 @@ def numbers(state):
     return jax.tree.map(np.asarray, (state.params, state.opt_state))
 
 
+@contextlib.contextmanager
+def optimized():
+    """Compiles as users do; the tests otherwise switch most optimizations off."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
 # Distinct rows
 
 
@@ -157,6 +167,18 @@ def test_the_mask_of_a_feature_holds_for_its_importances():
     np.testing.assert_array_equal(local["a/importance"][..., 0] == 3, ~masks["a"])
 
 
+@pytest.mark.parametrize("junk", [-1, 10**9, -(2**31)])
+def test_padding_of_a_list_may_hold_any_code(junk):
+    batch = example(1)
+    junk = {n: np.where(m[..., None], batch["codes"][n], junk) for n, m in batch["masks"].items()}
+    rows, local = tables.distinct(batch["codes"] | junk, batch["masks"], V, SIZE)
+    expected = listed(batch)
+    np.testing.assert_array_equal(rows, expected["rows"][PATH])
+    for name, codes in expected["codes"].items():
+        kept = batch["masks"].get(name, np.ones(codes.shape[:-1], bool))
+        np.testing.assert_array_equal(local[name][kept], codes[kept])
+
+
 BAD_LISTS = {
     "small": (([[1], [2], [3]], None, 9, 3), "size=3: the batch touches 3 rows; give at least 4"),
     "outside": (([[9]], None, 9, 3), "codes: 9 lies outside a table of 9 rows"),
@@ -190,6 +212,16 @@ def test_rows_train_as_the_dense_rule_does(rule):
     dense_state = jax.tree.leaves(theirs.opt_state.inner_states["0"])
     chex.assert_trees_all_close(table_state, dense_state, atol=1e-6)
     assert rule != "row-wise adagrad" or table_state[0].shape == (V, 1)
+
+
+@pytest.mark.parametrize("rule", TABLE_RULES)
+def test_on_one_device_rows_train_bit_for_bit_as_the_dense_rule_does(rule):
+    tx = optax.adam(1e-2)  # new, so that nothing compiled without optimizations is found
+    theirs = train.by_path([(r"^table/", TABLE_RULES[rule])], tx)
+    with optimized():
+        ours = fit(tables.row_update(loss_fn, tx, {PATH: TABLE_RULES[rule]}), Batches(listed), steps=3)
+        dense_run = fit(train.gradient_update(loss_fn, theirs), Batches(), steps=3)
+    chex.assert_trees_all_equal(numbers(ours)[0]["table"], numbers(dense_run)[0]["table"])
 
 
 @pytest.mark.parametrize("rule", [*TABLE_RULES, "adamw"])
@@ -358,16 +390,6 @@ def test_the_same_arguments_compile_once():
 
 
 # What a step costs
-
-
-@contextlib.contextmanager
-def optimized():
-    """Compiles as users do; the tests otherwise switch most optimizations off."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", True)
 
 
 COLLECTIVE = re.compile(

@@ -45,11 +45,12 @@ def distinct(codes, masks, rows, size, *, part=0):
     flat, flipped = row_and_sign(
         np.concatenate([np.zeros(0, np.int32), *(a.ravel() for a in arrays.values())])
     )
-    if flat.size and flat.max() >= rows:
-        raise ValueError(f"codes: {flat.max()} lies outside a table of {rows} rows")
     kept = flat >= 0
     if masks:
         kept &= np.concatenate([_kept(name, a, masks).ravel() for name, a in arrays.items()])
+    outside = kept & (flat >= rows)
+    if outside.any():
+        raise ValueError(f"codes: {flat[outside][0]} lies outside a table of {rows} rows")
     found, slots = _ranks(flat, kept)
     if len(found) > size - 1:
         raise ValueError(f"size={size}: the batch touches {len(found)} rows; give at least {len(found) + 1}")
