@@ -214,12 +214,11 @@ def test_rows_train_as_the_dense_rule_does(rule):
     assert rule != "row-wise adagrad" or table_state[0].shape == (V, 1)
 
 
-@pytest.mark.parametrize("rule", TABLE_RULES)
-def test_on_one_device_rows_train_bit_for_bit_as_the_dense_rule_does(rule):
-    tx = optax.adam(1e-2)  # new, so that nothing compiled without optimizations is found
-    theirs = train.by_path([(r"^table/", TABLE_RULES[rule])], tx)
+def test_on_one_device_sgd_on_rows_gives_the_bits_of_dense_sgd():
+    sgd, tx = TABLE_RULES["sgd"], optax.adam(1e-2)  # new: nothing compiled without optimizations is found
+    theirs = train.by_path([(r"^table/", sgd)], tx)
     with optimized():
-        ours = fit(tables.row_update(loss_fn, tx, {PATH: TABLE_RULES[rule]}), Batches(listed), steps=3)
+        ours = fit(tables.row_update(loss_fn, tx, {PATH: sgd}), Batches(listed), steps=3)
         dense_run = fit(train.gradient_update(loss_fn, theirs), Batches(), steps=3)
     chex.assert_trees_all_equal(numbers(ours)[0]["table"], numbers(dense_run)[0]["table"])
 
@@ -344,7 +343,7 @@ def test_two_tables_each_have_their_rule():
 # Devices, processes, restarts
 
 
-@pytest.mark.parametrize("mesh", MESHES, ids=str)
+@pytest.mark.parametrize("mesh", MESHES[1:], ids=str)
 @pytest.mark.parametrize("rule", ["adagrad", "row-wise adagrad"])
 def test_any_mesh_trains_alike(rule, mesh):
     ours = fit(by_rows(rule), Batches(listed), mesh)

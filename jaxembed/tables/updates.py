@@ -103,7 +103,8 @@ def row_update(loss_fn, tx, rules, *, parts=None):
     that occurs several times gets the sum of its gradients in one step. Time and memory beyond the table
     itself do not depend on V.
 
-    SGD, Adagrad and row-wise Adagrad give what the dense rule gives. Momentum, Adam and weight decay are
+    SGD gives the bits of the dense rule (on one device), Adagrad and row-wise Adagrad its numbers to float
+    rounding. Momentum, Adam and weight decay are
     lazy: a row moves, and its moments and its weights decay, only in steps that touch it (Adam with the
     global step count, as ``torch.optim.SparseAdam``). Clipping in ``tx`` covers the other parameters only.
 
