@@ -146,9 +146,25 @@ def blocks():
     write("blocks", ["torch"], x=x, mask=mask, out=out, q=q, k=k, v=v, attention=attention, **saved)
 
 
+def sparse_adam():
+    """Tables after each step of the lazy Adam, on lookups with repeated rows and rows never read."""
+    rng = np.random.default_rng(4)
+    start, ids, cotangents = normal(rng, 12, 3), rng.integers(0, 9, (5, 8)), normal(rng, 5, 8, 3)
+    table = torch.nn.Embedding.from_pretrained(torch.tensor(start), freeze=False, sparse=True)
+    rule = torch.optim.SparseAdam(table.parameters(), lr=0.05, betas=(0.9, 0.99), eps=1e-8)
+    after = []
+    for step in range(len(ids)):
+        rule.zero_grad()
+        (table(torch.tensor(ids[step])) * torch.tensor(cotangents[step])).sum().backward()
+        rule.step()
+        after.append(table.weight.detach().numpy().copy())
+    write("sparse_adam", ["torch"], table=start, ids=ids, cotangents=cotangents, after=np.stack(after))
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     muvera()
     ranking()
     bags()
     blocks()
+    sparse_adam()

@@ -5,13 +5,14 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxembed import encoders, losses, tables
+from jaxembed import encoders, losses, tables, train
 from jaxembed.vectors import encode_documents, encode_queries
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
-FILES = ("bags", "blocks", "muvera_2_planes", "muvera_3_planes", "ranking")
+FILES = ("bags", "blocks", "muvera_2_planes", "muvera_3_planes", "ranking", "sparse_adam")
 
 
 def golden(name):
@@ -81,6 +82,40 @@ def test_bags_equal_torch(kind):
     weights = {"ids": file["weights"]} if kind == "weighted_sum" else None
     vectors = tables.lookup(p, params, tables.codes(p, {"ids": file["ids"]}), masks, weights)
     np.testing.assert_allclose(vectors["ids"], file[kind], atol=1e-6)
+
+
+def test_adam_on_rows_equals_torch_sparse_adam():
+    file = golden("sparse_adam")
+
+    def loss_fn(params, batch, key):
+        vectors = tables.rows_of(params["table"]["embedding"], batch["codes"])
+        return jnp.sum(vectors * batch["cotangents"]), {}
+
+    batches = []
+    for ids, cotangents in zip(file["ids"], file["cotangents"], strict=True):
+        rows, local = tables.distinct({"a": ids[:, None]}, None, 12, 9)
+        batches.append(
+            {"codes": local["a"][:, 0], "cotangents": cotangents, "rows": {"table/embedding": rows}}
+        )
+    adam = optax.adam(0.05, b1=0.9, b2=0.99, eps=1e-8)
+    fit = {
+        "init": lambda key: {"table": {"embedding": jnp.asarray(file["table"])}},
+        "update": tables.row_update(loss_fn, optax.identity(), {"table/embedding": adam}),
+        "mesh": train.make_mesh(1),
+        "progress": False,
+    }
+    after = []
+    train.fit(
+        batches=batches,
+        steps=len(batches),
+        evaluate=lambda state: after.append(np.asarray(state.params["table"]["embedding"])) or {"x": 0.0},
+        evaluate_every=1,
+        **fit,
+    )
+    np.testing.assert_allclose(after, file["after"], atol=1e-6)
+    unread = np.setdiff1d(np.arange(12), file["ids"])
+    assert unread.size
+    np.testing.assert_array_equal(after[-1][unread], file["table"][unread])
 
 
 def test_a_weighted_bag_of_words_equals_torch():

@@ -1,9 +1,13 @@
 """rows -> vector: what a feature's rows become."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxembed.arrays import accumulator
+from jaxembed.tables.plans import IMPORTANCE
 
 
 def init_tables(key, plan, *, initializer=None):
@@ -18,56 +22,93 @@ def init_tables(key, plan, *, initializer=None):
     Args:
         key: random key.
         plan: :class:`~jaxembed.tables.Plan`.
-        initializer: ``(key, shape) -> array``; the default draws a normal distribution of standard
-            deviation 1/sqrt(width), truncated at two standard deviations.
+        initializer: ``(key, shape) -> array`` of the embeddings; the default draws a normal distribution of
+            standard deviation 1/sqrt(width), truncated at two standard deviations. With merge="product" the
+            default draws the shared rows wider, so that a product of them has the variance of a plain row.
 
     Returns:
         {"table": {"embedding": [tables * rows, width]}, "exact": {feature: {"embedding": [vocabulary *
-        chunks, width]}}}; row v * chunks + c of an exact table is chunk c of value v. "exact" holds the
-        features with a vocabulary and may be empty.
+        reads, width]}}}; row v * reads + c of an exact table is row c of value v, and reads is ``chunks *
+        span`` with merge="concat", else 1. "exact" holds the features with a vocabulary and may be empty.
+        With merge="weighted" "table" also holds "importance" [importance_rows, chunks], drawn from a normal
+        distribution of variance 1/chunks.
     """
-    initializer = initializer or jax.nn.initializers.truncated_normal(plan.width**-0.5)
+    plain = initializer or jax.nn.initializers.truncated_normal(plan.width**-0.5)
+    chunks = max((f.chunks for f in plan.shared), default=1)
     shared_key, exact_key = jax.random.split(key)
     exact = {
         f.name: {
-            "embedding": initializer(jax.random.fold_in(exact_key, i), (f.vocabulary * f.chunks, plan.width))
+            "embedding": plain(jax.random.fold_in(exact_key, i), (f.vocabulary * plan.reads(f), plan.width))
         }
         for i, f in enumerate(plan.features)
         if f.vocabulary is not None
     }
-    return {
-        "table": {"embedding": initializer(shared_key, (plan.tables * plan.rows, plan.width))},
-        "exact": exact,
-    }
+    if plan.merge == "product" and initializer is None:
+        plain = jax.nn.initializers.truncated_normal(_factor(plan.width**-0.5, chunks))
+    table = {"embedding": plain(shared_key, (plan.tables * plan.rows, plan.width))}
+    if plan.merge == "weighted":
+        draw = jax.random.normal(jax.random.fold_in(shared_key, 0), (plan.importance_rows, chunks))
+        table["importance"] = draw * chunks**-0.5
+    return {"table": table, "exact": exact}
+
+
+TRUNCATED = 0.8796256610342398  # standard deviation that truncation at two deviations leaves of 1
+
+
+def _factor(deviation, chunks):
+    """Deviation before truncation of factors whose product has the spread of one row of ``deviation``."""
+    return (TRUNCATED * deviation) ** (1 / chunks) / TRUNCATED
+
+
+def row_and_sign(codes):
+    """Splits codes into rows and the bool that says where the sign flips: row r flipped has code -2 - r.
+
+    >>> print(*row_and_sign(np.array([3, -5, -1])))
+    [ 3  3 -1] [False  True False]
+
+    Args:
+        codes: int [...], NumPy or JAX.
+
+    Returns:
+        (int [...], bool [...]); the code -1, which reads zeros, stays.
+    """
+    xp = np if isinstance(codes, np.ndarray) else jnp
+    flipped = codes < -1
+    return xp.where(flipped, -2 - codes, codes), flipped
 
 
 def rows_of(table, codes):
     """Gathers rows of a table; a code outside the table reads zeros and sends no gradient.
 
-    The one gather of this room: a faster kernel for some device replaces it here.
+    The one gather of this room. A kernel for some device, or :func:`~jaxembed.tables.sharded_rows`, is a
+    function with the same arguments that ``lookup(gather=)`` takes in its place.
 
-    >>> print(rows_of(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, -1])))
-    [[3. 4.]
-     [0. 0.]]
+    >>> print(rows_of(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, -1, -2])))
+    [[ 3.  4.]
+     [ 0.  0.]
+     [-1. -2.]]
 
     Args:
         table: [V, D].
-        codes: int [...].
+        codes: int [...]; -1 reads zeros, -2 - r reads row r with its sign flipped.
 
     Returns:
         [..., D].
     """
-    inside = jnp.where(codes < 0, table.shape[0], codes)  # a negative index would count from the end
-    return table.at[inside].get(mode="fill", fill_value=0)
+    rows, flipped = row_and_sign(jnp.asarray(codes))
+    inside = jnp.where(rows < 0, table.shape[0], rows)  # a negative index would count from the end
+    vectors = table.at[inside].get(mode="fill", fill_value=0)
+    return jnp.where(flipped[..., None], -vectors, vectors)
 
 
-def lookup(plan, params, codes, masks=None, weights=None):
-    """Reads the vector of every feature: its chunks, concatenated, and pooled over multi-valent values.
+def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
+    """Reads the vector of every feature: its chunks, merged, and pooled over multi-valent values.
 
-    ``vector[b] = concat_c table[codes[b, c]]`` for single values. With n values of weight w and mask m,
-    "sum" is ``sum_i m_i w_i vector_i``, "mean" divides that by ``sum_i m_i w_i``, "max" is the maximum of
-    each coordinate over the values with m_i. A bag without values (or, for "mean", without weight) gives
-    zeros.
+    ``vector[b] = merge_c table[codes[b, c]]`` for single values, where ``plan.merge`` concatenates, adds,
+    multiplies, or adds with weights that the importances give: ``sum_c importance[b, c] table[codes[b, c]]``.
+    With n values of weight w and mask m, "sum" is ``sum_i m_i w_i vector_i``, "mean" divides that by ``sum_i
+    m_i w_i``, "max" is the maximum of each coordinate over the values with m_i. A bag without values (or, for
+    "mean", without weight) gives zeros.
 
     >>> from jaxembed.tables import Feature, codes, plan
     >>> p = plan([Feature("user", chunks=2), Feature("tags", combine="sum")], rows=100, width=8)
@@ -81,13 +122,15 @@ def lookup(plan, params, codes, masks=None, weights=None):
         plan: :class:`~jaxembed.tables.Plan`.
         params: from :func:`init_tables`; a table may hold only the rows that a batch touches, as long as
             the codes point into it.
-        codes: {feature: int [B, chunks] or [B, n, chunks]} from :func:`~jaxembed.tables.codes`; features
-            left out are not read.
+        codes: {feature: int [B, reads] or [B, n, reads]} from :func:`~jaxembed.tables.codes`, reads being
+            ``chunks * span``; features left out are not read.
         masks: optional {feature: bool [B, n]}, True = real value.
         weights: optional {feature: float [B, n]}; not with "max".
+        gather: ``(table [V, D], codes int [...]) -> [..., D]`` for the shared table and the importances.
 
     Returns:
-        {feature: [B, chunks * width]}. Padding may hold any code.
+        {feature: [B, chunks * span * width]} with merge="concat", else {feature: [B, span * width]}. Padding
+        may hold any code.
 
     Raises:
         ValueError: for codes, masks or weights of a wrong shape, or of a feature that the plan lacks.
@@ -97,22 +140,53 @@ def lookup(plan, params, codes, masks=None, weights=None):
         if set(given) - set(codes):
             raise ValueError(f"{what}: {sorted(set(given) - set(codes))} not among the codes {sorted(codes)}")
     for name, rows in codes.items():
-        try:
-            feature = plan[name]
-        except KeyError as error:
-            raise ValueError(f"codes: {error.args[0]}") from None
-        if rows.ndim not in (2, 3) or rows.shape[-1] != feature.chunks:
-            raise ValueError(f"codes: {name!r} has shape {rows.shape}; need [B(, n), {feature.chunks}]")
-        for given, what in ((masks, "masks"), (weights, "weights")):
-            if name in given and given[name].shape != rows.shape[:-1]:
-                raise ValueError(f"{what}: {name!r} has shape {given[name].shape}; need {rows.shape[:-1]}")
-        table = params["table"] if feature.vocabulary is None else params["exact"][name]
-        vectors = rows_of(table["embedding"], rows)
-        vectors = vectors.reshape(*vectors.shape[:-2], -1)
+        if name in plan.importance_keys:
+            continue
+        feature = _checked(plan, name, rows, masks, weights)
+        if feature.vocabulary is None:
+            vectors = gather(params["table"]["embedding"], rows)
+        else:
+            vectors = rows_of(params["exact"][name]["embedding"], rows)
+        importance = None
+        if name + IMPORTANCE in plan.importance_keys:
+            if name + IMPORTANCE not in codes:
+                raise ValueError(
+                    f"codes: {name + IMPORTANCE!r} is missing; give all that tables.codes returns"
+                )
+            importance = gather(params["table"]["importance"], codes[name + IMPORTANCE][..., 0])
+        vectors = _merged(plan, feature, vectors, importance)
         if rows.ndim == 3:
             vectors = combine(vectors, masks.get(name), weights.get(name), kind=feature.combine)
         result[name] = vectors
     return result
+
+
+def _checked(plan, name, rows, masks, weights):
+    """The feature of a name, after its arrays have been found to be of the right shapes."""
+    try:
+        feature = plan[name]
+    except KeyError as error:
+        raise ValueError(f"codes: {error.args[0]}") from None
+    reads = plan.reads(feature)
+    if rows.ndim not in (2, 3) or rows.shape[-1] != reads:
+        raise ValueError(f"codes: {name!r} has shape {rows.shape}; need [B(, n), {reads}]")
+    for given, what in ((masks, "masks"), (weights, "weights")):
+        if name in given and given[name].shape != rows.shape[:-1]:
+            raise ValueError(f"{what}: {name!r} has shape {given[name].shape}; need {rows.shape[:-1]}")
+    return feature
+
+
+def _merged(plan, feature, vectors, importance):
+    """Rows [..., reads, width] -> vectors [..., D]."""
+    if plan.merge == "concat" or feature.vocabulary is not None:
+        return vectors.reshape(*vectors.shape[:-2], -1)
+    chunks = vectors.reshape(*vectors.shape[:-2], feature.chunks, plan.span * plan.width)
+    if plan.merge == "product":
+        return functools.reduce(jnp.multiply, (chunks[..., c, :] for c in range(feature.chunks)))
+    wide = chunks.astype(accumulator(chunks))
+    if plan.merge == "weighted":
+        wide = wide * importance[..., None].astype(wide.dtype)
+    return jnp.sum(wide, axis=-2).astype(vectors.dtype)
 
 
 def combine(vectors, mask=None, weights=None, *, kind="mean"):
