@@ -136,6 +136,7 @@ def batches(
             raise ValueError(
                 "make: records is an array; pass the function that turns rows of it into a batch"
             )
+        np.random.SeedSequence(seed)  # refuses a negative seed here rather than at the first batch
         steps = len(records) // size if drop_remainder else -(-len(records) // size)
         cut = functools.partial(
             _cut, make=make, size=size, order=seed if shuffle else None, steps=steps, **parts

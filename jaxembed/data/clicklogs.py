@@ -4,7 +4,8 @@ import functools
 import importlib.util
 import pathlib
 
-from jaxembed.data.clicks import Schema, blocks, ctr_table, log_counts
+from jaxembed.data.clicks import Schema, ctr_table, log_counts
+from jaxembed.data.columns import blocks
 
 
 def movielens_100k(*, drop_threes=True, **options):

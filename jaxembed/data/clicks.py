@@ -3,10 +3,10 @@
 import contextlib
 import dataclasses
 import pathlib
-import zipfile
 
 import numpy as np
 
+from jaxembed.data.columns import blocks, demand, limited
 from jaxembed.data.text import hashed as hash_strings
 
 SPLITS = ("random", "time", "tail")
@@ -137,7 +137,7 @@ def ctr_table(
         options = {name: getattr(schema, name) for name in ("names", "separator", "quote")}
         chunks = blocks(path, schema.columns, numbers=numbers, limit=limit, block=block, **options)
     else:
-        chunks, path = _limited(path, limit), "the table"
+        chunks, path = limited(path, limit), "the table"
     known = {name: {} for name in schema.features if name not in hashed}
     parts = [_part(chunk, schema, known, longest, transform) for chunk in chunks]
     labels = _joined(parts, "labels")
@@ -198,94 +198,6 @@ def log_counts(values, shift=1.0):
     return np.where(np.isnan(values), 0, np.log(np.fmax(values + shift, 1)))
 
 
-def blocks(path, columns, *, numbers=(), names=None, separator=",", quote='"', limit=None, block=1 << 24):
-    """Yields the columns of a table file, block by block.
-
-    Args:
-        path: a text file, also compressed (.gz) or alone in a .zip, or a .parquet file.
-        columns: names of the columns to read.
-        numbers: those that a text file holds as numbers (empty cells are null); others are read as str.
-        names: names of all columns of a text file without a header.
-        separator: what stands between cells.
-        quote: what surrounds cells that contain the separator, or None.
-        limit: optional number of rows after which reading stops.
-        block: bytes of text that are read at once.
-
-    Returns:
-        Iterator of {column: pyarrow.Array [n]}.
-
-    Raises:
-        FileNotFoundError: without the file.
-        ValueError: for a missing or repeated column, or a malformed or cut file.
-    """
-    import pyarrow
-
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; check the path")
-    try:
-        if path.suffix == ".parquet":
-            found = _parquet(path, columns)
-        else:
-            found = _text(path, columns, numbers, names, separator, quote, block)
-        yield from _limited((dict(zip(b.schema.names, b.columns, strict=True)) for b in found), limit)
-    except (pyarrow.ArrowException, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        problem = " ".join(str(error).split())
-        raise ValueError(f"{path}: {problem}; check the file and the schema") from None
-
-
-def _parquet(path, columns):
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path) as file:
-        _demand(columns, file.schema_arrow.names)
-        yield from file.iter_batches(batch_size=1 << 16, columns=list(columns))
-
-
-def _text(path, columns, numbers, names, separator, quote, block):
-    import pyarrow
-    from pyarrow import csv
-
-    read = csv.ReadOptions(column_names=names and list(names), block_size=block)
-    parse = csv.ParseOptions(delimiter=separator, quote_char=quote or False)
-    with _opened(path) as file, csv.open_csv(file, read, parse) as reader:
-        _demand(columns, reader.schema.names)
-    types = {name: pyarrow.float64() if name in numbers else pyarrow.string() for name in columns}
-    convert = csv.ConvertOptions(column_types=types, include_columns=list(columns))
-    with _opened(path) as file, csv.open_csv(file, read, parse, convert) as reader:
-        yield from reader
-
-
-@contextlib.contextmanager
-def _opened(path):
-    if path.suffix != ".zip":
-        yield str(path)
-        return
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(names) != 1:
-            raise ValueError(f"the archive holds {len(names)} files, not one")
-        with archive.open(names[0]) as file:
-            yield file
-
-
-def _limited(chunks, limit):
-    for chunk in chunks:
-        if limit is not None:
-            chunk = {name: column[:limit] for name, column in chunk.items()}
-            limit -= len(next(iter(chunk.values()), ()))
-        yield chunk
-        if limit == 0:
-            return
-
-
-def _demand(columns, found):
-    for name in columns:
-        if list(found).count(name) != 1:
-            problem = "stands twice" if name in found else "is missing"
-            raise ValueError(f"column {name!r} {problem}; the columns are {list(found)}")
-
-
 def _check(schema, split, fractions, least, most, hashed, longest, transform, limit):
     if split not in SPLITS:
         raise ValueError(f"split={split!r}; choose one of {SPLITS}")
@@ -307,7 +219,7 @@ def _part(chunk, schema, known, longest, transform):
     """The arrays of one chunk; ids of values in the order in which they were met."""
     import pyarrow
 
-    _demand(schema.columns, chunk)
+    demand(schema.columns, chunk)
     chunk = {name: chunk[name] for name in schema.columns}
     for name, column in chunk.items():
         if not isinstance(column, pyarrow.Array):
@@ -351,8 +263,15 @@ def _dense(chunk, names, transform, count):
     """float32 [count, len(names)], all finite."""
     array = np.empty((count, len(names)), np.float32)
     for i, name in enumerate(names):
+        values = _floats(chunk[name], name)
+        if name in transform:
+            values = np.asarray(transform[name](values))
+        if values.shape != (count,):
+            raise ValueError(
+                f"transform of {name!r} returns shape {values.shape}, not {(count,)}; keep the rows"
+            )
         with np.errstate(over="ignore"):
-            array[:, i] = transform.get(name, lambda x: x)(_floats(chunk[name], name))
+            array[:, i] = values
         bad = array[~np.isfinite(array[:, i]), i]
         if len(bad):
             raise ValueError(f"dense {name!r} holds {bad[0]}; fill it by transform={{{name!r}: ...}}")
