@@ -325,6 +325,7 @@ def test_parts_of_all_processes_make_the_batch(processes, shuffle):
     parts = [batched(table, 12, shuffle=shuffle, process=p, processes=processes) for p in range(processes)]
     for t in (0, 1, 13, 500):
         joined = jax.tree.map(lambda *x: np.concatenate(x), *(part[t] for part in parts))
+        assert joined["labels"].shape == (12,)
         equal(joined, whole[t])
 
 
