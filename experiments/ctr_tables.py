@@ -1,0 +1,278 @@
+"""Does one table that all features share predict clicks better than a table for each feature, at equal bytes?
+
+    python -m experiments.ctr_tables                       # MovieLens-100K, four arms at four budgets
+    python -m experiments.ctr_tables --data flights        # six schemes, each per feature and shared
+    python -m experiments.ctr_tables --table clicks.csv --label clicked --categorical user item --dense price
+    python -m experiments.ctr_tables --data criteo --path train.txt    # the paper's settings; avazu alike
+
+Papers: Unified Embedding (arXiv:2305.12102), DCN-V2 (arXiv:2008.13535). `make data` brings the data.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.common import report
+from jaxembed import data, encoders, search, tables, train
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Trains one network on tables of several kinds and sizes; None takes the setting of the data set."""
+
+    data: Literal["movielens", "flights", "movielens-1m", "criteo", "avazu"] = "movielens"
+    path: pathlib.Path | None = None  # the raw file of criteo or avazu
+    table: pathlib.Path | None = None  # a table of your own in place of data, with the five flags below
+    label: str = "label"
+    threshold: float | None = None  # the label is 1 above it; None: the column holds 0 and 1
+    categorical: tuple[str, ...] = ()
+    dense: tuple[str, ...] = ()
+    time: str | None = None  # orders the rows: the last tenth is the test; None splits at random
+    limit: int | None = None  # rows to read
+    compare: Literal["chunks", "schemes"] | None = None
+    budgets: tuple[float, ...] | None = None  # shares of `rows`
+    rows: int | None = None  # rows of a budget of 1; None: the number of values of all features
+    width: int | None = None
+    chunks: tuple[int, ...] | None = None  # each divides the width
+    cross: int | None = None  # cross layers
+    hidden: tuple[int, ...] | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    decay: float | None = None  # L2 weight on all parameters
+    epochs: int | None = None  # each seed is tested after the epoch that is best on the validation rows
+    seeds: int | None = None  # of parameters and hashes, trained side by side on the same batches
+    tiny: int = 100  # features with at most so many values keep exact rows in every arm
+    angles: bool = True  # measure the angles between readers too
+    results: pathlib.Path = report.RESULTS
+
+
+SMALL = dict(
+    compare="chunks", budgets=(1, 0.5, 0.25, 0.1), width=16, chunks=(1, 2), cross=1, hidden=(64,), seeds=5
+)
+SMALL |= dict(batch_size=512, learning_rate=1e-3, decay=0.0, epochs=12)
+PAPER = SMALL | dict(budgets=(1, 0.5, 0.1), learning_rate=2e-4, decay=1e-5, seeds=1)
+SETTINGS = {
+    "movielens": SMALL,
+    "flights": SMALL | dict(compare="schemes", budgets=(0.25, 0.1), epochs=2),
+    "movielens-1m": PAPER | dict(rows=13_653, width=30, hidden=(192,), batch_size=128, epochs=50, seeds=5),
+    "criteo": PAPER | dict(rows=83_886, width=39, chunks=(1, 3), cross=2, hidden=(748, 748), epochs=4),
+    "avazu": PAPER | dict(rows=26_542, width=32, hidden=(512, 512), epochs=5),
+}
+
+
+def read(cfg):
+    """The table of clicks, with its splits and the number of codes of every feature."""
+    options = {"limit": cfg.limit, "seed": 0}
+    if cfg.table is not None:
+        rule = {"label": cfg.label, "threshold": cfg.threshold, "time": cfg.time}
+        rule["separator"] = "\t" if ".tsv" in cfg.table.suffixes else ","
+        schema = data.Schema(categorical=cfg.categorical, dense=cfg.dense, **rule)
+        return data.ctr_table(cfg.table, schema, split="time" if cfg.time else "random", **options)
+    if cfg.data in ("criteo", "avazu"):
+        if cfg.path is None:
+            raise ValueError(f"--data {cfg.data} needs --path of its raw training file")
+        return getattr(data, cfg.data)(cfg.path, **options)
+    doors = {"movielens": data.movielens_100k, "flights": data.flights, "movielens-1m": data.movielens_1m}
+    return doors[cfg.data](**options)
+
+
+def schemes(cfg):
+    """{name: options of the plan} at the bytes of `rows` rows of the full width."""
+    d = cfg.width
+    if cfg.compare == "chunks":
+        return {f"{c} chunk{'s' * (c > 1)}": dict(chunks=c, width=d // c, tables=c) for c in cfg.chunks}
+    return {
+        "hashing trick": dict(width=d),
+        "hash embedding": dict(chunks=2, width=d, merge="weighted"),
+        "HashedNet": dict(chunks=d, width=1, scale=d),
+        "ROBE-8": dict(chunks=d // 8, width=1, span=8, scale=d),
+        "product quantization": dict(chunks=2, width=d // 2, tables=2),
+        "quotient-remainder": dict(chunks=2, width=d, scheme="mixed_radix", merge="product"),
+    }
+
+
+def make_plans(cfg, sizes, rows, *, tiny, chunks=1, scale=1, **options):
+    """One plan for each seed; features of at most `tiny` values have exact rows."""
+    exact = {name: size if size <= tiny else None for name, size in sizes.items()}
+    features = [tables.Feature(n, chunks=chunks, vocabulary=exact[n], size=s) for n, s in sizes.items()]
+    return [tables.plan(features, rows=rows * scale, seed=seed, **options) for seed in range(cfg.seeds)]
+
+
+def dcn(cfg, width):
+    """DCN-V2: (init, apply) of the network above the tables."""
+    return (
+        lambda key: encoders.init_dcn(key, width, layers=cfg.cross, hidden=cfg.hidden),
+        lambda params, found, dense: encoders.dcn(
+            params, jnp.concatenate(list(found.values()), axis=1), dense
+        ),
+    )
+
+
+def readers(cfg, count):
+    """One vector reads each feature, all of them equal at first: the model of the paper's analysis."""
+    return (
+        lambda key: {
+            "readers": jnp.tile(jax.random.normal(key, (1, cfg.width)) * cfg.width**-0.5, (count, 1))
+        },
+        lambda params, found, dense: jnp.einsum(
+            "tbd,td->b", jnp.stack(list(found.values())), params["readers"]
+        ),
+    )
+
+
+def build(cfg, plans, network):
+    """(init, logits) of all seeds at once: parameters have a leading axis [S], logits are [S, B]."""
+    plan, (init_network, apply) = plans[0], network
+    spread = 0.05 if getattr(plan, "merge", "concat") != "product" else (3 * 0.05**2) ** 0.25
+    initializer = jax.nn.initializers.uniform(2 * spread)
+    values = {f.name: np.arange(f.size) for f in plan.features}
+    each = [tables.codes(p, values) for p in plans]  # of every value; every seed has salts of its own
+    known = jax.tree.map(lambda *rows: jnp.stack(rows), *each)
+
+    def init_one(key):
+        below, above = jax.random.split(key)
+        made = tables.init_tables(below, plan, initializer=lambda k, shape: initializer(k, shape) - spread)
+        return {"tables": made, "network": init_network(above)}
+
+    def logits(params, batch):
+        def one(params, known):
+            rows = {name: known[name][batch["ids"][name.split("/")[0]]] for name in known}
+            found = tables.lookup(plan, params["tables"], rows, masks=batch["masks"])
+            return apply(params["network"], found, batch["dense"])
+
+        return jax.vmap(one)(params, known)
+
+    return lambda key: jax.vmap(init_one)(jax.random.split(key, len(plans))), logits
+
+
+def fit(cfg, table, plans, network, epochs):
+    """Trains all seeds of an arm; returns their test AUCs [S], the parameters and the seconds."""
+    began, columns, splits = time.perf_counter(), table["columns"], table["splits"]
+    init, logits = build(cfg, plans, network)
+    size = min(cfg.batch_size, len(splits["train"]))
+    score, take, history = jax.jit(logits), functools.partial(data.take, columns), []
+    held = np.concatenate([splits["validation"], splits["test"]])
+    pieces = np.resize(held, (-(-len(held) // 8192), 8192))  # repeats rows to fill the last
+    cuts = [slice(len(splits["validation"])), slice(len(splits["validation"]), len(held))]
+
+    def loss_fn(params, batch, key):
+        loss = optax.sigmoid_binary_cross_entropy(logits(params, batch), batch["labels"][None])
+        return jnp.mean(jnp.sum(loss, axis=0)), {}  # a sum over seeds, so that each has its own gradient
+
+    def evaluate(state):
+        scores = np.concatenate([score(state.params, take(rows)) for rows in pieces], axis=1)
+        aucs = [[search.auc(columns["labels"][held[cut]], s[cut]) for s in scores] for cut in cuts]
+        history.append(aucs)
+        return {"validation AUC": float(np.mean(aucs[0]))}
+
+    steps = len(splits["train"]) // size
+    state = train.fit(
+        init=init,
+        loss_fn=loss_fn,
+        tx=optax.chain(optax.add_decayed_weights(cfg.decay), optax.adam(cfg.learning_rate)),
+        batches=data.batches(splits["train"], size, make=take),
+        steps=epochs * steps,
+        evaluate=evaluate,
+        evaluate_every=steps,
+    )
+    found = np.array(history)  # [epochs, 2, S]
+    best = found[:, 0].argmax(axis=0)
+    return found[best, 1, np.arange(len(plans))], state.params, time.perf_counter() - began
+
+
+def bytes_of(plan):
+    shapes = jax.eval_shape(lambda key: tables.init_tables(key, plan), jax.random.key(0))
+    return sum(4 * leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def row_of(arm, budget, plans, aucs, seconds, against):
+    """One line of the table; `against` holds the AUCs [S] of the same scheme per feature and of the first."""
+    row = {"tables": arm, "budget": budget, "bytes": bytes_of(plans[0]), "AUC": float(aucs.mean())}
+    row["spread"] = float(aucs.std(ddof=1)) if len(aucs) > 1 else None
+    for name, other in against.items():
+        row[name] = None if other is None else float((aucs - other).mean())
+    other = against["gain"]
+    row["seeds won"] = None if other is None else f"{int((aucs > other).sum())}/{len(aucs)}"
+    return row | {"seconds": round(seconds), "AUCs": aucs.tolist()}
+
+
+def compare(cfg, table):
+    sizes, count = table["sizes"], len(table["sizes"])
+    total = cfg.rows or sum(sizes.values())
+    network = dcn(cfg, count * cfg.width + len(table["columns"]["dense"][0]))
+    exact = make_plans(cfg, sizes, 1, tiny=max(sizes.values()), width=cfg.width)
+    aucs, _, seconds = fit(cfg, table, exact, network, cfg.epochs)
+    none = {"gain": None, "over the first": None}
+    rows = [row_of("collisionless", None, exact, aucs, seconds, none)]
+    for budget in cfg.budgets:
+        first = None
+        for name, options in schemes(cfg).items():
+            alone = None
+            for shared in (False, True):
+                plans = make_plans(
+                    cfg, sizes, round(budget * total), tiny=cfg.tiny, multiplexed=shared, **options
+                )
+                aucs, _, seconds = fit(cfg, table, plans, network, cfg.epochs)
+                first = aucs if first is None else first
+                against = {"gain": alone, "over the first": None if aucs is first else first}
+                arm = f"{'unified' if shared else 'per feature'}, {name}"
+                rows.append(row_of(arm, budget, plans, aucs, seconds, against))
+                print(report.table(rows[-1:], list(rows[-1])[:-1]).splitlines()[-1], flush=True)
+                alone = aucs
+    return rows
+
+
+def reader_angles(cfg, table):
+    """Mean angle between the readers of two features, for each budget, all features in the one table."""
+    sizes, rows = table["sizes"], []
+    for budget in (2, *cfg.budgets):
+        plans = make_plans(
+            cfg, sizes, round(budget * (cfg.rows or sum(sizes.values()))), tiny=0, width=cfg.width
+        )
+        _, params, _ = fit(cfg, table, plans, readers(cfg, len(sizes)), 10)
+        angles = [tables.reader_angles(r) for r in params["network"]["readers"]]
+        pairs = np.triu_indices(len(sizes), 1)
+        rows.append({"budget": budget, "mean angle": float(np.mean([np.asarray(a)[pairs] for a in angles]))})
+    return rows
+
+
+def draw(axes, rows):
+    for name in dict.fromkeys(row["tables"] for row in rows):
+        line = [row for row in rows if row["tables"] == name]
+        x, y, spread = ([row[key] or 0 for row in line] for key in ("bytes", "AUC", "spread"))
+        axes.errorbar(x, y, spread, label=name, capsize=3, marker="o", ls="--" if "per" in name else "-")
+    axes.set(xscale="log", xlabel="bytes of all tables", ylabel="test AUC", title="AUC against memory")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def main(cfg):
+    began, name = time.perf_counter(), "own" if cfg.table else cfg.data
+    given = {key: value for key, value in vars(cfg).items() if value is not None}
+    cfg = Config(**(SETTINGS["movielens" if cfg.table else cfg.data] | given))
+    if any(cfg.width % c for c in cfg.chunks):
+        raise ValueError(f"--chunks {cfg.chunks} do not all divide --width {cfg.width}")
+    table = read(cfg)
+    rows = compare(cfg, table)
+    print(report.table(rows, list(rows[0])[:-1]))
+    angles = reader_angles(cfg, table) if cfg.angles and not table["columns"]["masks"] else []
+    if angles:
+        print(report.table(angles))
+    parts = {"rows": len(table["columns"]["labels"]), "sizes": table["sizes"]}
+    numbers = {"data": parts, "seconds": round(time.perf_counter() - began), "table": rows, "angles": angles}
+    numbers["config"] = {
+        key: value for key, value in vars(cfg).items() if not isinstance(value, pathlib.Path)
+    }
+    name = "ctr_tables" if name == "movielens" else f"ctr_tables_{name}"
+    report.save(name, numbers, functools.partial(draw, rows=rows), cfg.results)
+
+
+if __name__ == "__main__":
+    report.run(main, Config)

@@ -1,0 +1,389 @@
+"""Tables of clicks → arrays of labels, ids and numbers, with splits and the vocabularies of training rows."""
+
+import contextlib
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from jaxembed.data.columns import blocks, demand, limited
+from jaxembed.data.text import hashed as hash_strings
+
+SPLITS = ("random", "time", "tail")
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """Says which columns of a table hold the label, the categories, the numbers and the time.
+
+    >>> Schema(label="rating", categorical=("user", "item"), threshold=3, dropped=(3,)).columns
+    ('rating', 'user', 'item')
+
+    Args:
+        label: the column that is to be predicted.
+        categorical: columns with one value per row; an empty cell is a value like any other.
+        dense: columns of numbers.
+        multivalent: columns whose cells hold any number of values between ``joint``s.
+        time: a column of numbers or ISO 8601 times that orders the rows; None is the order of the file.
+        threshold: the label is 1 where the column exceeds it; None takes a column of 0 and 1 as it is.
+        dropped: values of the label column whose rows are left out; None among them stands for empty cells.
+        names: names of all columns of a text file without a header; with None the first line has them.
+        separator: what stands between the cells of a text file.
+        joint: what stands between the values of a multi-valent cell.
+        quote: what surrounds cells that contain the separator; None if nothing does.
+    """
+
+    label: str
+    categorical: tuple[str, ...] = ()
+    dense: tuple[str, ...] = ()
+    multivalent: tuple[str, ...] = ()
+    time: str | None = None
+    threshold: float | None = None
+    dropped: tuple[float | None, ...] = ()
+    names: tuple[str, ...] | None = None
+    separator: str = ","
+    joint: str = " "
+    quote: str | None = '"'
+
+    def __post_init__(self):
+        read = [self.label, *self.features, *self.dense]
+        repeated = sorted({name for name in read if read.count(name) > 1})
+        if repeated:
+            raise ValueError(f"Schema: columns {repeated} named twice; give every column one part")
+        if not self.features:
+            raise ValueError("Schema: no categorical and no multivalent column; name at least one")
+
+    @property
+    def features(self):
+        """Names of the columns that become ids."""
+        return (*self.categorical, *self.multivalent)
+
+    @property
+    def columns(self):
+        """Names of the columns that are read."""
+        time = () if self.time is None else (self.time,)
+        return tuple(dict.fromkeys((self.label, *self.features, *self.dense, *time)))
+
+
+def ctr_table(
+    path,
+    schema,
+    *,
+    split="random",
+    fractions=(0.8, 0.1, 0.1),
+    seed=0,
+    least=1,
+    most=None,
+    hashed=(),
+    longest=None,
+    transform=None,
+    limit=None,
+    block=1 << 24,
+):
+    """Reads a table of clicks into arrays and splits its rows.
+
+    The values of a feature that occur at least ``least`` times in the training rows get the codes 1, 2, ...
+    from the most frequent to the least, ties in the order of the strings. Every other value gets code 0,
+    also those that only validation and test rows hold, so the codes are 0 to ``size - 1``.
+
+    "random" deals the rows out by ``seed``; "time" cuts them in the order of time, earliest first; "tail"
+    cuts the training rows off in that order and deals the later ones out by ``seed``.
+
+    Files are read block by block with pyarrow, which TensorFlow Datasets brings. What stays in memory is
+    4 bytes per cell and the distinct values of the features that are not hashed.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     _ = file.write("city,clicked,price\\nrome,1,2.5\\noslo,0,1\\nrome,0,3\\nbonn,1,4\\n")
+    ...     file.flush()
+    ...     schema = Schema(label="clicked", categorical=("city",), dense=("price",))
+    ...     table = ctr_table(file.name, schema, split="time", fractions=(0.75, 0, 0.25))
+    >>> print(table["columns"]["ids"]["city"], table["sizes"], table["splits"]["test"])
+    [1 2 1 0] {'city': 3} [3]
+
+    Args:
+        path: a text file, also compressed (.gz) or alone in a .zip; a .parquet file; or an iterable of
+            chunks {column: array [n]} of a table that is elsewhere.
+        schema: :class:`Schema`.
+        split: "random", "time" or "tail".
+        fractions: of the train, validation and test rows; they sum to 1.
+        seed: int >= 0 of the random splits.
+        least: values rarer than this in the training rows get code 0.
+        most: optional number of values that a feature keeps, the most frequent.
+        hashed: features that get ``text.hashed`` of their values in place of codes of a vocabulary.
+        longest: optional number of values of a multi-valent cell that are kept, the first.
+        transform: optional {dense column: function float64 [n] -> [n]}; empty cells come as NaN.
+        limit: optional number of rows after which reading stops.
+        block: bytes of text that are read at once.
+
+    Returns:
+        A dict of five parts, for N rows in the order of the file. ``columns``: {"labels": float32 [N] of 0
+        and 1, "ids": {feature: int32 [N], [N, K] if multi-valent, uint32 if hashed}, "masks": {multi-valent
+        feature: bool [N, K]}, "dense": float32 [N, dense columns]}. ``splits``: {"train", "validation",
+        "test": int64 [n]}, row numbers, by time for "time". ``sizes``: {feature: number of codes; of
+        distinct training values if hashed}. ``vocabularies``: {feature: list of str, code k at k - 1}.
+        ``time``: float64 [N], microseconds since 1970 for ISO times, or None.
+
+    Raises:
+        FileNotFoundError: without the file.
+        ValueError: for a missing or repeated column, a headerless file with another number of columns, a
+            malformed or cut file, no rows, an empty label that is not dropped, a label that is neither 0 nor
+            1, a dense value that is not finite after ``transform``, an unknown split or bad fractions.
+    """
+    transform = transform or {}
+    _check(schema, split, fractions, least, most, hashed, longest, transform, limit)
+    if isinstance(path, str | pathlib.Path):
+        numbers = (schema.label, *schema.dense)
+        options = {name: getattr(schema, name) for name in ("names", "separator", "quote")}
+        chunks = blocks(path, schema.columns, numbers=numbers, limit=limit, block=block, **options)
+    else:
+        chunks, path = limited(path, limit), "the table"
+    known = {name: {} for name in schema.features if name not in hashed}
+    parts = [_part(chunk, schema, known, longest, transform) for chunk in chunks]
+    labels = _joined(parts, "labels")
+    if not len(labels):
+        raise ValueError(f"{path} holds no rows; check the file, dropped= and limit=")
+    time = None if schema.time is None else _joined(parts, "time")
+    splits = _splits(split, fractions, seed, len(labels), time)
+    train = np.zeros(len(labels), bool)
+    train[splits["train"]] = True
+    columns, sizes, vocabularies = _ids(parts, schema, train, known, least, most)
+    columns = {"labels": labels, **columns, "dense": _joined(parts, "dense")}
+    return {
+        "columns": columns,
+        "splits": splits,
+        "sizes": sizes,
+        "vocabularies": vocabularies,
+        "time": time,
+    }
+
+
+def take(columns, rows):
+    """Cuts the batch of some rows out of the columns of a table.
+
+    With ``batches`` it makes ``ds[t]`` one array access per column:
+    ``batches(table["splits"]["train"], 512, make=functools.partial(take, table["columns"]))``.
+
+    >>> print(take({"labels": np.array([0.0, 1.0]), "ids": {"city": np.array([7, 9])}}, [1, 1]))
+    {'labels': array([1., 1.]), 'ids': {'city': array([9, 9])}}
+
+    Args:
+        columns: nested dict of arrays [N, ...].
+        rows: int [B].
+
+    Returns:
+        The same dict with arrays [B, ...].
+    """
+    rows = np.asarray(rows)
+    return {name: take(x, rows) if isinstance(x, dict) else x[rows] for name, x in columns.items()}
+
+
+def log_counts(values, shift=1.0):
+    """Dampens counts: ``log(max(values + shift, 1))``, and 0 where there is no value.
+
+    >>> print(log_counts(np.array([-5.0, 0.0, 1.0, np.nan])).round(3))
+    [0.    0.    0.693 0.   ]
+
+    Args:
+        values: float [...]; NaN marks missing ones.
+        shift: added to the values.
+
+    Returns:
+        float [...].
+
+    References:
+        R. Wang et al., DCN V2, arXiv:2008.13535, with shift 4 for the second count of Criteo.
+    """
+    values = np.asarray(values)
+    return np.where(np.isnan(values), 0, np.log(np.fmax(values + shift, 1)))
+
+
+def _check(schema, split, fractions, least, most, hashed, longest, transform, limit):
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}; choose one of {SPLITS}")
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions={fractions}: give three numbers from 0 to 1 that sum to 1")
+    counts = {"least": least, "most": most, "longest": longest, "limit": limit}
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
+    for given, all_names, what in (
+        (hashed, schema.features, "hashed"),
+        (transform, schema.dense, "transform"),
+    ):
+        if isinstance(given, str) or set(given) - set(all_names):
+            raise ValueError(f"{what}={given!r}: name columns among {list(all_names)}")
+
+
+def _part(chunk, schema, known, longest, transform):
+    """The arrays of one chunk; ids of values in the order in which they were met."""
+    import pyarrow
+
+    demand(schema.columns, chunk)
+    chunk = {name: chunk[name] for name in schema.columns}
+    for name, column in chunk.items():
+        if not isinstance(column, pyarrow.Array):
+            chunk[name] = pyarrow.array(column)
+    if len({len(column) for column in chunk.values()}) > 1:
+        raise ValueError(
+            f"columns differ in length: { {n: len(c) for n, c in chunk.items()} }; cut them alike"
+        )
+    labels, keep = _labels(chunk[schema.label], schema)
+    if not keep.all():
+        chunk = {name: column.filter(pyarrow.array(keep)) for name, column in chunk.items()}
+    part = {"labels": labels, "dense": _dense(chunk, schema.dense, transform, len(labels))}
+    if schema.time is not None:
+        part["time"] = _time(chunk[schema.time], schema.time)
+    for name in schema.categorical:
+        part["ids", name] = _numbered(_strings(chunk[name]), known.get(name))
+    for name in schema.multivalent:
+        values, part["lengths", name] = _values(_strings(chunk[name]), schema.joint, longest)
+        part["ids", name] = _numbered(values, known.get(name))
+    return part
+
+
+def _labels(column, schema):
+    """Labels float32 of the rows that stay, and which rows stay."""
+    values = _floats(column, schema.label)
+    keep = np.ones(len(values), bool)
+    for value in schema.dropped:
+        keep &= ~np.isnan(values) if value is None else values != value
+    values = values[keep]
+    if np.isnan(values).any():
+        raise ValueError(f"label {schema.label!r} has empty cells; put None into dropped= to leave them out")
+    if schema.threshold is not None:
+        return (values > schema.threshold).astype(np.float32), keep
+    bad = values[(values != 0) & (values != 1)]
+    if len(bad):
+        raise ValueError(f"label {schema.label!r} holds {bad[0]:g}, not 0 or 1; set threshold= or dropped=")
+    return values.astype(np.float32), keep
+
+
+def _dense(chunk, names, transform, count):
+    """float32 [count, len(names)], all finite."""
+    array = np.empty((count, len(names)), np.float32)
+    for i, name in enumerate(names):
+        values = _floats(chunk[name], name)
+        if name in transform:
+            values = np.asarray(transform[name](values))
+        if values.shape != (count,):
+            raise ValueError(
+                f"transform of {name!r} returns shape {values.shape}, not {(count,)}; keep the rows"
+            )
+        with np.errstate(over="ignore"):
+            array[:, i] = values
+        bad = array[~np.isfinite(array[:, i]), i]
+        if len(bad):
+            raise ValueError(f"dense {name!r} holds {bad[0]}; fill it by transform={{{name!r}: ...}}")
+    return array
+
+
+def _floats(column, name):
+    import pyarrow
+
+    try:
+        return np.array(column.cast(pyarrow.float64()).to_numpy(zero_copy_only=False))
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"column {name!r} is no column of numbers: {' '.join(str(error).split())}") from None
+
+
+def _time(column, name):
+    import pyarrow
+
+    kinds = pyarrow.float64(), pyarrow.timestamp("us"), pyarrow.timestamp("us", "UTC")
+    for kind in kinds:
+        with contextlib.suppress(pyarrow.ArrowException):
+            cast = column.cast(kind, safe=False)
+            if cast.null_count:
+                break
+            cast = cast if kind == kinds[0] else cast.cast(pyarrow.int64())
+            return cast.to_numpy(zero_copy_only=False).astype(np.float64)
+    raise ValueError(f"time {name!r} must hold a number or an ISO 8601 time in every row")
+
+
+def _strings(column):
+    import pyarrow
+    from pyarrow import compute
+
+    return compute.fill_null(column.cast(pyarrow.string()), "")
+
+
+def _values(column, joint, longest):
+    """All values of multi-valent cells, one cell after the other, and how many each cell has."""
+    from pyarrow import compute
+
+    lists = compute.split_pattern(column, joint)
+    values, cells = lists.flatten(), compute.list_parent_indices(lists).to_numpy()
+    real = compute.not_equal(values, "").to_numpy(zero_copy_only=False)
+    if longest is not None:
+        counts = np.bincount(cells[real], minlength=len(column))
+        place = np.arange(real.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        real[real] = place < longest
+    lengths = np.bincount(cells[real], minlength=len(column)).astype(np.int32)
+    return values.filter(real), lengths
+
+
+def _numbered(column, known):
+    """Numbers of strings: their place in the dict ``known``, which grows, or without one their hash."""
+    encoded = column.dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    if known is None:
+        numbers = hash_strings(values)
+    else:
+        numbers = np.array([known.setdefault(value, len(known)) for value in values], np.int32)
+    return numbers[encoded.indices.to_numpy()]
+
+
+def _joined(parts, key):
+    """One array of what all parts hold under a key; the parts let go of it."""
+    arrays = [part.pop(key) for part in parts]
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
+
+
+def _splits(kind, fractions, seed, count, time):
+    in_file = time is None or kind == "random"
+    order = np.arange(count) if in_file else np.argsort(time, kind="stable")
+    cuts = [round(count * fractions[0]), round(count * (fractions[0] + fractions[1]))]
+    if kind != "time":
+        start = cuts[0] if kind == "tail" else 0
+        order[start:] = np.random.default_rng(seed).permutation(order[start:])
+    if not cuts[0]:
+        raise ValueError(f"fractions={tuple(fractions)} leave none of {count} rows to train on")
+    return dict(zip(("train", "validation", "test"), np.split(order, cuts), strict=True))
+
+
+def _ids(parts, schema, train, known, least, most):
+    """Columns "ids" and "masks", sizes and vocabularies; ``train`` bool [N] marks the training rows."""
+    columns, sizes, vocabularies = {"ids": {}, "masks": {}}, {}, {}
+    for name in schema.features:
+        values, counted = _joined(parts, ("ids", name)), train
+        lengths = None
+        if name in schema.multivalent:
+            lengths = _joined(parts, ("lengths", name))
+            counted = np.repeat(train, lengths)
+        if name in known:
+            codes, vocabularies[name] = _vocabulary(known.pop(name), values[counted], least, most)
+            values, sizes[name] = codes[values], len(vocabularies[name]) + 1
+        else:
+            sizes[name] = max(1, len(np.unique(values[counted])))
+        if lengths is not None:
+            mask = np.arange(max(1, lengths.max())) < lengths[:, None]
+            padded = np.zeros(mask.shape, values.dtype)
+            padded[mask] = values
+            values, columns["masks"][name] = padded, mask
+        columns["ids"][name] = values
+    return columns, sizes, vocabularies
+
+
+def _vocabulary(known, counted, least, most):
+    """Codes int32 [len(known)] of the numbers in ``known``, and the strings that have one above 0."""
+    counts = np.bincount(counted, minlength=len(known)).tolist()
+    ranked = sorted(
+        (-count, string, k)
+        for (string, k), count in zip(known.items(), counts, strict=True)
+        if count >= least
+    )
+    kept = ranked[:most]
+    codes = np.zeros(max(1, len(known)), np.int32)
+    codes[np.array([k for _, _, k in kept], int)] = np.arange(1, len(kept) + 1)
+    return codes, [string for _, string, _ in kept]

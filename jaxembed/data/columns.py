@@ -1,0 +1,106 @@
+"""Table files → columns, block by block, through pyarrow, which TensorFlow Datasets brings."""
+
+import contextlib
+import pathlib
+import zipfile
+import zlib
+
+
+def blocks(path, columns, *, numbers=(), names=None, separator=",", quote='"', limit=None, block=1 << 24):
+    """Yields the columns of a table file, block by block.
+
+    Args:
+        path: a text file, also compressed (.gz) or alone in a .zip, or a .parquet file.
+        columns: names of the columns to read.
+        numbers: those that a text file holds as numbers (empty cells are null); others are read as str.
+        names: names of all columns of a text file without a header.
+        separator: what stands between cells.
+        quote: what surrounds cells that contain the separator, or None.
+        limit: optional number of rows after which reading stops.
+        block: bytes of text that are read at once.
+
+    Returns:
+        Iterator of {column: pyarrow.Array [n]}.
+
+    Raises:
+        FileNotFoundError: without the file.
+        ValueError: for a missing or repeated column, or a malformed or cut file.
+    """
+    import pyarrow
+
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; check the path")
+    try:
+        if path.suffix == ".parquet":
+            found = _parquet(path, columns)
+        else:
+            found = _text(path, columns, numbers, names, separator, quote, block)
+        yield from limited((dict(zip(b.schema.names, b.columns, strict=True)) for b in found), limit)
+    except (pyarrow.ArrowException, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        problem = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: {problem}; check the file and the schema") from None
+
+
+def _parquet(path, columns):
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        demand(columns, file.schema_arrow.names)
+        yield from file.iter_batches(batch_size=1 << 16, columns=list(columns))
+
+
+def _text(path, columns, numbers, names, separator, quote, block):
+    import pyarrow
+    from pyarrow import csv
+
+    read = csv.ReadOptions(column_names=names and list(names), block_size=block)
+    parse = csv.ParseOptions(delimiter=separator, quote_char=quote or False)
+    with _opened(path) as file, csv.open_csv(file, read, parse) as reader:
+        demand(columns, reader.schema.names)
+    types = {name: pyarrow.float64() if name in numbers else pyarrow.string() for name in columns}
+    convert = csv.ConvertOptions(column_types=types, include_columns=list(columns))
+    with _opened(path) as file, csv.open_csv(file, read, parse, convert) as reader:
+        yield from reader
+
+
+@contextlib.contextmanager
+def _opened(path):
+    if path.suffix != ".zip":
+        yield str(path)
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(names) != 1:
+            raise ValueError(f"the archive holds {len(names)} files, not one")
+        with archive.open(names[0]) as file:
+            yield file
+
+
+def limited(chunks, limit):
+    """Passes chunks on until ``limit`` rows have come, and cuts the last.
+
+    Args:
+        chunks: iterable of {column: array [n]}.
+        limit: number of rows, or None for all.
+    """
+    for chunk in chunks:
+        if limit is not None:
+            chunk = {name: column[:limit] for name, column in chunk.items()}
+            limit -= len(next(iter(chunk.values()), ()))
+        yield chunk
+        if limit == 0:
+            return
+
+
+def demand(columns, found):
+    """Raises unless each of some columns stands exactly once among those that were found.
+
+    Args:
+        columns: names.
+        found: names.
+    """
+    for name in columns:
+        if list(found).count(name) != 1:
+            problem = "stands twice" if name in found else "is missing"
+            raise ValueError(f"column {name!r} {problem}; the columns are {list(found)}")
