@@ -72,7 +72,7 @@ def test_settings_are_complete(name):
 @pytest.mark.experiment
 def test_bad_flags_are_refused_in_one_line(clicks, tmp_path):
     for options, message in [
-        ({"data": "criteo"}, "--data criteo needs --path"),
+        ({"data": "criteo", "width": 39, "chunks": (1, 3)}, "--data criteo needs --path"),
         ({"table": clicks, "chunks": (1, 3)}, "do not all divide --width 16"),
         ({"table": clicks, "categorical": ("shop",)}, "column 'shop' is missing; the columns are"),
         ({"table": clicks, "label": "price", "dense": ()}, "label 'price' holds"),
