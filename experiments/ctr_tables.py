@@ -174,8 +174,7 @@ def fit(cfg, table, plans, network, epochs):
     steps = len(splits["train"]) // size
     tx = optax.chain(optax.add_decayed_weights(cfg.decay), optax.adam(cfg.learning_rate))
     run = {"batches": data.batches(splits["train"], size, make=take), "steps": epochs * steps}
-    run |= {"evaluate": evaluate, "evaluate_every": steps}
-    state = train.fit(init=init, loss_fn=loss_fn, tx=tx, **run)
+    state = train.fit(init=init, loss_fn=loss_fn, tx=tx, evaluate=evaluate, evaluate_every=steps, **run)
     found = np.array(history)  # [epochs, 2, S]
     best = found[:, 0].argmax(axis=0)
     return found[best, 1, np.arange(len(plans))], state.params, time.perf_counter() - began
@@ -238,9 +237,8 @@ def main(cfg):
     table = read(cfg)
     total = cfg.rows or sum(table["sizes"].values())
     rows = compare(cfg, table, total)
-    print(report.table(rows, list(rows[0])[:-1]))
     angles = reader_angles(cfg, table, total) if cfg.angles else []
-    print(report.table(angles) if angles else "")
+    print(report.table(rows, list(rows[0])[:-1]), report.table(angles) if angles else "", sep="\n")
     seconds = round(time.perf_counter() - began)
     numbers = {"sizes": table["sizes"], "table": rows, "angles": angles, "seconds": seconds}
     numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
