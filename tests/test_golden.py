@@ -12,7 +12,16 @@ from jaxembed import encoders, losses, tables, train
 from jaxembed.vectors import encode_documents, encode_queries
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
-FILES = ("bags", "blocks", "muvera_2_planes", "muvera_3_planes", "ranking", "sparse_adam")
+FILES = (
+    "bags",
+    "blocks",
+    "clicks",
+    "interactions",
+    "muvera_2_planes",
+    "muvera_3_planes",
+    "ranking",
+    "sparse_adam",
+)
 
 
 def golden(name):

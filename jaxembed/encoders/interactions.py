@@ -1,9 +1,8 @@
 """Pieces of models that read vectors of fields: MLPs, factorization machines, dot products, cross networks.
 
 The embeddings of the fields come from ``tables.lookup``, stacked to [B, F, D] or concatenated to [B, total].
-Products run in the dtype of these vectors and accumulate in at least float32;
-parameters may have another float dtype. Initialisers are functions ``(key, shape) -> array`` such as those of
-``jax.nn.initializers``.
+Products run in the dtype of these vectors and accumulate in at least float32; parameters may have another
+float dtype. Initialisers are functions ``(key, shape) -> array`` such as those of ``jax.nn.initializers``.
 """
 
 import jax
