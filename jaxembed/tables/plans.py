@@ -219,7 +219,7 @@ class Place:
 
 @functools.lru_cache(maxsize=256)
 def places(plan):
-    """Returns {feature: :class:`Place`} for the features of a plan that read the shared table."""
+    """Returns {feature: :class:`Place`} for the features in the shared table [tables * rows, width]."""
     shared, own = plan.shared, not plan.multiplexed
     ranges = _ranges(shared, plan.rows, own and plan.scheme != "exact", "rows")
     importances = _ranges(shared, plan.importance_rows or 0, own, "importance_rows")

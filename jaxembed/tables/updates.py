@@ -104,14 +104,15 @@ def row_update(loss_fn, tx, rules, *, parts=None):
     itself do not depend on V.
 
     SGD gives the bits of the dense rule (on one device), Adagrad and row-wise Adagrad its numbers to float
-    rounding. Momentum, Adam and weight decay are
-    lazy: a row moves, and its moments and its weights decay, only in steps that touch it (Adam with the
-    global step count, as ``torch.optim.SparseAdam``). Clipping in ``tx`` covers the other parameters only.
+    rounding. Momentum, Adam and weight decay are lazy: a row moves, and its moments and its weights decay,
+    only in steps that touch it (Adam with the global step count, as ``torch.optim.SparseAdam``). Clipping in
+    ``tx`` covers the other parameters only.
 
     >>> loss_fn = lambda params, batch, key: (jnp.sum(params["table"]["embedding"][batch["codes"]]), {})
     >>> init, step = row_update(loss_fn, optax.adam(1e-3), {"table/embedding": optax.adagrad(0.1)})
-    >>> print(jax.tree.map(jnp.shape, init({"table": {"embedding": jnp.ones((5, 2))}})["rows"][0]))
-    ScaleByRssState(sum_of_squares={'table': {'embedding': (5, 2)}})
+    >>> state = init({"table": {"embedding": jnp.ones((5, 2))}, "head": jnp.ones(3)})
+    >>> print(*(leaf.shape for leaf in jax.tree.leaves(state["rows"])))
+    (5, 2)
 
     Args:
         loss_fn: ``(params, batch, key) -> (scalar, {name: scalar})``, or with ``extra`` as fourth argument
@@ -245,9 +246,12 @@ def rowwise_adagrad(learning_rate, *, initial=0.0, eps=1e-10):
 
     >>> tx = rowwise_adagrad(0.1)
     >>> table = jnp.ones((2, 3))
-    >>> updates, state = tx.update(jnp.array([[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), tx.init(table), table)
-    >>> print(updates.round(3).tolist(), state[0].shape)
-    [[-0.173, 0.0, 0.0], [0.0, 0.0, 0.0]] (2, 1)
+    >>> updates, state = tx.update(jnp.array([[3.0, 1.0, 0.5], [1.0, 1.0, 1.0]]), tx.init(table), table)
+    >>> print(updates.round(3))
+    [[-0.162 -0.054 -0.027]
+     [-0.1   -0.1   -0.1  ]]
+    >>> print(state[0].round(3).ravel())
+    [3.417 1.   ]
 
     Args:
         learning_rate: float or optax schedule.
