@@ -149,7 +149,8 @@ def compile_step(init, update, batch, *, mesh=None, rules=(), batch_rules=BATCH_
 
     >>> import optax
     >>> update = gradient_update(lambda p, batch, key: (jnp.sum(p["w"] * batch["x"]), {}), optax.sgd(0.1))
-    >>> step = compile_step(lambda key: {"w": jnp.ones(8)}, update, {"x": np.ones(8, np.float32)})
+    >>> batch = {"x": np.ones(8, np.float32)}
+    >>> step = compile_step(lambda key: {"w": jnp.ones(8)}, update, batch, mesh=make_mesh(1))
     >>> "all-gather" in step.as_text()
     False
 
