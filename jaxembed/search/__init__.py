@@ -1,12 +1,23 @@
 """Vectors to ranks to numbers: exact search, metrics of rankings, and indexes on disk."""
 
+from jaxembed.search.building import add_documents, build_documents, delete_documents
+from jaxembed.search.documents import Documents, open_documents
+from jaxembed.search.export import build_faiss, build_usearch, open_faiss, open_usearch
 from jaxembed.search.index import Index, embed, load_index, save_index
+from jaxembed.search.pipeline import rerank, retrieve, single_vector_candidates
 from jaxembed.search.ranking import average_precision, gains, judged, mean, mrr, ndcg, recall
+from jaxembed.search.scan import scan_top_k
 from jaxembed.search.topk import reciprocal_rank_fusion, top_k
 
 __all__ = [
+    "Documents",
     "Index",
+    "add_documents",
     "average_precision",
+    "build_documents",
+    "build_faiss",
+    "build_usearch",
+    "delete_documents",
     "embed",
     "gains",
     "judged",
@@ -14,8 +25,15 @@ __all__ = [
     "mean",
     "mrr",
     "ndcg",
+    "open_documents",
+    "open_faiss",
+    "open_usearch",
     "recall",
     "reciprocal_rank_fusion",
+    "rerank",
+    "retrieve",
     "save_index",
+    "scan_top_k",
+    "single_vector_candidates",
     "top_k",
 ]
