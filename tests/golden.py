@@ -161,6 +161,38 @@ def sparse_adam():
     write("sparse_adam", ["torch"], table=start, ids=ids, cotangents=cotangents, after=np.stack(after))
 
 
+def product():
+    """Product quantisers of 16 centres per part: one plain, one behind a rotation that the peer learned."""
+    import faiss
+
+    rng = np.random.default_rng(4)
+    x = normal(rng, 400, 12) @ normal(rng, 12, 12)
+    queries = normal(rng, 3, 12)
+    saved = {"x": x, "queries": queries}
+    for name, parts, bits in (("plain", 3, 4), ("rotated", 4, 4)):
+        peer = faiss.IndexPQ(12, parts, bits, faiss.METRIC_INNER_PRODUCT)
+        rows, asked = x, queries
+        if name == "rotated":
+            rotation = faiss.OPQMatrix(12, parts)
+            rotation.train(x)
+            saved["rotation"] = faiss.vector_to_array(rotation.A).reshape(12, 12).T
+            rows, asked = rotation.apply(x), rotation.apply(queries)
+        peer.train(rows)
+        peer.add(rows[:50])
+        centers = faiss.vector_to_array(peer.pq.centroids).reshape(parts, 2**bits, -1)
+        codes = peer.pq.compute_codes(rows[:50])
+        codes = np.stack([codes & 15, codes >> 4], axis=2).reshape(50, -1)[:, :parts]
+        scores, ids = peer.search(asked, 50)
+        by_row = np.take_along_axis(scores, np.argsort(ids, axis=1), axis=1)
+        tables = np.zeros((3, parts, 2**bits), np.float32)
+        peer.pq.compute_inner_prod_tables(3, faiss.swig_ptr(asked), faiss.swig_ptr(tables))
+        saved |= {f"{name}_codebooks": centers, f"{name}_codes": codes, f"{name}_scores": by_row}
+        saved |= {f"{name}_decoded": peer.reconstruct_n(0, 50), f"{name}_tables": tables}
+        errors = ((rows - peer.pq.decode(peer.pq.compute_codes(rows))) ** 2).sum()
+        saved[f"{name}_error"] = np.float32(errors / len(rows))
+    write("product", ["faiss-cpu"], **saved)
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     muvera()
@@ -168,3 +200,4 @@ if __name__ == "__main__":
     bags()
     blocks()
     sparse_adam()
+    product()

@@ -97,3 +97,51 @@ def average_precision(ids, judgments, k):
             found.add(i)
             total += len(found) / rank
     return total / len(relevant) if relevant else 0.0
+
+
+def product_code(codebooks, x):
+    group = codebooks.shape[2]
+    parts = [x[m * group : (m + 1) * group] for m in range(len(codebooks))]
+    return [
+        min(range(len(book)), key=lambda c, b=book, p=part: (float(np.sum((p - b[c]) ** 2)), c))
+        for book, part in zip(codebooks, parts, strict=True)
+    ]
+
+
+def product_score(codebooks, query, code):
+    group = codebooks.shape[2]
+    return sum(
+        float(np.dot(query[m * group : (m + 1) * group], book[c]))
+        for m, (book, c) in enumerate(zip(codebooks, code, strict=True))
+    )
+
+
+def lloyd(x, centers, iterations):
+    """K-means from given centres; empty ones move to the rows farthest from their own centres."""
+    for _ in range(iterations):
+        codes = np.array([product_code(centers[None], row)[0] for row in x])
+        distances = [float(np.sum((row - centers[c]) ** 2)) for row, c in zip(x, codes, strict=True)]
+        farthest = sorted(range(len(x)), key=lambda n: (-distances[n], n))
+        new, moved = [], 0
+        for c in range(len(centers)):
+            if (codes == c).any():
+                new.append(x[codes == c].mean(axis=0))
+            else:
+                new.append(x[farthest[moved]])
+                moved += 1
+        centers = np.array(new)
+    return centers
+
+
+def interleaved(query, tokens, owners, neighbours, deduplicate):
+    """Owners of every query token's nearest tokens: all first neighbours, then all second ones, ..."""
+    if not len(query):
+        return []
+    _, near = top_k(query, tokens, neighbours)
+    out = []
+    for rank in range(neighbours):
+        for t in range(len(query)):
+            owner = int(owners[near[t][rank]])
+            if not (deduplicate and owner in out):
+                out.append(owner)
+    return out

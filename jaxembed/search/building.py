@@ -1,0 +1,360 @@
+"""Documents with token vectors onto disk: built shard by shard, added and deleted, each in one step."""
+
+import itertools
+import pathlib
+import shutil
+import uuid
+
+import jax
+import numpy as np
+
+from jaxembed import files
+from jaxembed.search import documents as store
+from jaxembed.search.padding import padded, rounded
+
+
+def build_documents(
+    folder,
+    documents,
+    encode,
+    *,
+    params=None,
+    meta=None,
+    batch_size=64,
+    shard_size=1024,
+    dtype=np.float16,
+    restart=False,
+):
+    """Writes documents, their token vectors and what an encoder makes of them, as an index on disk.
+
+    Documents are taken one after the other and written in shards of ``shard_size``; memory holds one
+    shard. A shard counts when ``index.json`` names it, which happens in one step after its files are
+    on the disk. A killed build goes on behind the last counted shard when it is called again with the
+    same documents, whose ids are compared. A finished index of the same params and meta is returned at
+    once. The folder holds a README that describes the files.
+
+    >>> import tempfile
+    >>> import jax.numpy as jnp
+    >>> def total(params, tokens, mask):
+    ...     return {"sum": jnp.where(mask[..., None], tokens, 0).sum(axis=1) * params["scale"]}
+    >>> texts = [("a", np.ones((2, 3))), ("b", np.full((1, 3), 5.0))]
+    >>> index = build_documents(tempfile.mkdtemp(), texts, total, params={"scale": np.float32(2)})
+    >>> print(index.columns["sum"][:].tolist(), index.params)
+    [[4.0, 4.0, 4.0], [10.0, 10.0, 10.0]] {'scale': array(2., dtype=float32)}
+
+    Args:
+        folder: made where it does not exist. One process writes it at a time.
+        documents: iterable of (id, tokens [T, D]), or a function from a number n to the iterable that
+            begins with document n, which spares a continued build the documents that it has. Ids are
+            integers or strings, each once. T differs between documents and may be 0.
+        encode: function (params, tokens [batch_size, T, D], mask [batch_size, T]) to an array
+            [batch_size, ...] or a dict of them by name; an array is named "vectors". Tokens come in
+            float32 as they are stored. T is the length of the longest document of the batch, rounded
+            up to one of few sizes, and a last batch is filled with empty documents, so a jitted
+            function compiles a few times.
+        params: optional nested dict of arrays for ``encode``, stored with the index.
+        meta: optional JSON value, for example the name of the model that made the tokens.
+        batch_size: documents per call of ``encode``.
+        shard_size: documents per shard; a killed build loses at most the work on one.
+        dtype: of the tokens on disk.
+        restart: True drops what an unfinished build has written.
+
+    Returns:
+        What ``open_documents(folder)`` returns.
+
+    Raises:
+        ValueError: for tokens that are not finite or of another width, an id that comes twice, no
+            documents, or a folder of other params, meta or documents; document and cause are named.
+    """
+    path = pathlib.Path(folder)
+    if (path / "index.json").exists():
+        path, manifest = store.read_manifest(path)
+        store.check_same(manifest, {} if params is None else params, None)
+        _check_meta(manifest, meta)
+        if manifest["built"]:
+            return store.open_documents(path)
+    else:
+        manifest = _begin(path, params, meta)
+    wanted = files.native_dtype(dtype, "dtype")
+    if restart:
+        manifest |= {"pending": []}
+    elif manifest["pending"] and manifest["dtype"] != wanted:
+        raise ValueError(f"dtype: {files.difference(manifest['dtype'], wanted, 'dtype')}; pass restart=True")
+    if not manifest["pending"]:
+        manifest |= {"dtype": wanted, "width": None, "columns": {}}
+    return _extend(path, manifest, documents, encode, batch_size, shard_size)
+
+
+def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, restart=False):
+    """Adds documents behind those of an index; readers see all of them or none.
+
+    ``encode`` is called with the params that the index holds. A killed addition goes on when it is
+    called again with the same documents; until it is finished the index is as it was.
+
+    >>> import tempfile
+    >>> def mean(params, tokens, mask):
+    ...     return tokens.mean(axis=1)
+    >>> folder = tempfile.mkdtemp()
+    >>> index = build_documents(folder, [("a", np.ones((1, 2)))], mean, batch_size=1)
+    >>> print(add_documents(folder, [("b", np.ones((1, 2)))], mean, batch_size=1).ids)
+    ['a' 'b']
+
+    Args:
+        folder: the folder of the index. One process writes it at a time.
+        documents: as for ``build_documents``.
+        encode: the function of the build; columns of other names, shapes or dtypes are refused.
+        batch_size: documents per call of ``encode``.
+        shard_size: documents per shard.
+        restart: True drops what an unfinished addition has written.
+
+    Returns:
+        What ``open_documents(folder)`` returns.
+
+    Raises:
+        ValueError: as ``build_documents``, and for an id that the index holds already.
+    """
+    folder, manifest = store.read_manifest(folder)
+    if not manifest["built"]:
+        raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
+    if restart:
+        manifest |= {"pending": []}
+    return _extend(folder, manifest, documents, encode, batch_size, shard_size)
+
+
+def delete_documents(folder, ids):
+    """Removes documents from an index, in one step.
+
+    The shards that hold them are written anew without them, so their content is gone from the disk
+    and what a deletion costs is the size of those shards. Documents behind them move up: numbers of
+    documents that were found before are void, ids are not.
+
+    >>> import tempfile
+    >>> texts = [(n, np.full((1, 2), n)) for n in (7, 8, 9)]
+    >>> folder = tempfile.mkdtemp()
+    >>> index = build_documents(folder, texts, lambda params, tokens, mask: tokens.mean(axis=1))
+    >>> print(delete_documents(folder, [8]).ids)
+    [7 9]
+
+    Args:
+        folder: the folder of the index. One process writes it at a time.
+        ids: of the documents that go.
+
+    Returns:
+        What ``open_documents(folder)`` returns.
+
+    Raises:
+        ValueError: for an id that the index does not hold, when no document would stay, or while an
+            addition is unfinished.
+    """
+    folder, manifest = store.read_manifest(folder)
+    if manifest["pending"] or not manifest["built"]:
+        raise ValueError(f"{folder}: a build or an addition is unfinished; finish it first")
+    gone, shards = set(np.atleast_1d(np.asarray(ids)).tolist()), []
+    held = [store.shard_array(folder, shard, "ids.npy").tolist() for shard in manifest["shards"]]
+    for name in gone.difference(*held):
+        raise ValueError(f"ids: {name!r} is not in the index; pass ids that it holds")
+    if len(gone) == sum(map(len, held)):
+        raise ValueError("ids: no document would stay; delete the folder instead")
+    _clean(folder, manifest)
+    for shard, names in zip(manifest["shards"], held, strict=True):
+        keep = [i for i, name in enumerate(names) if name not in gone]
+        if len(keep) == len(names):
+            shards.append(shard)
+        elif keep:
+            shards.append(_write_shard(folder, _kept(folder, shard, np.array(keep))))
+    files.write_json(folder / "index.json", manifest | {"shards": shards})
+    _clean(folder, manifest | {"shards": shards})
+    return store.open_documents(folder)
+
+
+def _begin(folder, params, meta):
+    """Makes the folder, its README, the file of parameters and an index of nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = {"format": store.FORMAT, "version": store.VERSION, "built": False}
+    manifest |= {"meta": store.plain_json(meta), "width": None, "dtype": None, "columns": {}}
+    manifest |= {"params": None, "shards": [], "pending": []}
+    if params is not None:
+        name = f"params-{uuid.uuid4().hex}.npz"
+        with files.written(folder / name) as file:
+            np.savez(file, **store.leaves(params))
+        entry = {"file": name, "bytes": (folder / name).stat().st_size}
+        entry |= {"sha256": store.digest(folder / name), "leaves": store.fingerprints(params)}
+        manifest["params"] = entry
+    with files.written(folder / "README.txt") as file:
+        file.write(store.README.encode())
+    files.write_json(folder / "index.json", manifest)
+    return manifest
+
+
+def _check_meta(manifest, meta):
+    meta = store.plain_json(meta)
+    if meta != manifest["meta"]:
+        text = files.difference(manifest["meta"], meta)
+        raise ValueError(f"meta: {text}; pass that of the build, or choose another folder")
+
+
+def _extend(folder, manifest, documents, encode, batch_size, shard_size):
+    """Writes documents as pending shards, and makes them part of the index when all are written."""
+    for name, size in (("batch_size", batch_size), ("shard_size", shard_size)):
+        if size < 1:
+            raise ValueError(f"{name}: {size} is below 1; pass a positive integer")
+    _clean(folder, manifest)
+    params = store.load_params(folder, manifest["params"])
+    params = params if params is None else jax.device_put(params)
+    counted = manifest["shards"] + manifest["pending"]
+    taken = {i for shard in counted for i in store.shard_array(folder, shard, "ids.npy").tolist()}
+    source = _rest(folder, manifest, documents)
+    while group := list(itertools.islice(source, shard_size)):
+        checked = [_document(*pair, manifest, taken) for pair in map(_pair, group)]
+        arrays = _encoded(encode, params, checked, batch_size)
+        _check_columns(manifest, arrays)
+        manifest["pending"] = [*manifest["pending"], _write_shard(folder, arrays)]
+        files.write_json(folder / "index.json", manifest)
+    if not manifest["pending"]:
+        raise ValueError("documents: empty; pass at least one document")
+    manifest |= {"shards": manifest["shards"] + manifest["pending"], "pending": [], "built": True}
+    files.write_json(folder / "index.json", manifest)
+    return store.open_documents(folder)
+
+
+def _rest(folder, manifest, documents):
+    """Returns the documents behind those that are pending, after comparing ids."""
+    held = [store.shard_array(folder, shard, "ids.npy").tolist() for shard in manifest["pending"]]
+    held = list(itertools.chain.from_iterable(held))
+    if callable(documents):
+        return iter(documents(len(held)))
+    source = iter(documents)
+    for place, old in enumerate(held):
+        new = next(source, (None,))[0]
+        if new != old:
+            raise ValueError(
+                f"documents: number {place} is {new!r}, but the unfinished index has {old!r} there; "
+                "pass the same documents again, or restart=True"
+            )
+    return source
+
+
+def _pair(record):
+    try:
+        name, tokens = record
+    except (TypeError, ValueError):
+        raise ValueError("documents: an item is no pair; pass (id, tokens [T, D])") from None
+    return name, tokens
+
+
+def _document(name, tokens, manifest, taken):
+    """Returns (id, tokens as they are stored) after every check; what it accepts is taken."""
+    name = name.item() if isinstance(name, np.generic) else name
+    kind = type(name)
+    if kind not in (int, str) or (kind is str and (not name or name.endswith("\0"))):
+        raise ValueError(f"documents: the id {name!r} is neither an integer nor a string; pass one of them")
+    if taken and kind is not type(next(iter(taken))):
+        raise ValueError(f"documents: the id {name!r} is of another kind than the others; use one kind")
+    if name in taken:
+        raise ValueError(f"documents: the id {name!r} comes twice; give every document its own")
+    tokens = np.asarray(tokens)
+    width = manifest["width"]
+    if tokens.ndim != 2 or tokens.shape[1] < 1 or width not in (None, tokens.shape[1]):
+        wanted = "D" if width is None else width
+        raise ValueError(f"documents: tokens of {name!r} are {tokens.shape}; pass [T, {wanted}]")
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = tokens.astype(manifest["dtype"])
+    if not np.isfinite(stored).all():
+        raise ValueError(
+            f"documents: tokens of {name!r} are not finite as {stored.dtype}; mend or leave out that document"
+        )
+    manifest["width"] = stored.shape[1]
+    taken.add(name)
+    return name, stored
+
+
+def _encoded(encode, params, group, batch_size):
+    """Returns the arrays of one shard; documents of like length are encoded together."""
+    ids, tokens = zip(*group, strict=True)
+    lengths = np.array([len(t) for t in tokens])
+    order = np.argsort(lengths, kind="stable")
+    columns, waiting = {}, None
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        batch = padded([tokens[i] for i in places], batch_size, rounded(lengths[places].max()))
+        found = encode(params, *batch)  # runs while the batch before is copied to the host
+        if waiting is not None:
+            _collect(columns, *waiting, ids, batch_size)
+        waiting = found, places
+    _collect(columns, *waiting, ids, batch_size)
+    arrays = {"ids.npy": np.array(ids), "tokens.npy": np.concatenate(tokens)}
+    files.native_dtype(arrays["ids.npy"].dtype, "documents: ids")
+    arrays["offsets.npy"] = _offsets(lengths)
+    return arrays | {f"column.{name}.npy": x for name, x in columns.items()}
+
+
+def _collect(columns, found, places, ids, batch_size):
+    """Copies what the encoder returned for one batch into the columns of the shard."""
+    found = found if isinstance(found, dict) else {"vectors": found}
+    for name, values in found.items():
+        values = np.asarray(values)
+        if not store.NAME.fullmatch(name) or values.shape[:1] != (batch_size,):
+            raise ValueError(
+                f"encode: returned {name!r} of shape {values.shape}; "
+                f"return [{batch_size}, ...] under a name of letters, digits, _ . and -"
+            )
+        files.native_dtype(values.dtype, f"encode: {name!r}")
+        values = values[: len(places)]
+        finite = np.isfinite(values).reshape(len(places), -1).all(axis=1)
+        if not finite.all():
+            bad = ids[places[np.argmin(finite)]]
+            raise ValueError(f"encode: {name!r} of {bad!r} is not finite; mend the encoder")
+        shape = (len(ids), *values.shape[1:])
+        columns.setdefault(name, np.empty(shape, values.dtype))[places] = values
+
+
+def _check_columns(manifest, arrays):
+    columns = {}
+    for name, x in arrays.items():
+        if name.startswith("column."):
+            shown = {"shape": list(x.shape[1:]), "dtype": x.dtype.str}
+            columns[name.removeprefix("column.").removesuffix(".npy")] = shown
+    if manifest["columns"] and manifest["columns"] != columns:
+        text = files.difference(manifest["columns"], columns, "columns")
+        raise ValueError(f"encode: {text}; pass the encoder of the build")
+    manifest["columns"] = columns
+
+
+def _write_shard(folder, arrays):
+    """Writes the files of one shard and returns its entry; it counts once the manifest names it."""
+    data = folder / f"shard-{uuid.uuid4().hex}"
+    data.mkdir()
+    entries = {}
+    for name, x in arrays.items():
+        with files.written(data / name) as file:
+            np.save(file, x, allow_pickle=False)
+        entry = {"bytes": (data / name).stat().st_size, "sha256": store.digest(data / name)}
+        entries[name] = entry | {"shape": list(x.shape), "dtype": x.dtype.str}
+    files.sync_folder(data)
+    files.sync_folder(folder)
+    counts = {"documents": len(arrays["ids.npy"]), "tokens": len(arrays["tokens.npy"])}
+    return {"folder": data.name, **counts, "files": entries}
+
+
+def _kept(folder, shard, keep):
+    """Returns the arrays of a shard with only some of its documents."""
+    arrays = {name: store.shard_array(folder, shard, name) for name in shard["files"]}
+    offsets = arrays["offsets.npy"]
+    rows = [np.arange(offsets[i], offsets[i + 1]) for i in keep]
+    taken = {name: x[keep] for name, x in arrays.items() if name not in ("tokens.npy", "offsets.npy")}
+    taken["tokens.npy"] = arrays["tokens.npy"][np.concatenate(rows).astype(np.int64)]
+    return taken | {"offsets.npy": _offsets(np.diff(offsets)[keep])}
+
+
+def _offsets(lengths):
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def _clean(folder, manifest):
+    """Removes shards and parameters that the manifest does not name."""
+    named = {shard["folder"] for shard in manifest["shards"] + manifest["pending"]}
+    for path in folder.iterdir():
+        if store.SHARD.fullmatch(path.name) and path.name not in named:
+            shutil.rmtree(path, ignore_errors=True)
+        elif store.PARAMS.fullmatch(path.name) and path.name != (manifest["params"] or {}).get("file"):
+            path.unlink(missing_ok=True)

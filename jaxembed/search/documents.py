@@ -1,0 +1,312 @@
+"""Documents with token vectors on disk: the format, and opening it without loading it."""
+
+import bisect
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import re
+
+import numpy as np
+
+from jaxembed import files
+
+FORMAT = "jaxembed-documents"
+VERSION = 1
+README = """\
+This folder is an index of documents with token vectors, written by jaxembed.search.build_documents
+and opened by jaxembed.search.open_documents. Format "jaxembed-documents", version 1.
+
+index.json            The one file that says what belongs to the index. It is replaced in one step, so
+                      whatever it names is complete; files and folders that it does not name are left
+                      over from a killed writer and are removed by the next one.
+    format, version   As above.
+    built             False until the first build is finished.
+    meta              The JSON value that was given at the build.
+    width, dtype      Of the token vectors.
+    columns           {name: {shape, dtype}} of one document's row.
+    params            null, or the file of the parameters, its bytes and sha256, and the sha256 of each
+                      array by its path.
+    shards            Documents of the index, in their order. Each entry has the folder, the number of
+                      documents and of tokens, and for each file its bytes, sha256, shape and dtype.
+    pending           Shards of a build or an addition that is not finished; no reader sees them.
+shard-*/ids.npy       [n], integers or strings, each once in the index.
+shard-*/tokens.npy    [t, width], the tokens of all n documents, one document after the other.
+shard-*/offsets.npy   int64 [n + 1]; document i has tokens offsets[i] to offsets[i + 1] - 1.
+shard-*/column.NAME.npy   [n, ...], what the encoder made of each document.
+params-*.npz          The parameters with which the columns were made; keys are paths, joined by "/".
+
+All .npy files are NumPy's format without pickled objects. Documents are numbered from 0 in the order
+of the shards. Deleting documents rewrites the shards that hold them and renumbers what follows.
+"""
+_AGAIN = "restore the file, or delete the folder and build the index again"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+SHARD = re.compile(r"shard-[0-9a-f]{32}")
+PARAMS = re.compile(r"params-[0-9a-f]{32}\.npz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """Holds what ``open_documents`` opened; tokens and columns stay on the disk until they are read.
+
+    Attributes:
+        ids: array [N] of integers or strings.
+        columns: {name: rows [N, ...]}. Rows have a shape, a dtype and a length, and take an integer, a
+            slice or an array of integers; ``top_k`` and ``scan_top_k`` take them as they are.
+        tokens: rows [S, D], the tokens of all documents, one document after the other.
+        offsets: int64 [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
+        params: nested dict of arrays with which the columns were made, or None.
+        meta: the JSON value that was given at the build.
+    """
+
+    ids: np.ndarray
+    columns: dict
+    tokens: object
+    offsets: np.ndarray
+    params: object
+    meta: object
+
+
+def open_documents(folder, *, params=None, meta=None, verify=False):
+    """Opens an index that ``build_documents`` wrote, without reading tokens or columns.
+
+    >>> import tempfile
+    >>> from jaxembed.search import build_documents
+    >>> folder = tempfile.mkdtemp() + "/index"
+    >>> texts = [("a", np.ones((2, 3))), ("b", np.zeros((0, 3)))]
+    >>> built = build_documents(folder, texts, lambda params, tokens, mask: tokens.sum(axis=1))
+    >>> index = open_documents(folder)
+    >>> print(index.ids, index.offsets, index.columns["vectors"][:2].tolist())
+    ['a' 'b'] [0 2 2] [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
+
+    Args:
+        folder: the folder of the index.
+        params: optional nested dict of arrays. When it differs from the one of the build, the index is
+            refused by the name of the array; the index holds its own, so this is a check only.
+        meta: optional JSON value, compared with the one of the build in the same way.
+        verify: True reads every file and compares its checksum; False compares sizes and headers.
+
+    Returns:
+        A ``Documents``. Nothing in the files is executed.
+
+    Raises:
+        FileNotFoundError: when the folder holds no index or one of its files is missing.
+        ValueError: when a file is damaged, the build is unfinished, or params or meta differ.
+    """
+    folder, manifest = read_manifest(folder)
+    check_same(manifest, params, meta)
+    if not manifest["built"]:
+        raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
+    shards = manifest["shards"]
+    named = [(folder / s["folder"] / name, f) for s in shards for name, f in s["files"].items()]
+    if manifest["params"]:
+        named.append((folder / manifest["params"]["file"], manifest["params"]))
+    for path, entry in named:
+        files.check_size(path, entry["bytes"], _AGAIN)
+        if verify and digest(path) != entry["sha256"]:
+            raise ValueError(f"{path}: the checksum differs; {_AGAIN}")
+    offsets = [np.zeros(1, np.int64)]
+    for shard in shards:
+        offsets.append(offsets[-1][-1] + shard_array(folder, shard, "offsets.npy")[1:])
+    rows = functools.partial(_Rows, folder, shards)
+    columns = {name: rows(f"column.{name}.npy", **c) for name, c in manifest["columns"].items()}
+    return Documents(
+        np.concatenate([shard_array(folder, shard, "ids.npy") for shard in shards]),
+        columns,
+        rows("tokens.npy", [manifest["width"]], manifest["dtype"]),
+        np.concatenate(offsets),
+        load_params(folder, manifest["params"]),
+        manifest["meta"],
+    )
+
+
+class _Rows:
+    """The rows of one file of every shard, as one array that is read where it is indexed."""
+
+    def __init__(self, folder, shards, name, shape, dtype):
+        self._folder, self._name = folder, name
+        sizes = [shard["files"][name]["shape"][0] for shard in shards]
+        self._shards, self._stops = shards, np.cumsum(sizes).tolist()
+        self.shape, self.dtype = (self._stops[-1], *shape), np.dtype(dtype)
+        self.ndim = len(self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype)
+
+    def __getitem__(self, places):
+        if isinstance(places, slice):
+            start, stop, step = places.indices(len(self))
+            if step != 1:
+                return self[np.arange(start, stop, step)]
+            return self._range(start, max(start, stop))
+        places = np.asarray(places)
+        flat = np.where(places < 0, places + len(self), places).reshape(-1)
+        if flat.size and not (flat.min() >= 0 and flat.max() < len(self)):
+            raise IndexError(f"places: outside 0..{len(self) - 1}")
+        out = np.empty((flat.size, *self.shape[1:]), self.dtype)
+        owners = np.searchsorted(self._stops, flat, side="right")
+        for shard in np.unique(owners):
+            mine = owners == shard
+            out[mine] = self._array(shard)[flat[mine] - self._start(shard)]
+        return out.reshape((*places.shape, *self.shape[1:]))[()]
+
+    def _range(self, start, stop):
+        parts, shard = [], bisect.bisect_right(self._stops, start)
+        while start < stop:
+            begin, end = self._start(shard), min(stop, self._stops[shard])
+            if end > start:
+                parts.append(self._array(shard)[start - begin : end - begin])
+            start, shard = max(start, end), shard + 1
+        if not parts:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _start(self, shard):
+        return self._stops[shard - 1] if shard else 0
+
+    def _array(self, shard):
+        return shard_array(self._folder, self._shards[shard], self._name)
+
+
+def shard_array(folder, shard, name):
+    """Opens one file of a shard; the last few opened ones are kept.
+
+    Args:
+        folder: of the index.
+        shard: its entry in the manifest.
+        name: of the file.
+    """
+    entry = shard["files"][name]
+    return _open(folder / shard["folder"] / name, tuple(entry["shape"]), entry["dtype"])
+
+
+@functools.lru_cache(maxsize=64)
+def _open(path, shape, dtype):
+    if 0 in shape:  # an empty file cannot be mapped
+        return np.zeros(shape, dtype)
+    return files.open_array(path, shape, dtype, _AGAIN)
+
+
+def digest(path):
+    """Returns the sha256 of a file.
+
+    Args:
+        path: the file.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def leaves(params, path=""):
+    """Returns {path: array} of a nested dict of arrays; None stands for nothing.
+
+    Args:
+        params: nested dict with string keys, or None.
+        path: in front of every path.
+    """
+    if params is None:
+        return {}
+    if not isinstance(params, dict):
+        array = np.asarray(params)
+        files.native_dtype(array.dtype, f"params[{path!r}]")
+        return {path: array}
+    found = {}
+    for key in sorted(params):
+        if not isinstance(key, str) or "/" in key:
+            raise ValueError(f"params: the key {key!r} is no path; use strings without /")
+        found |= leaves(params[key], f"{path}/{key}" if path else key)
+    return found
+
+
+def fingerprints(params):
+    """Returns {path: sha256 of dtype, shape and bytes} of a nested dict of arrays.
+
+    Args:
+        params: nested dict of arrays, or None.
+    """
+    found = {}
+    for path, x in leaves(params).items():
+        head = f"{x.dtype.str} {x.shape} ".encode()
+        found[path] = hashlib.sha256(head + np.ascontiguousarray(x).tobytes()).hexdigest()
+    return found
+
+
+def check_same(manifest, params, meta):
+    """Refuses params or meta, where they are given, that are not those of the build.
+
+    Args:
+        manifest: of the index.
+        params: nested dict of arrays or None.
+        meta: JSON value or None.
+    """
+    stored = {} if manifest["params"] is None else manifest["params"]["leaves"]
+    given = {"params": (params, stored, fingerprints), "meta": (meta, manifest["meta"], plain_json)}
+    for name, (value, old, form) in given.items():
+        if value is not None and form(value) != old:
+            text = files.difference(old, form(value), name)
+            raise ValueError(f"{name}: {text}; use those of the build, which the index holds, or build again")
+
+
+def plain_json(value):
+    """Returns a JSON value as a file gives it back: tuples become lists.
+
+    Args:
+        value: JSON value.
+    """
+    return json.loads(json.dumps(value))
+
+
+def load_params(folder, entry):
+    """Reads the parameters of an index, or returns None.
+
+    Args:
+        folder: of the index.
+        entry: of the parameters in the manifest.
+    """
+    if entry is None:
+        return None
+    params = {}
+    with np.load(folder / entry["file"], allow_pickle=False) as file:
+        for path in file.files:
+            *parents, last = path.split("/")
+            inner = params
+            for key in parents:
+                inner = inner.setdefault(key, {})
+            inner[last] = file[path]
+    return params
+
+
+def read_manifest(folder):
+    """Reads and checks index.json; returns the folder as a path, and the manifest.
+
+    Args:
+        folder: of the index.
+    """
+    folder = pathlib.Path(folder)
+    path, remedy = folder / "index.json", "delete the folder and build the index again"
+    manifest = files.read_json(path, remedy)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"{path}: is not an index of build_documents; choose another folder")
+    if manifest.get("version") != VERSION:
+        raise ValueError(f"{path}: has version {manifest.get('version')}, expected {VERSION}; {remedy}")
+    try:
+        shards = manifest["shards"] + manifest["pending"]
+        complete = all(SHARD.fullmatch(s["folder"]) for s in shards)
+        wanted = {f"column.{name}.npy" for name in manifest["columns"]}
+        wanted |= {"ids.npy", "tokens.npy", "offsets.npy"}
+        described = {"bytes", "sha256", "shape", "dtype"}
+        complete &= all(s["files"].keys() == wanted for s in shards)
+        complete &= all(described <= entry.keys() for s in shards for entry in s["files"].values())
+        complete &= manifest["params"] is None or bool(PARAMS.fullmatch(manifest["params"]["file"]))
+        complete &= all(NAME.fullmatch(name) for name in manifest["columns"])
+        complete &= {"meta", "width", "dtype"} <= manifest.keys()
+        complete &= bool(manifest["shards"]) == manifest["built"]
+    except (AttributeError, KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise ValueError(f"{path}: is incomplete; {remedy}")
+    return folder, manifest

@@ -1,0 +1,206 @@
+"""Vectors into the approximate indexes of faiss and usearch, and search through them, where installed."""
+
+import importlib
+import os
+import pathlib
+
+import numpy as np
+
+from jaxembed import files
+
+
+def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, **options):
+    """Writes rows as a faiss index for the inner product; row n gets the number n.
+
+    ``factory`` is faiss's own description: "Flat" (exact), "HNSW32" (a graph), "IVF256,Flat" (lists),
+    "PQ1280x8" (product quantisation), "OPQ64,IVF256,PQ64x8" and so on.
+
+    Args:
+        rows: [N, D]. What lies on the disk, as a column of ``open_documents``, is read chunk by chunk;
+            faiss itself keeps its index in memory.
+        path: the file, replaced in one step.
+        factory: str.
+        sample: rows that are evenly drawn for training, where the index needs any.
+        chunk: rows that are added at a time.
+        options: parameters of the build by faiss's names, for example ``efConstruction=200``.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: when faiss is not installed.
+        ValueError: when rows are not [N, D], or faiss does not know the description or an option.
+
+    References:
+        M. Douze et al., arXiv:2401.08281.
+    """
+    faiss = _library("faiss", "faiss-cpu")
+    count, width = _shape(rows)
+    try:
+        index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
+        _set_faiss(faiss, index, options)
+    except RuntimeError as error:
+        raise ValueError(
+            f"factory: faiss refuses {factory!r} {options or ''} ({_last_line(error)}); see its index factory"
+        ) from None
+    if not index.is_trained:
+        places = np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64))
+        index.train(_float32(rows[places]))
+    for start in range(0, count, chunk):
+        index.add(_float32(rows[start : start + chunk]))
+    return _replace(path, lambda new: faiss.write_index(index, new))
+
+
+def open_faiss(path, **options):
+    """Opens a faiss index as a search function.
+
+    Args:
+        path: a file of ``build_faiss``.
+        options: parameters of the search by faiss's names, for example ``nprobe=16`` or ``efSearch=64``.
+
+    Returns:
+        A function (queries [B, D], k) to scores float32 [B, k] and ids int32 [B, k], as ``top_k``
+        returns them; a place for which nothing was found holds -1 and -inf.
+
+    Raises:
+        ImportError: when faiss is not installed.
+        FileNotFoundError: when the file is missing.
+        ValueError: when it is damaged or faiss does not know an option.
+    """
+    faiss = _library("faiss", "faiss-cpu")
+    index = _opened(path, faiss.read_index)
+    try:
+        _set_faiss(faiss, index, options)
+    except RuntimeError as error:
+        raise ValueError(
+            f"options: faiss refuses {options} ({_last_line(error)}); see its parameters"
+        ) from None
+
+    def search(queries, k):
+        queries = _check_search(queries, k, index.ntotal, index.d)
+        scores, ids = index.search(queries, k)
+        return np.where(ids < 0, -np.inf, scores).astype(np.float32), ids.astype(np.int32)
+
+    return search
+
+
+def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, chunk=16_384):
+    """Writes rows as a usearch graph for the inner product; row n gets the number n.
+
+    Args:
+        rows: [N, D]. What lies on the disk is read chunk by chunk.
+        path: the file, replaced in one step.
+        dtype: how usearch stores coordinates: "f32", "f16", "bf16" or "i8".
+        connectivity: edges of a node.
+        expansion: nodes that are looked at when a row is added.
+        chunk: rows that are added at a time.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: when usearch is not installed.
+        ValueError: when rows are not [N, D].
+    """
+    usearch = _library("usearch.index", "usearch")
+    count, width = _shape(rows)
+    index = usearch.Index(
+        ndim=width, metric="ip", dtype=dtype, connectivity=connectivity, expansion_add=expansion
+    )
+    for start in range(0, count, chunk):
+        part = _float32(rows[start : start + chunk])
+        index.add(np.arange(start, start + len(part), dtype=np.uint64), part)
+    return _replace(path, index.save)
+
+
+def open_usearch(path, *, expansion=64):
+    """Opens a usearch graph as a search function, without reading it into memory.
+
+    Args:
+        path: a file of ``build_usearch``.
+        expansion: nodes that a search looks at; more find more.
+
+    Returns:
+        A function (queries [B, D], k) to scores float32 [B, k] and ids int32 [B, k], as ``top_k``
+        returns them; a place for which nothing was found holds -1 and -inf.
+
+    Raises:
+        ImportError: when usearch is not installed.
+        FileNotFoundError: when the file is missing.
+        ValueError: when it is damaged.
+    """
+    usearch = _library("usearch.index", "usearch")
+    index = _opened(path, lambda name: usearch.Index.restore(name, view=True))
+    index.expansion_search = expansion
+
+    def search(queries, k):
+        queries = _check_search(queries, k, len(index), index.ndim)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        ids = np.full((len(queries), k), -1, np.int32)
+        for b, query in enumerate(queries):
+            found = index.search(query, k)
+            # usearch returns 1 - inner product, and fewer than k where its search ends early.
+            scores[b, : len(found)], ids[b, : len(found)] = 1 - found.distances, found.keys
+        return scores, ids
+
+    return search
+
+
+def _library(name, package):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ImportError(f"{name.split('.')[0]} is not installed; run pip install {package}") from None
+
+
+def _shape(rows):
+    if len(rows.shape) != 2 or not rows.shape[0] or not rows.shape[1]:
+        raise ValueError(f"rows: {tuple(rows.shape)}; pass [N, D] with N > 0")
+    return rows.shape
+
+
+def _float32(rows):
+    return np.ascontiguousarray(rows, np.float32)
+
+
+def _set_faiss(faiss, index, options):
+    for name, value in options.items():
+        faiss.ParameterSpace().set_index_parameter(index, name, value)
+
+
+def _replace(path, write):
+    path = pathlib.Path(path)
+    new = files.beside(path, ".new")
+    write(str(new))
+    with open(new, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(new, path)
+    files.sync_folder(path.parent)
+    return path
+
+
+def _opened(path, read):
+    if not pathlib.Path(path).exists():
+        raise FileNotFoundError(f"{path}: missing; build the index first")
+    try:
+        index = read(str(path))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: damaged or cut short ({_last_line(error)}); build the index again"
+        ) from None
+    if index is None:
+        raise ValueError(f"{path}: damaged or cut short; build the index again")
+    return index
+
+
+def _check_search(queries, k, count, width):
+    queries = _float32(queries)
+    if queries.ndim != 2 or queries.shape[1] != width:
+        raise ValueError(f"queries: {queries.shape}, but the index has width {width}; pass [B, {width}]")
+    if not 1 <= k <= count:
+        raise ValueError(f"k: {k} is outside 1..{count}, the number of rows; pass a k in that range")
+    return queries
+
+
+def _last_line(error):
+    return " ".join(str(error).split())[-120:]

@@ -1,0 +1,202 @@
+"""From candidates to a ranking: exact rescoring of token sets that lie on the disk."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxembed.search.padding import padded, rounded
+from jaxembed.search.topk import top_k
+
+_CHUNK_DOCUMENTS = 64
+
+
+def retrieve(first, score, tokens, offsets, queries, mask, k, *, candidates=100, carve=None):
+    """Finds candidates by a fast search and orders them by an exact score of token sets.
+
+    ``retrieve = rerank(score, ..., first(queries, mask, candidates), k)``. With MUVERA ``first`` is
+
+        def first(queries, mask, size):
+            return top_k(vectors.encode_queries(fde, queries, mask), index.columns["fde"], size)
+
+    and ``score`` is ``vectors.chamfer``; nothing here knows either.
+
+    >>> tokens, offsets = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), np.array([0, 1, 3])
+    >>> def first(queries, mask, size):
+    ...     return jnp.zeros((1, size)), jnp.arange(size)[None]
+    >>> def score(queries, documents, query_mask, document_mask):
+    ...     products = jnp.einsum("btd,nsd->bnts", queries, documents)
+    ...     return jnp.where(document_mask[None, :, None], products, -jnp.inf).max(axis=3).sum(axis=2)
+    >>> query, mask = np.array([[[0.0, 1.0]]]), np.ones((1, 1), bool)
+    >>> scores, places = retrieve(first, score, tokens, offsets, query, mask, 2)
+    >>> print(scores, places)
+    [[1. 0.]] [[1 0]]
+
+    Args:
+        first: function (queries, mask, W) to (scores [B, W], places int [B, W]), for example a closure
+            over ``top_k``, ``scan_top_k`` or what ``open_faiss`` returns. A negative place is padding.
+        score, tokens, offsets, carve: as for ``rerank``.
+        queries: [B, T, D].
+        mask: bool [B, T].
+        k: how many documents are returned, at most the smaller of N and ``candidates``.
+        candidates: the number W of documents that are scored exactly; more than N are N.
+
+    Returns:
+        ``scores`` float32 [B, k] and ``places`` int32 [B, k], numbers of documents.
+
+    Raises:
+        ValueError: when k is outside 1..min(N, candidates).
+
+    References:
+        L. Dhulipala et al., arXiv:2405.19504.
+    """
+    count = len(offsets) - 1
+    size = min(candidates, count)
+    if not 1 <= k <= size:
+        raise ValueError(
+            f"k: {k} is outside 1..{size}, the smaller of {count} documents and {candidates} candidates; "
+            "pass a k in that range"
+        )
+    _, places = first(queries, mask, size)
+    return rerank(score, tokens, offsets, queries, mask, places, k, carve=carve)
+
+
+def rerank(score, tokens, offsets, queries, mask, places, k=None, *, carve=None, chunk=_CHUNK_DOCUMENTS):
+    """Orders each query's candidates by an exact score, reading only their tokens.
+
+    Candidates are sorted by length and padded in chunks to one of few lengths, so a jitted score
+    compiles a few times and little of its work is padding. Masked query tokens are cut away.
+
+    Args:
+        score: function (queries [1, T, D], documents [n, S, D], query mask, document mask) to scores
+            [1, n], for example ``vectors.chamfer``.
+        tokens: [S, D], all tokens of all documents; memory-mapped ones and ``index.tokens`` are read
+            where they are needed.
+        offsets: [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
+        queries: [B, T, D].
+        mask: bool [B, T]. False marks padding, whose content never matters.
+        places: int [B, W], the candidates of each query; a negative one is padding.
+        k: optional number of documents to return, at most W. None returns W.
+        carve: optional function (queries, mask) to (queries, mask) that leaves fewer query vectors, for
+            example ``vectors.ball_carve`` with its threshold; only the exact score sees its result.
+        chunk: documents that are scored at a time.
+
+    Returns:
+        ``scores`` float32 [B, k] in falling order and ``places`` int32 [B, k]. Among equal scores the
+        lowest place comes first; a candidate that stands twice counts once. Missing ones hold -1 and
+        -inf; a score that is NaN counts as -inf.
+
+    Raises:
+        ValueError: when a place, k, or a width is out of range.
+    """
+    places = np.asarray(places)
+    queries, mask = (queries, mask) if carve is None else carve(queries, mask)
+    queries, mask = np.asarray(queries), np.asarray(mask).astype(bool)
+    _check(tokens, offsets, queries, mask, places)
+    k = places.shape[1] if k is None else k
+    if not 1 <= k <= places.shape[1]:
+        raise ValueError(f"k: {k} is outside 1..{places.shape[1]}, the candidates; pass a k in that range")
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    found = np.full((len(queries), k), -1, np.int32)
+    for b, (query, kept) in enumerate(zip(queries, mask, strict=True)):
+        own = np.unique(places[b][places[b] >= 0])
+        query = padded([query[kept]], 1, rounded(int(kept.sum())))
+        values = _scores_of(score, tokens, offsets, query, own, chunk)
+        values = np.where(np.isnan(values), -np.inf, values)
+        order = np.argsort(-values, kind="stable")[:k]
+        scores[b, : len(order)], found[b, : len(order)] = values[order], own[order]
+    return scores, found
+
+
+def single_vector_candidates(
+    tokens, offsets, queries, mask, size, *, neighbours=None, deduplicate=True, mesh=None, chunk=None
+):
+    """Finds candidates as multi-vector search did before: by the nearest tokens of each query token.
+
+    Each query token takes its ``neighbours`` document tokens of largest inner product. The documents
+    of all first neighbours come first, in the order of the query tokens, then those of all second
+    neighbours, and so on; a document that stands already is passed over.
+
+    >>> tokens, offsets = np.array([[1.0, 0.0], [0.9, 0.0], [0.0, 1.0]]), np.array([0, 1, 2, 3])
+    >>> query, mask = np.array([[[1.0, 0.0], [0.1, 1.0]]]), np.ones((1, 2), bool)
+    >>> print(single_vector_candidates(tokens, offsets, query, mask, 3))
+    [[0 2 1]]
+    >>> print(single_vector_candidates(tokens, offsets, query, mask, 4, deduplicate=False))
+    [[0 2 1 0]]
+
+    Args:
+        tokens: [S, D], all tokens of all documents; memory-mapped ones stream.
+        offsets: [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
+        queries: [B, T, D].
+        mask: bool [B, T]. False marks padding, whose content never matters.
+        size: how many candidates are returned.
+        neighbours: tokens that each query token takes, at most S. None takes the smaller of size and S.
+        deduplicate: False keeps a document each time that it comes.
+        mesh: optional mesh, as for ``top_k``, with the tokens divided along "data".
+        chunk: as for ``top_k``.
+
+    Returns:
+        int32 [B, size], numbers of documents, best first; -1 where there are no more.
+
+    Raises:
+        ValueError: when size or neighbours is out of range, or a width differs.
+
+    References:
+        L. Dhulipala et al., arXiv:2405.19504, the baseline of their experiments.
+    """
+    queries, mask = jnp.asarray(queries), jnp.asarray(mask).astype(bool)
+    _check(tokens, offsets, queries, mask, None)
+    if size < 1:
+        raise ValueError(f"size: {size} is below 1; pass the number of candidates to return")
+    batch, length, width = queries.shape
+    neighbours = min(size, tokens.shape[0]) if neighbours is None else neighbours
+    rows = jnp.where(mask[..., None], queries, 0).reshape(batch * length, width)
+    _, near = top_k(rows, tokens, neighbours, mesh=mesh, chunk=chunk)
+    owners = np.searchsorted(np.asarray(offsets), np.asarray(near), side="right").astype(np.int32) - 1
+    owners = np.where(mask[..., None], owners.reshape(batch, length, neighbours), -1)
+    return _interleave(jnp.asarray(owners), size=size, deduplicate=deduplicate)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "deduplicate"))
+def _interleave(owners, *, size, deduplicate):
+    """Lists owners [B, T, K] rank by rank, without -1 and, if wanted, without repetition."""
+    flat = jnp.swapaxes(owners, 1, 2).reshape(len(owners), -1)
+    count = flat.shape[1]
+    order = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32)[None], flat.shape)
+    ids, order = jax.lax.sort((flat, order), num_keys=2)
+    again = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0)))
+    dropped = (ids < 0) | (again if deduplicate else False)
+    order, ids = jax.lax.sort((jnp.where(dropped, count, order), jnp.where(dropped, -1, ids)), num_keys=1)
+    return jnp.pad(ids, ((0, 0), (0, max(0, size - count))), constant_values=-1)[:, :size]
+
+
+def _scores_of(score, tokens, offsets, query, places, chunk):
+    """Scores documents for one padded query, longest first; returns float32 of the order of places."""
+    lengths = np.asarray(offsets)[places + 1] - np.asarray(offsets)[places]
+    order = np.argsort(-lengths, kind="stable")
+    waiting = []
+    for start in range(0, len(order), chunk):
+        part = order[start : start + chunk]
+        sets = [np.asarray(tokens[int(offsets[p]) : int(offsets[p + 1])]) for p in places[part]]
+        documents, mask = padded(sets, chunk, rounded(int(lengths[part[0]])))
+        waiting.append((part, score(query[0], documents, query[1], mask)))
+    values = np.empty(len(places), np.float32)
+    for part, found in waiting:
+        values[part] = np.asarray(found)[0, : len(part)]
+    return values
+
+
+def _check(tokens, offsets, queries, mask, places):
+    if queries.ndim != 3 or mask.shape != queries.shape[:2]:
+        raise ValueError(f"queries: {queries.shape} with a mask {mask.shape}; pass [B, T, D] and [B, T]")
+    if len(tokens.shape) != 2 or tokens.shape[1] != queries.shape[2]:
+        raise ValueError(f"tokens: {tokens.shape} for queries {queries.shape}; encode both alike")
+    if len(offsets) < 2 or int(offsets[-1]) != tokens.shape[0]:
+        raise ValueError(f"offsets: end at {offsets[-1]} of {tokens.shape[0]} tokens; pass [N + 1] offsets")
+    if places is None:
+        return
+    if places.ndim != 2 or len(places) != len(queries):
+        raise ValueError(f"places: {places.shape} for {len(queries)} queries; pass [B, W]")
+    if places.size and places.max() >= len(offsets) - 1:
+        raise ValueError(f"places: {places.max()} of {len(offsets) - 1} documents; pass numbers below that")
