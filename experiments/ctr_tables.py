@@ -8,8 +8,8 @@
 Papers: Unified Embedding (arXiv:2305.12102), DCN-V2 (arXiv:2008.13535). `make data` brings the data. About
 5 minutes on 2 CPU cores. Test AUC, 5 seeds, at 1 / .5 / .25 / .1 of the rows (collisionless .854): 1 chunk
 per feature .827 .802 .778 .746, unified .839 .828 .808 .777; 2 chunks per feature .853 .846 .828 .791,
-unified .855 .853 .846 .814. Unified with 2 chunks beats per feature with 1 by 2.9 5.1 6.8 6.8 points, mostly by
-the second chunk: at 2 chunks each, sharing gives .2 .7 1.8 2.3 points.
+unified .855 .853 .846 .814. Unified with 2 chunks beats per feature with 1 by 2.9 5.1 6.8 6.8 points,
+mostly by the second chunk: at 2 chunks each, sharing gives .2 .7 1.8 2.3 points.
 """
 
 import dataclasses
