@@ -76,6 +76,19 @@ def test_hashed_matches_the_formula(seed):
     assert found.tolist() == [slow_hash(s, seed) for s in strings]
 
 
+def test_hashed_takes_64_bit_ids():
+    def slow_mix(h):
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            h = (h ^ (h >> shift)) * factor % 2**32
+        return h ^ (h >> 16)
+
+    ids = np.array([[0, 1, 2**32 - 1], [2**32 + 1, 2**63 - 1, -1]])
+    start = slow_mix((3 + 0x9E3779B9) % 2**32)
+    expected = [slow_mix((v % 2**32) ^ slow_mix((v % 2**64) >> 32) ^ start) for v in ids.ravel().tolist()]
+    assert text.hashed(ids, seed=3).ravel().tolist() == expected
+    assert len(np.unique(text.hashed(np.arange(100_000)))) == 100_000  # a bijection of 32-bit ids
+
+
 def test_hashed_is_stable_and_even():
     assert text.hashed(["cat", "dog", ""]).tolist() == [slow_hash(s, 0) for s in ("cat", "dog", "")]
     assert text.hashed([]).shape == (0,)

@@ -99,25 +99,30 @@ def _mix(values, seed):
 
 
 def hashed(strings, *, seed=0):
-    """Gives each string a 32-bit number that is the same on every machine and Python version.
+    """Gives each string or 64-bit id a 32-bit number that is the same on every machine and Python version.
 
     ``hashed(s) = mix(crc32(utf8(s)) ^ mix(seed + 0x9e3779b9))`` with ``mix`` the finalizer of
     MurmurHash3, a bijection of 32-bit numbers. Two given strings collide with probability about 2^-32,
-    n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed.
+    n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed. An
+    integer v takes ``(v mod 2^32) ^ mix(v div 2^32)`` in place of the checksum, so those below 2^32 never
+    collide.
 
-    >>> print(hashed(["cat", "dog", "cat"]) % 1000)
-    [293 110 293]
+    >>> print(hashed(["cat", "dog", "cat"]) % 1000, hashed(np.array([7, 2**40 + 7])) % 1000)
+    [293 110 293] [ 11 691]
 
     Args:
-        strings: iterable of n str; lone surrogates are allowed.
+        strings: iterable of n str, lone surrogates allowed; or a NumPy array of integers of any shape.
         seed: int; seeds that differ by a multiple of 2^32 are the same.
 
     Returns:
-        uint32 [n].
+        uint32 [n], or the shape of the array.
 
     References:
         A. Appleby, MurmurHash3 (fmix32).
     """
+    if isinstance(strings, np.ndarray) and strings.dtype.kind in "iu":
+        wide = strings.astype(np.uint64)
+        return _mix(wide.astype(np.uint32) ^ mix((wide >> np.uint64(32)).astype(np.uint32)), seed)
     return _mix(np.fromiter(map(_checksum, strings), np.uint32), seed)
 
 
