@@ -8,7 +8,7 @@ Papers: Unified Embedding (arXiv:2305.12102), Matryoshka (arXiv:2205.13147), MUV
 
 About 3 minutes on 2 CPU cores. Trained on the indexed text of all functions, never on test queries; settings
 compared on validation files. Recall@10 of sentences of held-out scipy / files: BM25 .65 / .67, untrained .60
-/ .61, prefix 256 .71 / .77, prefix 64 .50 / .56, fused with BM25 .74 / .79, Chamfer on word vectors .64 / .58,
+/ .61, prefix 256 .71 / .77, prefix 64 .50 / .56, fused with BM25 .74 / .79, Chamfer on words .64 / .58,
 FDE (20, 5, 16) .63 / .60. The transformer, trained so briefly, costs quality: Chamfer behind it .33 / .39.
 """
 
