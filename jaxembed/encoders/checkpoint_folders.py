@@ -1,30 +1,64 @@
-"""Folders of published checkpoints: safetensors in and out, and names of tensors to paths of parameters."""
+"""Folders of published checkpoints: which files there are, what the settings say, and writing them again."""
 
+import dataclasses
 import json
-import math
 import os
+import pathlib
+import re
 import shutil
 
 import jax
-import ml_dtypes
 import numpy as np
 
+from jaxembed.encoders.architectures import Family, describe
+from jaxembed.encoders.tensors import REMEDY, read_tensors, tensors_of, write_safetensors
 from jaxembed.files import beside, read_json, sync_folder, written
 
-DTYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
-REMEDY = "copy the whole folder again"
 SMALL = (".json", ".txt", ".model", ".md", ".jinja")  # what a folder holds beside its tensors
+OLD_NAMES = {  # of poolings, in files of earlier versions
+    "cls": "cls_token",
+    "max": "max_tokens",
+    "mean": "mean_tokens",
+    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "weightedmean": "weightedmean_tokens",
+    "lasttoken": "lasttoken",
+}
+DENSE_ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """What a checkpoint folder holds beside tensors: settings, steps after the transformer, small files."""
+
+    family: Family
+    config: dict
+    root: str  # where the transformer lies inside the folder, "" for the folder itself
+    settings: dict  # sentence_bert_config.json
+    steps: tuple  # (kind, path, config) of Pooling, Dense and Normalize
+    prompts: dict
+    default_prompt: str | None
+    files: dict
+
+
+def find_folder(path):
+    """Returns a folder as pathlib path; a name on the hub is fetched.
+
+    Args:
+        path: str or path.
+    """
+    folder = pathlib.Path(path)
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
+        raise FileNotFoundError(f"{path}: no such folder")
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise FileNotFoundError(
+            f"{path}: no such folder; to fetch it from the hub, pip install 'jaxembed[hub]'"
+        ) from None
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    return pathlib.Path(huggingface_hub.snapshotfind_folder(str(path), allow_patterns=patterns))
 
 
 def read_files(folder):
@@ -44,167 +78,170 @@ def read_files(folder):
     return found
 
 
-def read_tensors(folder):
-    """Maps the tensors of a folder into memory, from one safetensors file or from its shards.
-
-    Args:
-        folder: pathlib path.
-
-    Returns:
-        {name: NumPy array}; nothing is read before it is used.
-
-    Raises:
-        FileNotFoundError: when there is no safetensors file, or a shard is missing.
-        ValueError: when the folder holds pickles only, or a file is damaged or cut short.
-    """
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.exists():
-        return read_safetensors(whole)
-    if index.exists():
-        shards = sorted(set(read_json(index, REMEDY)["weight_map"].values()))
-        return {name: x for shard in shards for name, x in read_safetensors(folder / shard).items()}
-    pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
-    if pickles:
-        raise ValueError(
-            f"{folder}: holds pickles only ({pickles[0]}), which can run code; save it with safetensors"
-        )
-    raise FileNotFoundError(f"{whole}: missing; {REMEDY}")
-
-
-def read_safetensors(path):
-    """Maps one safetensors file into memory.
+def read_folder(path, causal, pooling):
+    """Reads the settings of a checkpoint folder.
 
     Args:
         path: pathlib path.
+        causal: replaces what config.json says, unless None.
+        pooling: replaces what 1_Pooling says, unless None.
 
     Returns:
-        {name: NumPy array}.
+        :class:`Folder`.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: missing; {REMEDY}")
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise ValueError(f"{path}: damaged or cut short; {REMEDY}")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            raise ValueError(f"{path}: its header is damaged; {REMEDY}") from None
-    header.pop("__metadata__", None)
-    needed = max((entry["data_offsets"][1] for entry in header.values()), default=0) + 8 + length
-    if needed != size:
-        raise ValueError(f"{path}: {size} bytes, expected {needed}; {REMEDY}")
-    data = np.memmap(path, np.uint8, "r", 8 + length) if needed > 8 + length else np.zeros(0, np.uint8)
-    return {name: _view(data, entry, name, path) for name, entry in header.items()}
+    files = read_files(path)
+
+    def read(name, default=None):
+        if name not in files and default is not None:
+            return default
+        return read_json(path / name, REMEDY)
+
+    root, steps = "", [("Pooling", "1_Pooling", {"pooling_mode": "mean"})]
+    if "modules.json" in files:
+        modules = [(m["type"].rsplit(".", 1)[-1], m["path"]) for m in read("modules.json")]
+        root, steps = _steps(modules, read)
+    if pooling is not None:
+        modes = [pooling] if isinstance(pooling, str) else list(pooling)
+        steps = [(k, p, {"pooling_mode": modes} if k == "Pooling" else c) for k, p, c in steps]
+    modes = modes_of(pooling_config(steps))
+    if "cls" in modes and not pooling_config(steps).get("include_prompt", True):
+        raise ValueError("1_Pooling/config.json: include_prompt false does not go with the pooling 'cls'")
+    inside = f"{root}/" if root else ""
+    config = read(f"{inside}config.json")
+    if causal is not None:
+        config = config | {"is_causal": causal}
+    names = [n for n in files if re.fullmatch(re.escape(inside) + r"sentence_\w+_config\.json", n)]
+    more = read("config_sentence_transformers.json", {"prompts": {}})
+    return Folder(
+        family=describe(config)[0],
+        config=config,
+        root=root,
+        settings=read(names[0]) if names else {},
+        steps=tuple(steps),
+        prompts={k: v for k, v in more.get("prompts", {}).items() if v is not None},
+        default_prompt=more.get("default_prompt_name"),
+        files=files,
+    )
 
 
-def _view(data, entry, name, path):
-    start, stop = entry["data_offsets"]
-    if entry["dtype"] not in DTYPES:
-        raise ValueError(f"{path}: {name} has dtype {entry['dtype']}; known: {', '.join(DTYPES)}")
-    dtype = np.dtype(DTYPES[entry["dtype"]])
-    if stop - start != math.prod(entry["shape"]) * dtype.itemsize:
-        raise ValueError(f"{path}: {name} has {stop - start} bytes for {entry['shape']}; {REMEDY}")
-    return data[start:stop].view(dtype).reshape(entry["shape"])
+def _steps(modules, read):
+    """The transformer's place and what follows it; refuses modules that we do not know."""
+    if not modules or modules[0][0] != "Transformer" or [k for k, _ in modules].count("Pooling") != 1:
+        raise ValueError("modules.json: needs a Transformer first and one Pooling")
+    steps = []
+    for kind, place in modules[1:]:
+        if kind not in ("Pooling", "Dense", "Normalize"):
+            raise ValueError(f"modules.json: module {kind} is unknown; known: Pooling, Dense, Normalize")
+        config = {} if kind == "Normalize" else read(f"{place}/config.json")
+        if kind == "Dense" and (
+            config["activation_function"].rsplit(".", 1)[-1] not in DENSE_ACTIVATIONS
+            or config.get("use_residual")
+            or config.get("module_input_name", "sentence_embedding") != "sentence_embedding"
+        ):
+            raise ValueError(f"{place}/config.json: only a plain layer on the pooled vector is supported")
+        steps.append((kind, place, config))
+    return modules[0][1], steps
 
 
-def write_safetensors(path, tensors):
-    """Writes arrays as one safetensors file.
+def pooling_config(steps):
+    """Returns the settings of the step that pools.
 
     Args:
-        path: pathlib path.
-        tensors: {name: array}.
+        steps: as in :class:`Folder`.
     """
-    kinds = {np.dtype(v): k for k, v in DTYPES.items()}
-    header, offset = {"__metadata__": {"format": "pt"}}, 0
-    arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    for name, x in arrays.items():
-        entry = {"dtype": kinds[x.dtype], "shape": x.shape, "data_offsets": [offset, offset + x.nbytes]}
-        header[name], offset = entry, offset + x.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with written(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for x in arrays.values():
-            file.write(x.reshape(-1).view(np.uint8).data)
+    return next(config for kind, _, config in steps if kind == "Pooling")
 
 
-def params_of(family, tensors, shapes, dtype):
-    """Builds parameters of given shapes from the tensors of a checkpoint.
+def modes_of(config):
+    """Names the poolings that a 1_Pooling/config.json asks for, in its older or newer form.
 
     Args:
-        family: :class:`~jaxembed.encoders.architectures.Family`.
-        tensors: {name: array}.
-        shapes: nested dict of shapes; those under "blocks" have a leading [L].
-        dtype: of the parameters.
-
-    Returns:
-        Nested dict of NumPy arrays.
-
-    Raises:
-        ValueError: when a tensor is missing or has another shape, with its name.
+        config: dict.
     """
-    table = family.names["table"] + ".weight"
-    found = [name for name in tensors if name == table or name.endswith("." + table)]
-    if not found:
-        raise ValueError(f"the checkpoint has no tensor {table}; {REMEDY}")
-    prefix = min(found, key=len)[: -len(table)]
-
-    def read(path, shape, n=None):
-        module, leaf = path.rsplit("/", 1)
-        if n == 0 and module in family.absent:
-            return np.ones(shape, dtype)
-        name, part, parts = _tensor(family, module, leaf, n)
-        if prefix + name not in tensors:
-            raise ValueError(f"the checkpoint has no tensor {prefix}{name}; {REMEDY}")
-        x = np.asarray(tensors[prefix + name])
-        if x.shape[0] % parts == 0:
-            x = np.split(x, parts)[part]
-        x = x.T if leaf == "kernel" else x
-        if x.shape != shape:
-            raise ValueError(f"tensor {prefix}{name} is {x.shape}, config.json asks for {shape}")
-        return x.astype(dtype)
-
-    def leaf(path, spec):
-        path = jax.tree_util.keystr(path, simple=True, separator="/")
-        if not path.startswith("blocks/"):
-            return read(path, spec.shape)
-        return np.stack([read(path, spec.shape[1:], n) for n in range(spec.shape[0])])
-
-    return jax.tree.map_with_path(leaf, shapes)
+    given = config.get("pooling_mode")
+    if given is None:
+        given = [m for m in OLD_NAMES if config.get(f"pooling_mode_{OLD_NAMES[m]}", False)] or ["mean"]
+    modes = (given,) if isinstance(given, str) else tuple(given)
+    for mode in modes:
+        if mode not in OLD_NAMES:
+            raise ValueError(f"pooling {mode!r} is unknown; known: {', '.join(OLD_NAMES)}")
+    return modes
 
 
-def tensors_of(family, params):
-    """Gives parameters the names and shapes that the family's checkpoints have.
+def dense_params(path, steps, dtype):
+    """Reads the parameters of the dense steps: {place: {"kernel": [D, d], "bias": [d]}}."""
+    found = {}
+    for kind, place, config in steps:
+        if kind == "Dense":
+            tensors = read_tensors(path / place)
+            found[place] = {"kernel": np.asarray(tensors["linear.weight"]).T.astype(dtype)}
+            if config.get("bias", True):
+                found[place]["bias"] = np.asarray(tensors["linear.bias"]).astype(dtype)
+    return found
+
+
+def width_of(folder, width):
+    """Returns the width of vectors, given [D] of the pooled ones."""
+    return next((c["out_features"] for k, _, c in reversed(folder.steps) if k == "Dense"), width)
+
+
+def max_length_of(folder, limit, given):
+    """Returns at how many tokens a text is cut.
 
     Args:
-        family: :class:`~jaxembed.encoders.architectures.Family`.
+        folder: :class:`Folder`.
+        limit: positions of the model.
+        given: what the caller asks for, or None.
+    """
+    if given is not None and not 1 <= given <= limit:
+        raise ValueError(f"max_length={given}: the model has {limit} positions")
+    name = f"{folder.root}/tokenizer_config.json".lstrip("/")
+    from_tokenizer = json.loads(folder.files.get(name, b"{}")).get("model_max_length") or limit
+    return int(min(given or folder.settings.get("max_seq_length") or from_tokenizer, limit))
+
+
+def save_folder(source, params, pooling, folder):
+    """Writes a folder that sentence-transformers reads.
+
+    Args:
+        source: :class:`Folder` that the parameters came from.
         params: nested dict of arrays.
-
-    Returns:
-        {name: NumPy array}.
+        pooling: names of poolings.
+        folder: pathlib path that does not exist yet, or is empty.
     """
-    parts = {}
-    for path, x in jax.tree.leaves_with_path(params):
-        module, leaf = jax.tree_util.keystr(path, simple=True, separator="/").rsplit("/", 1)
-        x, blocks = np.asarray(x), module.startswith("blocks/")
-        for n in range(len(x)) if blocks else [None]:
-            if n == 0 and module in family.absent:
-                continue
-            name, part, _ = _tensor(family, module, leaf, n)
-            one = x if n is None else x[n]
-            parts.setdefault(name, {})[part] = one.T if leaf == "kernel" else one
-    return {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+    params = jax.device_get(params)
+    dense = {place for kind, place, _ in source.steps if kind == "Dense"}
+    inside = f"{source.root}/" if source.root else ""
+    config = {k: v for k, v in source.config.items() if k != "torch_dtype"}
+    dtype = str(params["table"]["embedding"].dtype)
+    modules = [("Transformer", source.root), *((kind, place) for kind, place, _ in source.steps)]
+    described = {
+        f"{inside}config.json": config | {"dtype": dtype},
+        f"{inside}sentence_bert_config.json": source.settings,
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, place) in enumerate(modules)
+        ],
+    }
+    for kind, place, settings in source.steps:
+        if kind == "Pooling":
+            width = source.config.get("hidden_size") or source.config["dim"]
+            settings = {k: v for k, v in settings.items() if not k.startswith("pooling_mode")}
+            settings |= {"word_embedding_dimension": width}
+            settings |= {f"pooling_mode_{OLD_NAMES[m]}": m in pooling for m in OLD_NAMES}
+        if kind != "Normalize":
+            described[f"{place}/config.json"] = settings
+    files = source.files | {name: json.dumps(v, indent=1).encode() for name, v in described.items()}
+    trunk = {k: v for k, v in params.items() if k not in dense}
+    tensors = {f"{inside}model.safetensors": tensors_of(source.family, trunk)}
+    for place in dense:
+        named = {"linear.weight": params[place]["kernel"].T}
+        named |= {"linear.bias": params[place]["bias"]} if "bias" in params[place] else {}
+        tensors[f"{place}/model.safetensors"] = named
+    _write_folder(folder, files, tensors)
 
 
-def _tensor(family, module, leaf, n):
-    entry = family.names[module]
-    name, part, parts = (entry, 0, 1) if isinstance(entry, str) else entry
-    return f"{name.format(n=n)}.{'bias' if leaf == 'bias' else 'weight'}", part, parts
-
-
-def write_folder(folder, files, tensors):
+def _write_folder(folder, files, tensors):
     """Writes a folder that is whole or absent.
 
     Args:

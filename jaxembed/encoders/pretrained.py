@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import json
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, unit
-from jaxembed.encoders import checkpoint_folders, pooling
-from jaxembed.encoders.architectures import Family, describe
+from jaxembed.encoders import pooling
+from jaxembed.encoders.architectures import describe
+from jaxembed.encoders.checkpoint_folders import (
+    Folder,
+    dense_params,
+    find_folder,
+    max_length_of,
+    modes_of,
+    pooling_config,
+    read_folder,
+    save_folder,
+    width_of,
+)
+from jaxembed.encoders.tensors import params_of, read_tensors
 from jaxembed.encoders.texts import check_texts, length_bucket, open_tokenizer, pad, vectors_of_texts
 from jaxembed.encoders.transformer import transformer
 
@@ -29,14 +39,6 @@ POOLINGS = {
     "weightedmean": pooling.weighted_mean_pool,
     "lasttoken": pooling.last_pool,
 }
-OLD_NAMES = {
-    "cls": "cls_token",
-    "max": "max_tokens",
-    "mean": "mean_tokens",
-    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "weightedmean": "weightedmean_tokens",
-    "lasttoken": "lasttoken",
-}
 DENSE_ACTIVATIONS = {
     "Identity": lambda x: x,
     "Tanh": jnp.tanh,
@@ -47,30 +49,18 @@ DENSE_ACTIVATIONS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Folder:
-    """What a checkpoint folder holds beside tensors: settings, steps after the transformer, small files."""
-
-    family: Family
-    config: dict
-    root: str  # where the transformer lies inside the folder, "" for the folder itself
-    settings: dict  # sentence_bert_config.json
-    steps: tuple  # (kind, path, config) of Pooling, Dense and Normalize
-    prompts: dict
-    default_prompt: str | None
-    files: dict
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoder:
     """A text encoder with its weights.
 
     The functions are pure and take ``params`` first, so that they train, jit and shard like any other:
-    ``encode(params, batch, key=None, *, layers=None, temperature=None) -> [B, D]``, ``encode_tokens -> (tokens
-    [B, T, D], mask [B, T])``, ``encode_layers -> [B, L+1, D]`` (row n = the vector of block n, row 0 = of the
-    token embeddings) and ``hidden``, as in :func:`~jaxembed.encoders.transformer`. ``batch`` is {"ids": int
-    [B, T], "mask": bool [B, T]}, as ``tokenize`` makes it, with an optional "pool_mask", bool [B, T], of the
-    tokens that the pooling reads. After training, ``dataclasses.replace(encoder, params=params)``.
+    ``encode(params, batch, key=None, *, layers=None, temperature=None) -> [B, D]``; with the same arguments
+    ``encode_tokens -> (tokens [B, T, D], mask [B, T])`` and ``encode_layers -> [B, L+1, D]`` (row n = the
+    vector of block n, row 0 = of the token embeddings); and ``hidden``, as in
+    :func:`~jaxembed.encoders.transformer`. ``batch`` is {"ids": int [B, T], "mask": bool [B, T]}, as
+    ``tokenize`` makes it, with an optional "pool_mask", bool [B, T], of the tokens that the pooling reads.
+    Ids out of range raise when they come from the host and read zeros under jit. After training,
+    ``dataclasses.replace(encoder, params=params)``.
     """
 
     params: dict
@@ -151,7 +141,7 @@ class Encoder:
         Raises:
             FileExistsError: when it holds something.
         """
-        _save(self, pathlib.Path(folder))
+        save_folder(self.folder, self.params, self.pooling, pathlib.Path(folder))
 
     def _ids(self, texts, prompt, prompt_name):
         """Token ids of each text with its prompt, and how many first tokens the pooling skips."""
@@ -162,7 +152,7 @@ class Encoder:
         prompt = prompt or known.get(prompt_name) or ""
         encoded = self.tokenizer.encode_batch([prompt + text for text in check_texts(texts)])
         skipped = 0
-        if prompt and not _pooling_config(self.folder.steps).get("include_prompt", True):
+        if prompt and not pooling_config(self.folder.steps).get("include_prompt", True):
             alone = self.tokenizer.encode(prompt)
             skipped = len(alone.ids) - bool(alone.ids and alone.special_tokens_mask[-1])
         return [e.ids for e in encoded], skipped
@@ -182,10 +172,11 @@ def load(
 ):
     """Reads a text encoder as sentence-transformers and transformers save it, without torch.
 
-    Families: BERT, RoBERTa, XLM-RoBERTa, MPNet, DistilBERT, ModernBERT, and the decoders Llama, Mistral, Qwen2
-    and Qwen3. Pooling, dense layers and normalisation follow modules.json; a folder without it is pooled by
-    the mean and not normalised. ``max_seq_length`` of sentence_bert_config.json goes before the length in
-    tokenizer.json, which is never read.
+    Families: BERT, RoBERTa, XLM-RoBERTa, MPNet, DistilBERT, ModernBERT, and the decoders Llama, Mistral,
+    Qwen2 and Qwen3. Pooling, dense layers and normalisation follow modules.json; a folder without it is
+    pooled by the mean and not normalised. Texts are cut at ``max_seq_length`` of sentence_bert_config.json,
+    else at ``model_max_length`` of tokenizer_config.json, never above the model's positions; what
+    tokenizer.json says about lengths is not used.
 
     ``encoder = load("all-MiniLM-L6-v2"); vectors = encoder.encode_texts(["a text", "another"])``
 
@@ -210,25 +201,23 @@ def load(
         ValueError: for an unknown architecture, pooling or module, a checkpoint that is pickled, damaged or
             does not fit its config.json, or a length above the model's positions.
     """
-    path = _download(path)
-    folder = _read_folder(path, causal, pooling)
+    path = find_folder(path)
+    folder = read_folder(path, causal, pooling)
     family, embedding, blocks = describe(folder.config)
     options = {"dtype": dtype, "dropout": dropout, "checkpoint": checkpoint, "unroll": unroll}
     model = transformer(*_embedding(embedding, blocks["width"]), **blocks, **options)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     root = path / folder.root
-    params = checkpoint_folders.params_of(
-        family, checkpoint_folders.read_tensors(root), shapes, np.dtype(param_dtype)
-    )
-    params |= _dense_params(path, folder.steps, np.dtype(param_dtype))
+    params = params_of(family, read_tensors(root), shapes, np.dtype(param_dtype))
+    params |= dense_params(path, folder.steps, np.dtype(param_dtype))
     limit = (
         embedding.get("positions", 0) - embedding.get("offset", 0) or folder.config["max_position_embeddings"]
     )
-    length = _max_length(folder, limit, max_length)
+    length = max_length_of(folder, limit, max_length)
     head = functools.partial(_head, folder.steps)
     encode, encode_tokens, encode_layers = _functions(model.hidden, head, embedding["vocabulary"])
-    modes = _modes(_pooling_config(folder.steps))
-    width = _width(folder, blocks["width"] * len(modes))
+    modes = modes_of(pooling_config(folder.steps))
+    width = width_of(folder, blocks["width"] * len(modes))
     return Encoder(
         params=jax.tree.map(jnp.asarray, params),
         hidden=model.hidden,
@@ -318,7 +307,7 @@ def _functions(hidden, head, vocabulary):
 
 def _head(steps, params, tokens, mask):
     """Pooling, dense layers and normalisation, as modules.json lists them."""
-    x = jnp.concatenate([POOLINGS[m](tokens, mask) for m in _modes(_pooling_config(steps))], axis=-1)
+    x = jnp.concatenate([POOLINGS[m](tokens, mask) for m in modes_of(pooling_config(steps))], axis=-1)
     for kind, path, config in steps:
         if kind == "Normalize":
             x = unit(x)
@@ -326,146 +315,3 @@ def _head(steps, params, tokens, mask):
             x = x @ params[path]["kernel"] + params[path].get("bias", 0)
             x = DENSE_ACTIVATIONS[config["activation_function"].rsplit(".", 1)[-1]](x)
     return x
-
-
-def _pooling_config(steps):
-    return next(config for kind, _, config in steps if kind == "Pooling")
-
-
-def _modes(config):
-    """Names of the poolings that a 1_Pooling/config.json asks for, in its older or newer form."""
-    given = config.get("pooling_mode")
-    if given is None:
-        given = [m for m in POOLINGS if config.get(f"pooling_mode_{OLD_NAMES[m]}", False)] or ["mean"]
-    modes = (given,) if isinstance(given, str) else tuple(given)
-    for mode in modes:
-        if mode not in POOLINGS:
-            raise ValueError(f"pooling {mode!r} is unknown; known: {', '.join(POOLINGS)}")
-    return modes
-
-
-def _read_folder(path, causal, pooling):
-    files = checkpoint_folders.read_files(path)
-
-    def read(name, default=None):
-        if name not in files and default is not None:
-            return default
-        return checkpoint_folders.read_json(path / name, checkpoint_folders.REMEDY)
-
-    root, steps = "", [("Pooling", "1_Pooling", {"pooling_mode": "mean"})]
-    if "modules.json" in files:
-        modules = [(m["type"].rsplit(".", 1)[-1], m["path"]) for m in read("modules.json")]
-        root, steps = _steps(modules, read)
-    if pooling is not None:
-        modes = [pooling] if isinstance(pooling, str) else list(pooling)
-        steps = [(k, p, {"pooling_mode": modes} if k == "Pooling" else c) for k, p, c in steps]
-    modes = _modes(_pooling_config(steps))
-    if "cls" in modes and not _pooling_config(steps).get("include_prompt", True):
-        raise ValueError("1_Pooling/config.json: include_prompt false does not go with the pooling 'cls'")
-    inside = f"{root}/" if root else ""
-    config = read(f"{inside}config.json")
-    if causal is not None:
-        config = config | {"is_causal": causal}
-    names = [n for n in files if re.fullmatch(re.escape(inside) + r"sentence_\w+_config\.json", n)]
-    more = read("config_sentence_transformers.json", {"prompts": {}})
-    return Folder(
-        family=describe(config)[0],
-        config=config,
-        root=root,
-        settings=read(names[0]) if names else {},
-        steps=tuple(steps),
-        prompts={k: v for k, v in more.get("prompts", {}).items() if v is not None},
-        default_prompt=more.get("default_prompt_name"),
-        files=files,
-    )
-
-
-def _steps(modules, read):
-    """The transformer's place and what follows it; refuses modules that we do not know."""
-    if not modules or modules[0][0] != "Transformer" or [k for k, _ in modules].count("Pooling") != 1:
-        raise ValueError("modules.json: needs a Transformer first and one Pooling")
-    steps = []
-    for kind, place in modules[1:]:
-        if kind not in ("Pooling", "Dense", "Normalize"):
-            raise ValueError(f"modules.json: module {kind} is unknown; known: Pooling, Dense, Normalize")
-        config = {} if kind == "Normalize" else read(f"{place}/config.json")
-        if kind == "Dense" and (
-            config["activation_function"].rsplit(".", 1)[-1] not in DENSE_ACTIVATIONS
-            or config.get("use_residual")
-            or config.get("module_input_name", "sentence_embedding") != "sentence_embedding"
-        ):
-            raise ValueError(f"{place}/config.json: only a plain layer on the pooled vector is supported")
-        steps.append((kind, place, config))
-    return modules[0][1], steps
-
-
-def _dense_params(path, steps, dtype):
-    found = {}
-    for kind, place, config in steps:
-        if kind == "Dense":
-            tensors = checkpoint_folders.read_tensors(path / place)
-            found[place] = {"kernel": np.asarray(tensors["linear.weight"]).T.astype(dtype)}
-            if config.get("bias", True):
-                found[place]["bias"] = np.asarray(tensors["linear.bias"]).astype(dtype)
-    return found
-
-
-def _width(folder, width):
-    return next((c["out_features"] for k, _, c in reversed(folder.steps) if k == "Dense"), width)
-
-
-def _max_length(folder, limit, given):
-    if given is not None and not 1 <= given <= limit:
-        raise ValueError(f"max_length={given}: the model has {limit} positions")
-    name = f"{folder.root}/tokenizer_config.json".lstrip("/")
-    from_tokenizer = json.loads(folder.files.get(name, b"{}")).get("model_max_length") or limit
-    return int(min(given or folder.settings.get("max_seq_length") or from_tokenizer, limit))
-
-
-def _download(path):
-    folder = pathlib.Path(path)
-    if folder.is_dir():
-        return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
-        raise FileNotFoundError(f"{path}: no such folder")
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise FileNotFoundError(
-            f"{path}: no such folder; to fetch it from the hub, pip install 'jaxembed[hub]'"
-        ) from None
-    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    return pathlib.Path(huggingface_hub.snapshot_download(str(path), allow_patterns=patterns))
-
-
-def _save(encoder, folder):
-    source, params = encoder.folder, jax.device_get(encoder.params)
-    dense = {place for kind, place, _ in source.steps if kind == "Dense"}
-    inside = f"{source.root}/" if source.root else ""
-    config = {k: v for k, v in source.config.items() if k != "torch_dtype"}
-    dtype = str(params["table"]["embedding"].dtype)
-    modules = [("Transformer", source.root), *((kind, place) for kind, place, _ in source.steps)]
-    described = {
-        f"{inside}config.json": config | {"dtype": dtype},
-        f"{inside}sentence_bert_config.json": source.settings,
-        "modules.json": [
-            {"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, place) in enumerate(modules)
-        ],
-    }
-    for kind, place, settings in source.steps:
-        if kind == "Pooling":
-            width = source.config.get("hidden_size") or source.config["dim"]
-            settings = {k: v for k, v in settings.items() if not k.startswith("pooling_mode")}
-            settings |= {"word_embedding_dimension": width}
-            settings |= {f"pooling_mode_{OLD_NAMES[m]}": m in encoder.pooling for m in POOLINGS}
-        if kind != "Normalize":
-            described[f"{place}/config.json"] = settings
-    files = source.files | {name: json.dumps(v, indent=1).encode() for name, v in described.items()}
-    trunk = {k: v for k, v in params.items() if k not in dense}
-    tensors = {f"{inside}model.safetensors": checkpoint_folders.tensors_of(source.family, trunk)}
-    for place in dense:
-        named = {"linear.weight": params[place]["kernel"].T}
-        named |= {"linear.bias": params[place]["bias"]} if "bias" in params[place] else {}
-        tensors[f"{place}/model.safetensors"] = named
-    checkpoint_folders.write_folder(folder, files, tensors)
