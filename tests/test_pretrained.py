@@ -413,6 +413,34 @@ def test_names_on_the_hub_go_through_its_package(folder, monkeypatch):
         pretrained.load("/no/such/folder")
 
 
+# Parts that golden_text.py wrote alone
+
+
+def test_buckets_of_distances_equal_transformers():
+    ours = encoders.distance_buckets(300)
+    np.testing.assert_array_equal(ours[0], golden("distance_buckets")["first"])
+    np.testing.assert_array_equal(ours[-1], golden("distance_buckets")["last"])
+
+
+def test_latent_attention_and_its_gradient_equal_torch():
+    file = golden("latent_attention")
+    p = {k.removeprefix("param."): v for k, v in file.items() if k.startswith("param.")}
+    params = {"latents": {"embedding": p["latents"]}}
+    params |= {name: {"kernel": p[name].T} for name in ("query", "key_value", "out")}
+    params |= {n: {"kernel": p[n].T, "bias": p[f"{n}_bias"]} for n in ("mlp_in", "mlp_out")}
+    norms = ("query_norm", "latent_norm", "mlp_norm")
+    params |= {n: {"scale": p[f"{n}_scale"], "bias": p[f"{n}_bias"]} for n in norms}
+
+    def total(params):
+        out = encoders.latent_attention_pool(params, file["tokens"], file["mask"], heads=3)
+        return jnp.sum(jnp.sin(out)), out
+
+    gradient, out = jax.grad(total, has_aux=True)(params)
+    np.testing.assert_allclose(out, file["out"], atol=1e-5)
+    np.testing.assert_allclose(gradient["latents"]["embedding"], file["gradient_latents"], atol=1e-5)
+    np.testing.assert_allclose(gradient["query"]["kernel"].T, file["gradient_query"], atol=1e-5)
+
+
 # Real weights
 
 
