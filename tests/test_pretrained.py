@@ -469,5 +469,13 @@ def test_a_saved_folder_gives_the_same_vectors_in_sentence_transformers(name, tm
     fast |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
     loaded = pretrained.load(write_model(tmp_path / "a", name, **{"tokenizer_config.json": fast}))
     loaded.save(tmp_path / "b")
-    theirs = peer.SentenceTransformer(str(tmp_path / "b"), device="cpu", local_files_only=True).encode(TEXTS)
+    model = peer.SentenceTransformer(str(tmp_path / "b"), device="cpu", local_files_only=True)
+    if name in DECODERS:  # transformers replaces the toy tokenizer of a decoder by its own kind
+        torch, batch = pytest.importorskip("torch"), loaded.tokenize(TEXTS)
+        given = {"input_ids": batch["ids"], "attention_mask": batch["mask"].astype(np.int64)}
+        with torch.no_grad():
+            out = model({k: torch.tensor(v, dtype=torch.int64) for k, v in given.items()})
+        theirs = out["sentence_embedding"].numpy()
+    else:
+        theirs = model.encode(TEXTS)
     np.testing.assert_allclose(loaded.encode_texts(TEXTS), theirs, atol=1e-4)

@@ -191,6 +191,7 @@ def transformer(
     """
 
     made = Block(heads, mlp_width or 4 * width, dropout, dtype, **block)
+    _check_block(made)
     windows = _per_layer(window, layers)
     kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[made.norm]
     bias_option = {"use_bias": "norm" in made.biases} if made.norm == "layer" else {}
