@@ -58,7 +58,7 @@ def find_folder(path):
             f"{path}: no such folder; to fetch it from the hub, pip install 'jaxembed[hub]'"
         ) from None
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    return pathlib.Path(huggingface_hub.snapshotfind_folder(str(path), allow_patterns=patterns))
+    return pathlib.Path(huggingface_hub.snapshot_download(str(path), allow_patterns=patterns))
 
 
 def read_files(folder):
