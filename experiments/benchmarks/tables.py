@@ -11,7 +11,7 @@ step. The list of distinct rows is made on the host, in training by a thread bes
 
 On 2 CPU cores, 21,405 of 106,496 reads distinct: Adagrad takes 5.0 / 6.0 / 6.7 ms at 1e5 / 1e6 / 1e7 rows,
 torch's sparse Adagrad 3.3 / 3.0 / 2.7 times as long, the dense rule 69 times at 1e7; an earlier run had 4.8 /
-5.1 / 6.1 ms and 3.3 / 3.7 / 3.0 times. DCN-V2 reaches .86 of torch's samples/s: of 22 ms that a step is longer,
+5.1 / 6.1 ms and 3.3 / 3.7 / 3.0 times. DCN-V2 reaches .86 of torch's samples/s: of 22 ms more a step,
 16 are XLA's matrix products, which take 1.2 times as long as torch's on a CPU ("products alone").
 """
 
