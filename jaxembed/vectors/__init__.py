@@ -1,5 +1,27 @@
 """Vectors to vectors or codes: functions on arrays that know no model, trainer, mesh or config."""
 
-from jaxembed.vectors.multivector import chamfer, encode_documents, encode_queries, encode_set, init_fde
+from jaxembed.vectors.late_interaction import ball_carve, chamfer, implicit_fde_score
+from jaxembed.vectors.multivector import (
+    center_fde,
+    encode_documents,
+    encode_queries,
+    encode_set,
+    encoding_length,
+    estimate_chamfer,
+    init_fde,
+    truncate_fde,
+)
 
-__all__ = ["chamfer", "encode_documents", "encode_queries", "encode_set", "init_fde"]
+__all__ = [
+    "ball_carve",
+    "center_fde",
+    "chamfer",
+    "encode_documents",
+    "encode_queries",
+    "encode_set",
+    "encoding_length",
+    "estimate_chamfer",
+    "implicit_fde_score",
+    "init_fde",
+    "truncate_fde",
+]
