@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.arrays import accumulator
+from jaxembed.vectors.late_interaction import zero_padding
+
 _CHUNK_ELEMENTS = 2**22  # floats of products and cells that are held at a time
 
 
@@ -15,7 +18,7 @@ def encode_cells(params, tokens, mask, *, aggregate, fill_empty):
 
     Args:
         params: dict of arrays as from ``init_fde``.
-        tokens: [B, T, D] with T >= 1 and zeros where the mask is False.
+        tokens: [B, T, D] with T >= 1.
         mask: bool [B, T].
         aggregate: "sum" or "mean".
         fill_empty: bool.
@@ -51,12 +54,13 @@ def encode_cells(params, tokens, mask, *, aggregate, fill_empty):
         return out.at[:, c].set(block(tokens[:, c], mask[:, c])), None
 
     length = len(params["final"]["zeros"]) if "final" in params else repetitions * 2**planes * projected
-    out, _ = jax.lax.scan(step, jnp.zeros((chunk, steps, length), tokens.dtype), jnp.arange(steps))
+    out, _ = jax.lax.scan(step, jnp.zeros((chunk, steps, length), accumulator(tokens)), jnp.arange(steps))
     return out.reshape(steps * chunk, length)[:count]
 
 
 def _cells(params, tokens, mask, *, aggregate, fill_empty):
     """Returns the encoding of a few sets, [B, R * cells * p]."""
+    tokens = zero_padding(tokens, mask)
     batch, size, _ = tokens.shape
     repetitions, _, planes = params["planes"].shape
     total = repetitions * 2**planes

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxembed.arrays import inner
 from jaxembed.vectors.cells import encode_cells
-from jaxembed.vectors.late_interaction import clean_set
+from jaxembed.vectors.late_interaction import check_set, zero_padding
 
 _MAX_PLANES = 24
 
@@ -160,7 +160,7 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
     """
     if aggregate not in ("sum", "mean"):
         raise ValueError(f"aggregate: {aggregate!r} is unknown; choose sum or mean")
-    tokens, mask = clean_set("tokens", tokens, mask)
+    tokens, mask = check_set("tokens", tokens, mask)
     _check_planes(params["planes"].shape[2])
     _check_width(params, tokens)
     if not tokens.shape[1]:  # a set of no tokens is a set of one masked token
@@ -289,8 +289,9 @@ def center_fde(params, tokens, mask):
     References:
         Not part of arXiv:2405.19504.
     """
-    tokens, mask = clean_set("tokens", tokens, mask)
+    tokens, mask = check_set("tokens", tokens, mask)
     _check_width(params, tokens)
+    tokens = zero_padding(tokens, mask)
     count = jnp.maximum(jnp.sum(mask), 1).astype(tokens.dtype)
     return params | {"center": (jnp.sum(tokens, axis=(0, 1)) / count).astype(jnp.float32)}
 
