@@ -4,7 +4,8 @@ Run ``python -m experiments.benchmarks.multivector`` with the packages fastembed
 faiss-cpu installed; a row whose package is missing is left out. Every row of a group is timed in turn,
 again and again, so that a busy machine slows all of them alike; medians are shown, and ``ratio`` is the
 time of a row divided by that of our own (above 1: we are faster); ``CPU ratio`` is the same for the
-processor time, which other work on the machine disturbs less. "matrix product" is the one product that encoding contains.
+processor time, which other work on the machine disturbs less. "matrix product" is the one product that
+encoding contains.
 About 10 minutes on 2 cores with ``--documents 20000``; 100,000 documents need 10 GB of memory.
 """
 
@@ -61,7 +62,7 @@ def optional(name):
 def interleaved(group, calls, rounds, per):
     """Rows of one group; ``calls`` is {method: (function, how many things it handles)}, ours first."""
     seconds, busy = {name: [] for name in calls}, {name: [] for name in calls}
-    for name, (call, _) in calls.items():
+    for call, _ in calls.values():
         jax.block_until_ready(call())
     for _ in range(rounds):
         for name, (call, _) in calls.items():

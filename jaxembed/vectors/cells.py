@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator
-from jaxembed.vectors.late_interaction import zero_padding
+from jaxembed.vectors.late_interaction import strided, zero_padding
 
-_CHUNK_ELEMENTS = 2**22  # floats of products and cells that are held at a time
+_CHUNK_ELEMENTS = 2**23  # floats of products and cells that are held at a time
 
 
 @functools.partial(jax.jit, static_argnames=("aggregate", "fill_empty"))
@@ -26,8 +26,8 @@ def encode_cells(params, tokens, mask, *, aggregate, fill_empty):
     Returns:
         [B, R * 2**k * p] or [B, final].
     """
-    count, size, _ = tokens.shape
-    repetitions, width, planes = params["planes"].shape
+    count, size = mask.shape
+    repetitions, _, planes = params["planes"].shape
     projected = params["projection"].shape[2]
 
     @jax.checkpoint
@@ -43,12 +43,8 @@ def encode_cells(params, tokens, mask, *, aggregate, fill_empty):
     chunk = max(1, _CHUNK_ELEMENTS // max(1, each))
     if count <= chunk:
         return block(tokens, mask)
-    # Chunk c holds sets c, c + steps, c + 2 * steps, ...: contiguous chunks would move the rows of an
-    # array that is sharded by sets.
-    steps = -(-count // chunk)
-    padding = steps * chunk - count
-    tokens = jnp.pad(tokens, ((0, padding), (0, 0), (0, 0))).reshape(chunk, steps, size, width)
-    mask = jnp.pad(mask, ((0, padding), (0, 0))).reshape(chunk, steps, size)
+    tokens, mask = strided(tokens, chunk), strided(mask, chunk)
+    chunk, steps = mask.shape[:2]
 
     def step(out, c):
         return out.at[:, c].set(block(tokens[:, c], mask[:, c])), None

@@ -137,6 +137,18 @@ def zero_padding(vectors, mask):
     return jnp.where(mask[..., None], vectors.astype(accumulator(vectors)), 0)
 
 
+def strided(x, chunk):
+    """Cuts N rows into at most ``chunk`` at a time: [N, ...] becomes [rows, steps, ...].
+
+    Step s holds rows s, s + steps, s + 2 * steps, ...: contiguous steps would move the rows of an array
+    that is sharded by rows. Where a divisor of N is near, nothing is padded and so nothing is copied.
+    """
+    steps = -(-len(x) // chunk)
+    steps = next((n for n in range(steps, 2 * steps) if len(x) % n == 0), steps)
+    x = jnp.pad(x, ((0, -len(x) % steps),) + ((0, 0),) * (x.ndim - 1))
+    return x.reshape(-1, steps, *x.shape[1:])
+
+
 @functools.partial(jax.jit, static_argnames="chunk")
 def _chamfer(queries, documents, query_mask, document_mask, *, chunk):
     (count, size, width), pairs = documents.shape, query_mask.size
@@ -153,12 +165,8 @@ def _chamfer(queries, documents, query_mask, document_mask, *, chunk):
 
     if chunk >= count:
         return scores(documents, document_mask)
-    # Chunk c holds documents c, c + steps, c + 2 * steps, ...: contiguous chunks would move the rows of
-    # an array that is sharded by documents.
-    steps = -(-count // chunk)
-    padding = steps * chunk - count
-    documents = jnp.pad(documents, ((0, padding), (0, 0), (0, 0))).reshape(chunk, steps, size, width)
-    document_mask = jnp.pad(document_mask, ((0, padding), (0, 0))).reshape(chunk, steps, size)
+    documents, document_mask = (strided(x, chunk) for x in (documents, document_mask))
+    chunk, steps = document_mask.shape[:2]
     found = jax.lax.map(lambda c: scores(documents[:, c], document_mask[:, c]), jnp.arange(steps))
     return jnp.moveaxis(found, 0, 2).reshape(len(queries), steps * chunk)[:, :count]
 
