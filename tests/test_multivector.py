@@ -413,7 +413,7 @@ def test_chunks_do_not_show(monkeypatch, final):
 
     gradient = jax.grad(both, argnums=(0, 1), has_aux=True, allow_int=True)
     whole = gradient(params, TOKENS)
-    monkeypatch.setattr(cells, "_CHUNK_ELEMENTS", 700)
+    monkeypatch.setattr(cells, "_CHUNK_ELEMENTS_CPU", 700)
     cells.encode_cells.clear_cache()
     cut = gradient(params, TOKENS)
     cells.encode_cells.clear_cache()
