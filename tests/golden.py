@@ -1,7 +1,8 @@
 """Writes the numbers of public packages that test_golden.py compares ours with.
 
-Run ``python tests/golden.py`` with the extra ``peers`` installed; it overwrites tests/golden/*.npz. Every
-file keeps its inputs, the outputs of the peer and, under "versions", which versions gave them.
+Run ``python tests/golden.py`` with the extra ``peers`` and muvfde installed; it overwrites
+tests/golden/*.npz. Every file keeps its inputs, the outputs of the peer and, under "versions", which
+versions gave them.
 """
 
 import importlib.metadata
@@ -54,6 +55,68 @@ def muvera():
             documents=np.stack([peer.process_document(s) for s in sets]).astype(np.float32),
             settled=np.stack([settled(s, matrices) for s in sets]),
         )
+
+
+def google():
+    """The official C++ code as a wheel: its planes are found by bisection, its sketch from single tokens.
+
+    Cells stand there in the order of a Gray code, and the sketch has no scale.
+    """
+    import muvfde
+
+    width, repetitions, planes, projected = 6, 3, 3, 4
+    basis = np.eye(width, dtype=np.float32)
+
+    def encode(tokens, projection=0, document=False, fill=False):
+        c = muvfde.fixed_dimensional_encoding_config()
+        c.set_num_repetitions(repetitions)
+        c.set_num_simhash_projections(planes)
+        c.set_seed(5)
+        if projection:
+            c.set_projection_dimension(projection)
+            c.set_projection_type(muvfde.projection_type.AMS_SKETCH)
+        if document:
+            c.set_encoding_type(muvfde.encoding_type.AVERAGE)
+            c.enable_fill_empty(fill)
+        out = muvfde.generate_fixed_dimensional_encoding(np.atleast_2d(tokens).astype(np.float32), c)
+        return out.reshape(repetitions, 2**planes, projection or width)
+
+    def sides(token):
+        """Bool [R, k]: on which side of each plane the token lies."""
+        rank = np.argmax(np.abs(encode(token)).sum(2) > 0, axis=1)
+        code = rank ^ (rank >> 1)
+        return (code[:, None] >> np.arange(planes)[::-1]) & 1 > 0
+
+    first = sides(basis[0])
+    matrices = np.zeros((repetitions, width, planes))
+    matrices[:, 0] = np.where(first, 1, -1)
+    for i in range(1, width):
+        for r in range(repetitions):
+            for j in range(planes):
+                # The plane contains cos(a) e_0 + sin(a) e_i for one a in (-pi/2, pi/2).
+                low, high = -np.pi / 2, np.pi / 2
+                positive = sides(np.sin(low) * basis[i])[r, j]
+                for _ in range(30):
+                    middle = (low + high) / 2
+                    same = sides(np.cos(middle) * basis[0] + np.sin(middle) * basis[i])[r, j] == positive
+                    low, high = (middle, high) if same else (low, middle)
+                matrices[r, i, j] = -matrices[r, 0, j] / np.tan(low)
+    sketch = np.stack([encode(b, projected).sum(1) for b in basis], axis=1)
+    tokens = normal(np.random.default_rng(4), 4, 7, width)
+    tokens /= np.linalg.norm(tokens, axis=-1, keepdims=True)
+    lengths = np.array([7, 4, 2, 1])
+    sets = [t[:n] for t, n in zip(tokens, lengths, strict=True)]
+    write(
+        "muvera_google",
+        ["muvfde"],
+        tokens=tokens,
+        lengths=lengths,
+        planes=matrices.astype(np.float32),
+        projection=sketch.astype(np.float32),
+        queries=np.stack([encode(s, projected) for s in sets]),
+        unfilled=np.stack([encode(s, projected, document=True) for s in sets]),
+        documents=np.stack([encode(s, projected, document=True, fill=True) for s in sets]),
+    )
 
 
 def settled(tokens, planes):
@@ -196,6 +259,7 @@ def product():
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     muvera()
+    google()
     ranking()
     bags()
     blocks()

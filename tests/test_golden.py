@@ -1,5 +1,6 @@
 """Our functions give the numbers of public packages; golden.py wrote the files and names the versions."""
 
+import functools
 import pathlib
 
 import jax
@@ -38,6 +39,25 @@ def test_fixed_vectors_of_sets_equal_fastembed(name):
     theirs = file["documents"].reshape(shape)
     assert file["settled"].mean() > 0.5
     np.testing.assert_allclose(ours[file["settled"]], theirs[file["settled"]], atol=1e-5)
+
+
+def test_fixed_vectors_of_sets_equal_the_official_code():
+    """Cell c of ours stands there at the rank of c in a Gray code whose top bit is plane 0."""
+    file = golden("muvera_google")
+    params = {k: jnp.asarray(file[k]) for k in ("planes", "projection")}
+    mask = np.arange(file["tokens"].shape[1]) < file["lengths"][:, None]
+    _, repetitions, cells, _ = file["documents"].shape
+    rank = np.arange(cells)
+    code = rank ^ (rank >> 1)
+    bits = cells.bit_length() - 1
+    order = sum(((code >> j) & 1) << (bits - 1 - j) for j in range(bits))
+    for name, encode in (
+        ("queries", encode_queries),
+        ("unfilled", functools.partial(encode_documents, fill_empty=False)),
+        ("documents", encode_documents),
+    ):
+        ours = np.asarray(encode(params, file["tokens"], mask)).reshape(file[name].shape)
+        np.testing.assert_allclose(ours[:, :, order], file[name], atol=1e-5)
 
 
 RANKING = {
