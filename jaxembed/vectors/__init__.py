@@ -7,8 +7,8 @@ from jaxembed.vectors.normalize import (
     fit_removal,
     fit_whiten,
     isotropy,
-    normalize,
     progressive,
+    standardize,
 )
 
 __all__ = [
@@ -22,6 +22,6 @@ __all__ = [
     "fit_whiten",
     "init_fde",
     "isotropy",
-    "normalize",
     "progressive",
+    "standardize",
 ]

@@ -8,10 +8,10 @@ from jaxembed.arrays import accumulator, unit
 
 
 def fit_centre(vectors, *, where=None):
-    """Measures the mean of vectors, which :func:`normalize` subtracts.
+    """Measures the mean of vectors, which :func:`standardize` subtracts.
 
     >>> params = fit_centre(jnp.array([[1.0, 2.0], [3.0, 2.0]]))
-    >>> print(params["mean"], normalize(params, jnp.array([[1.0, 2.0]])))
+    >>> print(params["mean"], standardize(params, jnp.array([[1.0, 2.0]])))
     [2. 2.] [[-1.  0.]]
 
     Args:
@@ -19,7 +19,7 @@ def fit_centre(vectors, *, where=None):
         where: optional bool [N]. False leaves a row out; it may hold anything.
 
     Returns:
-        ``mean`` [D] and ``kernel`` [D, D], the identity, for :func:`normalize`.
+        ``mean`` [D] and ``kernel`` [D, D], the identity, for :func:`standardize`.
     """
     vectors, where = _clean(vectors, where)
     return {"mean": _mean(vectors, where), "kernel": jnp.eye(vectors.shape[1], dtype=vectors.dtype)}
@@ -28,13 +28,13 @@ def fit_centre(vectors, *, where=None):
 def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
     """Measures how to give vectors mean 0 and equal variance in all directions.
 
-    With the covariance ``C = U diag(l) U'``, l falling, ``kernel = U[:, :size] diag(1 / sqrt(l + floor))``
+    With the covariance ``C = U diag(l) U'``, l falling, ``kernel = U[:, :size] diag(1 / sqrt(l))``
     for "pca", and that times ``U[:, :size]'`` for "zca", which turns the vectors back so that they stay as
     near to the given ones as whitening allows. The inner products of the results are the same for both, and
     those of independent component analysis, which turns once more.
 
     >>> vectors = jnp.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    >>> print(abs(normalize(fit_whiten(vectors), vectors)).round(3))
+    >>> print(abs(standardize(fit_whiten(vectors), vectors)).round(3))
     [[1.414 0.   ]
      [1.414 0.   ]
      [0.    1.414]
@@ -45,11 +45,11 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
         size: how many of the strongest directions are kept; default D.
         kind: "zca" or "pca". "pca" gives [.., size] coordinates.
         where: optional bool [N]. False leaves a row out; it may hold anything.
-        epsilon: floor of the variances, as a fraction of the largest: directions without variance stay
-            near 0 instead of blowing up.
+        epsilon: smallest l that is divided by, as a fraction of the largest: directions without variance
+            stay near 0 instead of blowing up.
 
     Returns:
-        ``mean`` [D] and ``kernel`` [D, D] ("zca") or [D, size] ("pca") for :func:`normalize`.
+        ``mean`` [D] and ``kernel`` [D, D] ("zca") or [D, size] ("pca") for :func:`standardize`.
 
     Raises:
         ValueError: for an unknown kind or a size outside 1..D.
@@ -66,21 +66,20 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
         raise ValueError(f'kind={kind!r}: pass "zca" or "pca"')
     mean = _mean(vectors, where)
     variances, directions = _spectrum(vectors - mean, where)
-    floor = epsilon * variances[0]
-    floor = jnp.where(floor > 0, floor, 1)
+    floor = jnp.where(variances[0] > 0, epsilon * variances[0], 1)
     directions = directions[:, :size]
-    kernel = directions / jnp.sqrt(variances[:size] + floor)
+    kernel = directions / jnp.sqrt(jnp.maximum(variances[:size], floor))
     return {"mean": mean, "kernel": kernel if kind == "pca" else _product(kernel, directions.T)}
 
 
 def fit_removal(vectors, *, components=1, centre=True, where=None):
-    """Measures the strongest directions of vectors, which :func:`normalize` removes.
+    """Measures the strongest directions of vectors, which :func:`standardize` removes.
 
     ``kernel = I - U[:, :components] U[:, :components]'`` with U the principal directions of the vectors,
     taken around their mean or, with ``centre=False``, around 0.
 
     >>> vectors = jnp.array([[5.0, 0.1], [4.0, -0.1]])
-    >>> print(normalize(fit_removal(vectors, centre=False), vectors).round(2)[:, 1])
+    >>> print(standardize(fit_removal(vectors, centre=False), vectors).round(2)[:, 1])
     [ 0.1 -0.1]
 
     Args:
@@ -91,7 +90,7 @@ def fit_removal(vectors, *, components=1, centre=True, where=None):
         where: optional bool [N]. False leaves a row out; it may hold anything.
 
     Returns:
-        ``mean`` [D] and ``kernel`` [D, D] for :func:`normalize`.
+        ``mean`` [D] and ``kernel`` [D, D] for :func:`standardize`.
 
     Raises:
         ValueError: for components outside 0..D.
@@ -110,14 +109,14 @@ def fit_removal(vectors, *, components=1, centre=True, where=None):
     return {"mean": mean, "kernel": jnp.eye(width, dtype=vectors.dtype) - _product(strongest, strongest.T)}
 
 
-def normalize(params, vectors):
+def standardize(params, vectors):
     """Applies what one of the ``fit_`` functions measured.
 
-    ``normalize(x) = (x - mean) @ kernel``. What was measured on some vectors (a corpus) is applied to
+    ``standardize(x) = (x - mean) @ kernel``. What was measured on some vectors (a corpus) is applied to
     others (queries) alike.
 
     >>> params = {"mean": jnp.array([1.0, 0.0]), "kernel": 2 * jnp.eye(2)}
-    >>> print(normalize(params, jnp.array([[1.0, 3.0]])))
+    >>> print(standardize(params, jnp.array([[1.0, 3.0]])))
     [[0. 6.]]
 
     Args:
@@ -226,7 +225,7 @@ def progressive(params, entries, train, stages):
             without dropout.
         train: ``(params, table [N, D]) -> params``, for example with ``losses.frozen_softmax``.
         stages: functions ``[N, D] -> [N, D]`` that make the entry vectors more even: the identity, or
-            ``lambda t: 100 * normalize(fit_whiten(t), t)``.
+            ``lambda t: 100 * standardize(fit_whiten(t), t)``.
 
     Returns:
         The parameters after the last stage; ``params`` where there are no stages.
