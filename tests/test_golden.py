@@ -11,7 +11,7 @@ from jaxembed import encoders, losses, tables
 from jaxembed.vectors import encode_documents, encode_queries
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
-FILES = ("bags", "blocks", "muvera_2_planes", "muvera_3_planes", "ranking")
+FILES = ("bags", "blocks", "losses", "muvera_2_planes", "muvera_3_planes", "ranking")
 
 
 def golden(name):

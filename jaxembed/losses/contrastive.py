@@ -144,7 +144,7 @@ def symmetric(loss):
 
     >>> queries, documents = jnp.eye(3)[:2], jnp.eye(3)[1:]
     >>> print(info_nce(queries, documents, temperature=1.0).astype("float16"))
-    [0.693 1.313]
+    [0.6934 1.313 ]
     >>> print(symmetric(info_nce)(queries, documents, temperature=1.0).astype("float16"))
     [1.003 1.003]
 

@@ -274,7 +274,7 @@ def _cosines(encode_texts, first, second, **values):
 
 
 def _table(judgments, places):
-    """Judged ids int [B, J] padded with -1, and gains [B, J]; documents that the corpus lacks keep a place."""
+    """Judged ids int [B, J], padded with -1, and gains [B, J]; documents that are missing keep a place."""
     width = max(len(documents) for documents in judgments)
     ids, grades = np.full((len(judgments), width), -1), np.zeros((len(judgments), width), np.float32)
     unknown = {}
