@@ -633,13 +633,11 @@ def test_rows_that_do_not_count_are_removed_and_may_hold_anything(name):
     assert not any(np.asarray(g).any() for g in gradients)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", ["cosent", "angle"])  # the rows of other losses do not meet
 def test_sharded_pairs_equal_unsharded_ones(name):
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(2, 8, D)).astype(np.float32)
     targets = rng.integers(0, 4, 8)
-    if name not in ("cosent", "angle"):
-        pytest.skip("rows do not meet")
     loss = jax.jit(
         jax.value_and_grad(lambda x, y: getattr(losses, name)(x, y, targets=targets), argnums=(0, 1))
     )
@@ -795,7 +793,7 @@ def test_dropped_scores_of_students_and_teachers_may_hold_anything(bad):
             lambda x, y: jnp.sum(losses.score_kl(x, teacher=y, where=keep, stop_teacher=False)),
             argnums=(0, 1),
         )
-    )  # noqa: E501
+    )
     clean = run(x, y)
     spoiled = run(*(np.where(keep, v, bad).astype(np.float32) for v in (x, y)))
     chex.assert_trees_all_equal(spoiled, clean)
@@ -805,7 +803,7 @@ def test_dropped_scores_of_students_and_teachers_may_hold_anything(bad):
         jax.value_and_grad(
             lambda n: jnp.sum(losses.margin_mse(x, y, n, teacher=np.zeros((ROWS, 3)), where=keep[:, :2]))
         )
-    )  # noqa: E501
+    )
     clean = run(negatives)
     chex.assert_trees_all_equal(run(np.where(keep[:, :2, None], negatives, bad).astype(np.float32)), clean)
     assert not np.asarray(clean[1])[2].any()
@@ -847,9 +845,9 @@ def test_a_larger_margin_drops_more_and_lowers_the_loss(kind):
     blocks = ("qd", "qq", "dd")
     masks = [np.asarray(losses.guided_mask(q, d, margin=m, kind=kind, blocks=blocks)) for m in (0, 0.2, 5)]
     values = [np.asarray(losses.info_nce(q, d, where=m, blocks=blocks)) for m in masks]
-    for (more, fewer), (high, low) in zip(zip(masks, masks[1:]), zip(values, values[1:]), strict=True):
-        assert (fewer <= more).all()
-        assert (low <= high + 1e-6).all()
+    for before, after in ((0, 1), (1, 2)):
+        assert (masks[after] <= masks[before]).all()
+        assert (values[after] <= values[before] + 1e-6).all()
     if kind == "absolute":
         assert masks[2].sum() == B
         assert not values[2].any()

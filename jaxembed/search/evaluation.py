@@ -88,7 +88,8 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
 
     Returns:
         Dict with ``ndcg@k``, ``recall@k``, ``mrr@k`` and the number of ``queries`` that count: those with a
-        relevant judgment. A document whose id is that of the query is left out, as BEIR does.
+        relevant judgment. A document whose id is that of the query is left out, as BEIR does; so is a
+        judgment of it.
 
     Raises:
         ValueError: for a split without judgments.
@@ -105,8 +106,8 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
     kept = np.argsort(found == own[:, None], axis=1, kind="stable")[:, :k]
     same = np.take_along_axis(found == own[:, None], kept, axis=1)
     ids = np.where(same, -1, np.take_along_axis(found, kept, axis=1))
-    judged_ids, grades = _table([judgments[q] for q in names], places)
-    grades = np.where(judged_ids == own[:, None], 0, grades)
+    others = [{d: gain for d, gain in judgments[q].items() if d != q} for q in names]
+    judged_ids, grades = _table(others, places)
     hits, counts = gains(ids, judged_ids, grades), judged(grades)
     metrics = {"ndcg": ndcg, "recall": recall, "mrr": mrr}
     values = {f"{name}@{k}": float(mean(f(hits, grades, k=k), counts)) for name, f in metrics.items()}
@@ -275,7 +276,7 @@ def _cosines(encode_texts, first, second, **values):
 
 def _table(judgments, places):
     """Judged ids int [B, J], padded with -1, and gains [B, J]; documents that are missing keep a place."""
-    width = max(len(documents) for documents in judgments)
+    width = max(1, *(len(documents) for documents in judgments))
     ids, grades = np.full((len(judgments), width), -1), np.zeros((len(judgments), width), np.float32)
     unknown = {}
     for row, documents in enumerate(judgments):
