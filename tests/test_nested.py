@@ -65,7 +65,8 @@ def test_over_layers_equals_the_oracle_and_never_reads_the_embeddings():
     q, d = stacks()
     q[:, 0] = d[:, 0] = np.nan
     weights = (0.5, 1.0, 2.0, 0.1)
-    value = losses.over_layers(losses.info_nce, GRID, weights)(q, d, temperature=0.3)
+    nested = losses.over_layers(losses.info_nce, GRID, weights)
+    value = jax.jit(lambda q, d: nested(q, d, temperature=0.3))(q, d)
     expected = oracles_losses.over_layers(oracles.info_nce, GRID, weights, q, d, temperature=0.3)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     turned = losses.over_layers(losses.info_nce, GRID[::-1], weights[::-1])(q, d, temperature=0.3)
@@ -113,7 +114,7 @@ def test_a_layer_trains_the_blocks_up_to_it_and_the_teacher_is_left_alone():
         one = np.eye(L, dtype=np.float32)[n - 1]
         for weights in ((one, zero), (zero, one)):
             kernel = np.asarray(gradient(params(), *weights)["blocks"]["mlp_in"]["kernel"])
-            trained = np.abs(kernel).max(axis=(1, 2)) > 1e-7
+            trained = np.abs(kernel).max(axis=(1, 2)) > 1e-5
             taught = weights[1] is one and n == L  # the last layer agrees with itself
             np.testing.assert_array_equal(trained, np.zeros(L, bool) if taught else np.arange(L) < n)
 
@@ -395,11 +396,11 @@ def test_masked_words_loss_equals_the_oracle(size, most):
     states = np.random.default_rng(0).normal(size=(5, T, size)).astype(np.float32)
     expected = oracles_losses.masked_words_loss(head, states, table, most=most, **batch)
     states[~batch["where"]] = np.nan  # such states are never read
-    value = losses.masked_words_loss(head, states, table, most=most, **batch)
+    loss = jax.jit(lambda s: losses.masked_words_loss(head, s, table, most=most, **batch))
+    value = loss(states)
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
     assert value[1] == 0
-    run = jax.grad(lambda s: jnp.sum(losses.masked_words_loss(head, s, table, most=most, **batch)))
-    gradient = np.asarray(run(jnp.asarray(states)))
+    gradient = np.asarray(jax.jit(jax.grad(lambda s: jnp.sum(loss(s))))(jnp.asarray(states)))
     assert np.isfinite(gradient).all()
     assert not gradient[~batch["where"]].any()
 
@@ -418,7 +419,7 @@ def test_the_autoencoder_is_the_mean_of_its_parts():
         return jnp.cumsum(losses.with_first(tokens, vector), axis=1)
 
     grid = [(1, 4), (L, D)]
-    value = autoencoder(decode, states, grid=grid, most=3)
+    value = jax.jit(lambda s: autoencoder(decode, s, grid=grid, most=3))(states)
     (head, table), batch = head_and_table(), word_batch()
     total, where = 0, batch["where"]
     for n, size in grid:
@@ -437,9 +438,10 @@ def test_the_decoder_reaches_the_encoder_through_place_zero_only():
     def total(states, decode):
         return jnp.sum(autoencoder(decode, states, grid=[(2, 4)]))
 
-    with_vector = jax.grad(total)(states, lambda v: jnp.cumsum(losses.with_first(fixed, v), axis=1))
-    without = jax.grad(total)(states, lambda v: fixed)
-    through = np.asarray(with_vector - without)
+    gradient = jax.jit(jax.grad(total), static_argnums=1)
+    with_vector = gradient(states, lambda v: jnp.cumsum(losses.with_first(fixed, v), axis=1))
+    without = gradient(states, lambda v: fixed)
+    through = np.array(with_vector - without)
     assert np.abs(through[:, 2, 0, :4]).max() > 1e-4
     through[:, 2, 0, :4] = 0
     assert np.abs(through).max() < 1e-6

@@ -158,7 +158,7 @@ def masked_words_loss(params, states, table, *, words, where, most=None):
         raise ValueError(f"words {jnp.shape(words)}, states {jnp.shape(states)}: lead with {(rows, length)}")
     if not 1 <= most <= length:
         raise ValueError(f"most: {most} is outside 1..{length}, the places of a row")
-    places = jnp.argsort(~where, axis=1, stable=True)[:, :most]  # masked places stand first
+    _, places = jax.lax.top_k(jnp.asarray(where).astype(jnp.int32), most)  # masked places stand first
     where, words = (jnp.take_along_axis(x, places, axis=1) for x in (where, words))
     states = jnp.take_along_axis(states, places[..., None], axis=1)
     states = jnp.where(where[..., None], states, 0).reshape(rows * most, -1)
