@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jaxembed import encoders, losses, train
 
 B, T, D, L, WORDS = 16, 6, 16, 3, 20
+QUICK = {"xla_backend_optimization_level": 0}  # compiling is most of the time here
 
 
 @functools.cache
@@ -32,7 +33,9 @@ def encoder(width=D, layers=L, dropout=0.0):
 
 
 def encode(params, batch, key=None):
-    return encoder().hidden(params, batch, key)["layers"][:, -1]
+    """Queries and documents at once: ids [B, 2, T] -> [B, 2, D]."""
+    flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), batch)
+    return encoder().hidden(params, flat, key)["layers"][:, -1].reshape(-1, 2, D)
 
 
 @functools.cache
@@ -108,7 +111,7 @@ def test_a_layer_trains_the_blocks_up_to_it_and_the_teacher_is_left_alone():
 
         return jnp.sum(task) + jnp.sum(losses.over_layers(to_last, grid, align)(q))
 
-    gradient = jax.jit(jax.grad(total))
+    gradient = jax.jit(jax.grad(total), compiler_options=QUICK)
     zero = np.zeros(L, np.float32)
     for n in range(1, L + 1):
         one = np.eye(L, dtype=np.float32)[n - 1]
@@ -228,20 +231,20 @@ def big_batch(chunks):
     wrapped = encode if chunks is None else losses.cached(encode, chunks)
 
     def total(params, batch, key):
-        q, d = (wrapped(params, b, key) for b in halves(batch))
-        return jnp.mean(losses.info_nce(q, d))
+        vectors = wrapped(params, batch, key)
+        return jnp.mean(losses.info_nce(vectors[:, 0], vectors[:, 1]))
 
     return jax.jit(jax.value_and_grad(total))
 
 
-@pytest.mark.parametrize("chunks", [1, 2, 8, B])
+@pytest.mark.parametrize("chunks", [1, 4, B])
 def test_a_cached_gradient_is_that_of_the_whole_batch(chunks):
     batch = make_batch()
     value, gradient = big_batch(None)(params(), batch, None)
     cached_value, cached_gradient = big_batch(chunks)(params(), batch, None)
     np.testing.assert_allclose(cached_value, value, rtol=1e-6)
     flat, cached_flat = (
-        jnp.concatenate([g.ravel() for g in jax.tree.leaves(x)]) for x in (gradient, cached_gradient)
+        np.concatenate([np.ravel(g) for g in jax.tree.leaves(x)]) for x in (gradient, cached_gradient)
     )
     assert np.linalg.norm(cached_flat - flat) < 1e-5 * np.linalg.norm(flat)
 
@@ -260,8 +263,8 @@ def test_each_chunk_draws_its_own_noise_and_the_same_in_both_passes():
         parts = [jax.tree.map(lambda x, c=c: x[c::4], batch) for c in range(4)]
         return sum(jnp.sum(encode(params, p, jax.random.fold_in(key, c)) ** 3) for c, p in enumerate(parts))
 
-    found = jax.jit(jax.value_and_grad(lambda p: total(p, 4)))(params())
-    expected = jax.jit(jax.value_and_grad(lambda p: total(p, None)))(params())
+    found = jax.jit(jax.value_and_grad(lambda p: total(p, 4)), compiler_options=QUICK)(params())
+    expected = jax.jit(jax.value_and_grad(lambda p: total(p, None)), compiler_options=QUICK)(params())
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -310,7 +313,7 @@ def test_a_sharded_cached_step_is_the_unsharded_one_and_leaves_its_inputs_in_pla
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
     def lone(params, batch):  # no loss that lets vectors of different devices meet
-        return jnp.sum(losses.cached(encode, 4)(params, halves(batch)[0]) ** 2)
+        return jnp.sum(losses.cached(encode, 4)(params, batch) ** 2)
 
     program = jax.jit(jax.grad(lone)).lower(everywhere, placed).compile().as_text()
     assert "all-gather" not in program
@@ -346,7 +349,7 @@ def test_nested_sizes_and_layers_cost_few_operations():
         def total(params):
             return jnp.mean(loss(*(model.hidden(params, b)["layers"] for b in batch)))
 
-        return jax.jit(jax.value_and_grad(total)).lower(shapes).compile().cost_analysis()["flops"]
+        return jax.jit(jax.value_and_grad(total)).lower(shapes).cost_analysis()["flops"]
 
     def last(loss):
         return lambda q, d: loss(q[:, -1], d[:, -1])
