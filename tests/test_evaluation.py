@@ -214,14 +214,14 @@ def test_the_adapter_encodes_lists_and_batches_and_knows_queries():
 
 
 @pytest.mark.peers
-def test_mteb_drives_the_adapter():
+@pytest.mark.filterwarnings("ignore")  # those of mteb and what it imports
+@pytest.mark.parametrize("name", ["STS", "Retrieval", "PairClassification", "Classification"])
+def test_mteb_drives_the_adapter(name):
     mteb = pytest.importorskip("mteb")
     mock = pytest.importorskip("mteb.mocks.mock_tasks")
     model = search.MTEBEncoder(lambda texts: np.array([[len(t), t.count("e"), 1.0] for t in texts]))
-    assert isinstance(model, mteb.EncoderProtocol)
-    for name in ("MockSTSTask", "MockRetrievalTask", "MockPairClassificationTask", "MockClusteringTask"):
-        results = mteb.evaluate(model, getattr(mock, name)(), cache=None, show_progress_bar=False)
-        assert np.isfinite(results[0].get_score())
+    results = mteb.evaluate(model, getattr(mock, f"Mock{name}Task")(), cache=None, show_progress_bar=False)
+    assert 0 <= results.task_results[0].get_score() <= 1
 
 
 # Bad input
