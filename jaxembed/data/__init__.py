@@ -2,6 +2,7 @@
 
 from jaxembed.data import sources, text
 from jaxembed.data.batches import batches, pad
+from jaxembed.data.masking import hide, word_masks
 from jaxembed.data.pairs import inverse_cloze
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
@@ -15,6 +16,7 @@ __all__ = [
     "document_frequency",
     "features",
     "hashed",
+    "hide",
     "idf",
     "inverse_cloze",
     "ngrams",
@@ -23,5 +25,6 @@ __all__ = [
     "sources",
     "text",
     "tfds",
+    "word_masks",
     "words",
 ]
