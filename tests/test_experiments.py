@@ -62,6 +62,7 @@ def finished(tmp_path_factory):
     return cwd, done.stdout
 
 
+@pytest.mark.xdist_group("quickstart")
 @pytest.mark.experiment
 def test_quickstart_prints_every_row_and_saves_numbers_and_picture(finished):
     cwd, printed = finished
@@ -114,6 +115,7 @@ def test_flags_that_contradict_one_another_are_refused_by_name():
             quickstart.Config(**flags)
 
 
+@pytest.mark.xdist_group("quickstart")
 @pytest.mark.experiment
 def test_quickstart_answers_from_the_saved_index(finished):
     cwd, _ = finished

@@ -4,6 +4,7 @@ from jaxembed.data import sources, text
 from jaxembed.data.batches import batches, pad
 from jaxembed.data.clicklogs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.clicks import Schema, ctr_table, log_counts, take
+from jaxembed.data.masking import hide, word_masks
 from jaxembed.data.pairs import inverse_cloze
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
@@ -22,6 +23,7 @@ __all__ = [
     "features",
     "flights",
     "hashed",
+    "hide",
     "idf",
     "inverse_cloze",
     "log_counts",
@@ -34,5 +36,6 @@ __all__ = [
     "take",
     "text",
     "tfds",
+    "word_masks",
     "words",
 ]

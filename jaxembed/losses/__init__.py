@@ -1,6 +1,72 @@
 """vectors -> one loss per example, and functions that turn losses into losses."""
 
-from jaxembed.losses.contrastive import duplicate_mask, info_nce, softmax_loss
-from jaxembed.losses.nested import matryoshka
+from jaxembed.losses.contrastive import (
+    duplicate_mask,
+    guided_mask,
+    info_nce,
+    sigmoid_loss,
+    softmax_loss,
+    symmetric,
+)
+from jaxembed.losses.distillation import (
+    compression_loss,
+    compression_target,
+    feature_kl,
+    margin_mse,
+    score_kl,
+)
+from jaxembed.losses.grids import (
+    diagonal_grid,
+    espresso_grid,
+    full_grid,
+    layer_weights,
+    sampled_weights,
+    two_dimensional_weights,
+)
+from jaxembed.losses.likelihood import (
+    frozen_softmax,
+    init_word_head,
+    lift,
+    masked_autoencoder,
+    masked_words_loss,
+    prefix_dense,
+    with_first,
+)
+from jaxembed.losses.nested import cached, matryoshka, over_layers
+from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
 
-__all__ = ["duplicate_mask", "info_nce", "matryoshka", "softmax_loss"]
+__all__ = [
+    "angle",
+    "angle_scores",
+    "cached",
+    "compression_loss",
+    "compression_target",
+    "cosent",
+    "cosine_loss",
+    "cosine_scores",
+    "diagonal_grid",
+    "duplicate_mask",
+    "espresso_grid",
+    "feature_kl",
+    "frozen_softmax",
+    "full_grid",
+    "guided_mask",
+    "info_nce",
+    "init_word_head",
+    "layer_weights",
+    "lift",
+    "margin_mse",
+    "masked_autoencoder",
+    "masked_words_loss",
+    "matryoshka",
+    "over_layers",
+    "prefix_dense",
+    "ranking_loss",
+    "sampled_weights",
+    "score_kl",
+    "sigmoid_loss",
+    "softmax_loss",
+    "symmetric",
+    "two_dimensional_weights",
+    "with_first",
+]

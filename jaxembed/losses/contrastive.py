@@ -41,20 +41,7 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
     scores = jnp.asarray(scores)
     chex.assert_rank(scores, 2)
     rows, columns = scores.shape
-    if positives is None:
-        if columns < rows:
-            raise ValueError(f"positives: needed, because {rows} rows have only {columns} columns")
-        positives = jnp.arange(rows)
-    positives = jnp.asarray(positives)
-    if positives.dtype != bool:
-        chex.assert_shape(positives, (rows,))
-        positives = positives[:, None] == jnp.arange(columns)
-    chex.assert_shape(positives, scores.shape)
-    if where is None:
-        kept = jnp.ones(scores.shape, bool)
-    else:
-        chex.assert_shape(where, scores.shape)
-        kept = where | positives
+    positives, kept = _pairs(rows, columns, positives, where)
     finite = scores != -jnp.inf  # a document without tokens: never a negative, and no positive either
     positives, kept = positives & finite, kept & finite
     count = jnp.sum(positives, axis=1)
@@ -69,14 +56,30 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
     return jnp.where(count > 0, top[:, 0] + jnp.log1p(jnp.where(count > 0, total, 0)), 0)
 
 
+def _pairs(rows, columns, positives, where):
+    """Bool [B, M]: which pairs are positive, and which pairs count."""
+    if positives is None:
+        if columns < rows:
+            raise ValueError(f"positives: needed, because {rows} rows have only {columns} columns")
+        positives = jnp.arange(rows)
+    positives = jnp.asarray(positives)
+    if positives.dtype != bool:
+        chex.assert_shape(positives, (rows,))
+        positives = positives[:, None] == jnp.arange(columns)
+    chex.assert_shape(positives, (rows, columns))
+    if where is None:
+        return positives, jnp.ones((rows, columns), bool)
+    chex.assert_shape(where, (rows, columns))
+    return positives, where | positives
+
+
 def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05, blocks=("qd",)):
     """Asks each query to pick its own document out of all documents.
 
     ``loss[i] = -log softmax_j(cos(queries[i], candidates[j]) / temperature)[i]``
 
     The candidates are the documents ("qd"); "qq" adds the other queries and "dd" scores the row's own
-    document against the other documents of the batch. A weighted sum of both directions is the loss of
-    (queries, documents) plus that of (documents, queries).
+    document against the other documents of the batch. :func:`symmetric` asks in both directions.
 
     >>> vectors = jnp.eye(3)
     >>> print(info_nce(vectors, vectors, temperature=1.0).round(3))
@@ -132,6 +135,131 @@ def _blocks(queries, documents, blocks):
         for name in chosen
     ]
     return scores, jnp.concatenate(others, axis=1)
+
+
+def symmetric(loss):
+    """Turns a loss of queries over documents into the mean of that loss in both directions.
+
+    ``both(q, d) = (loss(q, d) + loss(d, q)) / 2``: each document also has to find its own query.
+
+    >>> queries, documents = jnp.eye(3)[:2], jnp.eye(3)[1:]
+    >>> print(info_nce(queries, documents, temperature=1.0).astype("float16"))
+    [0.6934 1.313 ]
+    >>> print(symmetric(info_nce)(queries, documents, temperature=1.0).astype("float16"))
+    [1.003 1.003]
+
+    Args:
+        loss: ``loss(queries, documents, **options) -> [B]``, for example :func:`info_nce`.
+
+    Returns:
+        A loss of the same signature on arrays [B, D] and [B, D]. Its options ``where`` and ``positives``
+        are bool [B, B] and are transposed for the second direction.
+
+    Raises:
+        ValueError: when called with different shapes, or with ``where`` or ``positives`` that is not
+            [B, B]; hard negatives have no query that they could find.
+
+    References:
+        A. Radford et al. (CLIP), arXiv:2103.00020.
+    """
+
+    def both(queries, documents, **options):
+        if queries.shape != documents.shape:
+            raise ValueError(
+                f"documents: {documents.shape} beside queries {queries.shape}; both directions need row pairs"
+            )
+        turned = dict(options)
+        for name in ("where", "positives"):
+            if options.get(name) is not None:
+                if jnp.shape(options[name]) != (len(queries),) * 2:
+                    raise ValueError(f"{name}: {jnp.shape(options[name])}; both directions need bool [B, B]")
+                turned[name] = jnp.asarray(options[name]).T
+        return (loss(queries, documents, **options) + loss(documents, queries, **turned)) / 2
+
+    return both
+
+
+def sigmoid_loss(queries, documents, *, positives=None, where=None, temperature=0.1, bias=-10.0):
+    """Asks of every pair by itself whether query and document belong together.
+
+    ``loss[i] = -sum_j log sigmoid(z[i, j] * (cos(queries[i], documents[j]) / temperature + bias))`` with
+    z = 1 for positives and -1 for all other pairs. No softmax couples the pairs. Temperature and bias are
+    meant to be learned: keep ``log_temperature`` and ``bias`` among the parameters and pass
+    ``temperature=jnp.exp(log_temperature)``.
+
+    >>> print(sigmoid_loss(jnp.eye(2), jnp.eye(2), temperature=0.1, bias=-5.0).round(4))
+    [0.0134 0.0134]
+
+    Args:
+        queries: [B, D], normalised inside.
+        documents: [N, D], finite, normalised inside. Without ``positives``, row i answers query i.
+        positives: int [B] or bool [B, N] as in :func:`softmax_loss`.
+        where: optional bool [B, N]. False drops a pair; positives are always kept.
+        temperature: positive number that divides the cosines; may be traced. The paper starts at 0.1.
+        bias: number added to the scores; may be traced. -10 makes the many negatives cheap at the start.
+
+    Returns:
+        [B], the sum over the documents of each query, in at least float32. The mean over B is the loss
+        of the paper.
+
+    Raises:
+        ValueError: where ``positives`` is left out and there are fewer documents than queries.
+
+    References:
+        X. Zhai et al. (SigLIP), arXiv:2303.15343; its multiplier t is 1 / temperature.
+    """
+    chex.assert_rank([queries, documents], 2)
+    chex.assert_equal_shape([queries, documents], dims=1)
+    positives, kept = _pairs(len(queries), len(documents), positives, where)
+    scores = jnp.where(kept, inner(unit(queries), unit(documents)), 0)
+    logits = scores / temperature + bias
+    return jnp.sum(jnp.where(kept, jax.nn.softplus(jnp.where(positives, -logits, logits)), 0), axis=1)
+
+
+def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blocks=("qd",)):
+    """Marks the pairs that a guide model does not take for false negatives.
+
+    With t[i] the guide's cosine of query i and its own document, a pair of row i is dropped where its
+    guide cosine is strictly above ``t[i] - margin`` ("absolute") or ``t[i] - abs(t[i]) * margin``
+    ("relative"). Margin 0 is the rule of GISTEmbed; "relative" with 0.05 is the positive-aware rule of
+    NV-Retriever that keeps negatives below 95 % of the positive, "absolute" its rule with a fixed gap.
+
+    >>> queries = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> documents = jnp.array([[0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])
+    >>> print(guided_mask(queries, documents))
+    [[ True  True False]
+     [ True  True  True]]
+
+    Args:
+        query_guide: [B, G], finite, the queries as the guide sees them; normalised inside.
+        document_guide: [N, G], finite, N >= B; row i answers query i.
+        margin: number by which a negative has to stay below the positive; may be traced.
+        kind: "absolute" or "relative".
+        blocks: as in :func:`info_nce`. The pairs of "qq" and "dd" are compared with the same t.
+
+    Returns:
+        bool [B, M] for ``where=``; True = the pair counts. Each query's own document is always kept, self
+        pairs of "qq" and "dd" never.
+
+    Raises:
+        ValueError: for an unknown kind or block, or fewer documents than queries.
+
+    References:
+        A. Solatorio (GISTEmbed), arXiv:2402.16829, where a self pair of "qq" or "dd" falls under the
+        rule as well and so stays if t is 1; G. Moreira et al. (NV-Retriever), arXiv:2407.15831.
+    """
+    if kind not in ("absolute", "relative"):
+        raise ValueError(f'kind={kind!r}: pass "absolute" or "relative"')
+    chex.assert_rank([query_guide, document_guide], 2)
+    chex.assert_equal_shape([query_guide, document_guide], dims=1)
+    rows, columns = len(query_guide), len(document_guide)
+    if columns < rows:
+        raise ValueError(f"document_guide: {columns} rows for {rows} queries; row i has to answer query i")
+    scores, others = _blocks(unit(query_guide), unit(document_guide), blocks)
+    own = jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1])
+    threshold = jnp.sum(jnp.where(own, scores, 0), axis=1, keepdims=True)
+    threshold = threshold - margin * (1 if kind == "absolute" else jnp.abs(threshold))
+    return (others & (scores <= threshold)) | own
 
 
 def duplicate_mask(keys, other=None):

@@ -12,6 +12,15 @@ from jaxembed.search.clicks import (
     normalised_entropy,
 )
 from jaxembed.search.documents import Documents, open_documents
+from jaxembed.search.evaluation import (
+    MTEBEncoder,
+    evaluate_classification,
+    evaluate_clustering,
+    evaluate_pairs,
+    evaluate_retrieval,
+    evaluate_similarity,
+    spearman,
+)
 from jaxembed.search.export import build_faiss, build_usearch, open_faiss, open_usearch
 from jaxembed.search.index import Index, embed, load_index, save_index
 from jaxembed.search.pipeline import rerank, retrieve, single_vector_candidates
@@ -22,6 +31,7 @@ from jaxembed.search.topk import reciprocal_rank_fusion, top_k
 __all__ = [
     "Documents",
     "Index",
+    "MTEBEncoder",
     "add_documents",
     "auc",
     "auc_bins",
@@ -33,6 +43,11 @@ __all__ = [
     "calibration",
     "delete_documents",
     "embed",
+    "evaluate_classification",
+    "evaluate_clustering",
+    "evaluate_pairs",
+    "evaluate_retrieval",
+    "evaluate_similarity",
     "expected_calibration_error",
     "gains",
     "grouped_auc",
@@ -53,5 +68,6 @@ __all__ = [
     "save_index",
     "scan_top_k",
     "single_vector_candidates",
+    "spearman",
     "top_k",
 ]

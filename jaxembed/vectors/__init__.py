@@ -11,6 +11,15 @@ from jaxembed.vectors.multivector import (
     init_fde,
     truncate_fde,
 )
+from jaxembed.vectors.normalize import (
+    entry_means,
+    fit_centre,
+    fit_removal,
+    fit_whiten,
+    isotropy,
+    progressive,
+    standardize,
+)
 from jaxembed.vectors.product import (
     decode_product,
     encode_product,
@@ -30,12 +39,19 @@ __all__ = [
     "encode_queries",
     "encode_set",
     "encoding_length",
+    "entry_means",
     "estimate_chamfer",
+    "fit_centre",
     "fit_product",
+    "fit_removal",
+    "fit_whiten",
     "implicit_fde_score",
     "init_fde",
+    "isotropy",
     "product_errors",
     "product_scores",
     "product_tables",
+    "progressive",
+    "standardize",
     "truncate_fde",
 ]

@@ -1,0 +1,75 @@
+"""Token ids → token ids with hidden words, for pre-training by masked words."""
+
+import numpy as np
+
+
+def word_masks(generator, groups, mask, *, rates=(0.2, 0.4)):
+    """Chooses words to hide, whole words at a time, each choice inside the next.
+
+    The words of a row are shuffled once. For each rate, words are taken in that order until at least
+    ``max(1, round(rate * length))`` tokens are hidden, the length counting all real tokens, special ones
+    too. So a smaller rate hides a subset of what a larger one hides, and at most one word too much.
+
+    >>> groups = np.array([[-1, 0, 1, 1, 2, -1]])  # [CLS] one two-piece word one [SEP]
+    >>> few, many = word_masks(np.random.default_rng(1), groups, groups >= -1, rates=(0.2, 0.5))
+    >>> print(few.astype(int), many.astype(int))
+    [[0 1 0 0 0 0]] [[0 1 1 1 0 0]]
+
+    Args:
+        generator: a ``numpy.random.Generator``.
+        groups: int [B, T], the number of the word that a token belongs to; negative for special tokens
+            and padding, which are never hidden.
+        mask: bool [B, T], True for real tokens.
+        rates: shares of the tokens, in rising order.
+
+    Returns:
+        Tuple of one bool [B, T] per rate, True where a token is hidden. A row without words hides nothing.
+
+    Raises:
+        ValueError: for rates outside 0..1 or that fall, or shapes that differ.
+
+    References:
+        S. Zhuang et al., Starbucks (SMAE), arXiv:2410.13230: 20 % for the encoder, 40 % for the decoder.
+    """
+    groups, mask = np.asarray(groups), np.asarray(mask).astype(bool)
+    if groups.shape != mask.shape or groups.ndim != 2:
+        raise ValueError(f"mask: {mask.shape} for groups {groups.shape}; pass both as [B, T]")
+    if not all(0 < rate <= 1 for rate in rates) or list(rates) != sorted(rates):
+        raise ValueError(f"rates={tuple(rates)}: shares above 0 and at most 1, in rising order")
+    chosen = tuple(np.zeros(groups.shape, bool) for _ in rates)
+    for b, row in enumerate(np.where(mask, groups, -1)):
+        words, sizes = np.unique(row[row >= 0], return_counts=True)
+        order = generator.permutation(len(words))
+        before = np.cumsum(sizes[order]) - sizes[order]  # tokens hidden before each word
+        for hidden, rate in zip(chosen, rates, strict=True):
+            count = max(1, round(rate * int(mask[b].sum())))
+            hidden[b] = np.isin(row, words[order[before < count]])
+    return chosen
+
+
+def hide(generator, ids, where, *, token, vocabulary):
+    """Replaces hidden tokens: 80 % by the mask token, 10 % by random ids, 10 % stay.
+
+    >>> ids, where = np.array([[5, 6, 7]]), np.array([[False, True, False]])
+    >>> print(hide(np.random.default_rng(0), ids, where, token=1, vocabulary=100))
+    [[5 1 7]]
+
+    Args:
+        generator: a ``numpy.random.Generator``; give encoder and decoder draws of their own.
+        ids: int [B, T].
+        where: bool [B, T] of :func:`word_masks`.
+        token: the id of the mask token.
+        vocabulary: number of ids; random ids come from 0..vocabulary-1.
+
+    Returns:
+        int [B, T] in the dtype of ``ids``, which is left as it is.
+
+    References:
+        J. Devlin et al., BERT, arXiv:1810.04805.
+    """
+    ids = np.asarray(ids)
+    if ids.shape != np.shape(where):
+        raise ValueError(f"where: {np.shape(where)} for ids {ids.shape}; pass one flag per token")
+    lot = generator.random(ids.shape)
+    other = generator.integers(0, vocabulary, ids.shape, dtype=ids.dtype)
+    return np.where(where & (lot < 0.8), token, np.where(where & (lot < 0.9), other, ids)).astype(ids.dtype)

@@ -1,0 +1,189 @@
+"""Losses that make a student agree with a teacher: its scores, its margins or its features."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxembed.arrays import accumulator
+
+
+def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True):
+    """Asks the student to spread its probability over the candidates as the teacher does.
+
+    ``loss[i] = KL(p || q) = sum_j p[j] (log p[j] - log q[j])`` with ``p = softmax(teacher[i] / temperature)``
+    and ``q = softmax(scores[i] / temperature)`` over the pairs that count. No factor temperature**2 is
+    applied: multiply where gradients shall keep their size.
+
+    >>> scores, teacher = jnp.array([[0.0, 0.0]]), jnp.log(jnp.array([[0.75, 0.25]]))
+    >>> print(score_kl(scores, teacher=teacher).round(4))
+    [0.1308]
+
+    Args:
+        scores: [B, M], the student's; higher is better.
+        teacher: [B, M], the teacher's scores of the same pairs, before any temperature.
+        where: optional bool [B, M]. False drops a pair from both softmaxes; it may hold anything.
+        temperature: positive number that divides both; may be traced.
+        stop_teacher: True sends no gradient to the teacher.
+
+    Returns:
+        [B], at least 0, in at least float32; 0 for a row of which nothing counts.
+
+    References:
+        G. Hinton et al., arXiv:1503.02531.
+    """
+    scores, teacher = jnp.asarray(scores), jnp.asarray(teacher)
+    if scores.ndim != 2 or scores.shape != teacher.shape:
+        raise ValueError(f"teacher: {teacher.shape} for scores {scores.shape}; pass both as [B, M]")
+    where = jnp.ones(scores.shape, bool) if where is None else where
+    chex.assert_shape(where, scores.shape)
+    if stop_teacher:
+        teacher = jax.lax.stop_gradient(teacher)
+    wide = accumulator(scores, teacher)
+    student, teacher = (_log_softmax(x.astype(wide), where, temperature) for x in (scores, teacher))
+    return jnp.sum(jnp.where(where, jnp.exp(teacher) * (teacher - student), 0), axis=1)
+
+
+def feature_kl(vectors, *, teacher, temperature=1.0, stop_teacher=True):
+    """Asks a vector to have the same profile over its coordinates as the teacher's vector.
+
+    ``loss[i] = KL(softmax(teacher[i] / temperature) || softmax(vectors[i] / temperature))``, the softmaxes
+    taken over the D coordinates. Pass vectors before normalisation: the softmax of unit vectors is nearly
+    uniform. It aligns shallow layers with the last one:
+
+        over_layers(lambda v: feature_kl(v, teacher=last[:, : v.shape[1]], temperature=0.3), grid)(layers)
+
+    >>> vectors = jnp.array([[0.0, 0.0]])
+    >>> print(feature_kl(vectors, teacher=jnp.log(jnp.array([[0.75, 0.25]]))).round(4))
+    [0.1308]
+
+    Args:
+        vectors: [B, D], the student's.
+        teacher: [B, D]; the loss is 0 where it differs from ``vectors`` by a constant only.
+        temperature: positive number that divides both; may be traced.
+        stop_teacher: True sends no gradient to the teacher. The code of AnglE and that of Starbucks for
+            similarity leave the teacher free; False gives theirs.
+
+    Returns:
+        [B], at least 0, in at least float32. The mean over B is torch's "batchmean".
+
+    References:
+        X. Li et al., 2D Matryoshka Sentence Embeddings, arXiv:2402.14776; S. Zhuang et al., Starbucks,
+        arXiv:2410.13230.
+    """
+    return score_kl(vectors, teacher=teacher, temperature=temperature, stop_teacher=stop_teacher)
+
+
+def margin_mse(queries, documents, negatives, *, teacher, where=None):
+    """Asks that a document beats each negative by the margin that the teacher sees.
+
+    ``loss[i] = mean_k ((q.d - q.n[k]) - (teacher[i, 0] - teacher[i, 1 + k]))**2`` over the negatives k that
+    count, with inner products of the vectors as they are: normalise them first for cosines.
+
+    >>> queries, documents, negatives = jnp.ones((1, 2)), jnp.ones((1, 2)), jnp.zeros((1, 1, 2))
+    >>> print(margin_mse(queries, documents, negatives, teacher=jnp.array([[3.0, 2.0]])))
+    [1.]
+
+    Args:
+        queries: [B, D].
+        documents: [B, D], row i answers query i.
+        negatives: [B, K, D], the negatives of each query.
+        teacher: [B, 1 + K], the teacher's scores of the document and then of the negatives. It gets no
+            gradient.
+        where: optional bool [B, K]. False leaves a negative out; it may hold anything.
+
+    Returns:
+        [B], in at least float32; 0 where no negative counts.
+
+    References:
+        S. Hofstätter et al., arXiv:2010.02666.
+    """
+    rows, size = jnp.shape(negatives)[:2]
+    for name, array, shape in (
+        ("documents", documents, jnp.shape(queries)),
+        ("negatives", negatives, (rows, size, jnp.shape(queries)[-1])),
+        ("teacher", teacher, (len(queries), 1 + size)),
+    ):
+        if jnp.shape(array) != shape:
+            raise ValueError(f"{name}: {jnp.shape(array)}; the queries and negatives ask for {shape}")
+    where = jnp.ones((rows, size), bool) if where is None else where
+    chex.assert_shape(where, (rows, size))
+    negatives = jnp.where(where[..., None], negatives, 0)
+    products = {"precision": "highest", "preferred_element_type": accumulator(queries, documents, negatives)}
+    own = jnp.einsum("bd,bd->b", queries, documents, **products)
+    others = jnp.einsum("bd,bkd->bk", queries, negatives, **products)
+    teacher = jax.lax.stop_gradient(teacher)
+    gaps = (own[:, None] - others) - (teacher[:, :1] - teacher[:, 1:])
+    squares = jnp.where(where, jnp.where(where, gaps, 0) ** 2, 0)
+    return jnp.sum(squares, axis=1) / jnp.maximum(jnp.sum(where, axis=1), 1)
+
+
+def compression_target(vectors, size):
+    """Computes the short vectors that ESE asks the first coordinates to become.
+
+    ``target = vectors @ (U[:, :size] * S[:size])`` with ``U S V' = softmax(vectors' vectors / sqrt(D))``,
+    the softmax over the rows of a [D, D] matrix of how coordinates go together in the batch. No gradient
+    flows back.
+    Column signs of U are fixed by making each column's largest entry positive.
+
+    >>> print(compression_target(jnp.array([[1.0, 0.0], [0.0, 0.0]]), 1).shape)
+    (2, 1)
+
+    Args:
+        vectors: [B, D], pooled and not normalised.
+        size: how many coordinates are kept, at most D.
+
+    Returns:
+        [B, size], in at least float32.
+
+    Raises:
+        ValueError: for a size outside 1..D.
+
+    References:
+        X. Li et al., ESE: Espresso Sentence Embeddings, arXiv:2402.14776v2.
+    """
+    vectors = jax.lax.stop_gradient(jnp.asarray(vectors))
+    chex.assert_rank(vectors, 2)
+    width = vectors.shape[1]
+    if not 1 <= size <= width:
+        raise ValueError(f"size: {size} is outside 1..{width}, the width of the vectors")
+    vectors = vectors.astype(accumulator(vectors))
+    together = jnp.einsum("bd,be->de", vectors, vectors, precision="highest") / jnp.sqrt(width)
+    left, values, _ = jnp.linalg.svd(jax.nn.softmax(together, axis=1))
+    largest = jnp.take_along_axis(left, jnp.argmax(jnp.abs(left), axis=0)[None], axis=0)
+    basis = (left * jnp.where(largest < 0, -1, 1) * values)[:, :size]
+    return jnp.einsum("bd,dk->bk", vectors, basis, precision="highest")
+
+
+def compression_loss(vectors, *, target, temperature=1.0):
+    """Pulls short vectors to a compression target, by value and by profile.
+
+    ``loss[i] = mean_k (vectors[i, k] - target[i, k])**2 + temperature * feature_kl(vectors, target)[i]``
+
+    >>> vectors = jnp.array([[1.0, 0.0]])
+    >>> print(compression_loss(vectors, target=vectors), compression_loss(vectors, target=vectors + 1))
+    [0.] [1.]
+
+    Args:
+        vectors: [B, K], the first K coordinates of a layer's vectors.
+        target: [B, K] of :func:`compression_target`; it gets no gradient.
+        temperature: factor of the second term; its softmaxes are taken at temperature 1.
+
+    Returns:
+        [B], in at least float32.
+
+    References:
+        As for :func:`compression_target`.
+    """
+    divergence = feature_kl(vectors, teacher=target)
+    vectors, target = jnp.asarray(vectors), jax.lax.stop_gradient(jnp.asarray(target))
+    gaps = vectors.astype(divergence.dtype) - target.astype(divergence.dtype)
+    return jnp.mean(gaps**2, axis=1) + temperature * divergence
+
+
+def _log_softmax(x, where, temperature):
+    """Over the last axis and the pairs that count; 0 for the others, and in rows without any."""
+    x = jnp.where(where, x, 0) / temperature
+    top = jax.lax.stop_gradient(jnp.max(jnp.where(where, x, -jnp.inf), axis=1, keepdims=True))
+    gaps = jnp.where(where, x - jnp.where(jnp.isfinite(top), top, 0), 0)
+    total = jnp.sum(jnp.where(where, jnp.exp(gaps), 0), axis=1, keepdims=True)
+    return jnp.where(where, gaps - jnp.log(jnp.where(total > 0, total, 1)), 0)

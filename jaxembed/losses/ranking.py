@@ -1,0 +1,190 @@
+"""Losses on pairs of texts that carry a grade: put the pairs in order, or hit the grade."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxembed.arrays import accumulator, unit
+
+
+def cosine_scores(first, second):
+    """Computes the cosine of each row with its partner.
+
+    ``scores[i] = <first[i], second[i]> / (|first[i]| |second[i]|)``, 0 for a zero vector.
+
+    >>> print(cosine_scores(jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 0.0]])))
+    [0.6]
+
+    Args:
+        first: [B, D].
+        second: [B, D].
+
+    Returns:
+        [B], in at least float32.
+    """
+    first, second = _partners(first, second)
+    return jnp.sum(unit(first) * unit(second), axis=1)
+
+
+def angle_scores(first, second):
+    """Computes the score of AnglE: how alike two rows are as complex vectors.
+
+    The halves of a row are the real and imaginary part of D/2 complex numbers: with first = [a, b] and
+    second = [c, d], ``score = |a.c + b.d + b.c - a.d| / (|first| |second|)``. Equal and opposite rows both
+    score 1.
+
+    >>> first, second = jnp.array([[1.0, 0.0], [1.0, 1.0]]), jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> print(angle_scores(first, second).round(3))
+    [1.    1.414]
+
+    Args:
+        first: [B, D].
+        second: [B, D].
+
+    Returns:
+        [B], in at least float32, 0 for a zero vector. An odd width is filled with one zero.
+
+    References:
+        X. Li and J. Li, AnglE, arXiv:2309.12871. The formula is the one that its code computes.
+    """
+    first, second = _partners(first, second)
+    odd = ((0, 0), (0, first.shape[1] % 2))
+    (a, b), (c, d) = (jnp.split(jnp.pad(unit(x), odd), 2, axis=1) for x in (first, second))
+    return jnp.abs(jnp.sum(a * c + b * d + b * c - a * d, axis=1))
+
+
+def ranking_loss(scores, *, targets, where=None, temperature=0.05):
+    """Asks that a pair with a higher grade gets a higher score, for all pairs of the batch at once.
+
+    ``loss = log(1 + sum exp((scores[i] - scores[j]) / temperature))`` over all i, j with
+    ``targets[i] < targets[j]``.
+    Only the order of the targets matters. The value grows with the number of pairs, so batches of
+    different sizes do not compare.
+
+    >>> print(ranking_loss(jnp.array([0.5, 0.5]), targets=jnp.array([0, 1])).round(4))
+    0.6931
+
+    Args:
+        scores: [B], higher is better, one score per pair of texts.
+        targets: [B], the grades; equal grades are not compared.
+        where: optional bool [B]. False leaves a row out; it may hold anything.
+        temperature: positive number that divides the scores; may be traced.
+
+    Returns:
+        A scalar in at least float32; exactly 0 where no two grades differ.
+
+    References:
+        J. Su, CoSENT; X. Huang et al., IEEE/ACM TASLP 2024, doi:10.1109/TASLP.2024.3402087.
+    """
+    scores, targets = jnp.asarray(scores), jnp.asarray(targets)
+    chex.assert_rank(scores, 1)
+    where = _rows(scores, targets, where)
+    scores = jnp.where(where, scores, 0).astype(accumulator(scores)) / temperature
+    compared = (targets[:, None] < targets) & where[:, None] & where
+    gaps = scores[:, None] - scores
+    top = jax.lax.stop_gradient(jnp.max(jnp.where(compared, gaps, 0), initial=0.0))
+    powers = jnp.where(compared, jnp.exp(jnp.where(compared, gaps - top, 0)), 0)
+    return top + jnp.log1p(jnp.sum(powers) + jnp.expm1(-top))
+
+
+def cosent(first, second, *, targets, where=None, temperature=0.05):
+    """Puts the cosines of graded pairs in the order of their grades.
+
+    ``loss = ranking_loss(cosine_scores(first, second))``; see :func:`ranking_loss`.
+
+    >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> print(cosent(first, second, targets=jnp.array([0.2, 0.9]), temperature=1.0).round(4))
+    1.3133
+
+    Args:
+        first: [B, D].
+        second: [B, D], row i is the partner of row i.
+        targets: [B], the grades.
+        where: optional bool [B]. False leaves a pair out; it may hold anything.
+        temperature: positive number that divides the cosines; may be traced.
+
+    Returns:
+        A scalar in at least float32.
+
+    References:
+        As for :func:`ranking_loss`.
+    """
+    first, second = _kept(first, second, where)
+    return ranking_loss(cosine_scores(first, second), targets=targets, where=where, temperature=temperature)
+
+
+def angle(first, second, *, targets, where=None, temperature=0.05):
+    """Puts the angle scores of graded pairs in the order of their grades.
+
+    ``loss = ranking_loss(angle_scores(first, second))``. AnglE's full objective is a weighted sum of this,
+    :func:`cosent` and :func:`info_nce`. The halves of a row are its real and imaginary parts, so a prefix
+    has other halves than the whole: nest it by slices, as :func:`matryoshka` does.
+
+    >>> first, second = jnp.eye(2), jnp.array([[0.0, 1.0], [0.0, 1.0]])
+    >>> print(angle(first, second, targets=jnp.array([0.2, 0.9]), temperature=1.0).round(4))
+    0.6931
+
+    Args:
+        first: [B, D].
+        second: [B, D], row i is the partner of row i.
+        targets: [B], the grades.
+        where: optional bool [B]. False leaves a pair out; it may hold anything.
+        temperature: positive number that divides the scores; may be traced.
+
+    Returns:
+        A scalar in at least float32.
+
+    References:
+        X. Li and J. Li, AnglE, arXiv:2309.12871.
+    """
+    first, second = _kept(first, second, where)
+    return ranking_loss(angle_scores(first, second), targets=targets, where=where, temperature=temperature)
+
+
+def cosine_loss(first, second, *, targets):
+    """Pulls the cosine of each pair to its grade.
+
+    ``loss[i] = (cos(first[i], second[i]) - targets[i])**2``
+
+    >>> print(cosine_loss(jnp.eye(2), jnp.eye(2), targets=jnp.array([1.0, 0.5])))
+    [0.   0.25]
+
+    Args:
+        first: [B, D].
+        second: [B, D], row i is the partner of row i.
+        targets: [B], cosines in -1..1.
+
+    Returns:
+        [B], in at least float32.
+
+    References:
+        N. Reimers and I. Gurevych, Sentence-BERT, arXiv:1908.10084.
+    """
+    scores = cosine_scores(first, second)
+    chex.assert_shape(targets, scores.shape)
+    return (scores - targets) ** 2
+
+
+def _partners(first, second):
+    first, second = jnp.asarray(first), jnp.asarray(second)
+    if first.ndim != 2 or first.shape != second.shape:
+        raise ValueError(f"second: {second.shape} beside first {first.shape}; pass [B, D] and its partners")
+    wide = accumulator(first, second)
+    return first.astype(wide), second.astype(wide)
+
+
+def _kept(first, second, where):
+    """Writes zeros into the rows that do not count, so that their content sends no gradient."""
+    if where is None:
+        return first, second
+    chex.assert_shape(where, (len(first),))
+    return jnp.where(where[:, None], first, 0), jnp.where(where[:, None], second, 0)
+
+
+def _rows(scores, targets, where):
+    if targets.shape != scores.shape:
+        raise ValueError(f"targets: {targets.shape} for {len(scores)} scores; pass one grade per pair")
+    if where is None:
+        return jnp.ones(scores.shape, bool)
+    chex.assert_shape(where, scores.shape)
+    return where

@@ -1,0 +1,305 @@
+"""One number for a text encoder on one task: similarity, retrieval, classes, clusters, pairs.
+
+Every function takes ``encode_texts``, a function list of str -> [n, D], and lists of texts. Runs on the
+host. Classification and clustering need the package scikit-learn, which they import when called.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxembed.search.ranking import gains, judged, mean, mrr, ndcg, recall
+from jaxembed.search.topk import top_k
+
+
+def spearman(x, y):
+    """Correlates the ranks of two lists of numbers; equal numbers share the mean of their ranks.
+
+    >>> round(spearman([1, 2, 3, 3], [10, 20, 40, 30]), 4)
+    0.9487
+
+    Args:
+        x: [N], N at least 2.
+        y: [N].
+
+    Returns:
+        A float in -1..1; NaN where all numbers of one list are equal.
+
+    Raises:
+        ValueError: for different lengths, fewer than two numbers, or a NaN.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
+        raise ValueError(f"x, y: shapes {x.shape} and {y.shape}; pass two lists of one length, at least 2")
+    if np.isnan(x).any() or np.isnan(y).any():
+        raise ValueError("x, y: hold NaN, which has no rank; look for empty or broken vectors")
+    return _correlation(_ranks(x), _ranks(y))
+
+
+def evaluate_similarity(encode_texts, first, second, scores):
+    """Asks whether cosines put pairs of texts into the order of people's scores (STS).
+
+    >>> vectors = {"a": [1.0, 0.0], "b": [0.9, 0.1], "c": [0.0, 1.0]}
+    >>> encode = lambda texts: [vectors[t] for t in texts]
+    >>> print(evaluate_similarity(encode, ["a", "a"], ["b", "c"], [5.0, 1.0]))
+    {'spearman': 1.0, 'pearson': 1.0}
+
+    Args:
+        encode_texts: list of str -> [n, D]; each text is encoded once.
+        first: list of N texts.
+        second: list of N texts.
+        scores: [N], higher is more alike.
+
+    Returns:
+        Dict with ``spearman`` (the number to report) and ``pearson`` of the cosines.
+
+    Raises:
+        ValueError: for lists of different lengths.
+    """
+    cosines, scores = _cosines(encode_texts, first, second, scores=scores)
+    scores = np.asarray(scores, np.float64)
+    return {"spearman": spearman(cosines, scores), "pearson": _correlation(cosines, scores)}
+
+
+def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queries=None, mesh=None):
+    """Asks whether queries find their documents by cosine (BEIR).
+
+    >>> vectors = {"cat": [1.0, 0.0], "a cat": [0.9, 0.1], "a dog": [0.0, 1.0]}
+    >>> source = {
+    ...     "documents": {"d1": "a dog", "d2": "a cat"},
+    ...     "queries": {"q": "cat"},
+    ...     "judgments": {"test": {"q": {"d2": 1}}},
+    ... }
+    >>> print(evaluate_retrieval(lambda texts: [vectors[t] for t in texts], source, k=1))
+    {'ndcg@1': 1.0, 'recall@1': 1.0, 'mrr@1': 1.0, 'queries': 1}
+
+    Args:
+        encode_texts: list of str -> [n, D].
+        source: dict as ``data.beir(folder)`` gives it: ``documents`` {id: text}, ``queries`` {id: text} and
+            ``judgments`` {split: {query id: {document id: gain}}}.
+        split: which judgments.
+        k: how many places count.
+        encode_queries: optional encoder of the queries where it differs (a prompt); default
+            ``encode_texts``.
+        mesh: optional mesh for :func:`top_k`; its "data" axis divides the documents.
+
+    Returns:
+        Dict with ``ndcg@k``, ``recall@k``, ``mrr@k`` and the number of ``queries`` that count: those with a
+        relevant judgment. A document whose id is that of the query is left out, as BEIR does; so is a
+        judgment of it.
+
+    Raises:
+        ValueError: for a split without judgments.
+    """
+    judgments = source["judgments"].get(split, {})
+    names = [q for q, documents in judgments.items() if q in source["queries"] and documents]
+    if not names:
+        raise ValueError(f"split={split!r}: no judged queries; the source has {sorted(source['judgments'])}")
+    places = {name: i for i, name in enumerate(source["documents"])}
+    documents = _unit(encode_texts, list(source["documents"].values()))
+    queries = _unit(encode_queries or encode_texts, [source["queries"][q] for q in names])
+    found = np.asarray(top_k(queries, documents, min(k + 1, len(documents)), mesh=mesh)[1])
+    own = np.array([places.get(q, -1) for q in names])
+    kept = np.argsort(found == own[:, None], axis=1, kind="stable")[:, :k]
+    same = np.take_along_axis(found == own[:, None], kept, axis=1)
+    ids = np.where(same, -1, np.take_along_axis(found, kept, axis=1))
+    others = [{d: gain for d, gain in judgments[q].items() if d != q} for q in names]
+    judged_ids, grades = _table(others, places)
+    hits, counts = gains(ids, judged_ids, grades), judged(grades)
+    metrics = {"ndcg": ndcg, "recall": recall, "mrr": mrr}
+    values = {f"{name}@{k}": float(mean(f(hits, grades, k=k), counts)) for name, f in metrics.items()}
+    return values | {"queries": int(np.sum(counts))}
+
+
+def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels, *, seed=0, steps=100):
+    """Asks how well a logistic regression on the vectors tells classes apart.
+
+    Args:
+        encode_texts: list of str -> [n, D].
+        texts: list of N training texts.
+        labels: [N], their classes, numbers or str; at least two classes.
+        test_texts: list of M texts.
+        test_labels: [M].
+        seed: of the solver.
+        steps: most steps of the solver; the default is that of the MTEB benchmark.
+
+    Returns:
+        Dict with ``accuracy`` and ``f1`` (the mean over the classes).
+
+    Raises:
+        ValueError: for lists of different lengths or a single class.
+    """
+    _same_length(texts=texts, labels=labels)
+    _same_length(test_texts=test_texts, test_labels=test_labels)
+    if len(set(labels)) < 2:
+        raise ValueError(f"labels: {len(set(labels))} class; pass at least two")
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import accuracy_score, f1_score
+
+    model = LogisticRegression(max_iter=steps, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(_encode(encode_texts, texts), labels)
+    told = model.predict(_encode(encode_texts, test_texts))
+    return {
+        "accuracy": float(accuracy_score(test_labels, told)),
+        "f1": float(f1_score(test_labels, told, average="macro")),
+    }
+
+
+def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
+    """Asks whether k-means on the vectors finds the classes again, with as many clusters as classes.
+
+    Args:
+        encode_texts: list of str -> [n, D].
+        texts: list of N texts.
+        labels: [N], their classes, numbers or str.
+        seed: of the starting points; the best of 10 starts counts.
+
+    Returns:
+        Dict with ``v_measure`` in 0..1, the harmonic mean of how pure and how whole the clusters are.
+
+    Raises:
+        ValueError: for lists of different lengths.
+
+    References:
+        A. Rosenberg and J. Hirschberg, EMNLP-CoNLL 2007, aclanthology.org/D07-1043.
+    """
+    _same_length(texts=texts, labels=labels)
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import v_measure_score
+
+    model = KMeans(len(set(labels)), n_init=10, random_state=seed)
+    found = model.fit_predict(_encode(encode_texts, texts))
+    return {"v_measure": float(v_measure_score(labels, found))}
+
+
+def evaluate_pairs(encode_texts, first, second, labels):
+    """Asks whether cosines set pairs that belong together apart from pairs that do not.
+
+    ``ap = sum over relevant pairs of precision / number of relevant pairs``, where precision is the part
+    of the pairs with at least that cosine that is relevant; equal cosines share one threshold.
+
+    >>> vectors = {"a": [1.0, 0.0], "b": [0.9, 0.1], "c": [0.0, 1.0]}
+    >>> encode = lambda texts: [vectors[t] for t in texts]
+    >>> print(evaluate_pairs(encode, ["a", "a", "b"], ["b", "c", "c"], [1, 0, 0]))
+    {'ap': 1.0}
+
+    Args:
+        encode_texts: list of str -> [n, D]; each text is encoded once.
+        first: list of N texts.
+        second: list of N texts.
+        labels: [N], 1 or True where the pair belongs together.
+
+    Returns:
+        Dict with ``ap``.
+
+    Raises:
+        ValueError: for lists of different lengths or no pair that belongs together.
+    """
+    cosines, labels = _cosines(encode_texts, first, second, labels=labels)
+    labels = np.asarray(labels).astype(bool)
+    if not labels.any():
+        raise ValueError("labels: no pair belongs together, so there is no precision to average")
+    order = np.argsort(-cosines, kind="stable")
+    cosines, labels = cosines[order], labels[order]
+    ends = np.append(np.flatnonzero(np.diff(cosines)), len(cosines) - 1)  # last pair of each cosine
+    hits = np.cumsum(labels)[ends]
+    return {"ap": float(np.sum(np.diff(hits, prepend=0) * hits / (ends + 1)) / hits[-1])}
+
+
+@dataclasses.dataclass(frozen=True)
+class MTEBEncoder:
+    """An encoder in the form that the package ``mteb`` drives: ``mteb.evaluate(MTEBEncoder(f), tasks)``.
+
+    Args:
+        encode_texts: list of str -> [n, D].
+        encode_queries: optional encoder of what MTEB calls queries (a prompt); default ``encode_texts``.
+        mteb_model_meta: optional ``mteb.ModelMeta``, under whose name results are stored.
+    """
+
+    encode_texts: Callable
+    encode_queries: Callable | None = None
+    mteb_model_meta: Any = None
+
+    def encode(self, inputs, *, prompt_type=None, **_):
+        """Encodes a list of str, or batches {"text": list of str}, to float32 [n, D]."""
+        inputs = list(inputs)
+        texts = [t for part in inputs for t in (part["text"] if isinstance(part, dict) else [part])]
+        queries = getattr(prompt_type, "value", prompt_type) == "query" and self.encode_queries
+        return _encode(self.encode_queries if queries else self.encode_texts, texts).astype(np.float32)
+
+    def similarity(self, embeddings1, embeddings2):
+        """Computes all cosines [n, m] of [n, D] and [m, D]."""
+        return _rows(embeddings1) @ _rows(embeddings2).T
+
+    def similarity_pairwise(self, embeddings1, embeddings2):
+        """Computes the cosine [n] of each row of [n, D] with its partner."""
+        return np.sum(_rows(embeddings1) * _rows(embeddings2), axis=-1)
+
+
+def _encode(encode_texts, texts):
+    """Encodes texts and checks that finite vectors come back."""
+    texts = list(texts)
+    vectors = np.asarray(encode_texts(texts))
+    if vectors.ndim != 2 or len(vectors) != len(texts):
+        raise ValueError(f"encode_texts: gave shape {vectors.shape} for {len(texts)} texts; [n, D] is needed")
+    if not np.isfinite(vectors).all():
+        raise ValueError("encode_texts: gave NaN or infinite numbers")
+    return vectors
+
+
+def _rows(vectors):
+    """Scales vectors to length 1; a zero vector stays zero."""
+    vectors = np.atleast_2d(np.asarray(vectors, np.float32))
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)
+
+
+def _unit(encode_texts, texts):
+    return _rows(_encode(encode_texts, texts))
+
+
+def _cosines(encode_texts, first, second, **values):
+    """Float64 cosines of pairs, and the list that comes with them."""
+    ((name, value),) = values.items()
+    _same_length(first=first, second=second, **values)
+    texts = list(dict.fromkeys([*first, *second]))
+    place = {t: i for i, t in enumerate(texts)}
+    vectors = _unit(encode_texts, texts).astype(np.float64)
+    one, two = (vectors[[place[t] for t in side]] for side in (first, second))
+    return np.sum(one * two, axis=1), value
+
+
+def _table(judgments, places):
+    """Judged ids int [B, J], padded with -1, and gains [B, J]; documents that are missing keep a place."""
+    width = max(1, *(len(documents) for documents in judgments))
+    ids, grades = np.full((len(judgments), width), -1), np.zeros((len(judgments), width), np.float32)
+    unknown = {}
+    for row, documents in enumerate(judgments):
+        for column, (name, gain) in enumerate(documents.items()):
+            missing = len(places) + unknown.setdefault(name, len(unknown))
+            ids[row, column], grades[row, column] = places.get(name, missing), gain
+    return ids, grades
+
+
+def _ranks(x):
+    """Ranks from 1; equal numbers share the mean of theirs."""
+    _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[place]
+
+
+def _correlation(x, y):
+    x, y = x - x.mean(), y - y.mean()
+    scale = np.sqrt(np.sum(x**2) * np.sum(y**2))
+    return float(np.sum(x * y) / scale) if scale > 0 else float("nan")
+
+
+def _same_length(**lists):
+    lengths = {name: len(values) for name, values in lists.items()}
+    if len(set(lengths.values())) != 1 or not next(iter(lengths.values())):
+        raise ValueError(f"{', '.join(lists)}: lengths {list(lengths.values())}; pass equal lengths, above 0")

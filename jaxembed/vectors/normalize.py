@@ -1,0 +1,277 @@
+"""Vectors spread evenly over directions: centring, whitening, removing the strongest directions, scores."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxembed.arrays import accumulator, unit
+
+
+def fit_centre(vectors, *, where=None):
+    """Measures the mean of vectors, which :func:`standardize` subtracts.
+
+    >>> params = fit_centre(jnp.array([[1.0, 2.0], [3.0, 2.0]]))
+    >>> print(params["mean"], standardize(params, jnp.array([[1.0, 2.0]])))
+    [2. 2.] [[-1.  0.]]
+
+    Args:
+        vectors: [N, D].
+        where: optional bool [N]. False leaves a row out; it may hold anything.
+
+    Returns:
+        ``mean`` [D] and ``kernel`` [D, D], the identity, for :func:`standardize`.
+    """
+    vectors, where = _clean(vectors, where)
+    return {"mean": _mean(vectors, where), "kernel": jnp.eye(vectors.shape[1], dtype=vectors.dtype)}
+
+
+def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
+    """Measures how to give vectors mean 0 and equal variance in all directions.
+
+    With the covariance ``C = U diag(l) U'``, l falling, ``kernel = U[:, :size] diag(1 / sqrt(l))``
+    for "pca", and that times ``U[:, :size]'`` for "zca", which turns the vectors back so that they stay as
+    near to the given ones as whitening allows. The inner products of the results are the same for both, and
+    those of independent component analysis, which turns once more.
+
+    >>> vectors = jnp.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> print(abs(standardize(fit_whiten(vectors), vectors)).round(3))
+    [[1.414 0.   ]
+     [1.414 0.   ]
+     [0.    1.414]
+     [0.    1.414]]
+
+    Args:
+        vectors: [N, D], N above D for a full covariance.
+        size: how many of the strongest directions are kept; default D.
+        kind: "zca" or "pca". "pca" gives [.., size] coordinates.
+        where: optional bool [N]. False leaves a row out; it may hold anything.
+        epsilon: smallest l that is divided by, as a fraction of the largest: directions without variance
+            stay near 0 instead of blowing up.
+
+    Returns:
+        ``mean`` [D] and ``kernel`` [D, D] ("zca") or [D, size] ("pca") for :func:`standardize`.
+
+    Raises:
+        ValueError: for an unknown kind or a size outside 1..D.
+
+    References:
+        J. Su et al., arXiv:2103.15316; J. Huang et al., WhiteningBERT, arXiv:2104.01767.
+    """
+    vectors, where = _clean(vectors, where)
+    width = vectors.shape[1]
+    size = width if size is None else size
+    if not 1 <= size <= width:
+        raise ValueError(f"size: {size} is outside 1..{width}, the width of the vectors")
+    if kind not in ("zca", "pca"):
+        raise ValueError(f'kind={kind!r}: pass "zca" or "pca"')
+    mean = _mean(vectors, where)
+    variances, directions = _spectrum(vectors - mean, where)
+    floor = jnp.where(variances[0] > 0, epsilon * variances[0], 1)
+    directions = directions[:, :size]
+    kernel = directions / jnp.sqrt(jnp.maximum(variances[:size], floor))
+    return {"mean": mean, "kernel": kernel if kind == "pca" else _product(kernel, directions.T)}
+
+
+def fit_removal(vectors, *, components=1, centre=True, where=None):
+    """Measures the strongest directions of vectors, which :func:`standardize` removes.
+
+    ``kernel = I - U[:, :components] U[:, :components]'`` with U the principal directions of the vectors,
+    taken around their mean or, with ``centre=False``, around 0.
+
+    >>> vectors = jnp.array([[5.0, 1.0], [5.0, -1.0]])
+    >>> print(standardize(fit_removal(vectors, centre=False), vectors))
+    [[ 0.  1.]
+     [ 0. -1.]]
+
+    Args:
+        vectors: [N, D].
+        components: how many directions go. The papers take 1 without a centre (SIF) and about D / 100
+            with one (all-but-the-top). 0 removes none.
+        centre: whether the mean is subtracted first.
+        where: optional bool [N]. False leaves a row out; it may hold anything.
+
+    Returns:
+        ``mean`` [D] and ``kernel`` [D, D] for :func:`standardize`.
+
+    Raises:
+        ValueError: for components outside 0..D.
+
+    References:
+        S. Arora et al. (SIF), ICLR 2017, openreview.net/forum?id=SyK00v5xx; J. Mu and P. Viswanath,
+        arXiv:1702.01417.
+    """
+    vectors, where = _clean(vectors, where)
+    width = vectors.shape[1]
+    if not 0 <= components <= width:
+        raise ValueError(f"components: {components} is outside 0..{width}, the width of the vectors")
+    mean = _mean(vectors, where) if centre else jnp.zeros(width, vectors.dtype)
+    _, directions = _spectrum(vectors - mean, where)
+    strongest = directions[:, :components]
+    return {"mean": mean, "kernel": jnp.eye(width, dtype=vectors.dtype) - _product(strongest, strongest.T)}
+
+
+def standardize(params, vectors):
+    """Applies what one of the ``fit_`` functions measured.
+
+    ``standardize(x) = (x - mean) @ kernel``. What was measured on some vectors (a corpus) is applied to
+    others (queries) alike.
+
+    >>> params = {"mean": jnp.array([1.0, 0.0]), "kernel": 2 * jnp.eye(2)}
+    >>> print(standardize(params, jnp.array([[1.0, 3.0]])))
+    [[0. 6.]]
+
+    Args:
+        params: ``mean`` [D] and ``kernel`` [D, K].
+        vectors: [..., D].
+
+    Returns:
+        [..., K] in at least float32. Lengths are not made equal; see ``jaxembed.arrays.unit``.
+
+    Raises:
+        ValueError: for vectors of another width.
+    """
+    vectors, width = jnp.asarray(vectors), len(params["mean"])
+    if vectors.shape[-1] != width:
+        raise ValueError(f"vectors: width {vectors.shape[-1]}, but params were fitted to width {width}")
+    return _product(vectors.astype(accumulator(vectors)) - params["mean"], params["kernel"])
+
+
+def isotropy(vectors, *, where=None):
+    """Measures in four ways how evenly vectors fill all directions.
+
+    - ``partition``: ``min_u Z(u) / max_u Z(u)``, ``Z(u) = sum_i exp(u . x_i)``, over the eigenvectors u of
+      ``X' X``; 1 for even vectors.
+    - ``cosine``: the mean cosine of two different vectors; 0 for even vectors.
+    - ``condition``: the largest over the smallest eigenvalue of the covariance; 1 for even vectors, infinite
+      when a direction is missing.
+    - ``isoscore``: how many of the D directions the variance uses, scaled to 0..1; 1 for even vectors.
+
+    >>> scores = isotropy(jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+    >>> print({name: round(float(value), 3) for name, value in scores.items()})
+    {'partition': 1.0, 'cosine': -0.333, 'condition': 1.0, 'isoscore': 1.0}
+
+    Args:
+        vectors: [N, D], N at least 2. The cost is N * D**2.
+        where: optional bool [N]. False leaves a row out; it may hold anything.
+
+    Returns:
+        Dict of four scalars. For D = 1 ``isoscore`` is 1. Where no vector varies, ``condition`` is infinite
+        and ``isoscore`` 0.
+
+    References:
+        J. Mu and P. Viswanath, arXiv:1702.01417 (partition), where the sign of each eigenvector is open: both
+        signs are tried here; K. Ethayarajh, arXiv:1909.00512 (cosine); W. Rudman et al., IsoScore,
+        arXiv:2108.07344.
+    """
+    vectors, where = _clean(vectors, where)
+    count = jnp.sum(where).astype(vectors.dtype)
+    _, directions = _spectrum(vectors, where)
+    heights = jnp.concatenate([_product(vectors, directions), -_product(vectors, directions)], axis=1)
+    partition = jax.nn.logsumexp(jnp.where(where[:, None], heights, -jnp.inf), axis=0)
+    total = jnp.sum(unit(vectors), axis=0)
+    lengths = jnp.sum(unit(vectors) ** 2)  # the number of vectors that are not zero
+    variances, _ = _spectrum(vectors - _mean(vectors, where), where)
+    low, high = variances[-1], variances[0]
+    return {
+        "partition": jnp.exp(jnp.min(partition) - jnp.max(partition)),
+        "cosine": (jnp.sum(total**2) - lengths) / jnp.maximum(count * (count - 1), 1),
+        "condition": jnp.where(low > 0, high / jnp.where(low > 0, low, 1), jnp.inf),
+        "isoscore": _isoscore(variances),
+    }
+
+
+def entry_means(vectors, entries, count):
+    """Averages the vectors of the definitions of each dictionary entry.
+
+    ``table[e] = mean of vectors[m] over m with entries[m] == e``
+
+    >>> print(entry_means(jnp.array([[1.0], [3.0], [5.0]]), jnp.array([0, 0, 2]), 3).T)
+    [[2. 0. 5.]]
+
+    Args:
+        vectors: [M, D], one vector per definition.
+        entries: int [M] in 0..count-1; a definition with another number is left out.
+        count: the number N of entries.
+
+    Returns:
+        [N, D] in at least float32; zeros for an entry without definitions.
+
+    References:
+        X. Liu, DefSent+, arXiv:2405.16153.
+    """
+    vectors, entries = jnp.asarray(vectors), jnp.asarray(entries)
+    chex.assert_rank(vectors, 2)
+    chex.assert_shape(entries, vectors.shape[:1])
+    inside = (entries >= 0) & (entries < count)
+    vectors = jnp.where(inside[:, None], vectors, 0).astype(accumulator(vectors))
+    place = jnp.where(inside, entries, count)
+    total = jnp.zeros((count + 1, vectors.shape[1]), vectors.dtype).at[place].add(vectors)[:count]
+    numbers = jnp.zeros(count + 1, jnp.int32).at[place].add(1)[:count]
+    return total / jnp.maximum(numbers, 1)[:, None].astype(total.dtype)
+
+
+def progressive(params, entries, train, stages):
+    """Trains against entry vectors that get better from stage to stage, each time from the same start.
+
+    ``params_k = train(params_0, stages[k](entries(params_{k-1})))``: the trained encoder of a stage only
+    gives the entry vectors of the next one, whose training starts again from the first parameters.
+
+    >>> train = lambda params, table: params + table.sum()
+    >>> print(progressive(1.0, lambda p: p * jnp.ones((2, 1)), train, [lambda t: t, lambda t: 10 * t]))
+    61.0
+
+    Args:
+        params: the parameters from which every stage starts.
+        entries: ``params -> [N, D]``, the entry vectors of an encoder, for example by :func:`entry_means`,
+            without dropout.
+        train: ``(params, table [N, D]) -> params``, for example with ``losses.frozen_softmax``.
+        stages: functions ``[N, D] -> [N, D]`` that make the entry vectors more even: the identity, or
+            ``lambda t: 100 * standardize(fit_whiten(t), t)``.
+
+    Returns:
+        The parameters after the last stage; ``params`` where there are no stages.
+
+    References:
+        X. Liu, DefSent+, arXiv:2405.16153, which standardises and then runs FastICA: an orthogonal turn of
+        whitened vectors. The factor acts as an inverse temperature.
+    """
+    current = params
+    for stage in stages:
+        current = train(params, stage(entries(current)))
+    return current
+
+
+def _clean(vectors, where):
+    vectors = jnp.asarray(vectors)
+    if vectors.ndim != 2 or not vectors.size:
+        raise ValueError(f"vectors: shape {vectors.shape}; pass [N, D] with at least one row")
+    where = jnp.ones(len(vectors), bool) if where is None else jnp.asarray(where)
+    chex.assert_shape(where, (len(vectors),))
+    return jnp.where(where[:, None], vectors, 0).astype(accumulator(vectors)), where
+
+
+def _product(x, y):
+    return jnp.matmul(x, y, precision="highest")
+
+
+def _mean(vectors, where):
+    return jnp.sum(vectors, axis=0) / jnp.maximum(jnp.sum(where), 1).astype(vectors.dtype)
+
+
+def _spectrum(vectors, where):
+    """Eigenvalues [D], falling and at least 0, and eigenvectors [D, D] of ``vectors' vectors / N``."""
+    vectors = jnp.where(where[:, None], vectors, 0)
+    moments = _product(vectors.T, vectors) / jnp.maximum(jnp.sum(where), 1).astype(vectors.dtype)
+    values, directions = jnp.linalg.eigh(moments)
+    return jnp.maximum(values[::-1], 0), directions[:, ::-1]
+
+
+def _isoscore(variances):
+    width = len(variances)
+    if width == 1:
+        return jnp.ones((), variances.dtype)
+    norm = jnp.sqrt(jnp.sum(variances**2))
+    scaled = jnp.sqrt(width) * variances / jnp.where(norm > 0, norm, 1)
+    defect = jnp.sum((scaled - 1) ** 2) / (2 * (width - jnp.sqrt(width)))
+    used = (width - defect * (width - jnp.sqrt(width))) ** 2 / width**2
+    return jnp.where(norm > 0, (width * used - 1) / (width - 1), 0)

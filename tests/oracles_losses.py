@@ -1,0 +1,130 @@
+"""Slow NumPy loops for losses, written from the formulas, that the tests compare the library with."""
+
+import math
+
+import numpy as np
+from oracles import inner, unit
+
+
+def cosine(x, y):
+    size = math.sqrt(sum(v * v for v in x)) * math.sqrt(sum(v * v for v in y))
+    return sum(a * b for a, b in zip(x, y, strict=True)) / size if size else 0.0
+
+
+def angle(x, y):
+    """Absolute sum of the real and imaginary parts of x conj(y), over both lengths."""
+    odd = [0.0] * (len(x) % 2)
+    half = (len(x) + 1) // 2
+    x, y = [*x, *odd], [*y, *odd]
+    z, w = (np.array([complex(v[i], v[half + i]) for i in range(half)]) for v in (x, y))
+    size = np.linalg.norm(z) * np.linalg.norm(w)
+    product = z * w.conj()
+    return abs(float(np.sum(product.real) + np.sum(product.imag))) / size if size else 0.0
+
+
+def ranking_loss(scores, targets, where=None, temperature=0.05):
+    total = 1.0
+    for i, j in np.ndindex(len(scores), len(scores)):
+        if targets[i] < targets[j] and (where is None or (where[i] and where[j])):
+            total += math.exp((float(scores[i]) - float(scores[j])) / temperature)
+    return math.log(total)
+
+
+def sigmoid_loss(q, d, positives=None, where=None, temperature=0.1, bias=-10.0):
+    scores, out = inner(unit(q), unit(d)), np.zeros(len(q))
+    for i, j in np.ndindex(*scores.shape):
+        positive = j == (i if positives is None else positives[i])
+        if positives is not None and np.asarray(positives).dtype == bool:
+            positive = positives[i, j]
+        if positive or where is None or where[i, j]:
+            logit = float(scores[i, j]) / temperature + bias
+            out[i] += math.log1p(math.exp(-logit if positive else logit))
+    return out
+
+
+def guided_mask(q, d, margin=0.0, kind="absolute", blocks=("qd",)):
+    out = []
+    for i in range(len(q)):
+        own = cosine(q[i], d[i])
+        limit = own - margin * (1 if kind == "absolute" else abs(own))
+        row = [j == i or cosine(q[i], d[j]) <= limit for j in range(len(d))]
+        for block, x in (("qq", q), ("dd", d)):
+            if block in blocks:
+                row += [j != i and cosine(x[i], x[j]) <= limit for j in range(len(q))]
+        out.append(row)
+    return np.array(out)
+
+
+def softmax(x):
+    powers = [math.exp(v - max(x)) for v in x]
+    return [p / sum(powers) for p in powers]
+
+
+def kl(student, teacher, where=None, temperature=1.0):
+    out = []
+    for i in range(len(student)):
+        kept = [j for j in range(len(student[i])) if where is None or where[i][j]]
+        q, p = (
+            softmax([float(x[i][j]) / temperature for j in kept]) if kept else [] for x in (student, teacher)
+        )
+        out.append(sum(b * math.log(b / a) for a, b in zip(q, p, strict=True)))
+    return np.array(out)
+
+
+def margin_mse(q, d, negatives, teacher, where=None):
+    out = np.zeros(len(q))
+    for i in range(len(q)):
+        kept = [k for k in range(negatives.shape[1]) if where is None or where[i, k]]
+        for k in kept:
+            gap = float(q[i] @ d[i] - q[i] @ negatives[i, k]) - float(teacher[i, 0] - teacher[i, 1 + k])
+            out[i] += gap**2 / len(kept)
+    return out
+
+
+def frozen_softmax(vectors, table, positives, bias=None, where=None, temperature=1.0):
+    out = np.zeros(len(vectors))
+    for i in range(len(vectors)):
+        scores = [
+            (float(vectors[i] @ row) + (0 if bias is None else float(bias[n]))) / temperature
+            for n, row in enumerate(table)
+            if where is None or where[i, n] or n == positives[i]
+        ]
+        kept = [n for n in range(len(table)) if where is None or where[i, n] or n == positives[i]]
+        out[i] = -math.log(softmax(scores)[kept.index(positives[i])])
+    return out
+
+
+def compression_target(vectors, size):
+    """The definition, with the sign of each column by its largest entry."""
+    x = vectors.astype(np.float64)
+    together = np.array([softmax(row) for row in x.T @ x / math.sqrt(x.shape[1])])
+    left, values, _ = np.linalg.svd(together)
+    for k in range(size):
+        if left[np.argmax(np.abs(left[:, k])), k] < 0:
+            left[:, k] *= -1
+    return x @ (left[:, :size] * values[:size])
+
+
+def over_layers(loss, grid, weights, *vectors, **options):
+    total = 0
+    for (n, size), weight in zip(grid, weights, strict=True):
+        total = total + weight * loss(*(v[:, n, :size] for v in vectors), **options)
+    return total
+
+
+def lift(params, x):
+    """Dense layer on a prefix, exact GELU, layer norm."""
+    y = x @ params["dense"]["kernel"][: x.shape[-1]] + params["dense"]["bias"]
+    y = y * np.vectorize(lambda v: 0.5 * (1 + math.erf(v / math.sqrt(2))))(y)
+    y = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-12)
+    return y * params["norm"]["scale"] + params["norm"]["bias"]
+
+
+def masked_words_loss(params, states, table, words, where, most=None):
+    out = np.zeros(len(states))
+    for b in range(len(states)):
+        places = [t for t in range(states.shape[1]) if where[b, t]][:most]
+        for t in places:
+            scores = lift(params, states[b, t][None])[0] @ table.T + params["bias"]
+            out[b] -= math.log(softmax(scores)[words[b, t]]) / len(places)
+    return out

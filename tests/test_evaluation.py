@@ -1,0 +1,255 @@
+"""Evaluation of text encoders: numbers of scipy and scikit-learn, ties, edges, and the package mteb."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxembed import search, train
+
+sklearn_metrics = pytest.importorskip("sklearn.metrics")
+stats = pytest.importorskip("scipy.stats")
+
+
+def encoder(vectors):
+    """encode_texts that looks vectors up; it counts how often a text is encoded."""
+    seen = []
+
+    def encode_texts(texts):
+        assert isinstance(texts, list)
+        seen.extend(texts)
+        return np.stack([vectors[t] for t in texts])
+
+    encode_texts.seen = seen
+    return encode_texts
+
+
+def texts_and_vectors(count, width=5, seed=0):
+    rng = np.random.default_rng(seed)
+    texts = [f"text {i}" for i in range(count)]
+    return texts, dict(zip(texts, rng.normal(size=(count, width)).astype(np.float32), strict=True))
+
+
+def cosines(vectors, first, second):
+    a, b = (np.stack([vectors[t] for t in side]).astype(np.float64) for side in (first, second))
+    return np.sum(a * b, axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+# Similarity
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+def test_spearman_equals_scipy_with_ties(levels):
+    rng = np.random.default_rng(levels)
+    x, y = rng.integers(0, levels, (2, 60))
+    np.testing.assert_allclose(search.spearman(x, y), stats.spearmanr(x, y).statistic, rtol=1e-12)
+    np.testing.assert_allclose(search.spearman(x, np.exp(x / levels)), 1, rtol=1e-12)
+    np.testing.assert_allclose(search.spearman(x, -x), -1, rtol=1e-12)
+
+
+def test_similarity_equals_scipy_and_encodes_each_text_once():
+    texts, vectors = texts_and_vectors(20)
+    rng = np.random.default_rng(1)
+    first, second = ([texts[i] for i in rng.integers(0, 20, 50)] for _ in range(2))
+    scores = rng.integers(0, 6, 50)
+    encode = encoder(vectors)
+    found = search.evaluate_similarity(encode, first, second, list(scores))
+    cosine = cosines(vectors, first, second).round(6)  # a text with itself has cosine 1
+    np.testing.assert_allclose(found["spearman"], stats.spearmanr(cosine, scores).statistic, atol=1e-3)
+    np.testing.assert_allclose(found["pearson"], stats.pearsonr(cosine, scores).statistic, atol=1e-5)
+    assert len(encode.seen) == len(set(encode.seen))
+    assert math.isnan(search.spearman([1, 1], [1, 2]))
+
+
+# Retrieval
+
+
+def source(count=30, queries=8, seed=0):
+    texts, vectors = texts_and_vectors(count + queries, seed=seed)
+    rng = np.random.default_rng(seed)
+    documents = {f"d{i}": t for i, t in enumerate(texts[:count])}
+    asked = {f"q{i}": t for i, t in enumerate(texts[count:])}
+    judgments = {q: {f"d{j}": int(rng.integers(0, 3)) for j in rng.permutation(count)[:4]} for q in asked}
+    return {"documents": documents, "queries": asked, "judgments": {"test": judgments}}, vectors
+
+
+def plain_ndcg(data, vectors, k):
+    """nDCG@k from the formula, query by query."""
+    values = []
+    for query, grades in data["judgments"]["test"].items():
+        if not any(g > 0 for g in grades.values()):
+            continue
+        names = [d for d in data["documents"] if d != query]
+        score = cosines(vectors, [data["queries"][query]] * len(names), [data["documents"][d] for d in names])
+        ranked = [names[i] for i in np.argsort(-score, kind="stable")][:k]
+        grades = {d: g for d, g in grades.items() if d != query}
+        gain = sum(max(grades.get(d, 0), 0) / math.log2(r + 2) for r, d in enumerate(ranked))
+        ideal = sorted((g for g in grades.values() if g > 0), reverse=True)[:k]
+        values.append(gain / sum(g / math.log2(r + 2) for r, g in enumerate(ideal)))
+    return np.mean(values), len(values)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 100])
+def test_retrieval_equals_the_formula(k):
+    data, vectors = source()
+    data["judgments"]["test"]["q1"] = {"d3": 0}  # nothing relevant: the query does not count
+    data["judgments"]["test"]["q2"] = {"d3": 1, "not in the corpus": 2}
+    data["judgments"]["test"]["q of another file"] = {"d1": 1}
+    missing = data["judgments"]["test"].pop("q of another file")
+    expected, count = plain_ndcg(data, vectors, k)
+    data["judgments"]["test"]["q of another file"] = missing
+    found = search.evaluate_retrieval(encoder(vectors), data, k=k)
+    np.testing.assert_allclose(found[f"ndcg@{k}"], expected, rtol=1e-5)
+    assert found["queries"] == count == 7
+    assert set(found) == {f"ndcg@{k}", f"recall@{k}", f"mrr@{k}", "queries"}
+
+
+def test_a_document_that_is_the_query_is_left_out():
+    data, vectors = source()
+    renamed = {f"d{i}": f"q{i}" for i in range(4)}  # ids that both have
+    data["documents"] = {renamed.get(d, d): t for d, t in data["documents"].items()}
+    data["judgments"]["test"] = {
+        q: {renamed.get(d, d): g for d, g in grades.items()} | {q: 3, "d9": 1}
+        for q, grades in data["judgments"]["test"].items()
+    }
+    for i in range(4):  # it would stand first
+        vectors[data["documents"][f"q{i}"]] = vectors[data["queries"][f"q{i}"]]
+    for k in (1, 10, 100):
+        found = search.evaluate_retrieval(encoder(vectors), data, k=k)
+        np.testing.assert_allclose(found[f"ndcg@{k}"], plain_ndcg(data, vectors, k)[0], rtol=1e-5)
+
+
+def test_retrieval_over_a_mesh_and_with_another_query_encoder():
+    data, vectors = source(count=32)
+    expected = search.evaluate_retrieval(encoder(vectors), data)
+    assert search.evaluate_retrieval(encoder(vectors), data, mesh=train.make_mesh(8, 1)) == pytest.approx(
+        expected
+    )
+    flipped = encoder({t: -v for t, v in vectors.items()})
+    found = search.evaluate_retrieval(encoder(vectors), data, encode_queries=flipped)
+    assert found["ndcg@10"] != expected["ndcg@10"]
+    assert search.evaluate_retrieval(flipped, data, encode_queries=flipped) == pytest.approx(expected)
+
+
+# Classes, clusters, pairs
+
+
+def groups(count=90, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    texts = [f"text {i}" for i in range(count)]
+    labels = [f"class {i}" for i in rng.integers(0, classes, count)]
+    centres = {f"class {i}": c for i, c in enumerate(rng.normal(size=(classes, 6)) * 6)}
+    vectors = {t: centres[label] + rng.normal(size=6) for t, label in zip(texts, labels, strict=True)}
+    return texts, labels, vectors
+
+
+def test_classification_tells_groups_apart_and_noise_does_not():
+    texts, labels, vectors = groups()
+    found = search.evaluate_classification(encoder(vectors), texts[:60], labels[:60], texts[60:], labels[60:])
+    assert found == {"accuracy": 1.0, "f1": 1.0}
+    _, noise = texts_and_vectors(90)
+    found = search.evaluate_classification(encoder(noise), texts[:60], labels[:60], texts[60:], labels[60:])
+    assert found["accuracy"] < 0.7
+
+
+def test_classification_equals_scikit_learn_and_hides_that_steps_ran_out():
+    from sklearn.linear_model import LogisticRegression
+
+    texts, labels, vectors = groups()
+    rng = np.random.default_rng(3)
+    vectors = {t: (v + 4 * rng.normal(size=6)) * 100 for t, v in vectors.items()}
+    x = np.stack([vectors[t] for t in texts])
+    told = LogisticRegression(max_iter=1000, tol=1e-4).fit(x[:60], labels[:60]).predict(x[60:])
+    found = search.evaluate_classification(
+        encoder(vectors), texts[:60], labels[:60], texts[60:], labels[60:], steps=1000
+    )
+    assert found["accuracy"] == np.mean(told == np.array(labels[60:]))
+    search.evaluate_classification(
+        encoder(vectors), texts[:60], labels[:60], texts[60:], labels[60:], steps=1
+    )
+
+
+def test_clustering_finds_groups_and_gives_the_same_number_twice():
+    texts, labels, vectors = groups()
+    assert search.evaluate_clustering(encoder(vectors), texts, labels) == {"v_measure": pytest.approx(1)}
+    _, noise = texts_and_vectors(90)
+    first, second = (search.evaluate_clustering(encoder(noise), texts, labels) for _ in range(2))
+    assert first == second
+    assert first["v_measure"] < 0.2
+
+
+@pytest.mark.parametrize("kind", ["ties", "no ties"])
+def test_average_precision_of_pairs_equals_scikit_learn(kind):
+    rng = np.random.default_rng(0)
+    texts, vectors = texts_and_vectors(40)
+    if kind == "ties":  # cosines are 0 or 1, exactly
+        vectors = {t: 2.0**i * np.eye(5)[i % 5] for i, t in enumerate(texts)}
+    chosen = [rng.permutation(40)[:2] for _ in range(80)]
+    first, second = ([texts[pair[side]] for pair in chosen] for side in (0, 1))
+    labels = rng.integers(0, 2, 80)
+    found = search.evaluate_pairs(encoder(vectors), first, second, list(labels))
+    scores = cosines(vectors, first, second)
+    expected = sklearn_metrics.average_precision_score(labels, scores)
+    np.testing.assert_allclose(found["ap"], expected, rtol=1e-9)
+
+
+# The package mteb
+
+
+def test_the_adapter_encodes_lists_and_batches_and_knows_queries():
+    texts, vectors = texts_and_vectors(5)
+    plain = np.stack([vectors[t] for t in texts])
+    model = search.MTEBEncoder(encoder(vectors), encoder({t: -v for t, v in vectors.items()}))
+    batches = [{"text": texts[:3], "title": ["x"] * 3}, {"text": texts[3:]}]
+    for inputs in (texts, iter(batches)):
+        np.testing.assert_array_equal(model.encode(inputs, task_metadata=None, hf_split="test"), plain)
+    np.testing.assert_array_equal(model.encode(texts, prompt_type="query"), -plain)
+    np.testing.assert_array_equal(model.encode(texts, prompt_type="document", batch_size=2), plain)
+    assert model.encode(texts).dtype == np.float32
+    a, b = plain[:2], plain[2:4]
+    every = model.similarity(a, b)
+    assert every.shape == (2, 2)
+    np.testing.assert_allclose(model.similarity_pairwise(a, b), np.diag(every), rtol=1e-5)
+    np.testing.assert_allclose(model.similarity(plain[0], plain[0]), [[1]], rtol=1e-6)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")  # those of mteb and what it imports
+@pytest.mark.parametrize("name", ["STS", "Retrieval", "PairClassification", "Classification"])
+def test_mteb_drives_the_adapter(name):
+    mteb = pytest.importorskip("mteb")
+    mock = pytest.importorskip("mteb.mocks.mock_tasks")
+    model = search.MTEBEncoder(lambda texts: np.array([[len(t), t.count("e"), 1.0] for t in texts]))
+    results = mteb.evaluate(model, getattr(mock, f"Mock{name}Task")(), cache=None, show_progress_bar=False)
+    assert 0 <= results.task_results[0].get_score() <= 1
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda e: search.spearman([1], [2]), "at least 2"),
+        (lambda e: search.spearman([1, 2], [1, 2, 3]), "one length"),
+        (lambda e: search.spearman([1, math.nan], [1, 2]), "NaN"),
+        (lambda e: search.evaluate_similarity(e, ["text 0"], [], [1]), "lengths"),
+        (lambda e: search.evaluate_pairs(e, [], [], []), "above 0"),
+        (lambda e: search.evaluate_pairs(e, ["text 0"], ["text 1"], [0]), "no pair belongs together"),
+        (lambda e: search.evaluate_clustering(e, ["text 0"], []), "lengths"),
+        (
+            lambda e: search.evaluate_classification(e, ["text 0"] * 2, [1, 1], ["text 1"], [1]),
+            "1 class; pass at least two",
+        ),
+        (lambda e: search.evaluate_retrieval(e, source()[0], split="dev"), "split='dev'"),
+        (lambda e: search.evaluate_clustering(lambda t: np.zeros((1, 2)), ["a", "b"], [0, 1]), "gave shape"),
+        (
+            lambda e: search.evaluate_clustering(lambda t: np.full((2, 2), np.nan), ["a", "b"], [0, 1]),
+            "gave NaN",
+        ),
+    ],
+)
+def test_bad_input_raises_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call(encoder(texts_and_vectors(3)[1]))
+    assert "\n" not in str(caught.value)
