@@ -73,7 +73,7 @@ def test_settings_are_complete(name):
 def test_bad_flags_are_refused_in_one_line(clicks, tmp_path):
     for options, message in [
         ({"data": "criteo", "width": 39, "chunks": (1, 3)}, "--data criteo needs --path"),
-        ({"table": clicks, "chunks": (1, 3)}, "do not all divide --width 16"),
+        ({"table": clicks, "chunks": (1, 3)}, "--width 16: choose a multiple of 3"),
         ({"table": clicks, "categorical": ("shop",)}, "column 'shop' is missing; the columns are"),
         ({"table": clicks, "label": "price", "dense": ()}, "label 'price' holds"),
         ({"table": pathlib.Path("nowhere.csv")}, "nowhere.csv: no such file"),
