@@ -145,3 +145,27 @@ def interleaved(query, tokens, owners, neighbours, deduplicate):
             if not (deduplicate and owner in out):
                 out.append(owner)
     return out
+
+
+def ball_carve(query, threshold):
+    """The list of sums of one query's groups."""
+    left, sums = list(query), []
+    while left:
+        first = left[0]
+        group = [0] + [i for i, t in enumerate(left) if i and float(np.dot(first, t)) >= threshold]
+        sums.append(sum(left[i] for i in group))
+        left = [t for i, t in enumerate(left) if i not in group]
+    return sums
+
+
+def implicit_fde(planes, query, document):
+    """Mean over the plane matrices of what an unprojected, filled encoding scores."""
+    total = 0.0
+    for matrix in planes if len(document) else []:
+        cells = [cell_bits(matrix, d) for d in document]
+        for q in query:
+            distances = [sum(x != y for x, y in zip(cell_bits(matrix, q), c, strict=True)) for c in cells]
+            products = [float(np.dot(q, d)) for d in document]
+            same = [p for p, n in zip(products, distances, strict=True) if n == 0]
+            total += sum(same) / len(same) if same else products[distances.index(min(distances))]
+    return total / len(planes)

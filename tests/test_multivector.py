@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxembed import vectors
+from jaxembed.vectors import cells
 
 RNG = np.random.default_rng(7)
 MODES = [("sum", False), ("sum", True), ("mean", False), ("mean", True)]
@@ -288,6 +289,159 @@ def test_chamfer_padding_and_gradients(chunk):
     chex.assert_trees_all_close(clean[1], wanted, atol=1e-5)
 
 
+def identity(planes=3, repetitions=4):
+    return draw("identity", planes, repetitions)
+
+
+def estimates(params, documents=TOKENS, mask=MASK, **options):
+    query = vectors.encode_queries(params, TOKENS, MASK)
+    document = vectors.encode_documents(params, documents, mask, **options)
+    return np.asarray(vectors.estimate_chamfer(params, query, document))
+
+
+def test_the_estimate_never_exceeds_chamfer():
+    exact = np.asarray(vectors.chamfer(TOKENS, TOKENS, MASK, MASK))[:-1, :-1]
+    gaps = []
+    for planes in (0, 3, 6):
+        gap = exact - estimates(identity(planes))[:-1, :-1]
+        assert gap.min() > -1e-5
+        gaps.append(gap.mean())
+    assert gaps[0] > gaps[1] > gaps[2] > 0
+
+
+def test_the_estimate_of_a_single_token_is_exact():
+    mask = np.arange(7) == np.array([[0], [3], [6], [1], [2]])
+    exact = vectors.chamfer(TOKENS, TOKENS, MASK, mask)
+    np.testing.assert_allclose(estimates(identity(), mask=mask), exact, atol=1e-5)
+    pooled = np.einsum("btd,nsd->bn", TOKENS * MASK[..., None], TOKENS * mask[..., None])
+    np.testing.assert_allclose(estimates(identity(0), mask=mask), pooled, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"final": 4096}, {"projection": "count_sketch"}], ids=str)
+def test_the_estimate_is_unbiased(options):
+    options = {"projection": "rademacher"} | options
+    params = draw(options.pop("projection"), planes=1, repetitions=3000, **options)
+    exact = params | {"projection": np.broadcast_to(np.eye(12, dtype=np.float32), (3000, 12, 12))}
+    exact.pop("final", None)
+    bias = (estimates(params) - estimates(exact))[:-1, :-1]
+    assert np.abs(bias).max() < 0.5  # the spread of one draw, over sqrt(3000)
+    assert np.abs(bias).mean() < 0.2
+
+
+def test_many_planes_estimate_within_the_bound():
+    """One repetition of 1,000 planes: never above Chamfer, and below by at most 2 pi t per token."""
+    planes = jax.random.normal(jax.random.key(4), (1, 12, 1000))
+    exact = np.asarray(vectors.chamfer(TOKENS, TOKENS, MASK, MASK))[:-1, :-1]
+    found = np.asarray(vectors.implicit_fde_score(planes, TOKENS, TOKENS, MASK, MASK))[:-1, :-1]
+    t = np.sqrt(np.log(2 * 7 * 7 / 0.01) / (2 * 1000))
+    gap = (exact - found) / MASK.sum(1)[:-1, None]
+    assert gap.min() > -1e-5 and gap.max() < max(2 * np.pi * t, (np.pi * t) ** 2 / 2)
+
+
+@pytest.mark.parametrize("planes", [0, 1, 4])
+def test_implicit_scores_equal_the_loops_and_the_encodings(planes):
+    params = identity(planes)
+    documents, mask = unit_tokens(6, 5, 12), random_mask(6, 5)
+    dirty = np.where(mask[..., None], documents, np.nan).astype(np.float32)
+    found = vectors.implicit_fde_score(params["planes"], TOKENS, dirty, MASK, mask)
+    np.testing.assert_allclose(found, estimates(params, documents, mask), atol=1e-5)
+    matrices = np.asarray(params["planes"])
+    for b, n in ((0, 0), (2, 3), (1, 1), (0, 5), (4, 0)):
+        wanted = oracles.implicit_fde(matrices, TOKENS[b][MASK[b]], documents[n][mask[n]])
+        np.testing.assert_allclose(found[b, n], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [-1.01, 0.0, 0.3, 1.01])
+def test_ball_carving_equals_the_loops(threshold):
+    tokens = np.where(MASK[..., None], TOKENS, np.nan).astype(np.float32)
+    sums, kept = vectors.ball_carve(tokens, MASK, threshold=threshold)
+    for b in range(5):
+        wanted = oracles.ball_carve(TOKENS[b][MASK[b]], threshold)
+        assert kept[b].tolist() == [i < len(wanted) for i in range(7)]
+        np.testing.assert_allclose(sums[b][: len(wanted)], np.reshape(wanted, (-1, 12)), atol=1e-5)
+        assert not np.any(sums[b][len(wanted) :])
+    carved = np.asarray(vectors.chamfer(sums, TOKENS, kept, MASK))[:, :-1]
+    exact = np.asarray(vectors.chamfer(TOKENS, TOKENS, MASK, MASK))[:, :-1]
+    assert np.all(carved <= exact + 1e-5)
+    if threshold > 1:
+        np.testing.assert_allclose(carved, exact, atol=1e-5)
+    else:
+        assert np.any(carved < exact - 1e-3)
+
+
+@pytest.mark.parametrize("final", [None, 10])
+def test_first_repetitions_are_a_smaller_encoding(final):
+    params = draw(final=final) if final else draw()
+    small = vectors.truncate_fde(params, repetitions=2)
+    chex.assert_trees_all_equal(small, draw(repetitions=2, final=final) if final else draw(repetitions=2))
+    found = vectors.encode_documents(small, TOKENS, MASK)
+    assert found.shape == (5, vectors.encoding_length(small))
+    if not final:
+        whole = vectors.encode_documents(params, TOKENS, MASK)
+        np.testing.assert_allclose(whole[:, : found.shape[1]], found, atol=1e-6)
+
+
+def test_truncated_tokens_are_tokens_with_zeros():
+    params = vectors.center_fde(draw(), TOKENS, MASK)
+    cut = np.where(np.arange(12) < 5, TOKENS, 0)
+    params = params | {"center": jnp.where(jnp.arange(12) < 5, params["center"], 0)}
+    found = vectors.encode_documents(vectors.truncate_fde(params, width=5), TOKENS[..., :5], MASK)
+    np.testing.assert_allclose(found, vectors.encode_documents(params, cut, MASK), atol=1e-6)
+
+
+def test_centering_moves_the_cells_and_nothing_else():
+    shifted = TOKENS + np.float32(2) * np.eye(12, dtype=np.float32)[0]
+    params = vectors.center_fde(draw(), np.where(MASK[..., None], shifted, np.nan), MASK)
+    np.testing.assert_allclose(params["center"], shifted[MASK].mean(0), atol=1e-5)
+    found = encode(params, shifted, MASK, ("mean", True)).reshape(5, 4, 8, 4)
+    moved = encode(draw(), shifted - params["center"], MASK, ("mean", True)).reshape(found.shape)
+    offset = np.einsum("d,rdp->rp", params["center"], draw()["projection"])
+    np.testing.assert_allclose(found[:-1], moved[:-1] + offset[:, None], atol=1e-4)
+    zero = draw() | {"center": jnp.zeros(12)}
+    np.testing.assert_array_equal(
+        encode(zero, TOKENS, MASK, ("mean", True)), encode(draw(), TOKENS, MASK, ("mean", True))
+    )
+
+
+@pytest.mark.parametrize("final", [None, 10])
+def test_chunks_do_not_show(monkeypatch, final):
+    params, weights = draw(final=final), RNG.standard_normal(128 if final is None else 10)
+
+    def both(p, tokens):
+        found = vectors.encode_documents(p, tokens, MASK)
+        return jnp.sum(found * weights[None]), found
+
+    gradient = jax.grad(both, argnums=(0, 1), has_aux=True, allow_int=True)
+    whole = gradient(params, TOKENS)
+    monkeypatch.setattr(cells, "_CHUNK_ELEMENTS", 700)
+    cells.encode_cells.clear_cache()
+    cut = gradient(params, TOKENS)
+    cells.encode_cells.clear_cache()
+    for x, y in ((whole[1], cut[1]), (whole[0][1], cut[0][1])):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+    np.testing.assert_allclose(whole[0][0]["projection"], cut[0][0]["projection"], atol=1e-5)
+
+
+def test_the_gradient_is_the_numerical_one():
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), draw())
+        tokens = jnp.asarray(TOKENS[:3, :4], jnp.float64)
+        weights = jnp.asarray(RNG.standard_normal(128))
+
+        def total(tokens):
+            return jnp.sum(vectors.encode_documents(params, tokens, MASK[:3, :4]) @ weights)
+
+        direction = jnp.asarray(RNG.standard_normal(tokens.shape))
+        numeric = (total(tokens + 1e-6 * direction) - total(tokens - 1e-6 * direction)) / 2e-6
+        np.testing.assert_allclose(jnp.vdot(jax.grad(total)(tokens), direction), numeric, rtol=1e-5)
+
+
+def test_encoding_lowers_to_products_and_scatters():
+    text = jax.jit(vectors.encode_documents).lower(draw(), TOKENS, MASK).as_text()
+    assert text.count("stablehlo.dot_general") == 1 and "stablehlo.scatter" in text
+    assert "callback" not in text and "custom_call" not in text
+
+
 def test_empty_shapes():
     none = np.zeros((0, 7, 12), np.float32), np.zeros((0, 7), bool)
     assert vectors.chamfer(TOKENS, none[0], MASK, none[1]).shape == (5, 0)
@@ -309,6 +463,12 @@ def test_empty_shapes():
         (lambda: vectors.encode_set(draw(), TOKENS, MASK, aggregate="max"), "aggregate"),
         (lambda: vectors.chamfer(TOKENS, TOKENS[..., :11], MASK, MASK), "documents"),
         (lambda: vectors.chamfer(TOKENS, TOKENS, MASK[:1], MASK), "queries"),
+        (lambda: vectors.ball_carve(TOKENS, MASK[:1]), "queries"),
+        (lambda: vectors.center_fde(draw(), TOKENS[..., :3], MASK), "tokens"),
+        (lambda: vectors.truncate_fde(draw(), repetitions=5), "repetitions"),
+        (lambda: vectors.truncate_fde(draw(), width=0), "width"),
+        (lambda: vectors.estimate_chamfer(draw(), np.zeros((2, 128)), np.zeros((2, 127))), "documents"),
+        (lambda: vectors.implicit_fde_score(np.zeros((1, 3, 2)), TOKENS, TOKENS, MASK, MASK), "planes"),
     ],
 )
 def test_errors_name_the_argument(call, name):

@@ -1,0 +1,1 @@
+"""Side by side with other packages; one file per family of functions."""

@@ -1,15 +1,15 @@
-"""Sets of token vectors: the exact Chamfer score, and one fixed vector per set that estimates it."""
+"""One fixed vector per set of token vectors, whose inner products estimate the Chamfer score."""
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, inner
+from jaxembed.arrays import inner
+from jaxembed.vectors.cells import encode_cells
+from jaxembed.vectors.late_interaction import check_set, zero_padding
 
 _MAX_PLANES = 24
-_CHUNK_ELEMENTS = 2**24  # token pairs that `chamfer` compares at a time
 
 
 def init_fde(key, width, *, repetitions=20, planes=5, projected=16, projection="rademacher", final=None):
@@ -128,7 +128,8 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
     In repetition r, bit j of a token's cell is ``<planes[r, :, j], token> > 0``, with plane 0 as the
     lowest bit. A cell holds the sum or the mean of its tokens times ``projection[r]``. With
     ``fill_empty`` a cell without a token holds one token, the first among those whose cell differs in
-    the fewest bits. The bits are computed in float32 and are constant for the gradient.
+    the fewest bits. The bits are computed in float32 and are constant for the gradient. Where the
+    params hold a ``center`` it is subtracted from the token for the bits, and only there.
 
     >>> params = {"planes": jnp.array([[[1.0], [0.0]]]), "projection": jnp.eye(2)[None]}
     >>> tokens = jnp.array([[[1.0, 0.0], [3.0, 2.0]]])
@@ -138,8 +139,8 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
     [[1. 0. 2. 1.]]
 
     Args:
-        params: dict of ``planes`` [R, D, k], ``projection`` [R, D, p] and optionally ``final``, from
-            ``init_fde`` or from elsewhere.
+        params: dict of ``planes`` [R, D, k], ``projection`` [R, D, p] and optionally ``final`` and
+            ``center`` [D], from ``init_fde`` or from elsewhere.
         tokens: [B, T, D], any float dtype.
         mask: bool [B, T]. False marks padding, whose content never matters, not even NaN.
         aggregate: "sum" (queries) or "mean" (documents).
@@ -148,8 +149,8 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
 
     Returns:
         [B, R * 2**k * p] (or [B, final]) in at least float32, laid out [repetition][cell][coordinate].
-        An empty set gives zeros. One repetition is built at a time and needs B * T * 2**k floats
-        beside the result; with ``final`` the unreduced encoding is never stored whole.
+        An empty set gives zeros. Sets are encoded in chunks that hold 2**23 floats beside the result,
+        or those of one set: R * (T * (k + p) + 2**k * p). With ``final`` only a chunk is stored whole.
 
     Raises:
         ValueError: for an unknown aggregate, a wrong width or more than 24 planes.
@@ -159,55 +160,140 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
     """
     if aggregate not in ("sum", "mean"):
         raise ValueError(f"aggregate: {aggregate!r} is unknown; choose sum or mean")
-    tokens, mask = _clean("tokens", tokens, mask)
+    tokens, mask = check_set("tokens", tokens, mask)
     _check_planes(params["planes"].shape[2])
-    for name in ("planes", "projection"):
-        if params[name].shape[1] != tokens.shape[2]:
-            raise ValueError(
-                f"tokens: width {tokens.shape[2]}, but params[{name!r}] takes {params[name].shape[1]}; "
-                "draw the params with init_fde(key, width) for the width of the tokens"
-            )
-    return _encode(params, tokens, mask, aggregate=aggregate, fill_empty=fill_empty)
+    _check_width(params, tokens)
+    if not tokens.shape[1]:  # a set of no tokens is a set of one masked token
+        tokens, mask = jnp.pad(tokens, ((0, 0), (0, 1), (0, 0))), jnp.pad(mask, ((0, 0), (0, 1)))
+    return encode_cells(params, tokens, mask, aggregate=aggregate, fill_empty=fill_empty)
 
 
-def chamfer(queries, documents, query_mask, document_mask, *, chunk=None):
-    """Scores every document for every query by the best match of each query token.
+def estimate_chamfer(params, queries, documents):
+    """Estimates the Chamfer scores of sets from their encodings.
 
-    ``chamfer[b, n] = sum over tokens q of queries[b] of max over tokens d of documents[n] of <q, d>``.
+    ``estimate_chamfer(...)[b, n] = <queries[b], documents[n]> / R``. Each of the R repetitions adds one
+    estimate, so their mean is on the scale of ``chamfer`` and can be compared with a threshold or mixed
+    with other scores. For ranking alone the division changes nothing.
 
-    >>> query = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
-    >>> document = jnp.array([[[0.6, 0.8], [0.8, 0.6], [9.0, 9.0]]])
-    >>> print(chamfer(query, document, jnp.ones((1, 2), bool), jnp.array([[True, True, False]])))
-    [[1.6]]
+    >>> params = init_fde(jax.random.key(0), 2, repetitions=9, planes=2, projection="identity")
+    >>> tokens, mask = jnp.array([[[0.6, 0.8]]]), jnp.ones((1, 1), bool)
+    >>> query, document = encode_queries(params, tokens, mask), encode_documents(params, tokens, mask)
+    >>> print(estimate_chamfer(params, query, document).round(4))
+    [[1.]]
 
     Args:
-        queries: [B, T, D]. Inner products are taken as they are; nothing is normalised.
-        documents: [N, S, D].
-        query_mask: bool [B, T]. False marks padding, whose content never matters, not even NaN.
-        document_mask: bool [N, S].
-        chunk: how many documents are compared at a time, which bounds memory to
-            B * T * chunk * S floats. None takes about 64 MiB.
+        params: the arrays of ``init_fde`` that made the encodings.
+        queries: [B, F], from ``encode_queries``.
+        documents: [N, F], from ``encode_documents``.
 
     Returns:
-        [B, N] in at least float32. An empty document scores -inf; an empty query scores 0 everywhere.
+        [B, N] in at least float32. With the identity projection and filled cells it is at most
+        ``chamfer``; random projections and the final sketch keep its mean.
 
     Raises:
-        ValueError: when the widths or the masks do not fit.
+        ValueError: when the lengths are not that of an encoding by ``params``.
 
     References:
-        O. Khattab and M. Zaharia, arXiv:2004.12832 (there called MaxSim).
+        L. Dhulipala et al., arXiv:2405.19504.
     """
-    queries, query_mask = _clean("queries", queries, query_mask)
-    documents, document_mask = _clean("documents", documents, document_mask)
-    if queries.shape[2] != documents.shape[2]:
-        raise ValueError(
-            f"documents: width {documents.shape[2]}, but queries have {queries.shape[2]}; "
-            "encode both with one encoder"
-        )
-    if chunk is None:
-        chunk = _CHUNK_ELEMENTS // max(1, query_mask.size * document_mask.shape[1])
-    chunk = min(max(1, chunk), max(1, len(documents)))
-    return _chamfer(queries, documents, query_mask, document_mask, chunk=chunk)
+    length = encoding_length(params)
+    for name, x in (("queries", queries), ("documents", documents)):
+        if x.shape[1:] != (length,):
+            raise ValueError(
+                f"{name}: shape {x.shape}, but these params encode to [B, {length}]; use one params"
+            )
+    return inner(queries, documents) / params["planes"].shape[0]
+
+
+def encoding_length(params):
+    """Counts the floats of one encoding: ``R * 2**k * p``, or ``final``.
+
+    >>> print(encoding_length(init_fde(jax.random.key(0), 8, repetitions=20, planes=5, projected=16)))
+    10240
+
+    Args:
+        params: the arrays of ``init_fde``: ``planes`` [R, D, k] and ``projection`` [R, D, p].
+
+    Returns:
+        int.
+    """
+    if "final" in params:
+        return params["final"]["zeros"].shape[0]
+    repetitions, _, planes = params["planes"].shape
+    return repetitions * 2**planes * params["projection"].shape[2]
+
+
+def truncate_fde(params, *, repetitions=None, width=None):
+    """Keeps the first repetitions of an encoding, or the params for the first coordinates of tokens.
+
+    Fewer repetitions give the prefix of every encoding: with ``small = truncate_fde(params,
+    repetitions=r)`` the first ``encoding_length(small)`` floats of an encoding by ``params`` are the
+    encoding by ``small``, so one stored encoding serves several sizes. A smaller width encodes tokens
+    that are cut to their first coordinates, as matryoshka tokens are, as if the rest were zero.
+
+    >>> params = init_fde(jax.random.key(0), 8, repetitions=20, planes=5, projected=16)
+    >>> print([encoding_length(truncate_fde(params, repetitions=r)) for r in (5, 10, 20)])
+    [2560, 5120, 10240]
+
+    Args:
+        params: the arrays of ``init_fde``.
+        repetitions: how many repetitions are kept, or None for all.
+        width: how many coordinates of the tokens are kept, or None for all.
+
+    Returns:
+        A dict of arrays as from ``init_fde``. An encoding with ``final`` sums over the repetitions: its
+        params can be cut, but its encodings have no such prefix.
+
+    Raises:
+        ValueError: when a size is below 1 or above that of the params.
+    """
+    for name, size, most in (
+        ("repetitions", repetitions, params["planes"].shape[0]),
+        ("width", width, params["planes"].shape[1]),
+    ):
+        if size is not None and not 1 <= size <= most:
+            raise ValueError(f"{name}: {size} is outside 1..{most}; the params hold no more")
+    small = {name: params[name][:repetitions, :width] for name in ("planes", "projection")}
+    if "center" in params:
+        small["center"] = params["center"][:width]
+    if "final" in params:
+        small["final"] = {name: params["final"][name][:repetitions] for name in ("index", "sign")}
+        small["final"]["zeros"] = params["final"]["zeros"]
+    return small
+
+
+def center_fde(params, tokens, mask):
+    """Moves the planes through the mean of some tokens, so that they cut tokens that point one way.
+
+    ``center = mean of the tokens``; bit j of a token's cell becomes ``<planes[r, :, j], token - center>
+    > 0``. Only the cells change: sums and means are those of the tokens as they are. Token vectors of a
+    trained encoder often share a large common direction, which leaves most cells of planes through the
+    origin empty.
+
+    >>> params = init_fde(jax.random.key(0), 2, repetitions=1, planes=1)
+    >>> centered = center_fde(params, jnp.array([[[1.0, 0.0], [3.0, 2.0]]]), jnp.ones((1, 2), bool))
+    >>> print(centered["center"])
+    [2. 1.]
+
+    Args:
+        params: the arrays of ``init_fde``.
+        tokens: [N, T, D], a sample of documents.
+        mask: bool [N, T]. False marks padding, whose content never matters.
+
+    Returns:
+        The params with ``center`` float32 [D], for queries and documents alike.
+
+    Raises:
+        ValueError: when the width of the tokens is not the width of the params.
+
+    References:
+        Not part of arXiv:2405.19504.
+    """
+    tokens, mask = check_set("tokens", tokens, mask)
+    _check_width(params, tokens)
+    tokens = zero_padding(tokens, mask)
+    count = jnp.maximum(jnp.sum(mask), 1).astype(tokens.dtype)
+    return params | {"center": (jnp.sum(tokens, axis=(0, 1)) / count).astype(jnp.float32)}
 
 
 @functools.partial(jax.jit, static_argnums=range(1, 7))
@@ -223,57 +309,6 @@ def _draw(key, width, repetitions, planes, projected, projection, final):
         return params
 
     return jax.lax.map(one, jnp.arange(repetitions))
-
-
-@functools.partial(jax.jit, static_argnames=("aggregate", "fill_empty"))
-def _encode(params, tokens, mask, *, aggregate, fill_empty):
-    final = params.get("final")
-
-    @jax.checkpoint
-    def block(planes, projection):
-        cells = _assign(_hash(tokens, planes), mask, 2 ** planes.shape[1], fill_empty)
-        projected = jnp.einsum("btd,dp->btp", tokens, projection.astype(tokens.dtype), precision="highest")
-        total = jnp.einsum("bct,btp->bcp", cells.astype(tokens.dtype), projected, precision="highest")
-        if aggregate == "mean":
-            total = total / jnp.maximum(jnp.sum(cells, axis=2), 1).astype(total.dtype)[..., None]
-        return total.reshape(len(total), -1)
-
-    def step(reduced, repetition):
-        planes, projection, sketch = repetition
-        values = block(planes, projection)
-        if sketch is None:
-            return reduced, values
-        return reduced.at[:, sketch["index"]].add(values * sketch["sign"][None].astype(values.dtype)), None
-
-    sketch = None if final is None else {"index": final["index"], "sign": final["sign"]}
-    length = 0 if final is None else final["zeros"].shape[0]
-    reduced = jnp.zeros((len(tokens), length), tokens.dtype)
-    reduced, blocks = jax.lax.scan(step, reduced, (params["planes"], params["projection"], sketch))
-    return jnp.moveaxis(blocks, 0, 1).reshape(len(tokens), -1) if final is None else reduced
-
-
-@functools.partial(jax.jit, static_argnames="chunk")
-def _chamfer(queries, documents, query_mask, document_mask, *, chunk):
-    (count, size, width), pairs = documents.shape, query_mask.size
-
-    @jax.checkpoint
-    def scores(part):
-        rows, mask = part
-        products = inner(queries.reshape(pairs, width), rows.reshape(len(rows) * size, width))
-        products = products.reshape(*query_mask.shape, len(rows), size)
-        best = jnp.max(jnp.where(mask[None, None], products, -jnp.inf), axis=3, initial=-jnp.inf)
-        return jnp.sum(jnp.where(query_mask[..., None], best, 0), axis=1)
-
-    if chunk == count:
-        return scores((documents, document_mask))
-    # Chunk c holds documents c, c + steps, c + 2 * steps, ...: contiguous chunks would move the rows of
-    # an array that is sharded by documents.
-    steps = -(-count // chunk)
-    padding = steps * chunk - count
-    parts = [jnp.pad(x, ((0, padding),) + ((0, 0),) * (x.ndim - 1)) for x in (documents, document_mask)]
-    parts = [jnp.swapaxes(x.reshape(chunk, steps, *x.shape[1:]), 0, 1) for x in parts]
-    found = jax.lax.map(scores, tuple(parts))
-    return jnp.moveaxis(found, 0, 2).reshape(len(queries), steps * chunk)[:, :count]
 
 
 def _rademacher(key, width, projected):
@@ -300,44 +335,15 @@ def _sketch(key, width, projected):
     }
 
 
+def _check_width(params, tokens):
+    for name in ("planes", "projection"):
+        if params[name].shape[1] != tokens.shape[2]:
+            raise ValueError(
+                f"tokens: width {tokens.shape[2]}, but params[{name!r}] takes {params[name].shape[1]}; "
+                "draw the params with init_fde(key, width) for the width of the tokens"
+            )
+
+
 def _check_planes(planes):
     if not 0 <= planes <= _MAX_PLANES:
         raise ValueError(f"planes: {planes} is outside 0..{_MAX_PLANES}; an encoding has 2**planes cells")
-
-
-def _clean(name, vectors, mask):
-    """Checks one padded set and writes zeros where the mask is False."""
-    vectors, mask = jnp.asarray(vectors), jnp.asarray(mask).astype(bool)
-    chex.assert_rank(vectors, 3)
-    if mask.shape != vectors.shape[:2]:
-        raise ValueError(
-            f"{name}: the mask is {mask.shape}, but the vectors are {vectors.shape}; pass [B, T]"
-        )
-    return jnp.where(mask[..., None], vectors.astype(accumulator(vectors)), 0), mask
-
-
-def _hash(tokens, planes):
-    """Returns the cell of every token, int32 [B, T]."""
-    products = jnp.einsum(
-        "btd,dk->btk", tokens.astype(jnp.float32), planes.astype(jnp.float32), precision="highest"
-    )
-    weights = 2 ** jnp.arange(planes.shape[1], dtype=jnp.int32)[None, None]
-    return jnp.sum(jnp.where(products > 0, weights, 0), axis=2, dtype=jnp.int32)
-
-
-def _assign(cell, mask, cells, fill_empty):
-    """Returns which tokens each cell holds, bool [B, cells, T]."""
-    held = (cell[:, None, :] == jnp.arange(cells, dtype=jnp.int32)[None, :, None]) & mask[:, None, :]
-    if not fill_empty:
-        return held
-    batch, size = cell.shape
-    order = jnp.arange(size, dtype=jnp.int32)[None, None]
-    planes = cells.bit_length() - 1
-    # Each cell carries distance * T + index of its nearest token. After pass j the minimum runs over
-    # the tokens whose cell differs in bits 0..j only, so k passes reach every token.
-    nearest = jnp.min(jnp.where(held, order, (planes + 1) * size), axis=2, initial=(planes + 1) * size)
-    for j in range(planes):
-        pairs = nearest.reshape(batch, cells >> (j + 1), 2, 1 << j)
-        nearest = jnp.minimum(pairs, jnp.flip(pairs, axis=2) + size).reshape(batch, cells)
-    filled = (nearest[..., None] % max(size, 1) == order) & mask[:, None, :]
-    return jnp.where(jnp.any(held, axis=2, keepdims=True), held, filled)

@@ -1,0 +1,122 @@
+"""What an encoding of a token set computes: one product, a scatter into cells, a fill of empty cells."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxembed.arrays import accumulator
+from jaxembed.vectors.late_interaction import strided, zero_padding
+
+_CHUNK_ELEMENTS = 2**23  # floats of products and cells that are held at a time
+
+
+@functools.partial(jax.jit, static_argnames=("aggregate", "fill_empty"))
+def encode_cells(params, tokens, mask, *, aggregate, fill_empty):
+    """Encodes checked sets, chunk by chunk; ``multivector.encode_set`` says what it returns.
+
+    Args:
+        params: dict of arrays as from ``init_fde``.
+        tokens: [B, T, D] with T >= 1.
+        mask: bool [B, T].
+        aggregate: "sum" or "mean".
+        fill_empty: bool.
+
+    Returns:
+        [B, R * 2**k * p] or [B, final].
+    """
+    count, size = mask.shape
+    repetitions, _, planes = params["planes"].shape
+    projected = params["projection"].shape[2]
+
+    @jax.checkpoint
+    def block(tokens, mask):
+        values = _cells(params, tokens, mask, aggregate=aggregate, fill_empty=fill_empty)
+        if "final" not in params:
+            return values
+        index, sign = (params["final"][name].reshape(-1) for name in ("index", "sign"))
+        empty = jnp.zeros((len(tokens), len(params["final"]["zeros"])), values.dtype)
+        return empty.at[:, index].add(values * sign[None].astype(values.dtype))
+
+    each = repetitions * (size * (planes + projected) + 2**planes * projected)
+    chunk = max(1, _CHUNK_ELEMENTS // max(1, each))
+    if count <= chunk:
+        return block(tokens, mask)
+    tokens, mask = strided(tokens, chunk), strided(mask, chunk)
+    chunk, steps = mask.shape[:2]
+
+    def step(out, c):
+        return out.at[:, c].set(block(tokens[:, c], mask[:, c])), None
+
+    length = len(params["final"]["zeros"]) if "final" in params else repetitions * 2**planes * projected
+    out, _ = jax.lax.scan(step, jnp.zeros((chunk, steps, length), accumulator(tokens)), jnp.arange(steps))
+    return out.reshape(steps * chunk, length)[:count]
+
+
+def _cells(params, tokens, mask, *, aggregate, fill_empty):
+    """Returns the encoding of a few sets, [B, R * cells * p]."""
+    tokens = zero_padding(tokens, mask)
+    batch, size, _ = tokens.shape
+    repetitions, _, planes = params["planes"].shape
+    total = repetitions * 2**planes
+    cell, projected = _project(params, tokens)
+    slot = cell + jnp.arange(repetitions, dtype=jnp.int32) * 2**planes
+    slot = jnp.where(mask[..., None], slot, total)  # what stands behind the last slot is dropped
+
+    values = jnp.zeros((batch, total, projected.shape[3]), projected.dtype)
+    if fill_empty:
+        order = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32)[:, None], slot.shape[1:])
+        far = jnp.full(total, (planes + 1) * size, jnp.int32)
+        first = jax.vmap(lambda s: far.at[s].min(order, mode="drop"))(slot)
+        first = first.reshape(batch, repetitions, 2**planes)
+        # Only rows of `projected` are read: a token that is nearest to several cells is not stored again.
+        nearest = _nearest(first, size)[..., None]
+        rows = jnp.take_along_axis(jnp.swapaxes(projected, 1, 2), nearest, axis=2, mode="promise_in_bounds")
+        values = jnp.where((first < size)[..., None], 0, rows).reshape(values.shape)
+    if aggregate == "mean":
+        none = jnp.zeros(total, jnp.int32)
+        held = jax.vmap(lambda s: none.at[s].add(1, mode="drop")[jnp.minimum(s, total - 1)])(slot)
+        projected = projected / jnp.maximum(held, 1)[..., None].astype(projected.dtype)
+    values = jax.vmap(lambda v, s, p: v.at[s].add(p, mode="drop"))(values, slot, projected)
+    return values.reshape(batch, -1)
+
+
+def _project(params, tokens):
+    """Returns the cell of every token, int32 [B, T, R], and its projections [B, T, R, p]."""
+    batch, size, width = tokens.shape
+    repetitions, _, planes = params["planes"].shape
+    hashing = jnp.moveaxis(params["planes"].astype(jnp.float32), 1, 0).reshape(width, -1)
+    projection = jnp.moveaxis(params["projection"].astype(tokens.dtype), 1, 0).reshape(width, -1)
+    rows, cut = tokens.reshape(-1, width), hashing.shape[1]
+    if tokens.dtype == jnp.float32:  # one product for both
+        both = _product(rows, jnp.concatenate([hashing, projection], axis=1))
+        sides, projected = both[:, :cut], both[:, cut:]
+    else:
+        sides, projected = _product(rows.astype(jnp.float32), hashing), _product(rows, projection)
+    level = _product(params["center"].astype(jnp.float32)[None], hashing) if "center" in params else 0
+    weights = 2 ** jnp.arange(planes, dtype=jnp.int32)
+    bits = (sides > level).reshape(batch, size, repetitions, planes)
+    cell = jnp.sum(jnp.where(bits, weights[None, None, None], 0), axis=3, dtype=jnp.int32)
+    return cell, projected.reshape(batch, size, repetitions, -1)
+
+
+def _product(x, y):
+    return jnp.einsum("nd,dm->nm", x, y, precision="highest")
+
+
+def _nearest(first, size):
+    """Returns the token that is nearest to each cell, int32 [B, R, cells].
+
+    ``first`` holds the first token of each cell, or a large number. A cell carries distance * size +
+    token; each pass takes the minimum over the cells that differ in three bits.
+    """
+    shape = first.shape
+    planes = shape[2].bit_length() - 1
+    for low in range(0, planes, 3):
+        bits = min(3, planes - low)
+        codes = np.arange(1 << bits)
+        distance = np.bitwise_count(codes[:, None] ^ codes).astype(np.int32) * size
+        groups = first.reshape(*shape[:2], shape[2] >> (low + bits), 1, 1 << bits, 1 << low)
+        first = jnp.min(groups + distance[None, None, None, :, :, None], axis=4).reshape(shape)
+    return first % size
