@@ -3,6 +3,7 @@
 import hashlib
 import math
 
+import jax
 import numpy as np
 
 # Tables
@@ -252,6 +253,32 @@ def attention_pool(query, tokens, mask):
             for power, t in zip(powers, kept, strict=True):
                 out[b] += power / sum(powers) / len(query) * tokens[b, t]
     return out
+
+
+def latent_attention_pool(params, tokens, mask, heads):
+    """Token by token: attention to latents, gated network, then the mean over the mask."""
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+
+    def norm(x, name):
+        centered = x - x.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((centered**2).mean(axis=-1, keepdims=True) + 1e-5)
+        return centered / spread * p[name]["scale"] + p[name]["bias"]
+
+    keys, values = np.split(
+        norm(p["latents"]["embedding"], "latent_norm") @ p["key_value"]["kernel"], 2, axis=1
+    )
+    out = np.zeros(tokens.shape)
+    for b, t in np.argwhere(mask):
+        x, mixed = tokens[b, t].astype(np.float64), []
+        query = norm(x, "query_norm") @ p["query"]["kernel"]
+        for q, k, v in zip(*(np.split(y, heads, axis=-1) for y in (query, keys, values)), strict=True):
+            powers = np.exp(k @ q / math.sqrt(len(q)))
+            mixed.append(powers @ v / powers.sum())
+        x = x + np.concatenate(mixed) @ p["out"]["kernel"]
+        value, gate = np.split(norm(x, "mlp_norm") @ p["mlp_in"]["kernel"] + p["mlp_in"]["bias"], 2)
+        erf = np.array([math.erf(g / math.sqrt(2)) for g in gate])
+        out[b, t] = x + (value * gate * (1 + erf) / 2) @ p["mlp_out"]["kernel"] + p["mlp_out"]["bias"]
+    return masked_mean(out, mask)
 
 
 def multi_vector(tokens, mask, kernel=None):

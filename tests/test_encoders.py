@@ -375,6 +375,10 @@ def test_a_mask_of_another_shape_raises():
 
 QUERY = np.random.default_rng(7).normal(size=(2, D)).astype(np.float32)
 KERNEL = np.random.default_rng(8).normal(size=(D, 3)).astype(np.float32)
+LATENTS = jax.tree.map(
+    lambda p: p + 0.3 * np.random.default_rng(9).normal(size=p.shape).astype(np.float32),
+    encoders.init_latent_attention(jax.random.key(0), D, latents=3, heads=2, head_width=4),
+)
 POOLINGS = {
     "mean_pool": (encoders.mean_pool, oracles.masked_mean),
     "cls_pool": (encoders.cls_pool, oracles.cls_pool),
@@ -389,7 +393,24 @@ POOLINGS = {
         lambda t, m: oracles.multi_vector(t, m, KERNEL),
     ),
     "masked_mean": (arrays.masked_mean, oracles.masked_mean),
+    "max_pool": (
+        encoders.max_pool,
+        lambda t, m: np.where(m.any(1)[:, None], np.where(m[..., None], t, -np.inf).max(1), 0),
+    ),
+    "weighted_mean_pool": (
+        encoders.weighted_mean_pool,
+        lambda t, m: np.stack([_weighted(x, k) for x, k in zip(t, m, strict=True)]),
+    ),
+    "latent_attention_pool": (
+        lambda t, m: encoders.latent_attention_pool(LATENTS, t, m, heads=2),
+        lambda t, m: oracles.latent_attention_pool(LATENTS, t, m, heads=2),
+    ),
 }
+
+
+def _weighted(x, keep):
+    weights = np.arange(1, len(x) + 1) * keep
+    return np.average(x, axis=0, weights=weights) if keep.any() else np.zeros(x.shape[1])
 
 
 def tokens(seed=0):
@@ -478,3 +499,178 @@ def test_weighted_bag_equals_the_oracle_and_ignores_padding():
     half = encoders.weighted_bag(words.astype(jnp.bfloat16), positions, weights)
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(np.float32), expected, atol=0.05)
+
+
+# Masks, temperature, positions and variants of the block
+
+
+def test_shared_key_heads_bias_and_temperature_equal_the_oracle():
+    rng = np.random.default_rng(0)
+    q = rng.normal(size=(B, T, 4, 3)).astype(np.float32)
+    k, v = rng.normal(size=(2, B, T, 2, 3)).astype(np.float32)
+    bias, temperature = rng.normal(size=(4, T, T)), np.array([0.5, 1.0, 2.0, 3.0])
+    out = encoders.dot_product_attention(q, k, v, MASK, bias=bias, temperature=temperature)
+    for head in range(4):
+        wide = np.concatenate([q[:, :, head] / 3**0.5, np.broadcast_to(np.eye(T), (B, T, T))], axis=-1)
+        keys = np.concatenate([k[:, :, head // 2], np.broadcast_to(bias[head].T, (B, T, T))], axis=-1)
+        values = np.concatenate([v[:, :, head // 2], np.zeros((B, T, T))], axis=-1)
+        scale = (3 + T) ** 0.5 / temperature[head]
+        expected = oracles.dot_product_attention(
+            scale * wide[:, :, None], keys[:, :, None], values[:, :, None], MASK
+        )
+        np.testing.assert_allclose(out[:, :, head], expected[:, :, 0, :3], atol=1e-5)
+    with pytest.raises(ValueError, match="keys have 3 heads, which do not divide the 4 heads"):
+        encoders.dot_product_attention(q, np.zeros((B, T, 3, 3)), np.zeros((B, T, 3, 3)))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 0, 2])
+@pytest.mark.parametrize("prefix", [None, [0, 2, 5, 1]])
+def test_masks_follow_their_definition(causal, window, prefix):
+    if prefix is not None and not causal:
+        return
+    out = encoders.attention_mask(jnp.asarray(MASK), causal=causal, window=window, prefix=prefix)
+    out = np.broadcast_to(out if out.ndim == 3 else out[:, None], (B, T, T))
+    for b, t, s in np.ndindex(B, T, T):
+        seen = MASK[b, s] and (window is None or abs(t - s) <= window)
+        if causal:
+            seen = seen and (s <= t or (prefix is not None and s < prefix[b]))
+        assert out[b, t, s] == seen
+
+
+def test_temperatures_of_one_change_nothing_and_large_ones_average_the_values():
+    encoder, params, run = built()
+    for ones in (1.0, np.ones(LAYERS), np.ones((LAYERS, HEADS))):
+        out = jax.jit(encoder.hidden)(params, example(), temperature=ones)
+        chex.assert_trees_all_close(out, full_run(), atol=1e-5)
+    x = np.random.default_rng(0).normal(size=(B, T, HEADS, 4)).astype(np.float32)
+    flat = encoders.dot_product_attention(x, x, x, MASK, temperature=1e8)
+    expected = oracles.masked_mean(x.reshape(B, T, -1), MASK).reshape(B, 1, HEADS, 4)
+    np.testing.assert_allclose(flat, np.repeat(expected, T, axis=1), atol=1e-5)
+    sharp = encoders.dot_product_attention(x, x, x, MASK, temperature=1e-6)
+    nearest = np.argmax(np.where(MASK[0], np.einsum("thd,shd->hts", x[0], x[0]), -np.inf), axis=-1)
+    np.testing.assert_allclose(sharp[0, :, 0], x[0, nearest[0], 0], atol=1e-5)
+    with pytest.raises(ValueError, match=r"temperature \(2,\): give a float, \[L\] or \[L, H\] with L=3"):
+        encoder.hidden(params, example(), temperature=np.ones(2))
+
+
+def test_the_temperature_of_a_layer_acts_from_that_layer_on_and_divides_the_queries():
+    encoder, params, _ = built()
+    out = jax.jit(encoder.hidden)(params, example(), temperature=np.array([1.0, 0.5, 1.0]))
+    np.testing.assert_allclose(out["layers"][:, :2], full_run()["layers"][:, :2], atol=1e-5)
+    query = params["blocks"]["attention"]["query"]
+    doubled = jax.tree.map(lambda p: p * np.array([1, 2, 1.0]).reshape(-1, *[1] * (p.ndim - 1)), query)
+    blocks = {**params["blocks"], "attention": {**params["blocks"]["attention"], "query": doubled}}
+    expected = jax.jit(encoder.hidden)({**params, "blocks": blocks}, example())
+    chex.assert_trees_all_close(out, expected, atol=1e-4)
+    assert np.abs(out["layers"] - full_run()["layers"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("options", [{"causal": True}, {"window": 1}, {"window": (None, 1, 0)}], ids=str)
+def test_hidden_tokens_have_no_influence(options):
+    _, params, run = built(**options)
+    batch = {"ids": example()["ids"], "mask": np.ones((B, T), bool)}
+    changed = batch | {"ids": np.concatenate([batch["ids"][:, :-1], 9 - batch["ids"][:, -1:]], axis=1)}
+    before, after = (np.asarray(run(params, b)["tokens"]) for b in (batch, changed))
+    free = {"{'causal': True}": T - 1, "{'window': 1}": T - 1 - LAYERS}.get(str(options), 0)
+    np.testing.assert_allclose(after[:, :free], before[:, :free], atol=1e-6)
+    assert np.abs(after - before)[:, -1].max() > 1e-2
+    full = built()[2](params, batch)["tokens"]
+    assert np.abs(full - before).max() > 1e-3
+    if "causal" in options:
+        everything = run(params, batch | {"prefix": np.full(B, T, np.int32)})
+        np.testing.assert_allclose(everything["tokens"], full, atol=1e-5)
+
+
+def test_rotations_depend_on_distances_alone_and_keep_lengths():
+    frequencies = encoders.rotary_frequencies(4, 100.0)
+    x = np.broadcast_to(np.random.default_rng(0).normal(size=(2, 1, 1, 4)), (2, 9, 1, 4)).astype(np.float32)
+    turned = np.asarray(encoders.rotate(x, frequencies))[:, :, 0]
+    products = np.einsum("td,sd->ts", *turned)
+    for away in range(1, 5):
+        np.testing.assert_allclose(np.diagonal(products, away), products[0, away], atol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(turned, axis=-1), np.linalg.norm(x[:, :, 0], axis=-1), rtol=1e-5
+    )
+    first = x[0, 0, 0, 0] + 1j * x[0, 0, 0, 2]
+    np.testing.assert_allclose(turned[0, 3, 0], (first * np.exp(3j * frequencies[0])).real, atol=1e-5)
+    halved = encoders.rotary_frequencies(4, 100.0, {"rope_type": "linear", "factor": 2.0})
+    np.testing.assert_allclose(halved, frequencies / 2)
+
+
+def test_shallow_inference_and_checkpoints_cost_what_they_should(optimized):
+    encoder = encoders.transformer(init_embed, embed, **OPTIONS, unroll=LAYERS)
+    params, batch = parameters(), example()
+
+    def flops(**options):
+        run = jax.jit(functools.partial(encoder.hidden, **options))
+        return run.lower(params, batch).compile().cost_analysis()["flops"]
+
+    none, one, full = flops(layers=0), flops(layers=1), flops()
+    assert one - none < 1.2 * (full - none) / LAYERS
+    scanned = jax.make_jaxpr(functools.partial(built()[0].hidden, layers=1))(params, batch)
+    assert [e.params["length"] for e in scanned.eqns if e.primitive.name == "scan"] == [1]
+
+
+def test_a_checkpoint_policy_changes_no_gradient():
+    policy = jax.checkpoint_policies.nothing_saveable
+    _, params, run = built(checkpoint=policy)
+    value = jax.jit(jax.grad(lambda p: readout(run(p, example()))))(params)
+    _, expected = gradient()(params, example())
+    chex.assert_trees_all_close(value, expected, rtol=1e-4, atol=1e-4)
+    jaxpr = str(jax.make_jaxpr(lambda p: built(checkpoint=policy)[0].hidden(p, example()))(params))
+    assert "remat" in jaxpr or "checkpoint" in jaxpr
+
+
+VARIANTS = {
+    "order": ({"order": "middle"}, "order='middle' is unknown; known: pre, post"),
+    "norm": ({"norm": "batch"}, "norm='batch' is unknown; known: layer, rms"),
+    "activation": ({"activation": "mish"}, "activation='mish' is unknown; known: gelu"),
+    "biases": ({"biases": ("mlp", "all")}, "known are qkv, out, mlp, norm"),
+    "window": ({"window": (1, 2)}, "window has 2 entries for layers=3"),
+}
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+def test_unknown_variants_of_a_block_raise(case):
+    options, message = VARIANTS[case]
+    with pytest.raises(ValueError, match=message):
+        encoder = encoders.transformer(init_embed, embed, **OPTIONS | options)
+        jax.eval_shape(encoder.init, jax.random.key(0))
+
+
+# Latent attention
+
+
+def latents(seed=0, heads=2):
+    """Parameters away from their start, and the pooling with its number of heads."""
+    params = encoders.init_latent_attention(jax.random.key(0), D, latents=3, heads=heads, head_width=4)
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda p: jnp.asarray(p + 0.3 * rng.normal(size=p.shape), jnp.float32), params)
+    return params, functools.partial(encoders.latent_attention_pool, heads=heads)
+
+
+def test_latent_attention_starts_as_the_mean():
+    params = encoders.init_latent_attention(jax.random.key(0), D, latents=3, heads=2)
+    assert params["query"]["kernel"].shape == (D, 2 * D)
+    out = encoders.latent_attention_pool(params, tokens(), MASK, heads=2)
+    np.testing.assert_allclose(out, oracles.masked_mean(tokens(), MASK), atol=1e-6)
+
+
+def test_latent_attention_is_a_map_of_single_tokens_and_of_a_set_of_latents():
+    params, pool = latents()
+    out = pool(params, tokens(), MASK)
+    each = np.stack(
+        [
+            np.stack(
+                [pool(params, tokens()[b : b + 1, t : t + 1], np.ones((1, 1), bool))[0] for t in range(T)]
+            )
+            for b in range(2)
+        ]
+    )
+    np.testing.assert_allclose(out[:2], oracles.masked_mean(each, MASK[:2]), atol=1e-5)
+    turned = {**params, "latents": {"embedding": params["latents"]["embedding"][::-1]}}
+    np.testing.assert_allclose(pool(turned, tokens(), MASK), out, atol=1e-5)
+    assert np.abs(out[:3] - oracles.masked_mean(tokens(), MASK)[:3]).max() > 0.1
+    with pytest.raises(ValueError, match="heads=3 does not divide the inner width 8"):
+        encoders.latent_attention_pool(params, tokens(), MASK, heads=3)

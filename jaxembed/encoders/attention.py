@@ -5,13 +5,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator
+from jaxembed.encoders.positions import rotate
 
 
-def dot_product_attention(queries, keys, values, mask=None):
+def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temperature=1.0):
     """Averages values by how well each query matches each key.
 
-    ``out[b, t, h] = sum_s softmax_s(queries[b, t, h] . keys[b, s, h] / sqrt(d)) values[b, s, h]`` over the
-    keys that the mask keeps. A set without any key gives zeros.
+    ``out[b, t, h] = sum_s softmax_s((queries[b, t, h] . keys[b, s, h] / sqrt(d) + bias[h, t, s]) /
+    temperature) values[b, s, h]`` over the keys that the mask keeps. A set without any key gives zeros.
 
     >>> x = jnp.ones((1, 3, 2, 4))
     >>> out = dot_product_attention(x, x, x, jnp.array([[True, True, False]]))
@@ -20,48 +21,126 @@ def dot_product_attention(queries, keys, values, mask=None):
 
     Args:
         queries: [B, T, H, d].
-        keys: [B, S, H, d].
-        values: [B, S, H, d], finite wherever the mask is False too.
+        keys: [B, S, G, d]; G divides H, and each key head serves H / G neighbouring query heads.
+        values: [B, S, G, d], finite wherever the mask is False too.
         mask: optional bool [B, S], True = the key may be read, or bool [B, T, S].
+        bias: optional [H, T, S], added to the scores before the temperature divides them.
+        temperature: positive float or array that divides the scores, [] or [H]. Below 1 the attention is
+            sharper and token vectors of long texts stay further apart.
 
     Returns:
         [B, T, H, d] in the dtype of ``values``; the softmax runs in at least float32.
 
+    Raises:
+        ValueError: when G does not divide H.
+
     References:
-        A. Vaswani et al., arXiv:1706.03762.
+        A. Vaswani et al., arXiv:1706.03762; shared key heads: J. Ainslie et al., arXiv:2305.13245; the
+        temperature: Y. Zhou et al. (TempScale), arXiv:2410.24200.
     """
+    (batch, length, heads, width), groups = queries.shape, keys.shape[2]
+    if heads % groups:
+        raise ValueError(f"keys have {groups} heads, which do not divide the {heads} heads of the queries")
     dtype = accumulator(queries, keys)
-    scores = (
-        jnp.einsum("bthd,bshd->bhts", queries, keys, preferred_element_type=dtype) * queries.shape[-1] ** -0.5
-    )
-    if mask is None:
-        weights = jax.nn.softmax(scores, axis=-1)
-    else:
-        seen = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
-        weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(dtype).min), axis=-1)
-        weights = jnp.where(seen, weights, 0)
-    return jnp.einsum("bhts,bshd->bthd", weights.astype(values.dtype), values)
+    split = queries.reshape(batch, length, groups, heads // groups, width)
+    scores = jnp.einsum("btgrd,bsgd->bgrts", split, keys, preferred_element_type=dtype) * width**-0.5
+    if bias is not None:
+        scores = scores + bias.reshape(groups, heads // groups, *bias.shape[1:])
+    if not (isinstance(temperature, int | float) and temperature == 1):
+        each = jnp.broadcast_to(jnp.asarray(temperature, dtype), (heads,))
+        scores = scores / each.reshape(groups, heads // groups, 1, 1)
+    if mask is not None:
+        mask = mask[:, None, None, None, :] if mask.ndim == 2 else mask[:, None, None]
+        scores = jnp.where(mask, scores, jnp.finfo(dtype).min)
+    powers = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    if mask is not None:
+        powers = jnp.where(mask, powers, 0)
+    total = jnp.sum(powers, axis=-1)
+    mixed = jnp.einsum("bgrts,bsgd->bgrtd", powers.astype(values.dtype), values, preferred_element_type=dtype)
+    mixed = mixed / jnp.where(total == 0, 1, total)[..., None]  # T * d divisions instead of T * S
+    return jnp.moveaxis(mixed, 3, 1).reshape(batch, length, heads, -1).astype(values.dtype)
+
+
+def attention_mask(mask, *, causal=False, prefix=None, window=None):
+    """Says which token may read which.
+
+    Token t reads token s when s is real and, where ``causal``, s <= t or s stands in the prefix; and, where
+    a window is given, ``|t - s| <= window``.
+
+    >>> print(attention_mask(jnp.array([[True, True, True]]), causal=True)[0].astype(int))
+    [[1 0 0]
+     [1 1 0]
+     [1 1 1]]
+    >>> seen = attention_mask(jnp.ones((1, 3), bool), causal=True, prefix=jnp.array([2]))
+    >>> print(seen[0].astype(int))
+    [[1 1 0]
+     [1 1 0]
+     [1 1 1]]
+
+    Args:
+        mask: bool [B, T], True = real token.
+        causal: True hides later tokens.
+        prefix: optional int [B], with ``causal``: how many first tokens everyone may read.
+        window: optional int or int array [], the largest distance.
+
+    Returns:
+        bool [B, T, T], or [B, T] as it came when every token may read every real one.
+    """
+    if not causal and window is None:
+        return mask
+    at, to = jnp.arange(mask.shape[1])[:, None], jnp.arange(mask.shape[1])[None, :]
+    seen = jnp.ones((1, mask.shape[1], mask.shape[1]), bool)
+    if causal:
+        seen = (to <= at)[None]
+        if prefix is not None:
+            seen = seen | (to[None] < jnp.asarray(prefix)[:, None, None])
+    if window is not None:
+        seen = seen & (jnp.abs(at - to) <= window)
+    return seen & mask[:, None, :]
 
 
 class Attention(nn.Module):
     """Multi-head self-attention [B, T, D] -> [B, T, D] with parameters query, key, value and out.
 
     Args:
-        heads: number of heads; divides D.
+        heads: number of heads; divides D unless ``head_width`` is given.
         dtype: dtype of the computation; parameters stay float32.
+        kv_heads: number of key and value heads, ``heads`` when None.
+        head_width: width of one head, D / heads when None.
+        qkv_bias: False leaves the biases of query, key and value out.
+        out_bias: False leaves the bias of out out.
+        head_norm: epsilon of an RMS norm on each query and each key, None for no norm.
     """
 
     heads: int
     dtype: jnp.dtype | None = None
+    kv_heads: int | None = None
+    head_width: int | None = None
+    qkv_bias: bool = True
+    out_bias: bool = True
+    head_norm: float | None = None
 
     @nn.compact
-    def __call__(self, x, mask=None):
-        width = x.shape[-1]
-        if width % self.heads:
+    def __call__(self, x, mask=None, *, bias=None, frequencies=None, temperature=1.0):
+        width, groups = x.shape[-1], self.kv_heads or self.heads
+        if width % self.heads and self.head_width is None:
             raise ValueError(f"heads={self.heads} does not divide the width {width}")
-        split = (*x.shape[:2], self.heads, width // self.heads)
-        q, k, v = (
-            nn.Dense(width, dtype=self.dtype, name=n)(x).reshape(split) for n in ("query", "key", "value")
-        )
-        mixed = dot_product_attention(q, k, v, mask).reshape(x.shape)
-        return nn.Dense(width, dtype=self.dtype, name="out")(mixed)
+        size = self.head_width or width // self.heads
+
+        def project(name, heads):
+            dense = nn.Dense(heads * size, self.qkv_bias, dtype=self.dtype, name=name)
+            return dense(x).reshape(*x.shape[:2], heads, size)
+
+        q, k, v = project("query", self.heads), project("key", groups), project("value", groups)
+        if self.head_norm is not None:
+            q, k = (
+                nn.RMSNorm(epsilon=self.head_norm, dtype=accumulator(y), name=f"{name}_norm")(y).astype(
+                    y.dtype
+                )
+                for name, y in (("query", q), ("key", k))
+            )
+        if frequencies is not None:
+            q, k = rotate(q, frequencies), rotate(k, frequencies)
+        mixed = dot_product_attention(q, k, v, mask, bias=bias, temperature=temperature)
+        mixed = mixed.reshape(*x.shape[:2], self.heads * size)
+        return nn.Dense(width, self.out_bias, dtype=self.dtype, name="out")(mixed)

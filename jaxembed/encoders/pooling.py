@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, inner, masked_mean, unit
+from jaxembed.encoders.attention import dot_product_attention
 
 
 def mean_pool(tokens, mask):
@@ -95,6 +96,144 @@ def attention_pool(params, tokens, mask):
     weights = jax.nn.softmax(jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min), axis=-1)
     weights = jnp.where(mask[:, None], weights, 0).mean(axis=1)
     return jnp.einsum("bt,btd->bd", weights, tokens.astype(accumulator(tokens))).astype(tokens.dtype)
+
+
+def max_pool(tokens, mask):
+    """Takes the largest value of each coordinate over the real tokens; a text without tokens gives zeros.
+
+    >>> print(max_pool(jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])))
+    [[3.]]
+
+    Args:
+        tokens: [B, T, D].
+        mask: bool [B, T].
+
+    Returns:
+        [B, D].
+    """
+    lowest = jnp.finfo(tokens.dtype).min
+    largest = jnp.max(jnp.where(mask[..., None], tokens, lowest), axis=1)
+    return jnp.where(jnp.any(mask, axis=1)[:, None], largest, 0)
+
+
+def weighted_mean_pool(tokens, mask, weights=None):
+    """Averages the real tokens with a weight per position, by default 1, 2, 3, ...
+
+    ``out[b] = sum_t m[b, t] w[t] tokens[b, t] / sum_t m[b, t] w[t]``. Later tokens of a causal encoder have
+    read more, so they count more.
+
+    >>> print(weighted_mean_pool(jnp.array([[[1.0], [4.0], [9.0]]]), jnp.array([[True, True, False]])))
+    [[3.]]
+
+    Args:
+        tokens: [B, T, D].
+        mask: bool [B, T]. A text without tokens gives zeros.
+        weights: optional [T] or [B, T], >= 0.
+
+    Returns:
+        [B, D] in the dtype of ``tokens``.
+
+    References:
+        N. Muennighoff (SGPT), arXiv:2202.08904.
+    """
+    dtype = accumulator(tokens)
+    weights = jnp.arange(1, tokens.shape[1] + 1) if weights is None else weights
+    weights = jnp.where(mask, jnp.asarray(weights, dtype), 0)
+    total = jnp.sum(weights, axis=1)[:, None]
+    summed = jnp.einsum("bt,btd->bd", weights, jnp.where(mask[..., None], tokens, 0).astype(dtype))
+    return (summed / jnp.where(total == 0, 1, total)).astype(tokens.dtype)
+
+
+def init_latent_attention(key, width, *, latents=512, heads=8, head_width=None, mlp_factor=4):
+    """Draws the parameters of :func:`latent_attention_pool`.
+
+    >>> params = init_latent_attention(jax.random.key(0), 8, latents=3, heads=2)
+    >>> print(params["latents"]["embedding"].shape, params["key_value"]["kernel"].shape)
+    (3, 8) (8, 32)
+
+    Args:
+        key: random key.
+        width: D.
+        latents: number of latent vectors R.
+        heads: attention heads H.
+        head_width: width d of one head; D when None, so that the inner width is H * D.
+        mlp_factor: hidden width of the network over D.
+
+    Returns:
+        dict of arrays: latents normal with standard deviation 1; the last map of either branch is zero, so
+        that the pooling starts as the mean.
+    """
+    size, draw = head_width or width, jax.nn.initializers.lecun_normal()
+    keys = jax.random.split(key, 4)
+
+    def norm():
+        return {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
+
+    inside = mlp_factor * width
+    return {
+        "latents": {"embedding": jax.random.normal(keys[0], (latents, width))},
+        "query_norm": norm(),
+        "latent_norm": norm(),
+        "query": {"kernel": draw(keys[1], (width, heads * size))},
+        "key_value": {"kernel": draw(keys[2], (width, 2 * heads * size))},
+        "out": {"kernel": jnp.zeros((heads * size, width))},
+        "mlp_norm": norm(),
+        "mlp_in": {"kernel": draw(keys[3], (width, 2 * inside)), "bias": jnp.zeros(2 * inside)},
+        "mlp_out": {"kernel": jnp.zeros((inside, width)), "bias": jnp.zeros(width)},
+    }
+
+
+def latent_attention_pool(params, tokens, mask, *, heads=8):
+    """Lets every token read a learned dictionary of latent vectors, then averages the tokens.
+
+    ``h1 = h + out(attention(query(norm(h)), key_value(norm(latents))))``, ``h2 = h1 + mlp(norm(h1))`` with
+    ``mlp(x) = mlp_out(a * gelu(b))``, [a, b] the halves of ``mlp_in(x)``, and the mean of h2 over the mask.
+    Tokens are queries, latents are keys and values; tokens do not read one another. The result is not
+    normalised.
+
+    >>> params = init_latent_attention(jax.random.key(0), 1, latents=2, heads=1)
+    >>> tokens = jnp.array([[[1.0], [3.0], [9.0]]])
+    >>> print(latent_attention_pool(params, tokens, jnp.array([[True, True, False]]), heads=1))
+    [[2.]]
+
+    Args:
+        params: from :func:`init_latent_attention`.
+        tokens: [B, T, D].
+        mask: bool [B, T], False on padding and on an instruction. A text without tokens gives zeros.
+        heads: attention heads H, as given to ``init_latent_attention``.
+
+    Returns:
+        [B, D] in the dtype of ``tokens``.
+
+    Raises:
+        ValueError: when H does not divide the inner width.
+
+    References:
+        C. Lee et al. (NV-Embed), arXiv:2405.17428, as its released model computes it: norms, residuals,
+        projections and the gated network go beyond the equation of the paper.
+    """
+    inner_width = params["query"]["kernel"].shape[1]
+    if inner_width % heads:
+        raise ValueError(f"heads={heads} does not divide the inner width {inner_width} of the parameters")
+    x = jnp.where(mask[..., None], tokens, 0).reshape(1, -1, tokens.shape[-1])
+    queries = _layer_norm(x, params["query_norm"]) @ params["query"]["kernel"]
+    latents = _layer_norm(params["latents"]["embedding"], params["latent_norm"])[None]
+    pair = jnp.split(latents @ params["key_value"]["kernel"], 2, axis=-1)
+    queries, keys, values = (y.reshape(1, y.shape[1], heads, -1) for y in (queries, *pair))
+    mixed = dot_product_attention(queries, keys, values)
+    x = x + mixed.reshape(1, -1, inner_width) @ params["out"]["kernel"]
+    y = _layer_norm(x, params["mlp_norm"]) @ params["mlp_in"]["kernel"] + params["mlp_in"]["bias"]
+    value, gate = jnp.split(y, 2, axis=-1)
+    y = value * jax.nn.gelu(gate, approximate=False)
+    x = x + y @ params["mlp_out"]["kernel"] + params["mlp_out"]["bias"]
+    return masked_mean(x.reshape(tokens.shape), mask).astype(tokens.dtype)
+
+
+def _layer_norm(x, params, epsilon=1e-5):
+    wide = x.astype(accumulator(x))
+    centered = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(centered**2, axis=-1, keepdims=True)
+    return centered * jax.lax.rsqrt(variance + epsilon) * params["scale"] + params["bias"]
 
 
 def multi_vector(tokens, mask, kernel=None):

@@ -1,0 +1,276 @@
+"""Families of published text models: how their config.json reads and what their tensors are called."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxembed.encoders.positions import rotary_frequencies
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One line of models that share a config.json and tensor names.
+
+    ``read(config) -> (embedding, blocks)``: the description of the token embedding (vocabulary, positions,
+    offset, types, epsilon, bias) and the options of :func:`~jaxembed.encoders.transformer`. ``names`` maps
+    paths of modules to names of tensors, where {n} is the number of the block; a triple (name, i, k) is part
+    i of k that one tensor holds along its output axis. ``absent`` lists modules that block 0 does not have.
+    """
+
+    read: Callable
+    names: dict
+    absent: tuple[str, ...] = ()
+
+
+def _bert(config, offset=0, types=True, **more):
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise ValueError("config.json: position_embedding_type must be 'absolute'")
+    embedding = {
+        "vocabulary": config["vocab_size"],
+        "positions": config["max_position_embeddings"],
+        "offset": offset,
+        "types": config["type_vocab_size"] if types else 0,
+        "epsilon": config["layer_norm_eps"],
+    }
+    blocks = {
+        "width": config["hidden_size"],
+        "layers": config["num_hidden_layers"],
+        "heads": config["num_attention_heads"],
+        "mlp_width": config["intermediate_size"],
+        "activation": _activation(config["hidden_act"]),
+        "epsilon": config["layer_norm_eps"],
+        "order": "post",
+        "final_norm": False,
+    }
+    return embedding, blocks | more
+
+
+def _roberta(config):
+    return _bert(config, offset=config.get("pad_token_id", 1) + 1)
+
+
+def _mpnet(config):  # its padding id and number of buckets are fixed
+    return _bert(config, offset=2, types=False, distances=32)
+
+
+def _distilbert(config):
+    names = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
+    names |= {"intermediate_size": "hidden_dim", "hidden_act": "activation"}
+    renamed = {theirs: config[ours] for theirs, ours in names.items()}
+    return _bert({**config, **renamed, "layer_norm_eps": 1e-12}, types=False)
+
+
+def _modernbert(config):
+    layers, every = config["num_hidden_layers"], config.get("global_attn_every_n_layers", 3)
+    types = config.get("layer_types") or [
+        "sliding_attention" if n % every else "full_attention" for n in range(layers)
+    ]
+    scaling = config.get("rope_parameters") or {
+        "full_attention": {"rope_theta": config.get("global_rope_theta", 160000.0)},
+        "sliding_attention": {"rope_theta": config.get("local_rope_theta") or 10000.0},
+    }
+    size, bias = config["hidden_size"] // config["num_attention_heads"], config.get("norm_bias", False)
+    turns = {name: rotary_frequencies(size, **_rotary(scaling[name])) for name in set(types)}
+    attention, biases = config.get("attention_bias", False), ("mlp",) * config.get("mlp_bias", False)
+    embedding = {"vocabulary": config["vocab_size"], "epsilon": config["norm_eps"], "bias": bias}
+    blocks = {
+        "width": config["hidden_size"],
+        "layers": layers,
+        "heads": config["num_attention_heads"],
+        "mlp_width": config["intermediate_size"],
+        "activation": _activation(config["hidden_activation"]),
+        "gated": True,
+        "epsilon": config["norm_eps"],
+        "biases": biases + ("qkv", "out") * attention + ("norm",) * bias,
+        "window": tuple(config["local_attention"] // 2 if t == "sliding_attention" else None for t in types),
+        "frequencies": np.stack([turns[name] for name in types]),
+        "first_norm": False,
+    }
+    return embedding, blocks
+
+
+def _decoder(config, qkv=False, out=False, head_norm=False):
+    heads = config["num_attention_heads"]
+    size = config.get("head_dim") or config["hidden_size"] // heads
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    scaling = {"rope_theta": config.get("rope_theta", 10000.0), **scaling}
+    causal = config.get("is_causal", True)
+    blocks = {
+        "width": config["hidden_size"],
+        "layers": config["num_hidden_layers"],
+        "heads": heads,
+        "kv_heads": config.get("num_key_value_heads") or heads,
+        "head_width": size,
+        "head_norm": config["rms_norm_eps"] if head_norm else None,
+        "mlp_width": config["intermediate_size"],
+        "activation": _activation(config["hidden_act"]),
+        "gated": True,
+        "norm": "rms",
+        "epsilon": config["rms_norm_eps"],
+        "biases": ("qkv",) * qkv + ("out",) * out + ("mlp",) * config.get("mlp_bias", False),
+        "frequencies": rotary_frequencies(size, **_rotary(scaling)),
+        "causal": causal,
+        "window": _decoder_windows(config) if causal else None,
+    }
+    return {"vocabulary": config["vocab_size"]}, blocks
+
+
+def _decoder_windows(config):
+    width, types = config.get("sliding_window"), config.get("layer_types")
+    if not width or not config.get("use_sliding_window", config["model_type"] == "mistral"):
+        return None
+    if types is None:
+        after = 0 if config["model_type"] == "mistral" else config["max_window_layers"]
+        types = ["sliding_attention" if n >= after else "" for n in range(config["num_hidden_layers"])]
+    return tuple(width - 1 if name == "sliding_attention" else None for name in types)
+
+
+def _llama(config):
+    bias = config.get("attention_bias", False)
+    return _decoder(config, qkv=bias, out=bias)
+
+
+def _rotary(given):
+    if given.get("partial_rotary_factor", 1) != 1:
+        raise ValueError("config.json: partial_rotary_factor other than 1 is not supported")
+    return {"theta": given["rope_theta"], "scaling": given}
+
+
+def _activation(name):
+    if name not in ACTIVATIONS:
+        raise ValueError(f"config.json: activation {name!r} is unknown; known: {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def _names(embedding, block, parts):
+    return embedding | {f"blocks/{ours}": f"{block}.{theirs}" for ours, theirs in parts.items()}
+
+
+_EMBEDDING = {
+    "table": "embeddings.word_embeddings",
+    "position": "embeddings.position_embeddings",
+    "embedding_norm": "embeddings.LayerNorm",
+}
+_MLP = {"mlp_in": "intermediate.dense", "mlp_out": "output.dense", "mlp_norm": "output.LayerNorm"}
+_BERT = _names(
+    _EMBEDDING | {"type": "embeddings.token_type_embeddings"},
+    "encoder.layer.{n}",
+    {
+        "attention/query": "attention.self.query",
+        "attention/key": "attention.self.key",
+        "attention/value": "attention.self.value",
+        "attention/out": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+    }
+    | _MLP,
+)
+_MPNET = _names(
+    _EMBEDDING | {"distance": "encoder.relative_attention_bias"},
+    "encoder.layer.{n}",
+    {
+        "attention/query": "attention.attn.q",
+        "attention/key": "attention.attn.k",
+        "attention/value": "attention.attn.v",
+        "attention/out": "attention.attn.o",
+        "attention_norm": "attention.LayerNorm",
+    }
+    | _MLP,
+)
+_DISTILBERT = _names(
+    _EMBEDDING,
+    "transformer.layer.{n}",
+    {
+        "attention/query": "attention.q_lin",
+        "attention/key": "attention.k_lin",
+        "attention/value": "attention.v_lin",
+        "attention/out": "attention.out_lin",
+        "attention_norm": "sa_layer_norm",
+        "mlp_in": "ffn.lin1",
+        "mlp_out": "ffn.lin2",
+        "mlp_norm": "output_layer_norm",
+    },
+)
+_MODERNBERT = {
+    "table": "embeddings.tok_embeddings",
+    "embedding_norm": "embeddings.norm",
+    "norm": "final_norm",
+    "blocks/attention/query": ("layers.{n}.attn.Wqkv", 0, 3),
+    "blocks/attention/key": ("layers.{n}.attn.Wqkv", 1, 3),
+    "blocks/attention/value": ("layers.{n}.attn.Wqkv", 2, 3),
+    "blocks/attention/out": "layers.{n}.attn.Wo",
+    "blocks/attention_norm": "layers.{n}.attn_norm",
+    "blocks/mlp_gate": ("layers.{n}.mlp.Wi", 0, 2),
+    "blocks/mlp_in": ("layers.{n}.mlp.Wi", 1, 2),
+    "blocks/mlp_out": "layers.{n}.mlp.Wo",
+    "blocks/mlp_norm": "layers.{n}.mlp_norm",
+}
+_DECODER = _names(
+    {"table": "embed_tokens", "norm": "norm"},
+    "layers.{n}",
+    {
+        "attention/query": "self_attn.q_proj",
+        "attention/key": "self_attn.k_proj",
+        "attention/value": "self_attn.v_proj",
+        "attention/out": "self_attn.o_proj",
+        "attention/query_norm": "self_attn.q_norm",
+        "attention/key_norm": "self_attn.k_norm",
+        "attention_norm": "input_layernorm",
+        "mlp_gate": "mlp.gate_proj",
+        "mlp_in": "mlp.up_proj",
+        "mlp_out": "mlp.down_proj",
+        "mlp_norm": "post_attention_layernorm",
+    },
+)
+
+FAMILIES = {
+    "bert": Family(_bert, _BERT),
+    "roberta": Family(_roberta, _BERT),
+    "xlm-roberta": Family(_roberta, _BERT),
+    "mpnet": Family(_mpnet, _MPNET),
+    "distilbert": Family(_distilbert, _DISTILBERT),
+    "modernbert": Family(_modernbert, _MODERNBERT, absent=("blocks/attention_norm",)),
+    "llama": Family(_llama, _DECODER),
+    "mistral": Family(_decoder, _DECODER),
+    "qwen2": Family(lambda config: _decoder(config, qkv=True), _DECODER),
+    "qwen3": Family(
+        lambda config: _decoder(
+            config,
+            qkv=config.get("attention_bias", False),
+            out=config.get("attention_bias", False),
+            head_norm=True,
+        ),
+        _DECODER,
+    ),
+}
+
+
+def describe(config):
+    """Reads a config.json: its family, and the descriptions of the token embedding and the blocks.
+
+    Args:
+        config: dict.
+
+    Returns:
+        (:class:`Family`, dict, dict), the latter two as ``Family.read`` gives them.
+
+    Raises:
+        ValueError: for an unknown model_type, or a key that is missing.
+    """
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise ValueError(f"config.json: model_type {kind!r} is unknown; known: {', '.join(FAMILIES)}")
+    try:
+        return FAMILIES[kind], *FAMILIES[kind].read(config)
+    except KeyError as error:
+        raise ValueError(f"config.json: {error} is missing; a {kind} needs it") from None

@@ -1,0 +1,184 @@
+"""Safetensors files in and out, and names of tensors to paths of parameters."""
+
+import json
+import math
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from jaxembed.files import read_json, written
+
+DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+REMEDY = "copy the whole folder again"
+
+
+def read_tensors(folder):
+    """Maps the tensors of a folder into memory, from one safetensors file or from its shards.
+
+    Args:
+        folder: pathlib path.
+
+    Returns:
+        {name: NumPy array}; nothing is read before it is used.
+
+    Raises:
+        FileNotFoundError: when there is no safetensors file, or a shard is missing.
+        ValueError: when the folder holds pickles only, or a file is damaged or cut short.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.exists():
+        return read_safetensors(whole)
+    if index.exists():
+        shards = sorted(set(read_json(index, REMEDY)["weight_map"].values()))
+        return {name: x for shard in shards for name, x in read_safetensors(folder / shard).items()}
+    pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
+    if pickles:
+        raise ValueError(
+            f"{folder}: holds pickles only ({pickles[0]}), which can run code; save it with safetensors"
+        )
+    raise FileNotFoundError(f"{whole}: missing; {REMEDY}")
+
+
+def read_safetensors(path):
+    """Maps one safetensors file into memory.
+
+    Args:
+        path: pathlib path.
+
+    Returns:
+        {name: NumPy array}.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: missing; {REMEDY}")
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise ValueError(f"{path}: damaged or cut short; {REMEDY}")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            raise ValueError(f"{path}: its header is damaged; {REMEDY}") from None
+    header.pop("__metadata__", None)
+    needed = max((entry["data_offsets"][1] for entry in header.values()), default=0) + 8 + length
+    if needed != size:
+        raise ValueError(f"{path}: {size} bytes, expected {needed}; {REMEDY}")
+    data = np.memmap(path, np.uint8, "r", 8 + length) if needed > 8 + length else np.zeros(0, np.uint8)
+    return {name: _view(data, entry, name, path) for name, entry in header.items()}
+
+
+def _view(data, entry, name, path):
+    start, stop = entry["data_offsets"]
+    if entry["dtype"] not in DTYPES:
+        raise ValueError(f"{path}: {name} has dtype {entry['dtype']}; known: {', '.join(DTYPES)}")
+    dtype = np.dtype(DTYPES[entry["dtype"]])
+    if stop - start != math.prod(entry["shape"]) * dtype.itemsize:
+        raise ValueError(f"{path}: {name} has {stop - start} bytes for {entry['shape']}; {REMEDY}")
+    return data[start:stop].view(dtype).reshape(entry["shape"])
+
+
+def write_safetensors(path, tensors):
+    """Writes arrays as one safetensors file.
+
+    Args:
+        path: pathlib path.
+        tensors: {name: array}.
+    """
+    kinds = {np.dtype(v): k for k, v in DTYPES.items()}
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    for name, x in arrays.items():
+        entry = {"dtype": kinds[x.dtype], "shape": x.shape, "data_offsets": [offset, offset + x.nbytes]}
+        header[name], offset = entry, offset + x.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with written(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for x in arrays.values():
+            file.write(x.reshape(-1).view(np.uint8).data)
+
+
+def params_of(family, tensors, shapes, dtype):
+    """Builds parameters of given shapes from the tensors of a checkpoint.
+
+    Args:
+        family: :class:`~jaxembed.encoders.architectures.Family`.
+        tensors: {name: array}.
+        shapes: nested dict of shapes; those under "blocks" have a leading [L].
+        dtype: of the parameters.
+
+    Returns:
+        Nested dict of NumPy arrays.
+
+    Raises:
+        ValueError: when a tensor is missing or has another shape, with its name.
+    """
+    table = family.names["table"] + ".weight"
+    found = [name for name in tensors if name == table or name.endswith("." + table)]
+    if not found:
+        raise ValueError(f"the checkpoint has no tensor {table}; {REMEDY}")
+    prefix = min(found, key=len)[: -len(table)]
+
+    def read(path, shape, n=None):
+        module, leaf = path.rsplit("/", 1)
+        if n == 0 and module in family.absent:
+            return np.ones(shape, dtype)
+        name, part, parts = _tensor(family, module, leaf, n)
+        if prefix + name not in tensors:
+            raise ValueError(f"the checkpoint has no tensor {prefix}{name}; {REMEDY}")
+        x = np.asarray(tensors[prefix + name])
+        if x.shape[0] % parts == 0:
+            x = np.split(x, parts)[part]
+        x = x.T if leaf == "kernel" else x
+        if x.shape != shape:
+            raise ValueError(f"tensor {prefix}{name} is {x.shape}, config.json asks for {shape}")
+        return x.astype(dtype)
+
+    def leaf(path, spec):
+        path = jax.tree_util.keystr(path, simple=True, separator="/")
+        if not path.startswith("blocks/"):
+            return read(path, spec.shape)
+        return np.stack([read(path, spec.shape[1:], n) for n in range(spec.shape[0])])
+
+    return jax.tree.map_with_path(leaf, shapes)
+
+
+def tensors_of(family, params):
+    """Gives parameters the names and shapes that the family's checkpoints have.
+
+    Args:
+        family: :class:`~jaxembed.encoders.architectures.Family`.
+        params: nested dict of arrays.
+
+    Returns:
+        {name: NumPy array}.
+    """
+    parts = {}
+    for path, x in jax.tree.leaves_with_path(params):
+        module, leaf = jax.tree_util.keystr(path, simple=True, separator="/").rsplit("/", 1)
+        x, blocks = np.asarray(x), module.startswith("blocks/")
+        for n in range(len(x)) if blocks else [None]:
+            if n == 0 and module in family.absent:
+                continue
+            name, part, _ = _tensor(family, module, leaf, n)
+            one = x if n is None else x[n]
+            parts.setdefault(name, {})[part] = one.T if leaf == "kernel" else one
+    return {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+
+
+def _tensor(family, module, leaf, n):
+    entry = family.names[module]
+    name, part, parts = (entry, 0, 1) if isinstance(entry, str) else entry
+    return f"{name.format(n=n)}.{'bias' if leaf == 'bias' else 'weight'}", part, parts

