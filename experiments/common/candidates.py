@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.common import token_sets
 from jaxembed import search, vectors
+from jaxembed.arrays import unit
 
 NEIGHBOURS = 200  # tokens that each query token takes in the single-vector heuristic
 BLOCK = 50  # queries per call
@@ -59,6 +60,7 @@ def by_codes(params, books, codes, queries, mask, size):
 
 
 def by_mean(documents, queries, mask, size):
+    """Single vectors: raw means are the encoding with no planes, means of length 1 compare by the cosine."""
     return search.top_k(token_sets.mean(queries, mask), documents, size)
 
 
@@ -72,7 +74,7 @@ def by_tokens(sets, queries, mask, size):
 
 
 def quantised(params, documents, *, sample, iterations):
-    """Searches codes of 256 centres for groups of 8 floats; returns the search and the bytes of a document."""
+    """Searches codes of 256 centres for groups of 8 numbers; returns the search and the bytes of a code."""
     some = documents[np.random.default_rng(0).permutation(len(documents))[:sample]]
     books = vectors.fit_product(jax.random.key(0), some, group=8, iterations=iterations)
     codes = vectors.encode_product(books, documents)
@@ -85,13 +87,13 @@ def searches(sets, drawn, prefixes=(), **quantiser):
     Args:
         sets: ``token_sets.Sets``.
         drawn: {name: params of ``vectors.init_fde``}.
-        prefixes: names in ``drawn`` of which the first 5 and 10 repetitions are searched too; the encodings of
-            the first of them are also searched as codes.
+        prefixes: names in ``drawn`` of which the first 5 and 10 repetitions are searched too; the encodings
+            of the first of them are also searched as codes.
         **quantiser: sample and iterations of ``quantised``.
 
     Returns:
-        {name: (numbers that are compared or None, bytes of a document, function (queries, mask, W) to (scores,
-        places int [B, W]))}.
+        {name: (numbers that are compared or None, bytes of a document, function (queries, mask, W) to
+        (scores, places int [B, W]))}.
     """
     found, width = {}, sets.queries.shape[2]
     for name, params in drawn.items():
@@ -107,7 +109,8 @@ def searches(sets, drawn, prefixes=(), **quantiser):
             find, size = quantised(params, documents, **quantiser)
             found[f"{name} PQ-256-8"] = documents.shape[1], size, find
     means = jnp.asarray(sets.map(token_sets.mean))
-    found["mean pooling"] = width, 4 * width, functools.partial(by_mean, means)
+    found["mean pooling, raw"] = width, 4 * width, functools.partial(by_mean, means)
+    found["mean pooling, unit"] = width, 4 * width, functools.partial(by_mean, unit(means))
     size = round(2 * width * sets.tokens.shape[0] / len(sets))
     return found | {"single-vector heuristic": (None, size, functools.partial(by_tokens, sets))}
 

@@ -1,4 +1,4 @@
-"""Documents and queries as sets of token vectors: generated, or the states of a text encoder, kept on disk."""
+"""Documents and queries as sets of token vectors: generated, or the states of a text encoder."""
 
 import dataclasses
 import hashlib
@@ -62,8 +62,8 @@ def generate(seed, shift, *, documents=2000, queries=200, width=64):
     """Draws sets of tokens that share a common direction, as those of trained encoders do.
 
     3,000 unit vectors are the words and 100 topics hold 60 words each. A document has 8 to 24 words, three
-    of five from its topic; a token is ``unit(word + .35 * unit noise + shift * m)`` with one unit vector m. A query
-    is 8 tokens of a document (all where it has no more), each ``unit(token + .6 * unit noise)``.
+    of five from its topic; a token is ``unit(word + .35 * noise + shift * m)`` with one unit vector m. A
+    query is 8 tokens of a document, each ``unit(token + .6 * noise)``. Noise has length 1.
 
     Args:
         seed: of all draws.
@@ -149,8 +149,9 @@ def _count(params, tokens, mask):
 
 
 def mean(tokens, mask):
-    """Unit means of sets: [B, T, D] and [B, T] -> [B, D]."""
-    return unit(jnp.sum(jnp.asarray(tokens) * mask[..., None], axis=1))
+    """Means of sets: [B, T, D] and [B, T] -> [B, D]."""
+    count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
+    return jnp.sum(jnp.asarray(tokens) * mask[..., None], axis=1) / count.astype(jnp.float32)
 
 
 def exact(sets):
@@ -211,7 +212,7 @@ def bound(sets, *, planes=1000, delta=0.01, queries=8, documents=100, seed=0):
         seed: of the planes.
 
     Returns:
-        Dict of the smallest and largest gap over all pairs, the smallest bound, and the number of pairs outside.
+        Dict of the smallest and largest gap, the smallest bound, and the number of pairs outside of it.
     """
     q, q_mask = jnp.asarray(sets.queries[:queries]), jnp.asarray(sets.mask[:queries])
     d, d_mask = sets.documents(0, min(documents, len(sets)))
