@@ -134,7 +134,7 @@ def encode_texts(folder, documents, queries, *, model, length=64, query_length=3
     meta = {"texts": hashlib.sha256(json.dumps(documents).encode()).hexdigest(), "length": length}
     meta["model"] = hashlib.sha256(pathlib.Path(model, "config.json").read_bytes()).hexdigest()
     name = hashlib.sha256(json.dumps(meta).encode()).hexdigest()[:12]
-    index = search.build_documents(folder / name, source, _count, meta=meta, shard_size=512)
+    index = search.build_documents(pathlib.Path(folder) / name, source, _count, meta=meta, shard_size=512)
     asked = list(states(queries, query_length))
     longest = max(int(mask.sum()) for _, mask in asked)
     padded = np.zeros((len(asked), longest, asked[0][0].shape[1]), np.float32)
