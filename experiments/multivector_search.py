@@ -9,7 +9,7 @@ Paper: MUVERA (arXiv:2405.19504). `make data` brings the text encoder (all-MiniL
 About 6 minutes on 2 CPU cores. 1-Recall@1 on generated tokens with a common direction of length 0 / 1 / 2
 (--seeds 1): (20,5,16) 1 / .96 / .30, without fill 1 / .88 / .02, planes through the mean 1 / 1 / .51; raw
 means, the encoding without planes, .73 / .26 / .23, but means of length 1 .97 / .92 / .66. nDCG@10 and
-Recall@100 on Cranfield: single vector .400 .772, FDE .348 .740, FDE then Chamfer .405 .740, Chamfer .402 .773.
+Recall@100 on Cranfield: one vector .400 .772, FDE .348 .740, FDE then Chamfer .405 .740, Chamfer .402 .773.
 """
 
 import dataclasses
