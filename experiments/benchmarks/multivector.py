@@ -6,7 +6,10 @@ again and again, so that a busy machine slows all of them alike; medians are sho
 time of a row divided by that of our own (above 1: we are faster); ``CPU ratio`` is the same for the
 processor time, which other work on the machine disturbs less. "matrix product" is the one product that
 encoding contains.
-About 10 minutes on 2 cores with ``--documents 20000``; 100,000 documents need 10 GB of memory.
+About 1 minute on 2 quiet cores with 20,000 documents; 100,000 need 10 GB of memory. Encoding documents takes
+3.5 / 2.7 / 2.6 times its matrix product at T = 32 / 128 / 512 (2.0 / 1.7 / 1.7 times in CPU time: the product
+uses both cores, XLA's scatter one), fastembed 33 / 22 / 19 and muvfde 18 / 11 / 10 times as long as ours.
+Chamfer on padded arrays reaches .92 of torch's pairs; exact search takes less than half of faiss's time.
 """
 
 import dataclasses
