@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxembed.search.topk import _best, _merge, _shards
-
-_CHUNK_ELEMENTS = 2**24
+_CHUNK_ELEMENTS = 2**24  # numbers in one chunk of rows or of scores
 
 
 def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
@@ -101,14 +99,19 @@ def _search(score, queries, rows, first, total, *, k, size, chunk, mesh, axis):
 
 
 def _scan(score, queries, rows, first, total, *, k, size, chunk):
-    """Scores chunk after chunk on one device and keeps the best k so far."""
+    """Scores chunk after chunk on one device and keeps the best k so far.
+
+    The first k come from the first chunk, and what is kept precedes what is new, so rows that score
+    -inf because they are padding or already seen never take a place.
+    """
     count = len(rows)
     chunk = max(k, min(chunk, count))
 
     def part(index):
         # The last chunk ends at the last row and passes over the rows that the one before has seen.
         start = jnp.minimum(index * chunk, count - chunk)
-        scores = score(queries, jax.lax.dynamic_slice_in_dim(rows, start, chunk))
+        # A slice is a copy, which a score of few queries would notice.
+        scores = score(queries, rows if chunk == count else jax.lax.dynamic_slice_in_dim(rows, start, chunk))
         if scores.shape != (size, chunk):
             raise ValueError(
                 f"score: returned {scores.shape} for {size} queries and {chunk} rows; return [B, n]"
@@ -124,3 +127,26 @@ def _scan(score, queries, rows, first, total, *, k, size, chunk):
 
     chunks = jnp.arange(1, -(-count // chunk), dtype=jnp.int32)
     return jax.lax.scan(step, part(jnp.int32(0)), chunks)[0]
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _merge(kept, new, *, k):
+    """Joins two results; every id of the first is lower than every id of the second."""
+    scores, ids = (jnp.concatenate(pair, axis=1) for pair in zip(kept, new, strict=True))
+    return _best(scores, ids, k)
+
+
+def _best(scores, ids, k):
+    """Keeps the k largest scores; among equal ones the first."""
+    scores, places = jax.lax.top_k(scores, k)
+    return scores, jnp.take_along_axis(ids, places, axis=1)
+
+
+def _shards(mesh, axis):
+    names = (axis,) if isinstance(axis, str) else tuple(axis)
+    for name in names:
+        if name not in mesh.shape:
+            raise ValueError(
+                f"axis: {name!r} is not an axis of the mesh; it has {', '.join(mesh.axis_names)}"
+            )
+    return int(np.prod([mesh.shape[name] for name in names]))

@@ -4,12 +4,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxembed.arrays import inner
+from jaxembed.search.scan import scan_top_k
 
-_CHUNK_ELEMENTS = 2**24  # floats in one chunk of documents or of scores
 _WHOLE_ELEMENTS = 2**25  # floats of scores up to which documents on the device are not cut
 
 
@@ -56,15 +54,15 @@ def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
         raise ValueError(f"documents: width {width}, but queries have {queries.shape[1]}; encode both alike")
     if not 1 <= k <= count:
         raise ValueError(f"k: {k} is outside 1..{count}, the number of documents; pass a k in that range")
-    resident = isinstance(documents, jax.Array)
-    if chunk is None:
-        chunk = _CHUNK_ELEMENTS // max(1, width, len(queries))
-        # A chunk is copied before it is read, which for few queries takes longer than the products.
-        chunk = count if resident and count * len(queries) <= _WHOLE_ELEMENTS else chunk
-    chunk = max(chunk, k)
-    if resident:
-        return _search(queries, documents, 0, count, k=k, chunk=chunk, mesh=mesh, axis=axis)
-    return _stream(queries, documents, k=k, chunk=min(chunk, count), mesh=mesh, axis=axis)
+    # A chunk is copied before it is read, which for few queries takes longer than the products.
+    whole = isinstance(documents, jax.Array) and count * len(queries) <= _WHOLE_ELEMENTS
+    chunk = count if chunk is None and whole else chunk
+    return scan_top_k(_products, queries, documents, k, mesh=mesh, axis=axis, chunk=chunk)
+
+
+def _products(queries, documents):
+    # With the documents first a single query reads every row once; the other order is 8x slower.
+    return inner(documents.astype(jnp.float32), queries.astype(jnp.float32)).T
 
 
 def reciprocal_rank_fusion(rankings, size, *, k=60):
@@ -127,95 +125,3 @@ def _fuse(rankings, k, *, size):
 
 def _equals_previous(x):
     return jnp.pad(x[:, 1:] == x[:, :-1], ((0, 0), (1, 0)))
-
-
-def _stream(queries, documents, *, k, chunk, mesh, axis):
-    """Searches documents that lie on the host, one chunk on the device while the next is read."""
-    count, width = documents.shape
-    place = jax.device_put
-    if mesh is not None:
-        chunk += -chunk % _shards(mesh, axis)
-        place = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec(axis)))
-    best = None
-    for start in range(0, count, chunk):
-        rows = np.asarray(documents[start : start + chunk])
-        if len(rows) < chunk:
-            rows = np.concatenate([rows, np.zeros((chunk - len(rows), width), rows.dtype)])
-        found = _search(queries, place(rows), start, count, k=k, chunk=chunk, mesh=mesh, axis=axis)
-        if best is not None:
-            jax.block_until_ready(best)  # at most two chunks are in flight
-        best = found if best is None else _merge(best, found, k=k)
-    return best
-
-
-@functools.partial(jax.jit, static_argnames=("k", "chunk", "mesh", "axis"))
-def _search(queries, documents, first, total, *, k, chunk, mesh, axis):
-    """Searches rows that are documents first, first + 1, ...; ids from total on are padding."""
-    if mesh is None:
-        return _scan(queries, documents, first, total, k=k, chunk=chunk)
-    shards = _shards(mesh, axis)
-    rows = -(-len(documents) // shards)
-    documents = jnp.pad(documents, ((0, rows * shards - len(documents)), (0, 0)))
-
-    def local(queries, documents, first, total):
-        first = first + jax.lax.axis_index(axis) * rows
-        found = _scan(queries, documents, first, total, k=min(k, rows), chunk=chunk)
-        scores, ids = (jax.lax.all_gather(x, axis, axis=1, tiled=True) for x in found)
-        return _best(scores, ids, k)
-
-    whole = PartitionSpec()
-    specs = (whole, PartitionSpec(axis), whole, whole)
-    # The gathered result is equal on all devices, which the checker of varying values cannot see.
-    search = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)
-    return search(queries, documents, jnp.int32(first), jnp.int32(total))
-
-
-def _scan(queries, documents, first, total, *, k, chunk):
-    """Scores chunk after chunk on one device and keeps the best k so far.
-
-    The first k come from the first chunk, and what is kept precedes what is new, so rows that score
-    -inf because they are padding or already seen never take a place.
-    """
-    count = len(documents)
-    chunk = max(k, min(chunk, count))
-    queries = queries.astype(jnp.float32)
-
-    def part(index):
-        # The last chunk ends at the last row and passes over the rows that the one before has seen.
-        start = jnp.minimum(index * chunk, count - chunk)
-        rows = documents if chunk == count else jax.lax.dynamic_slice_in_dim(documents, start, chunk)
-        local = start + jnp.arange(chunk, dtype=jnp.int32)[None]
-        # With the documents first a single query reads every row once; the other order is 8x slower.
-        scores = inner(rows.astype(jnp.float32), queries).T
-        scores = jnp.where(scores == 0, 0, scores)  # -0 equals 0
-        valid = (local >= index * chunk) & (first + local < total) & ~jnp.isnan(scores)
-        return _best(jnp.where(valid, scores, -jnp.inf), jnp.broadcast_to(first + local, scores.shape), k)
-
-    def step(best, index):
-        return _merge(best, part(index), k=k), None
-
-    chunks = jnp.arange(1, -(-count // chunk), dtype=jnp.int32)
-    return jax.lax.scan(step, part(jnp.int32(0)), chunks)[0]
-
-
-@functools.partial(jax.jit, static_argnames="k")
-def _merge(kept, new, *, k):
-    """Joins two results; every id of the first is lower than every id of the second."""
-    scores, ids = (jnp.concatenate(pair, axis=1) for pair in zip(kept, new, strict=True))
-    return _best(scores, ids, k)
-
-
-def _best(scores, ids, k):
-    """Keeps the k largest scores; among equal ones the first."""
-    scores, places = jax.lax.top_k(scores, k)
-    return scores, jnp.take_along_axis(ids, places, axis=1)
-
-
-def _shards(mesh, axis):
-    names = (axis,) if isinstance(axis, str) else tuple(axis)
-    for name in names:
-        if name not in mesh.shape:
-            raise ValueError(
-                f"axis: {name!r} is not an axis of the mesh; it has {', '.join(mesh.axis_names)}"
-            )
-    return int(np.prod([mesh.shape[name] for name in names]))
