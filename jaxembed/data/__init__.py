@@ -6,6 +6,7 @@ from jaxembed.data.clicklogs import avazu, criteo, flights, movielens_1m, moviel
 from jaxembed.data.clicks import Schema, ctr_table, log_counts, take
 from jaxembed.data.masking import hide, word_masks
 from jaxembed.data.pairs import inverse_cloze
+from jaxembed.data.sentences import sentence_pairs
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
 
@@ -32,6 +33,7 @@ __all__ = [
     "ngrams",
     "pack",
     "pad",
+    "sentence_pairs",
     "sources",
     "take",
     "text",

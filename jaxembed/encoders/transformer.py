@@ -192,7 +192,7 @@ def transformer(
 
     made = Block(heads, mlp_width or 4 * width, dropout, dtype, **block)
     _check_block(made)
-    windows = _per_layer(window, layers)
+    windows, made_layers = _per_layer(window, layers), layers
     kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[made.norm]
     bias_option = {"use_bias": "norm" in made.biases} if made.norm == "layer" else {}
     norm = kind(epsilon=made.epsilon, **bias_option)
@@ -267,7 +267,7 @@ def transformer(
         if checkpoint is not None:
             step = jax.checkpoint(step, policy=checkpoint, prevent_cse=False)
         scanned = params["blocks"], jnp.arange(depth), options(x.shape[1], temperature)
-        if depth_of_run < depth:
+        if depth_of_run < made_layers:
             scanned = jax.tree.map(lambda p: p[:depth_of_run], scanned)
         first = each(export(x), mask)
         x, later = jax.lax.scan(step, x, scanned, unroll=max(1, min(unroll, depth_of_run)))
