@@ -48,10 +48,13 @@ def write_json(path, value):
     Args:
         path: the file.
         value: JSON value.
+
+    Raises:
+        ValueError: for NaN or an infinity, which JSON has not.
     """
     new = beside(path, ".new")
     with written(new) as file:
-        file.write(json.dumps(value, indent=1).encode() + b"\n")
+        file.write(json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
     os.replace(new, path)
     sync_folder(path.parent)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import ctr_tables
+from experiments.common import clicks as common
 from experiments.ctr_tables import Config
 from jaxembed import tables
 
@@ -39,6 +40,9 @@ def test_a_run_prints_and_saves_every_arm(clicks, tmp_path, capsys):
     assert (alone["tables"], shared["tables"]) == ("per feature, 2 chunks", "unified, 2 chunks")
     assert all(row["tables"] in printed for row in saved["table"])
     assert collisionless["AUC"] > 0.95 and len(shared["AUCs"]) == 2
+    history = np.array(shared["history"])  # [epochs, validation and test, seeds]
+    assert history.shape == (3, 2, 2) and shared["epochs"] == (history[:, 0].argmax(axis=0) + 1).tolist()
+    assert shared["AUCs"] == [history[e - 1, 1, seed] for seed, e in enumerate(shared["epochs"])]
     assert alone["bytes"] == shared["bytes"] < 0.5 * collisionless["bytes"]
     gain = np.mean(np.subtract(shared["AUCs"], alone["AUCs"]))
     assert shared["gain"] == pytest.approx(gain) and alone["gain"] is None
@@ -72,8 +76,13 @@ def test_settings_are_complete(name):
 @pytest.mark.experiment
 def test_bad_flags_are_refused_in_one_line(clicks, tmp_path):
     for options, message in [
-        ({"data": "criteo", "width": 39, "chunks": (1, 3)}, "--data criteo needs --path"),
         ({"table": clicks, "chunks": (1, 3)}, "--width 16: choose a multiple of 3"),
+        ({"table": clicks, "width": 12, "compare": "schemes"}, "--width 12: choose a multiple of 8"),
+        ({"table": clicks, "chunks": (0,)}, "--chunks 0: choose 1 to"),
+        ({"table": clicks, "seeds": 0}, "--seeds 0: choose 1 to"),
+        ({"table": clicks, "epochs": 0}, "--epochs 0: choose 1 to"),
+        ({"table": clicks, "batch_size": 0}, "--batch-size 0: choose 1 to"),
+        ({"table": clicks, "limit": 5}, "--label y: the (train|validation|test) rows need both classes"),
         ({"table": clicks, "categorical": ("shop",)}, "column 'shop' is missing; the columns are"),
         ({"table": clicks, "label": "price", "dense": ()}, "label 'price' holds"),
         ({"table": pathlib.Path("nowhere.csv")}, "nowhere.csv: no such file"),
@@ -81,3 +90,15 @@ def test_bad_flags_are_refused_in_one_line(clicks, tmp_path):
         with pytest.raises((ValueError, OSError), match=message) as error:
             run(results=tmp_path, **options)
         assert "\n" not in str(error.value)
+    for options, message in [
+        ({"data": "criteo"}, "--data criteo needs --path"),
+        ({"path": clicks}, "--data movielens_100k takes no --path; give --table"),
+        ({"categorical": ("user",)}, "--label, --threshold, --categorical, .* they describe --table"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ctr_tables.main(Config(**options, results=tmp_path))
+
+
+def test_all_columns_without_a_flag_of_their_own_are_categorical(clicks):
+    cfg = Config(**SMALL | {"table": clicks, "categorical": ()})
+    assert list(common.read(cfg)["sizes"]) == ["user", "item"]

@@ -10,8 +10,9 @@ import optax
 import pytest
 
 from experiments import quickstart
+from experiments.benchmarks import tables as tables_benchmark
 from experiments.common import functions, report, retrieval
-from jaxembed import data, train
+from jaxembed import data, files, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = ["--steps", "2", "--batch-size", "16", "--token-batch", "8", "--rows", "512", "--sizes", "8", "16"]
@@ -155,3 +156,31 @@ def test_measure_counts_what_a_search_finds():
 def test_table_aligns_numbers():
     text = report.table([{"method": "a", "x": 0.5, "n": 1234}, {"method": "long", "x": None, "n": 5}])
     assert text.splitlines() == ["method     x      n", "a       .500  1,234", "long       -      5"]
+
+
+@pytest.mark.experiment
+def test_the_benchmark_of_tables_runs_without_its_peers(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables_benchmark, "TORCH", False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    small = {"heights": (300, 600), "batch_size": 8, "fields": 3, "values": 100, "size": 64, "rounds": 1}
+    small |= {"model_rows": 300, "cross_layers": 1, "hidden": (8,), "results": tmp_path}
+    tables_benchmark.main(tables_benchmark.Config(**small))
+    rows = json.loads((tmp_path / "benchmark_tables.json").read_text())["rows"]
+    times = {(r["arm"], r["rows"]): r for r in rows if "ms" in r}
+    assert times["jaxembed Adagrad", 600]["times ours"] == 1
+    assert times["optax Adagrad, dense", 600]["extra MB"] > 0
+    assert times["jaxembed Adagrad, list made first", 300]["ms"] > 0
+    assert {r["note"] for r in rows if r["arm"] == "torch SparseAdam"} == {
+        "not loaded: import of torch halted; None in sys.modules"
+    }
+    assert {r["arm"] for r in rows if r["rows"] == 300 and r["arm"].startswith("DCN-V2")} == {
+        f"DCN-V2 jaxembed{part}" for part in ("", ", dense part", ", table part", ", products alone")
+    }
+
+
+def test_what_json_has_not_is_saved_as_null(tmp_path):
+    report.save("found", {"rows": [{"auc": float("nan")}, (1, float("inf"))]}, folder=tmp_path)
+    saved = json.loads((tmp_path / "found.json").read_text(), parse_constant=pytest.fail)
+    assert saved["rows"] == [{"auc": None}, [1, None]]
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "other.json", {"x": float("nan")})

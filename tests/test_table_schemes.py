@@ -382,8 +382,6 @@ def test_importances_must_be_among_the_codes():
     del codes["user/importance"]
     with pytest.raises(ValueError, match="'user/importance' is missing"):
         tables.lookup(p, tables.init_tables(jax.random.key(0), p), codes)
-    with pytest.raises(ValueError, match=r"\['user/importance'\] named twice"):
-        tables.plan([Feature("user"), Feature("user/importance")], rows=4, width=1, merge="weighted")
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"rows": 64}, {"span": 2}])

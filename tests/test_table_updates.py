@@ -2,7 +2,13 @@
 
 import contextlib
 import functools
+import json
+import os
+import pathlib
 import re
+import socket
+import subprocess
+import sys
 
 import chex
 import jax
@@ -179,11 +185,19 @@ def test_padding_of_a_list_may_hold_any_code(junk):
         np.testing.assert_array_equal(local[name][kept], codes[kept])
 
 
+def test_a_mask_holds_for_the_feature_of_its_name_alone():
+    codes = {"user": np.array([[1]]), "user_importance": np.array([[2]])}
+    rows, local = tables.distinct(codes, {"user": np.array([False]), "other": np.ones(9, bool)}, 9, 3)
+    np.testing.assert_array_equal(rows, [2, 9, 10])
+    assert local["user"] == 2 and local["user_importance"] == 0
+
+
 BAD_LISTS = {
     "small": (([[1], [2], [3]], None, 9, 3), "size=3: the batch touches 3 rows; give at least 4"),
     "outside": (([[9]], None, 9, 3), "codes: 9 lies outside a table of 9 rows"),
     "no size": (([[1]], None, 9, 0), "size=0: need at least 1"),
     "too many": (([[1]], None, 2**31 - 5, 9), "below 2\\*\\*31"),
+    "floats": (([[1.0]], None, 9, 3), "codes: 'a' has dtype float64; give what tables.codes returns"),
     "mask": (([[1]], {"a": np.ones((2,), bool)}, 9, 3), r"masks: 'a' has shape \(2,\); need \(1,\)"),
 }
 
@@ -478,6 +492,51 @@ def test_a_batch_without_rows_and_a_path_without_table_raise():
         fit(by_rows("sgd"), Batches(), steps=1)
     with pytest.raises(ValueError, match="rules: 'table/other' is no parameter"):
         fit(tables.row_update(loss_fn, TX, {"table/other": TX}), Batches(listed), steps=1)
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def test_two_processes_that_list_their_own_rows_train_as_one(tmp_path):
+    path = pathlib.Path(__file__).with_name("two_processes.py")
+    call = [sys.executable, str(path)]
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    env["PYTHONPATH"] = os.pathsep.join(sys.path)
+    ends = [str(free_port()), str(tmp_path)]
+    started = [
+        subprocess.Popen([*call, str(p), *ends], env=env, stderr=subprocess.PIPE, text=True) for p in range(2)
+    ]
+    try:
+        errors = [process.communicate(timeout=240)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], errors
+    ours = [json.loads((tmp_path / f"{p}.json").read_text()) for p in range(2)]
+    assert ours[0] == ours[1]
+    assert ours[0]["devices"] == [4, 8]
+    expected = numbers(dense_result("adagrad"))[0]["table"]["embedding"]
+    for shape in ("(8, 1)", "(2, 4)", "(1, 8)"):
+        assert ours[0][f"joined {shape}"] == [0] * 4 + [1] * 4
+        np.testing.assert_allclose(ours[0][shape], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda tx: optax.MultiSteps(tx, 2), lambda tx: optax.chain(tx, optax.apply_every(2))]
+)
+def test_rules_that_add_up_gradients_over_steps_are_refused(make):
+    update = tables.row_update(loss_fn, TX, {PATH: make(optax.sgd(0.1))})
+    with pytest.raises(ValueError, match="rules: 'table/embedding' adds up gradients over steps"):
+        fit(update, Batches(listed), steps=1)
+
+
+def test_lists_of_different_sizes_are_refused():
+    update = tables.row_update(loss_fn, TX, {PATH: optax.sgd(0.1)}, parts=3)
+    with pytest.raises(ValueError, match="'rows' holds 64 rows, which 3 lists of one size do not make"):
+        fit(update, Batches(listed), steps=1)
 
 
 # Row-sharded reading

@@ -351,6 +351,9 @@ def test_bad_batches_raise_one_line_on_the_host(case):
 
 
 BAD_PLANS = {
+    "half a row": ([Feature("a")], {"rows": 4.5}, "rows=4.5; give an int"),
+    "no seed": ([Feature("a")], {"seed": None}, "seed=None; give an int"),
+    "bool": ([Feature("a")], {"tables": True}, "tables=True; give an int"),
     "twice": ([Feature("a"), Feature("a")], {}, r"\['a'\] named twice"),
     "scheme": ([Feature("a")], {"scheme": "other"}, "scheme='other'"),
     "rows": ([Feature("a")], {"rows": 0}, "rows=0"),
@@ -374,6 +377,37 @@ def test_bad_plans_raise(case):
 def test_bad_features_raise_by_name(options):
     with pytest.raises(ValueError, match="'a'"):
         Feature("a", **options)
+
+
+@pytest.mark.parametrize("name", ["", "user/country"])
+def test_names_that_would_break_a_path_are_refused(name):
+    with pytest.raises(ValueError, match="give a name without /"):
+        Feature(name)
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum"])
+@pytest.mark.parametrize("combine", ["mean", "sum", "max"])
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)], ids=str)
+def test_batches_and_bags_without_values_give_zeros(shape, combine, merge):
+    p = tables.plan([Feature("a", chunks=2, combine=combine)], rows=5, width=3, merge=merge)
+    params = tables.init_tables(jax.random.key(0), p)
+    codes = tables.codes(p, {"a": np.zeros(shape, int)})
+    found = tables.lookup(p, params, codes)["a"]
+    np.testing.assert_array_equal(found, np.zeros((shape[0], 6 if merge == "concat" else 3)))
+
+
+def test_a_mask_and_weights_of_single_values_are_those_of_bags_of_one():
+    p = tables.plan([Feature("a", combine="sum"), Feature("b", combine="max")], rows=9, width=2)
+    params = tables.init_tables(jax.random.key(0), p)
+    codes = tables.codes(p, {"a": np.arange(3), "b": np.arange(3)})
+    mask, weights = np.array([True, False, True]), np.array([2.0, 3.0, -1.0])
+    plain = tables.lookup(p, params, codes)
+    ours = tables.lookup(p, params, codes, {"a": mask, "b": mask}, {"a": weights})
+    np.testing.assert_allclose(ours["a"], plain["a"] * (mask * weights)[:, None])
+    np.testing.assert_array_equal(ours["b"], plain["b"] * mask[:, None])
+    table = {"table": {"embedding": params["table"]["embedding"].at[codes["a"][1, 0]].set(jnp.nan)}}
+    again = tables.lookup(p, table, {"a": codes["a"]}, {"a": mask})["a"]
+    np.testing.assert_array_equal(again[1], 0)
 
 
 def test_bad_lookups_raise():

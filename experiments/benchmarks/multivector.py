@@ -13,15 +13,12 @@ Chamfer on padded arrays reaches .92 of torch's pairs; exact search takes less t
 """
 
 import dataclasses
-import importlib
-import statistics
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import report
+from experiments.common import report, timing
 from jaxembed import search, vectors
 
 
@@ -53,28 +50,10 @@ def main(cfg):
     report.save("benchmark_multivector", numbers, folder=cfg.folder)
 
 
-def optional(name):
-    """The package, or None where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        print(f"{name} is not installed: its rows are left out")
-        return None
-
-
 def interleaved(group, calls, rounds, per):
     """Rows of one group; ``calls`` is {method: (function, how many things it handles)}, ours first."""
-    seconds, busy = {name: [] for name in calls}, {name: [] for name in calls}
-    for call, _ in calls.values():
-        jax.block_until_ready(call())
-    for _ in range(rounds):
-        for name, (call, _) in calls.items():
-            start = time.perf_counter(), time.process_time()
-            jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - start[0])
-            busy[name].append(time.process_time() - start[1])
-    each = {name: statistics.median(seconds[name]) / count for name, (_, count) in calls.items()}
-    work = {name: statistics.median(busy[name]) / count for name, (_, count) in calls.items()}
+    times = timing.in_turns({name: call for name, (call, _) in calls.items()}, rounds)
+    each, work = ({n: times[n][key] / count for n, (_, count) in calls.items()} for key in ("median", "cpu"))
     ours = next(iter(calls))
     return [
         {
@@ -126,7 +105,7 @@ def encoding(cfg):
 def encoding_peers(cfg, kind, sets):
     """Packages that encode one set at a time."""
     calls = {}
-    fastembed, muvfde = optional("fastembed.postprocess"), optional("muvfde")
+    fastembed, muvfde = timing.optional("fastembed.postprocess"), timing.optional("muvfde")
     if fastembed:
         peer = fastembed.Muvera(
             dim=cfg.width, k_sim=cfg.planes, dim_proj=cfg.projected, r_reps=cfg.repetitions, random_seed=42
@@ -155,7 +134,7 @@ def reranking(cfg):
     documents, query = unit(rng, *mask.shape, cfg.width), unit(rng, 1, size, cfg.width)
     arrays = [jnp.asarray(a) for a in (query, documents, np.ones((1, size), bool), mask)]
     calls = {"jaxembed": (lambda: vectors.chamfer(*arrays), cfg.candidates)}
-    torch = optional("torch")
+    torch = timing.optional("torch")
     if torch:
         q, d, m = (torch.from_numpy(a) for a in (query, documents, mask))
 
@@ -170,7 +149,7 @@ def reranking(cfg):
 
 def searching(cfg):
     """Exact search; product quantisation joins here."""
-    rows, faiss = [], optional("faiss")
+    rows, faiss = [], timing.optional("faiss")
     for count in cfg.documents:
         rng = np.random.default_rng(2)
         documents = rng.standard_normal((count, cfg.length), dtype=np.float32)

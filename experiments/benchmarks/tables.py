@@ -1,36 +1,42 @@
 """Training steps of embedding tables, side by side with PyTorch, FBGEMM and a dense rule.
 
-    python -m experiments.benchmarks.tables      # needs torch; fbgemm-gpu-cpu is compared when it loads
+    python -m experiments.benchmarks.tables      # torch and fbgemm-gpu-cpu are compared where they load
     python -m experiments.benchmarks.tables --heights 100000 --rounds 2
 
 One step reads 4,096 x 26 rows of width 16 and applies a rule to their gradient, a fixed cotangent, so that
 only the table is timed. The same Zipf values are mapped injectively into every number of rows. All arms run
 in one process, in blocks that take turns; "ms" is the median, "least ms" the fastest step, which other work
-on the machine disturbs least. "extra" is how much the peak of resident memory grows while an arm takes a
-step. The list of distinct rows is made on the host, in training by a thread beside the step.
+on the machine disturbs least. The list of distinct rows, which torch makes inside its step, is made on the
+host: "list made first" does it before each step, "list made beside" in a thread while the step before runs,
+as training does. "extra" is memory beside table, state and batch: what the compiled program asks for, or, if
+more, how much the peak of resident memory grows while an arm takes a step (all there is to see of a peer;
+memory that the process has already counts as free, so it is a lower bound).
 
-On 2 CPU cores, 21,405 of 106,496 reads distinct: Adagrad takes 5.0 / 6.0 / 6.7 ms at 1e5 / 1e6 / 1e7 rows,
-torch's sparse Adagrad 3.3 / 3.0 / 2.7 times as long, the dense rule 69 times at 1e7; an earlier run had 4.8 /
-5.1 / 6.1 ms and 3.3 / 3.7 / 3.0 times. DCN-V2 reaches .86 of torch's samples/s: of 22 ms more a step,
-16 are XLA's matrix products, which take 1.2 times as long as torch's on a CPU ("products alone").
+On 2 CPU cores, 21,405 of 106,496 reads distinct, Adagrad at 1e5 / 1e6 / 1e7 rows: 4.5 / 4.8 / 5.9 ms with the
+list at hand, 6.1 / 6.8 / 7.4 with it made beside, 7.7 / 8.6 / 9.7 with it made first; torch's sparse Adagrad
+15.2 / 17.1 / 27.5 ms (fastest 13.2 / 13.4 / 14.5), fbgemm 7.6 / 9.0 / 13.3. The step at 1e7 rows takes 1.33
+times that at 1e5 (1.21 with the list made beside) and .03 of the table as extra memory; the dense rule is as
+fast at 1e5 and takes 88 times as long at 1e7. A lookup alone is slower than torch's: 150 / 128 / 74 M ids/s
+against 195 / 165 / 116. DCN-V2 reaches .84 of torch's samples/s, 23 ms more a step; XLA's matrix products on
+a CPU take 24 ms more than torch's ("products alone").
 """
 
 import concurrent.futures
-import ctypes
 import dataclasses
 import functools
+import importlib.util
 import pathlib
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import report
+from experiments.common import report, timing
 from jaxembed import tables, train
 
 PATH = "table/embedding"
+TORCH = importlib.util.find_spec("torch") is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,34 +69,58 @@ def draw(cfg, height):
     return rows[drawn].astype(np.int32), cotangent
 
 
-# Arms: (cfg, height, rows, cotangent) -> a function that runs one step and waits for it
+# Arms: (cfg, height, rows, cotangent) -> (function that runs one step and waits for it, extra bytes or None)
 
 
-def with_update(make_update, local):
-    """An arm of ours from ``loss_fn -> update``, on listed rows or on the whole table."""
+def with_update(make_update, local, host=None):
+    """An arm of ours from ``loss_fn -> update``, on listed rows or on the whole table.
+
+    ``host`` "first" lists the distinct rows before every step, "beside" in a thread; None once for all.
+    """
 
     def arm(cfg, height, rows, cotangent):
         def loss_fn(params, batch, key):
             vectors = tables.rows_of(params["table"]["embedding"], batch["codes"])
             return jnp.vdot(vectors, batch["cotangent"]), {}
 
-        batch = {"codes": rows, "cotangent": cotangent}
-        if local:
-            listed, codes = tables.distinct({"all": rows}, None, height, cfg.size)
-            batch |= {"codes": codes["all"], "rows": {PATH: listed}}
-        return stepper({"table": {"embedding": zeros(height, cfg.width)}}, batch, *make_update(loss_fn))
+        def listed():
+            found, codes = tables.distinct({"all": rows}, None, height, cfg.size)
+            return {"codes": codes["all"], "rows": {PATH: found}}
+
+        fixed = jax.device_put({"cotangent": cotangent, "codes": rows} | (listed() if local else {}))
+        params = {"table": {"embedding": zeros(height, cfg.width)}}
+        step, extra = stepper(params, fixed, *make_update(loss_fn))
+        if host is None:
+            return lambda: step(fixed), extra
+        if host == "first":
+            return lambda: step(fixed | listed()), extra
+        return beside(listed, lambda found: step(fixed | found)), extra
 
     return arm
 
 
 def stepper(params, batch, init, step):
-    """Jits a step with a donated state and returns the function that takes it."""
+    """Compiles a step with a donated state: (function that takes it on a batch, bytes that it needs)."""
     held = [train.TrainState(jnp.int32(0), params, init(params))]
-    batch, key, jitted = jax.device_put(batch), jax.random.key(0), jax.jit(step, donate_argnums=0)
+    key = jax.random.key(0)
+    compiled = jax.jit(step, donate_argnums=0).lower(held[0], batch, key).compile()
+
+    def once(batch):
+        held[0], metrics = compiled(held[0], batch, key)
+        jax.block_until_ready((held[0], metrics))
+
+    return once, timing.program_bytes(compiled)
+
+
+def beside(prepare, step):
+    """The step on what a thread prepares while the step before it runs."""
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    waiting = [pool.submit(prepare)]
 
     def once():
-        held[0], metrics = jitted(held[0], batch, key)
-        jax.block_until_ready((held[0], metrics))
+        found = waiting.pop().result()
+        waiting.append(pool.submit(prepare))
+        step(found)
 
     return once
 
@@ -99,8 +129,8 @@ def zeros(height, width):
     return jnp.full((height, width), 0.01, jnp.float32)
 
 
-def by_rows(rule):
-    return with_update(lambda loss_fn: tables.row_update(loss_fn, optax.identity(), {PATH: rule}), True)
+def by_rows(rule, host=None):
+    return with_update(lambda loss_fn: tables.row_update(loss_fn, optax.identity(), {PATH: rule}), True, host)
 
 
 def torch_arm(name):
@@ -117,7 +147,7 @@ def torch_arm(name):
             bag(ids, starts).backward(given)
             rule.step()
 
-        return once
+        return once, None
 
     return arm
 
@@ -138,7 +168,7 @@ def fbgemm_arm(name):
         )
         ids, starts = torch.tensor(rows.ravel()).long(), torch.arange(rows.size + 1)
         given = torch.tensor(cotangent.reshape(-1, cfg.width))
-        return lambda: bag(ids, starts).backward(given)
+        return lambda: bag(ids, starts).backward(given), None
 
     return arm
 
@@ -147,6 +177,8 @@ ADAGRAD = optax.adagrad(0.01)
 OURS = "jaxembed Adagrad"
 ARMS = {
     OURS: by_rows(ADAGRAD),
+    "jaxembed Adagrad, list made first": by_rows(ADAGRAD, "first"),
+    "jaxembed Adagrad, list made beside": by_rows(ADAGRAD, "beside"),
     "jaxembed row-wise Adagrad": by_rows(tables.rowwise_adagrad(0.01)),
     "jaxembed lazy Adam": by_rows(optax.adam(0.01)),
     "optax Adagrad, dense": with_update(lambda loss_fn: train.gradient_update(loss_fn, ADAGRAD), False),
@@ -159,47 +191,17 @@ ARMS = {
 
 def lookups(cfg, height, rows):
     """{framework: function that reads the batch once}."""
-    import torch
+    ours, codes, read = zeros(height, cfg.width), jnp.asarray(rows), jax.jit(tables.rows_of)
+    found = {"lookup jaxembed": lambda: read(ours, codes).block_until_ready()}
+    if TORCH:
+        import torch
 
-    ours, theirs = zeros(height, cfg.width), torch.full((height, cfg.width), 0.01)
-    codes, ids, read = jnp.asarray(rows), torch.tensor(rows), jax.jit(tables.rows_of)
-    return {
-        "lookup jaxembed": lambda: read(ours, codes).block_until_ready(),
-        "lookup torch": lambda: torch.nn.functional.embedding(ids, theirs),
-    }
+        theirs, ids = torch.full((height, cfg.width), 0.01), torch.tensor(rows)
+        found["lookup torch"] = lambda: torch.nn.functional.embedding(ids, theirs)
+    return found
 
 
 # Measuring
-
-
-def take_turns(steps, cfg):
-    """{arm: (median, least) milliseconds}; each arm runs a block of steps, then the next one does."""
-    seconds = {name: [] for name in steps}
-    for _ in range(cfg.rounds):
-        for name, once in steps.items():
-            for _ in range(cfg.block):
-                began = time.perf_counter()
-                once()
-                seconds[name].append(time.perf_counter() - began)
-    return {name: (1e3 * float(np.median(s)), 1e3 * min(s)) for name, s in seconds.items()}
-
-
-def peak_growth(run):
-    """Bytes by which resident memory at its peak exceeds what it was before; None where Linux is not."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # what an earlier step freed is not hidden growth
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
-        before = resident("VmRSS")
-        run()
-        return max(0, resident("VmHWM") - before)
-    except (OSError, AttributeError):
-        run()
-        return None
-
-
-def resident(name):
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
 def measure(cfg, height):
@@ -208,20 +210,22 @@ def measure(cfg, height):
     steps, extra, rest = {}, {}, []
     for name, arm in ARMS.items():
         try:
-            steps[name] = arm(cfg, height, rows, cotangent)
+            steps[name], needed = arm(cfg, height, rows, cotangent)
         except (ImportError, OSError) as error:
             rest.append({"arm": name, "rows": height, "note": f"not loaded: {str(error)[:60]}"})
             continue
         steps[name]()  # compiles, makes the state
-        extra[name] = peak_growth(steps[name])
+        grown = timing.peak_growth(steps[name])
+        extra[name] = max((b for b in (needed, grown) if b is not None), default=None)
     reads = lookups(cfg, height, rows)
     host = {"host: distinct rows": lambda: tables.distinct({"all": rows}, None, height, cfg.size)}
-    times = take_turns(steps | reads | host, cfg)
+    times = timing.in_turns(steps | reads | host, cfg.rounds, cfg.block)
     table_bytes = 4 * height * cfg.width
-    for name, (median, least) in times.items():
+    for name, time in times.items():
+        median, least = 1e3 * time["median"], 1e3 * time["least"]
         row = {"arm": name, "rows": height, "ms": median, "least ms": least}
         if name in steps:
-            row["times ours"] = median / times[OURS][0]
+            row["times ours"] = time["median"] / times[OURS]["median"]
         if name in extra and extra[name] is not None:
             row |= {"extra MB": extra[name] / 1e6, "extra / table": extra[name] / table_bytes}
         if name in reads:
@@ -256,26 +260,21 @@ def our_model(cfg, rows, labels):
         "mlp": encoders.init_mlp(keys[1], (width, *cfg.hidden, 1)),
     }
     tx = optax.adam(1e-3)
-    init, step = tables.row_update(loss_fn, tx, {PATH: ADAGRAD})
-    params = jax.tree.map(jnp.copy, dense) | {"table": {"embedding": zeros(height, cfg.width)}}
-    held, jitted = [train.TrainState(jnp.int32(0), params, init(params))], jax.jit(step, donate_argnums=0)
-    pool, key = concurrent.futures.ThreadPoolExecutor(1), jax.random.key(0)
 
     def prepare():
         listed, codes = tables.distinct({"all": rows}, None, height, cfg.size)
         return {"codes": codes["all"], "rows": {PATH: listed}, "labels": labels}
 
-    waiting = [pool.submit(prepare)]
-
-    def whole():
-        batch = waiting.pop().result()
-        waiting.append(pool.submit(prepare))
-        held[0], _ = jitted(held[0], batch, key)
-        jax.block_until_ready(held[0])
-
+    params = jax.tree.map(jnp.copy, dense) | {"table": {"embedding": zeros(height, cfg.width)}}
+    whole, _ = stepper(params, prepare(), *tables.row_update(loss_fn, tx, {PATH: ADAGRAD}))
     fixed = {"vectors": np.full((len(rows), width), 0.01, np.float32), "labels": labels}
+    fixed = jax.device_put(fixed)
     update = train.gradient_update(lambda p, b, key: loss_of(p, b["vectors"], b), tx)
-    return {"DCN-V2 jaxembed": whole, "DCN-V2 jaxembed, dense part": stepper(dense, fixed, *update)}
+    alone, _ = stepper(dense, fixed, *update)
+    return {
+        "DCN-V2 jaxembed": beside(prepare, whole),
+        "DCN-V2 jaxembed, dense part": lambda: alone(fixed),
+    }
 
 
 def torch_model(cfg, rows, labels):
@@ -318,8 +317,6 @@ def torch_model(cfg, rows, labels):
 
 def products_alone(cfg):
     """The floor of the dense part: the three matrix products of every wide layer, in both libraries."""
-    import torch
-
     sizes = [cfg.fields * cfg.width] * (cfg.cross_layers + 1) + list(cfg.hidden)
     rng = np.random.default_rng(2)
     made = [
@@ -330,28 +327,31 @@ def products_alone(cfg):
     def products(layers):
         return [(x @ w, g @ w.T, x.T @ g) for x, w, g in layers]
 
-    ours, theirs = jax.device_put(made), [[torch.tensor(a) for a in layer] for layer in made]
-    jitted = jax.jit(products)
-    return {
-        "DCN-V2 jaxembed, products alone": lambda: jax.block_until_ready(jitted(ours)),
-        "DCN-V2 torch, products alone": lambda: products(theirs),
-    }
+    ours, jitted = jax.device_put(made), jax.jit(products)
+    found = {"DCN-V2 jaxembed, products alone": lambda: jax.block_until_ready(jitted(ours))}
+    if TORCH:
+        import torch
+
+        theirs = [[torch.tensor(a) for a in layer] for layer in made]
+        found["DCN-V2 torch, products alone"] = lambda: products(theirs)
+    return found
 
 
 def measure_model(cfg):
     """Rows of the report for the DCN-V2; its table part is the whole less the dense part."""
     rows, _ = draw(cfg, cfg.model_rows)
     labels = np.random.default_rng(1).integers(0, 2, len(rows)).astype(np.float32)
-    steps = our_model(cfg, rows, labels) | torch_model(cfg, rows, labels) | products_alone(cfg)
-    for once in steps.values():
-        once()
-    times, found = take_turns(steps, cfg), []
-    for name, (median, least) in times.items():
+    steps = our_model(cfg, rows, labels) | products_alone(cfg)
+    steps |= torch_model(cfg, rows, labels) if TORCH else {}
+    times, found = timing.in_turns(steps, cfg.rounds, cfg.block), []
+    for name, time in times.items():
+        median, least = 1e3 * time["median"], 1e3 * time["least"]
         row = {"arm": name, "rows": cfg.model_rows, "ms": median, "least ms": least}
         found.append(row if "alone" in name else row | {"samples/s": 1e3 * len(rows) / median})
         if name + ", dense part" in times:
-            rest = [a - b for a, b in zip((median, least), times[name + ", dense part"], strict=True)]
-            found.append(row | {"arm": name + ", table part", "ms": rest[0], "least ms": rest[1]})
+            dense = times[name + ", dense part"]
+            rest = {"ms": median - 1e3 * dense["median"], "least ms": least - 1e3 * dense["least"]}
+            found.append(row | {"arm": name + ", table part"} | rest)
     return found
 
 
@@ -373,11 +373,12 @@ def draw_times(found, heights, axes):
 def main(cfg):
     if cfg.values > min(cfg.heights):
         raise ValueError(f"values={cfg.values} is more than the smallest height, {min(cfg.heights)}")
-    try:
+    if TORCH:
         import torch
-    except ImportError:
-        raise ValueError("this benchmark compares with torch; pip install 'jaxembed[peers]'") from None
-    torch.sparse.check_sparse_tensor_invariants.disable()
+
+        torch.sparse.check_sparse_tensor_invariants.disable()
+    else:
+        print("torch is not installed; pip install 'jaxembed[peers]' to compare with it", flush=True)
     found = [row for height in cfg.heights for row in measure(cfg, height)]
     if cfg.model_rows:
         found += measure_model(cfg)
@@ -386,7 +387,12 @@ def main(cfg):
     print(report.table(found, [c for c in columns if any(c in r for r in found)]))
     settings = {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in dataclasses.asdict(cfg).items()}
     distinct = len(np.unique(draw(cfg, cfg.heights[0])[0]))
-    numbers = {"torch": torch.__version__, "distinct": distinct, "config": settings, "rows": found}
+    numbers = {
+        "torch": torch.__version__ if TORCH else None,
+        "distinct": distinct,
+        "config": settings,
+        "rows": found,
+    }
     picture = functools.partial(draw_times, found, cfg.heights)
     report.save("benchmark_tables", numbers, picture, folder=cfg.results)
 

@@ -1,5 +1,6 @@
 """What every experiment does with its numbers: a table, a JSON file, a picture."""
 
+import math
 import os
 import pathlib
 import platform
@@ -75,7 +76,7 @@ def save(name, numbers, draw=None, folder=None):
         "peak_memory_gb": round(peak_memory() / 1e9, 2),
     }
     written = [folder / f"{name}.json"]
-    files.write_json(written[0], {"machine": machine, **numbers})
+    files.write_json(written[0], finite({"machine": machine, **numbers}))
     if draw is not None:
         import matplotlib
 
@@ -94,6 +95,19 @@ def save(name, numbers, draw=None, folder=None):
     return written
 
 
+def finite(value):
+    """A JSON value with None in the place of numbers that JSON has not: NaN and infinities.
+
+    >>> finite({"a": [1.5, float("nan")]})
+    {'a': [1.5, None]}
+    """
+    if isinstance(value, dict):
+        return {name: finite(x) for name, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def peak_memory():
     """Returns the largest resident memory of this process so far, in bytes."""
     import resource
@@ -106,13 +120,14 @@ def check(config, limits, multiples=None):
 
     Args:
         config: dataclass.
-        limits: {field: (lowest, highest)}.
+        limits: {field: (lowest, highest)}, for every entry of a tuple; None passes.
         multiples: optional {field: number that must divide it}.
     """
     for name, (low, high) in limits.items():
-        if not low <= getattr(config, name) <= high:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} {getattr(config, name)}: choose {low} to {high}")
+        given = getattr(config, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"--{name.replace('_', '-')} {value}: choose {low} to {high}")
     for name, divisor in (multiples or {}).items():
         if getattr(config, name) % divisor:
             flag = name.replace("_", "-")

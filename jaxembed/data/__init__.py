@@ -4,6 +4,7 @@ from jaxembed.data import sources, text
 from jaxembed.data.batches import batches, pad
 from jaxembed.data.clicklogs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.clicks import Schema, ctr_table, log_counts, take
+from jaxembed.data.columns import column_names
 from jaxembed.data.masking import hide, word_masks
 from jaxembed.data.pairs import inverse_cloze
 from jaxembed.data.sentences import sentence_pairs
@@ -16,6 +17,7 @@ __all__ = [
     "bag",
     "batches",
     "beir",
+    "column_names",
     "criteo",
     "ctr_table",
     "distinct",

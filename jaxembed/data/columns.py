@@ -26,17 +26,53 @@ def blocks(path, columns, *, numbers=(), names=None, separator=",", quote='"', l
         FileNotFoundError: without the file.
         ValueError: for a missing or repeated column, or a malformed or cut file.
     """
+    with _readable(path) as path:
+        if path.suffix == ".parquet":
+            found = _parquet(path, columns)
+        else:
+            found = _text(path, columns, numbers, names, separator, quote, block)
+        yield from limited((dict(zip(b.schema.names, b.columns, strict=True)) for b in found), limit)
+
+
+def column_names(path, *, separator=",", quote='"'):
+    """Reads the names of the columns of a table file.
+
+    >>> _ = pathlib.Path("clicks.csv").write_text("user,item,clicked\\nu1,i1,0\\n")
+    >>> column_names("clicks.csv")
+    ['user', 'item', 'clicked']
+
+    Args:
+        path: a text file with a header, also compressed (.gz) or alone in a .zip, or a .parquet file.
+        separator: what stands between cells.
+        quote: what surrounds cells that contain the separator, or None.
+
+    Returns:
+        List of str.
+
+    Raises:
+        FileNotFoundError: without the file.
+        ValueError: for a malformed or cut file.
+    """
+    from pyarrow import csv, parquet
+
+    with _readable(path) as path:
+        if path.suffix == ".parquet":
+            return list(parquet.read_schema(path).names)
+        parse = csv.ParseOptions(delimiter=separator, quote_char=quote or False)
+        with _opened(path) as file, csv.open_csv(file, parse_options=parse) as reader:
+            return list(reader.schema.names)
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """The path of a file that is there; what goes wrong in reading it becomes one line."""
     import pyarrow
 
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; check the path")
     try:
-        if path.suffix == ".parquet":
-            found = _parquet(path, columns)
-        else:
-            found = _text(path, columns, numbers, names, separator, quote, block)
-        yield from limited((dict(zip(b.schema.names, b.columns, strict=True)) for b in found), limit)
+        yield path
     except (pyarrow.ArrowException, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         problem = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: {problem}; check the file and the schema") from None

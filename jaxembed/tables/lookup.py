@@ -124,8 +124,8 @@ def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
             the codes point into it.
         codes: {feature: int [B, reads] or [B, n, reads]} from :func:`~jaxembed.tables.codes`, reads being
             ``chunks * span``; features left out are not read.
-        masks: optional {feature: bool [B, n]}, True = real value.
-        weights: optional {feature: float [B, n]}; not with "max".
+        masks: optional {feature: bool [B] or [B, n]}, True = real value.
+        weights: optional {feature: float [B] or [B, n]}; not with "max".
         gather: ``(table [V, D], codes int [...]) -> [..., D]`` for the shared table and the importances.
 
     Returns:
@@ -155,8 +155,11 @@ def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
                 )
             importance = gather(params["table"]["importance"], codes[name + IMPORTANCE][..., 0])
         vectors = _merged(plan, feature, vectors, importance)
-        if rows.ndim == 3:
-            vectors = combine(vectors, masks.get(name), weights.get(name), kind=feature.combine)
+        mask, weight = masks.get(name), weights.get(name)
+        if rows.ndim == 2 and (mask is not None or weight is not None):  # a bag of one value
+            vectors, mask, weight = (None if x is None else x[:, None] for x in (vectors, mask, weight))
+        if vectors.ndim == 3:
+            vectors = combine(vectors, mask, weight, kind=feature.combine)
         result[name] = vectors
     return result
 
@@ -179,7 +182,7 @@ def _checked(plan, name, rows, masks, weights):
 def _merged(plan, feature, vectors, importance):
     """Rows [..., reads, width] -> vectors [..., D]."""
     if plan.merge == "concat" or feature.vocabulary is not None:
-        return vectors.reshape(*vectors.shape[:-2], -1)
+        return vectors.reshape(*vectors.shape[:-2], vectors.shape[-2] * vectors.shape[-1])
     chunks = vectors.reshape(*vectors.shape[:-2], feature.chunks, plan.span * plan.width)
     if plan.merge == "product":
         return functools.reduce(jnp.multiply, (chunks[..., c, :] for c in range(feature.chunks)))
@@ -209,7 +212,7 @@ def combine(vectors, mask=None, weights=None, *, kind="mean"):
     if kind == "max":
         if weights is not None:
             raise ValueError('weights: a feature with combine="max" takes none')
-        highest = jnp.max(jnp.where(mask[..., None], vectors, -jnp.inf), axis=1)
+        highest = jnp.max(jnp.where(mask[..., None], vectors, -jnp.inf), axis=1, initial=-jnp.inf)
         return jnp.where(jnp.any(mask, axis=1)[:, None], highest, 0)
     dtype = accumulator(vectors)
     weights = jnp.where(mask, 1 if weights is None else weights, 0).astype(dtype)

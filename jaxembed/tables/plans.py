@@ -34,6 +34,8 @@ class Feature:
     size: int = 1
 
     def __post_init__(self):
+        if not self.name or "/" in self.name:
+            raise ValueError(f"Feature {self.name!r}: give a name without /, which divides paths")
         if self.chunks < 1 or self.size < 1 or (self.vocabulary is not None and self.vocabulary < 1):
             raise ValueError(f"Feature {self.name!r}: chunks, size and vocabulary must be at least 1")
         if self.combine not in COMBINE:
@@ -96,7 +98,9 @@ def plan(
     ``tables`` arrays of shape [rows, width] lie one behind the other. Chunks take the tables in turn, in
     the order in which features are declared (round robin), and every chunk of every feature hashes with
     a salt of its own, so the number of parameters, ``tables * rows * width``, does not depend on the
-    number of features. A feature added last leaves the codes of all others as they were.
+    number of features. A feature added last leaves the codes of all others as they were. A plan belongs to
+    the tables trained with it: give ``dataclasses.asdict`` of it to ``train.fit`` as ``meta``, so that a
+    checkpoint of another plan is refused.
 
     Known schemes, for vectors of width D:
 
@@ -147,6 +151,11 @@ def plan(
         arXiv:1909.02107 (quotient-remainder).
     """
     features = tuple(f if isinstance(f, Feature) else Feature(**f) for f in features)
+    numbers = {"rows": rows, "width": width, "tables": tables, "seed": seed, "span": span}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{name}={value!r}; give an int")
+    rows, width, tables, seed, span = (int(value) for value in numbers.values())
     if merge == "weighted" and importance_rows is None:
         importance_rows = rows
     made = Plan(
@@ -159,7 +168,7 @@ def plan(
 
 
 def _check_names(plan):
-    names = [f.name for f in plan.features] + list(plan.importance_keys)
+    names = [f.name for f in plan.features]
     repeated = sorted({n for n in names if names.count(n) > 1})
     if repeated:
         raise ValueError(f"features: {repeated} named twice; give every feature its own name")

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 
 from jaxembed.tables.lookup import row_and_sign
+from jaxembed.tables.plans import IMPORTANCE
 
 
-def distinct(codes, masks, rows, size, *, part=0):
+def distinct(codes, masks, rows, size, *, part=None):
     """Lists the distinct rows that a batch reads, and makes its codes point into that list.
 
     Runs on the host, in the input pipeline. ``batch["rows"][path]`` then holds the list and
@@ -26,20 +27,24 @@ def distinct(codes, masks, rows, size, *, part=0):
     Args:
         codes: {feature: int [B, reads] or [B, n, reads]} of one table, NumPy, from
             :func:`~jaxembed.tables.codes` (see :func:`~jaxembed.tables.by_table`).
-        masks: {feature: bool [B, n]}, True = real value, or None. The mask of a feature holds for its
-            importances too.
+        masks: {feature: bool [B] or [B, n]}, True = real value, or None. The mask of a feature holds for its
+            importances too; masks of features that read other tables are not used.
         rows: V, the number of rows of the table.
         size: length of the list, the same in every step and process.
-        part: number of this process when several make the list together, each ``size`` long.
+        part: number of this list when several are joined, each ``size`` long, one for each process;
+            ``jax.process_index()`` when None.
 
     Returns:
         (rows int32 [size], sorted and padded with V, V + 1, ...; {feature: int32 codes of the same shape that
         point into it, from ``part * size`` on}). The sign of a code stays.
 
     Raises:
-        ValueError: for a row outside the table, or more than ``size - 1`` distinct rows.
+        ValueError: for a row outside the table, codes that are not integers, a mask of another
+            shape, or more than ``size - 1`` distinct rows.
     """
     masks, arrays = masks or {}, {name: np.asarray(c) for name, c in codes.items()}
+    part = jax.process_index() if part is None else part
+    _check(arrays)
     if size < 1 or rows + size >= 2**31 or (part + 1) * size >= 2**31:
         raise ValueError(f"size={size}: need at least 1, and rows + size below 2**31")
     flat, flipped = row_and_sign(
@@ -66,9 +71,15 @@ def distinct(codes, masks, rows, size, *, part=0):
     }
 
 
+def _check(codes):
+    for name, array in codes.items():
+        if not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(f"codes: {name!r} has dtype {array.dtype}; give what tables.codes returns")
+
+
 def _kept(name, codes, masks):
     """The mask of a feature, or of the feature that importances belong to, for each of its codes."""
-    mask = masks.get(name, masks.get(name.rpartition("/")[0]))
+    mask = masks.get(name.removesuffix(IMPORTANCE))
     if mask is None:
         return np.ones(codes.shape, bool)
     if np.shape(mask) != codes.shape[:-1]:
@@ -106,7 +117,8 @@ def row_update(loss_fn, tx, rules, *, parts=None):
     SGD gives the bits of the dense rule (on one device), Adagrad and row-wise Adagrad its numbers to float
     rounding. Momentum, Adam and weight decay are lazy: a row moves, and its moments and its weights decay,
     only in steps that touch it (Adam with the global step count, as ``torch.optim.SparseAdam``). Clipping in
-    ``tx`` covers the other parameters only.
+    ``tx`` covers the other parameters only. Give ``fit`` the plan as ``meta``: codes of another plan would
+    train other rows of the same table, and only ``meta`` lets a checkpoint refuse it.
 
     >>> loss_fn = lambda params, batch, key: (jnp.sum(params["table"]["embedding"][batch["codes"]]), {})
     >>> init, step = row_update(loss_fn, optax.adam(1e-3), {"table/embedding": optax.adagrad(0.1)})
@@ -127,7 +139,8 @@ def row_update(loss_fn, tx, rules, *, parts=None):
         same arguments. The optimizer state is {"dense": state of ``tx``, "rows": one state for each path}.
 
     Raises:
-        ValueError: when called, for a path that the params or ``batch["rows"]`` lack.
+        ValueError: when called, for a path that the params or ``batch["rows"]`` lack, or a rule that adds up
+            gradients over steps (``optax.MultiSteps``, ``optax.apply_every``).
 
     References:
         M. Naumov et al., DLRM, arXiv:1906.00091.
@@ -141,6 +154,8 @@ def _row_update(loss_fn, tx, rules, parts):
 
     def init(params):
         states = [rule.init(_nest(path, _leaf(params, path))) for path, rule in rules]
+        for path, state in zip(paths, states, strict=True):
+            _refuse_accumulation(path, state)
         return {"dense": tx.init(_replaced(params, dict.fromkeys(paths))), "rows": states}
 
     def evaluated(trained, batch, key, extra):
@@ -172,6 +187,14 @@ def _row_update(loss_fn, tx, rules, parts):
     return init, step
 
 
+def _refuse_accumulation(path, state):
+    """A sum of gradients of several steps would reach the rows of the last of them alone."""
+    kinds = optax.MultiStepsState, optax.ApplyEvery
+    for leaf in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kinds)):
+        if isinstance(leaf, kinds):
+            raise ValueError(f"rules: {path!r} adds up gradients over steps; give one step a larger batch")
+
+
 SORTED = {"unique_indices": True, "indices_are_sorted": True}
 
 
@@ -198,6 +221,8 @@ def _step_rows(rule, path, table, state, rows, gradient):
 def _merged(rows, gradient, height, parts):
     """Sorts the rows of several lists and adds the gradients of equal ones; one list is sorted already."""
     parts = jax.process_count() if parts is None else parts
+    if len(rows) % parts:
+        raise ValueError(f"batch: 'rows' holds {len(rows)} rows, which {parts} lists of one size do not make")
     if parts == 1:
         return rows, gradient
     order = jnp.argsort(rows)

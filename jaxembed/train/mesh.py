@@ -1,5 +1,6 @@
 """Devices in a mesh, and rules on paths that say where each array lives."""
 
+import functools
 import re
 
 import jax
@@ -96,26 +97,64 @@ def _check(name, shape, mesh, spec):
 def place_batch(batch, mesh, rules):
     """Places this process's rows of a batch on the mesh, by the same kind of rules.
 
+    The global array is that of all processes, one after the other. Where the sharding puts the rows of a
+    process on its own devices nothing is moved; otherwise (a list that is replicated, or an axis of the mesh
+    that does not follow the processes) the devices exchange the rows.
+
     Args:
-        batch: tree of NumPy arrays [B / processes, ...].
+        batch: tree of NumPy arrays [B / processes, ...], of the same shape in every process, and of scalars,
+            which are the same in every process.
         mesh: mesh.
         rules: sequence of (regex, PartitionSpec).
 
     Returns:
-        The tree as global ``jax.Array``.
+        The tree as global ``jax.Array`` [B, ...].
     """
     processes = jax.process_count()
 
-    def whole(path, leaf):
-        spec = next((s for pattern, s in rules if re.search(pattern, path_of(path))), P())
-        split = processes if len(spec) and spec[0] is not None else 1
+    def whole(leaf):
         shape = np.shape(leaf)
-        return jax.ShapeDtypeStruct((shape[0] * split, *shape[1:]) if shape else (), np.asarray(leaf).dtype)
+        return jax.ShapeDtypeStruct(
+            (shape[0] * processes, *shape[1:]) if shape else (), np.asarray(leaf).dtype
+        )
 
     try:
-        shardings = path_shardings(jax.tree.map_with_path(whole, batch), mesh, rules)
+        shardings = path_shardings(jax.tree.map(whole, batch), mesh, rules)
     except ValueError as error:
         raise ValueError(f"batches: {error}") from None
     if processes == 1:
         return jax.device_put(batch, shardings)
-    return jax.tree.map(jax.make_array_from_process_local_data, shardings, batch)
+    return jax.tree.map(_joined, batch, shardings)
+
+
+def _joined(local, sharding):
+    """The global array of what every process holds, first axis joined in the order of the processes."""
+    local = np.asarray(local)
+    if local.ndim == 0:
+        return jax.make_array_from_process_local_data(sharding, local, ())
+    shape = (local.shape[0] * jax.process_count(), *local.shape[1:])
+    if _follows_processes(sharding, shape):
+        return jax.make_array_from_process_local_data(sharding, local, shape)
+    array = jax.make_array_from_process_local_data(_by_process(sharding), local, shape)
+    return jax.device_put(array, sharding)
+
+
+@functools.lru_cache(maxsize=256)
+def _follows_processes(sharding, shape):
+    """Tells whether every device holds whole rows of its own process alone."""
+    rows = shape[0] // jax.process_count()
+
+    def own(device, index):
+        first, last, _ = index[0].indices(shape[0])
+        whole = all(i.indices(n) == (0, n, 1) for i, n in zip(index[1:], shape[1:], strict=True))
+        return whole and device.process_index * rows <= first and last <= (device.process_index + 1) * rows
+
+    return all(own(device, index) for device, index in sharding.devices_indices_map(shape).items())
+
+
+@functools.lru_cache(maxsize=16)
+def _by_process(sharding):
+    """The sharding that gives every process its own rows, each of its devices all of them."""
+    devices = sorted(sharding.device_set, key=lambda d: (d.process_index, d.id))
+    grid = np.asarray(devices).reshape(jax.process_count(), -1)
+    return NamedSharding(jax.sharding.Mesh(grid, ("process", "device")), P("process"))
