@@ -42,23 +42,28 @@ def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temper
     if heads % groups:
         raise ValueError(f"keys have {groups} heads, which do not divide the {heads} heads of the queries")
     dtype = accumulator(queries, keys)
-    split = queries.reshape(batch, length, groups, heads // groups, width)
-    scores = jnp.einsum("btgrd,bsgd->bgrts", split, keys, preferred_element_type=dtype) * width**-0.5
+    # Heads lead and those that share a key lie behind one another, so that each product is a plain batch of
+    # matrices; T * d numbers are scaled and divided instead of T * S.
+    rows = (batch, groups, heads // groups * length)
+    split = jnp.swapaxes((queries * width**-0.5).astype(queries.dtype), 1, 2).reshape(*rows, width)
+    keys, values = jnp.swapaxes(keys, 1, 2), jnp.swapaxes(values, 1, 2)
+    scores = jnp.einsum("bgtd,bgsd->bgts", split, keys, preferred_element_type=dtype)
+    scores = scores.reshape(batch, heads, length, -1)
     if bias is not None:
-        scores = scores + bias.reshape(groups, heads // groups, *bias.shape[1:])
+        scores = scores + bias
     if not (isinstance(temperature, int | float) and temperature == 1):
-        each = jnp.broadcast_to(jnp.asarray(temperature, dtype), (heads,))
-        scores = scores / each.reshape(groups, heads // groups, 1, 1)
+        scores = scores / jnp.broadcast_to(jnp.asarray(temperature, dtype), (heads,))[:, None, None]
     if mask is not None:
-        mask = mask[:, None, None, None, :] if mask.ndim == 2 else mask[:, None, None]
+        mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
         scores = jnp.where(mask, scores, jnp.finfo(dtype).min)
     powers = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
     if mask is not None:
         powers = jnp.where(mask, powers, 0)
     total = jnp.sum(powers, axis=-1)
-    mixed = jnp.einsum("bgrts,bsgd->bgrtd", powers.astype(values.dtype), values, preferred_element_type=dtype)
-    mixed = mixed / jnp.where(total == 0, 1, total)[..., None]  # T * d divisions instead of T * S
-    return jnp.moveaxis(mixed, 3, 1).reshape(batch, length, heads, -1).astype(values.dtype)
+    powers = powers.astype(values.dtype).reshape(*rows, -1)
+    mixed = jnp.einsum("bgts,bgsd->bgtd", powers, values, preferred_element_type=dtype)
+    mixed = mixed.reshape(batch, heads, length, -1) / jnp.where(total == 0, 1, total)[..., None]
+    return jnp.swapaxes(mixed, 1, 2).astype(values.dtype)
 
 
 def attention_mask(mask, *, causal=False, prefix=None, window=None):
@@ -99,6 +104,22 @@ def attention_mask(mask, *, causal=False, prefix=None, window=None):
     return seen & mask[:, None, :]
 
 
+def tokenwise(layer, x):
+    """Applies a layer to all tokens as the rows of one matrix, so that its gradient is one product too.
+
+    >>> print(tokenwise(lambda rows: rows @ jnp.ones((2, 1)), jnp.ones((1, 3, 2))).shape)
+    (1, 3, 1)
+
+    Args:
+        layer: [N, D] -> [N, E].
+        x: [B, T, D].
+
+    Returns:
+        [B, T, E].
+    """
+    return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention [B, T, D] -> [B, T, D] with parameters query, key, value and out.
 
@@ -129,7 +150,7 @@ class Attention(nn.Module):
 
         def project(name, heads):
             dense = nn.Dense(heads * size, self.qkv_bias, dtype=self.dtype, name=name)
-            return dense(x).reshape(*x.shape[:2], heads, size)
+            return tokenwise(dense, x).reshape(*x.shape[:2], heads, size)
 
         q, k, v = project("query", self.heads), project("key", groups), project("value", groups)
         if self.head_norm is not None:
@@ -143,4 +164,4 @@ class Attention(nn.Module):
             q, k = rotate(q, frequencies), rotate(k, frequencies)
         mixed = dot_product_attention(q, k, v, mask, bias=bias, temperature=temperature)
         mixed = mixed.reshape(*x.shape[:2], self.heads * size)
-        return nn.Dense(width, self.out_bias, dtype=self.dtype, name="out")(mixed)
+        return tokenwise(nn.Dense(width, self.out_bias, dtype=self.dtype, name="out"), mixed)

@@ -167,7 +167,7 @@ def load(
     pooling=None,
     max_length=None,
     dropout=0.0,
-    checkpoint=None,
+    checkpoint=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     unroll=1,
 ):
     """Reads a text encoder as sentence-transformers and transformers save it, without torch.
@@ -190,7 +190,8 @@ def load(
             "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken".
         max_length: optional number of tokens at which texts are cut.
         dropout: rate in the blocks, active when ``encode`` gets a key.
-        checkpoint: optional policy of ``jax.checkpoint_policies``.
+        checkpoint: policy of ``jax.checkpoint_policies`` for gradients. The default keeps the products with
+            weights and computes the rest of a block again, which is faster too; None keeps everything.
         unroll: how many blocks are compiled one after the other.
 
     Returns:

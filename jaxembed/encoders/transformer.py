@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator
-from jaxembed.encoders.attention import Attention, attention_mask
+from jaxembed.encoders.attention import Attention, attention_mask, tokenwise
 from jaxembed.encoders.pooling import mean_pool
 from jaxembed.encoders.positions import distance_buckets
 
@@ -88,10 +88,12 @@ class Block(nn.Module):
             def dense(width, name):
                 return nn.Dense(width, "mlp" in self.biases, dtype=self.dtype, name=name)
 
-            y = dense(self.mlp_width, "mlp_in")(x)
-            act = ACTIVATIONS[self.activation]
-            y = act(dense(self.mlp_width, "mlp_gate")(x)) * y if self.gated else act(y)
-            return dense(x.shape[-1], "mlp_out")(y)
+            def rows_of(x):
+                y, act = dense(self.mlp_width, "mlp_in")(x), ACTIVATIONS[self.activation]
+                y = act(dense(self.mlp_width, "mlp_gate")(x)) * y if self.gated else act(y)
+                return dense(x.shape[-1], "mlp_out")(y)
+
+            return tokenwise(rows_of, x)
 
         for branch, name in ((attend, "attention_norm"), (network, "mlp_norm")):
             if self.order == "post":
