@@ -530,14 +530,18 @@ def rerank(places, k=None, *, tokens=FLAT, mask=MASK):
     return search.rerank(vectors.chamfer, tokens, OFFSETS, QUERIES, mask, places, k)
 
 
+@pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("chunk", [2, 64])
-def test_reranking_equals_the_loops(chunk):
+def test_reranking_equals_the_loops(chunk, flat):
     places = np.array([RNG.permutation(23)[:12] for _ in range(3)])
     places[1, 4:] = -1
     places[0, 3] = places[0, 2]
     queries = np.where(MASK[..., None], QUERIES, np.nan)  # padding never matters
     for k in (1, 6, None):
-        scores, found = search.rerank(vectors.chamfer, FLAT, OFFSETS, queries, MASK, places, k, chunk=chunk)
+        score, options = vectors.chamfer, {"chunk": chunk}
+        if flat:
+            score, options = vectors.chamfer_flat, {"chunk": chunk, "flat": True}
+        scores, found = search.rerank(score, FLAT, OFFSETS, queries, MASK, places, k, **options)
         assert scores.shape == found.shape == (3, k or 12)
         for b in range(3):
             own, values = ranked(b, places[b].tolist(), k or 12)

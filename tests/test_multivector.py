@@ -289,6 +289,46 @@ def test_chamfer_padding_and_gradients(chunk):
     chex.assert_trees_all_close(clean[1], wanted, atol=1e-5)
 
 
+def flattened(documents, mask, extra=3):
+    """Tokens one behind the other with unowned NaN rows at the end, and offsets."""
+    rows = np.concatenate([documents[mask], np.full((extra, documents.shape[2]), np.nan, np.float32)])
+    return rows, np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
+
+
+def test_flat_chamfer_is_chamfer_in_values_and_gradients():
+    documents, mask = unit_tokens(11, 6, 12), random_mask(11, 6)
+    mask[3] = False
+    rows, offsets = flattened(documents, mask)
+    dirty = np.where(MASK[..., None], TOKENS, np.nan).astype(np.float32)
+
+    def finite(scores):
+        return jnp.sum(jnp.where(jnp.isfinite(scores), jnp.sin(scores), 0)), scores
+
+    def plain(queries, documents):
+        return finite(vectors.chamfer(queries, documents, MASK, mask))
+
+    def flat(queries, rows):
+        return finite(vectors.chamfer_flat(queries, MASK, rows, offsets))
+
+    (wanted_q, wanted_d), wanted = jax.grad(plain, argnums=(0, 1), has_aux=True)(TOKENS, documents)
+    (ours_q, ours_d), ours = jax.jit(jax.grad(flat, argnums=(0, 1), has_aux=True))(dirty, rows)
+    np.testing.assert_allclose(ours, wanted, atol=1e-5)
+    assert np.all(ours[:-1, 3] == -np.inf) and np.all(ours[-1] == 0)
+    chex.assert_trees_all_close((ours_q, ours_d[:-3]), (wanted_q, wanted_d[mask]), atol=1e-5)
+    assert not np.any(ours_d[-3:])
+
+
+def test_flat_chamfer_of_nothing_and_of_bad_shapes():
+    none = vectors.chamfer_flat(TOKENS, MASK, np.zeros((4, 12)), np.array([0]))
+    assert none.shape == (5, 0)
+    empty = vectors.chamfer_flat(TOKENS, MASK, np.zeros((0, 12)), np.array([0, 0, 0]))
+    assert np.all(empty[:-1] == -np.inf) and empty.shape == (5, 2)
+    with pytest.raises(ValueError, match="tokens, offsets"):
+        vectors.chamfer_flat(TOKENS, MASK, TOKENS, np.array([0]))
+    with pytest.raises(ValueError, match="documents: width 11"):
+        vectors.chamfer_flat(TOKENS, MASK, np.zeros((4, 11)), np.array([0, 4]))
+
+
 def identity(planes=3, repetitions=4):
     return draw("identity", planes, repetitions)
 

@@ -13,12 +13,15 @@ Chamfer on padded arrays reaches .92 of torch's pairs; exact search takes less t
 """
 
 import dataclasses
+import pathlib
+import tempfile
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import report, timing
+from experiments.common import report, timing, token_sets
 from jaxembed import search, vectors
 
 
@@ -38,14 +41,15 @@ class Config:
     queries: tuple[int, ...] = (1, 16, 256)
     length: int = 10_240
     k: int = 100
+    built: int = 4000  # documents of the index on disk
     rounds: int = 9
     folder: str | None = None
 
 
 def main(cfg):
     """Measures every group and writes the table and benchmark_multivector.json."""
-    rows = encoding(cfg) + reranking(cfg) + searching(cfg)
-    print(report.table(rows))
+    rows = encoding(cfg) + reranking(cfg) + building(cfg) + searching(cfg)
+    print(report.table(rows, ["group", "method", "of", "per second", "ratio", "CPU ratio", "bytes each"]))
     numbers = {"config": dataclasses.asdict(cfg), "rows": rows}
     report.save("benchmark_multivector", numbers, folder=cfg.folder)
 
@@ -127,46 +131,161 @@ def encoding_peers(cfg, kind, sets):
 
 
 def reranking(cfg):
-    """Exact Chamfer of one query with documents of ragged lengths, padded to the longest."""
+    """Exact Chamfer of one query with documents of ragged lengths: padded to the longest, and as they lie."""
     rng, size = np.random.default_rng(1), 32
     lengths = np.clip(rng.lognormal(4.2, 0.5, cfg.candidates).astype(int), 8, 180)
     mask = np.arange(lengths.max()) < lengths[:, None]
-    documents, query = unit(rng, *mask.shape, cfg.width), unit(rng, 1, size, cfg.width)
-    arrays = [jnp.asarray(a) for a in (query, documents, np.ones((1, size), bool), mask)]
-    calls = {"jaxembed": (lambda: vectors.chamfer(*arrays), cfg.candidates)}
+    documents, query, kept = (
+        unit(rng, *mask.shape, cfg.width),
+        unit(rng, 1, size, cfg.width),
+        np.ones((1, size)),
+    )
+    tokens, offsets = documents[mask], np.concatenate([[0], np.cumsum(lengths)])
+    kept, places = kept.astype(bool), np.arange(cfg.candidates)[None]
+    arrays = [jnp.asarray(a) for a in (query, documents, kept, mask)]
+    flat = [jnp.asarray(a) for a in (query, kept, tokens, offsets.astype(np.int32))]
+    given = vectors.chamfer_flat, tokens, offsets, query, kept, places
+    padded = {"jaxembed": lambda: vectors.chamfer(*arrays)}
+    ragged = {
+        "jaxembed": lambda: vectors.chamfer_flat(*flat),
+        "jaxembed, search.rerank from the host": lambda: search.rerank(
+            *given, flat=True, chunk=cfg.candidates
+        ),
+    }
     torch = timing.optional("torch")
     if torch:
-        q, d, m = (torch.from_numpy(a) for a in (query, documents, mask))
+        q, d, m, rows = (torch.from_numpy(a) for a in (query, documents, mask, tokens))
+        owners = torch.from_numpy(np.repeat(np.arange(cfg.candidates), lengths))[:, None].expand(-1, size)
 
-        def einsum():
+        def einsum(d=d):
             scores = torch.einsum("qtd,nsd->qnts", q, d).masked_fill(~m[None, :, None], -torch.inf)
             return scores.amax(-1).sum(-1)
 
-        np.testing.assert_allclose(einsum().numpy(), calls["jaxembed"][0](), rtol=1e-4)
-        calls["torch einsum"] = (einsum, cfg.candidates)
-    return interleaved("Chamfer, T = 32", calls, cfg.rounds, "pairs")
+        def scattered():
+            best = torch.full((cfg.candidates, size), -torch.inf)
+            return best.scatter_reduce(0, owners, rows @ q[0].T, "amax").sum(1)[None]
+
+        def pad_first():
+            parts = torch.split(rows, lengths.tolist())
+            return einsum(torch.nn.utils.rnn.pad_sequence(parts, batch_first=True))
+
+        padded["torch einsum"] = einsum
+        ragged |= {"torch, padded then einsum": pad_first, "torch scatter_reduce": scattered}
+        for call in (padded["jaxembed"], ragged["jaxembed"], pad_first, scattered):
+            np.testing.assert_allclose(np.asarray(call()), einsum().numpy(), rtol=1e-4)
+    found = []
+    for group, calls in (("Chamfer, padded", padded), ("Chamfer, ragged", ragged)):
+        counted = {name: (call, cfg.candidates) for name, call in calls.items()}
+        found += interleaved(group, counted, cfg.rounds, "pairs")
+    return found
 
 
 def searching(cfg):
-    """Exact search; product quantisation joins here."""
+    """Exact search, and search over product codes that faiss gets from us, so that both find the same."""
     rows, faiss = [], timing.optional("faiss")
     for count in cfg.documents:
         rng = np.random.default_rng(2)
         documents = rng.standard_normal((count, cfg.length), dtype=np.float32)
+        queries = {size: rng.standard_normal((size, cfg.length), dtype=np.float32) for size in cfg.queries}
+        books = vectors.fit_product(jax.random.key(0), documents[:2048], iterations=1)
+        codes, encoding = coding(books, documents[:4096], cfg, faiss)
+        codes = np.concatenate([codes, encoded(books, documents[4096:])])
         index = None
         if faiss:
             index = faiss.IndexFlatIP(cfg.length)
             index.add(documents)
         placed = jnp.asarray(documents)
         del documents
-        for size in cfg.queries:
-            queries = rng.standard_normal((size, cfg.length), dtype=np.float32)
-            q = jnp.asarray(queries)
+        for size, asked in queries.items():
+            q = jnp.asarray(asked)
             calls = {"jaxembed": (lambda q=q, d=placed: search.top_k(q, d, cfg.k), size)}
             if index is not None:
-                calls["faiss flat"] = (lambda x=queries, i=index: i.search(x, cfg.k), size)
+                calls["faiss flat"] = (lambda x=asked, i=index: i.search(x, cfg.k), size)
             rows += interleaved(f"{count:,} documents, {size} at a time", calls, cfg.rounds, "queries")
+        del placed, index
+        rows += encoding + code_search(books, codes, queries, cfg, faiss)
     return rows
+
+
+def encoded(books, documents, size=4096):
+    """Product codes of all documents, uint8 [N, M]."""
+    parts = [documents[n : n + size] for n in range(0, len(documents), size)]
+    parts = [np.asarray(vectors.encode_product(books, part), np.uint8) for part in parts]
+    return np.concatenate([np.zeros((0, books["codebooks"].shape[0]), np.uint8), *parts])
+
+
+def quantiser(faiss, books, cfg):
+    """An empty faiss index with our codebooks."""
+    parts, _, group = books["codebooks"].shape
+    index = faiss.IndexPQ(parts * group, parts, 8, faiss.METRIC_INNER_PRODUCT)
+    faiss.copy_array_to_vector(np.asarray(books["codebooks"], np.float32).ravel(), index.pq.centroids)
+    index.is_trained = True
+    return index
+
+
+def coding(books, some, cfg, faiss):
+    """(codes of some documents, rows of the time that making them takes)."""
+    codes, calls = encoded(books, some), {"jaxembed": (lambda: encoded(books, some), len(some))}
+    if faiss:
+        index = quantiser(faiss, books, cfg)
+        calls["faiss PQ"] = (lambda: index.sa_encode(some), len(some))
+        same = float((index.sa_encode(some) == codes).mean())
+        if same < 0.999:
+            raise RuntimeError(f"only {same:.1%} of the product codes agree with faiss")
+    return codes, interleaved("product codes", calls, min(3, cfg.rounds), "documents")
+
+
+def code_search(books, codes, queries, cfg, faiss):
+    placed, rows, index = jnp.asarray(codes), [], None
+    if faiss:
+        index = quantiser(faiss, books, cfg)
+        faiss.copy_array_to_vector(codes.ravel(), index.codes)
+        index.ntotal = len(codes)
+    for size, asked in queries.items():
+
+        def ours(asked=asked):
+            tables = vectors.product_tables(books, asked)
+            return search.scan_top_k(vectors.product_scores, tables, placed, cfg.k)
+
+        calls = {"jaxembed": (ours, size)}
+        if index is not None:
+            calls["faiss PQ"] = (lambda x=asked: index.search(x, cfg.k), size)
+            pairs = zip(np.asarray(ours()[1]), index.search(asked, cfg.k)[1], strict=True)
+            alike = [len(set(a) & set(b)) for a, b in pairs]
+            if np.mean(alike) < 0.97 * cfg.k:
+                raise RuntimeError(f"of {cfg.k} found codes only {np.mean(alike)} agree with faiss")
+        name = f"{len(codes):,} product codes, {size} at a time"
+        rows += interleaved(name, calls, min(3, cfg.rounds), "queries")
+    return rows
+
+
+def building(cfg):
+    """Documents per second of an index on disk with tokens, encodings and product codes, and its bytes."""
+    sets, _ = token_sets.generate(0, 1, documents=cfg.built, width=cfg.width)
+    fde = vectors.init_fde(
+        jax.random.key(0),
+        cfg.width,
+        repetitions=cfg.repetitions,
+        planes=cfg.planes,
+        projected=cfg.projected,
+    )
+
+    def encode(params, tokens, mask):
+        return {"fde": vectors.encode_documents(params["fde"], tokens, mask).astype(jnp.float16)}
+
+    def documents():
+        for n in range(len(sets)):
+            yield n, sets.tokens[sets.offsets[n] : sets.offsets[n + 1]]
+
+    seconds, size = [], 0
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            search.build_documents(folder, documents(), jax.jit(encode), params={"fde": fde})
+            seconds.append(time.perf_counter() - start)
+            size = sum(f.stat().st_size for f in pathlib.Path(folder).rglob("*") if f.is_file())
+    row = {"group": f"index of {cfg.built:,} documents", "method": "jaxembed", "of": "documents"}
+    return [row | {"per second": cfg.built / min(seconds), "bytes each": size / cfg.built}]
 
 
 if __name__ == "__main__":

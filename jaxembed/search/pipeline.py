@@ -12,7 +12,7 @@ from jaxembed.search.topk import top_k
 _CHUNK_DOCUMENTS = 64
 
 
-def retrieve(first, score, tokens, offsets, queries, mask, k, *, candidates=100, carve=None):
+def retrieve(first, score, tokens, offsets, queries, mask, k, *, candidates=100, carve=None, flat=False):
     """Finds candidates by a fast search and orders them by an exact score of token sets.
 
     ``retrieve = rerank(score, ..., first(queries, mask, candidates), k)``. With MUVERA ``first`` is
@@ -36,7 +36,7 @@ def retrieve(first, score, tokens, offsets, queries, mask, k, *, candidates=100,
     Args:
         first: function (queries, mask, W) to (scores [B, W], places int [B, W]), for example a closure
             over ``top_k``, ``scan_top_k`` or what ``open_faiss`` returns. A negative place is padding.
-        score, tokens, offsets, carve: as for ``rerank``.
+        score, tokens, offsets, carve, flat: as for ``rerank``.
         queries: [B, T, D].
         mask: bool [B, T].
         k: how many documents are returned, at most the smaller of N and ``candidates``.
@@ -59,10 +59,12 @@ def retrieve(first, score, tokens, offsets, queries, mask, k, *, candidates=100,
             "pass a k in that range"
         )
     _, places = first(queries, mask, size)
-    return rerank(score, tokens, offsets, queries, mask, places, k, carve=carve)
+    return rerank(score, tokens, offsets, queries, mask, places, k, carve=carve, flat=flat)
 
 
-def rerank(score, tokens, offsets, queries, mask, places, k=None, *, carve=None, chunk=_CHUNK_DOCUMENTS):
+def rerank(
+    score, tokens, offsets, queries, mask, places, k=None, *, carve=None, flat=False, chunk=_CHUNK_DOCUMENTS
+):
     """Orders each query's candidates by an exact score, reading only their tokens.
 
     Candidates are sorted by length and padded in chunks to one of few lengths, so a jitted score
@@ -70,7 +72,8 @@ def rerank(score, tokens, offsets, queries, mask, places, k=None, *, carve=None,
 
     Args:
         score: function (queries [1, T, D], documents [n, S, D], query mask, document mask) to scores
-            [1, n], for example ``vectors.chamfer``.
+            [1, n], for example ``vectors.chamfer``. With ``flat`` a function (queries, query mask, tokens
+            [S, D], offsets [n + 1]) to scores [1, n], for example ``vectors.chamfer_flat``, which is faster.
         tokens: [S, D], all tokens of all documents; memory-mapped ones and ``index.tokens`` are read
             where they are needed.
         offsets: [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
@@ -80,6 +83,7 @@ def rerank(score, tokens, offsets, queries, mask, places, k=None, *, carve=None,
         k: optional number of documents to return, at most W. None returns W.
         carve: optional function (queries, mask) to (queries, mask) that leaves fewer query vectors, for
             example ``vectors.ball_carve`` with its threshold; only the exact score sees its result.
+        flat: True hands the score documents whose tokens lie one behind the other.
         chunk: documents that are scored at a time.
 
     Returns:
@@ -102,7 +106,7 @@ def rerank(score, tokens, offsets, queries, mask, places, k=None, *, carve=None,
     for b, (query, kept) in enumerate(zip(queries, mask, strict=True)):
         own = np.unique(places[b][places[b] >= 0])
         query = padded([query[kept]], 1, rounded(int(kept.sum())))
-        values = _scores_of(score, tokens, offsets, query, own, chunk)
+        values = (_flat_scores if flat else _scores_of)(score, tokens, offsets, query, own, chunk)
         values = np.where(np.isnan(values), -np.inf, values)
         order = np.argsort(-values, kind="stable")[:k]
         scores[b, : len(order)], found[b, : len(order)] = values[order], own[order]
@@ -184,6 +188,23 @@ def _scores_of(score, tokens, offsets, query, places, chunk):
     values = np.empty(len(places), np.float32)
     for part, found in waiting:
         values[part] = np.asarray(found)[0, : len(part)]
+    return values
+
+
+def _flat_scores(score, tokens, offsets, query, places, chunk):
+    """The same with tokens one behind the other; their number is rounded up to one of few."""
+    waiting = []
+    for start in range(0, len(places), chunk):
+        part = places[start : start + chunk]
+        sets = [np.asarray(tokens[int(offsets[p]) : int(offsets[p + 1])]) for p in part]
+        ends = np.cumsum([len(rows) for rows in sets])
+        joined = np.zeros((rounded(int(ends[-1])), tokens.shape[1]), np.float32)
+        np.concatenate(sets, out=joined[: ends[-1]], casting="same_kind")
+        borders = np.concatenate([[0], ends, np.full(chunk - len(sets), ends[-1])]).astype(np.int32)
+        waiting.append((slice(start, start + len(part)), score(query[0], query[1], joined, borders)))
+    values = np.empty(len(places), np.float32)
+    for part, found in waiting:
+        values[part] = np.asarray(found)[0, : part.stop - part.start]
     return values
 
 

@@ -1,6 +1,6 @@
 """Vectors to vectors or codes: functions on arrays that know no model, trainer, mesh or config."""
 
-from jaxembed.vectors.late_interaction import ball_carve, chamfer, implicit_fde_score
+from jaxembed.vectors.late_interaction import ball_carve, chamfer, chamfer_flat, implicit_fde_score
 from jaxembed.vectors.multivector import (
     center_fde,
     encode_documents,
@@ -33,6 +33,7 @@ __all__ = [
     "ball_carve",
     "center_fde",
     "chamfer",
+    "chamfer_flat",
     "decode_product",
     "encode_documents",
     "encode_product",

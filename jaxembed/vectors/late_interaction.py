@@ -47,6 +47,38 @@ def chamfer(queries, documents, query_mask, document_mask, *, chunk=None):
     return _chamfer(queries, documents, query_mask, document_mask, chunk=chunk)
 
 
+def chamfer_flat(queries, query_mask, tokens, offsets):
+    """Scores documents whose tokens lie one behind the other, without any padding between them.
+
+    ``chamfer_flat[b, n]`` is :func:`chamfer` of query b with ``tokens[offsets[n] : offsets[n + 1]]``. One
+    product of all tokens with all queries, then a maximum over each document's rows.
+
+    >>> query = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> tokens = jnp.array([[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])
+    >>> print(chamfer_flat(query, jnp.ones((1, 2), bool), tokens, jnp.array([0, 2, 3])))
+    [[1.6 1. ]]
+
+    Args:
+        queries: [B, T, D].
+        query_mask: bool [B, T]. False marks padding, whose content never matters.
+        tokens: [S, D]. Rows from offsets[N] on belong to no document and never matter, not even NaN, so
+            that S can be one of few sizes under jit.
+        offsets: int [N + 1], rising from 0, at most S. Two equal ones are a document without tokens.
+
+    Returns:
+        [B, N] in at least float32, as :func:`chamfer`. Needs S * B * T floats.
+
+    Raises:
+        ValueError: when the widths or the mask do not fit.
+    """
+    queries, query_mask = check_set("queries", queries, query_mask)
+    tokens, offsets = jnp.asarray(tokens), jnp.asarray(offsets)
+    if tokens.ndim != 2 or offsets.ndim != 1 or len(offsets) < 1:
+        raise ValueError(f"tokens, offsets: {tokens.shape}, {offsets.shape}; pass [S, D] and [N + 1]")
+    _check_widths(queries, tokens[None])
+    return _chamfer_flat(queries, query_mask, tokens, offsets)
+
+
 def ball_carve(queries, mask, *, threshold=0.7):
     """Replaces query tokens that point alike by their sum, so that reranking compares fewer vectors.
 
@@ -169,6 +201,18 @@ def _chamfer(queries, documents, query_mask, document_mask, *, chunk):
     chunk, steps = document_mask.shape[:2]
     found = jax.lax.map(lambda c: scores(documents[:, c], document_mask[:, c]), jnp.arange(steps))
     return jnp.moveaxis(found, 0, 2).reshape(len(queries), steps * chunk)[:, :count]
+
+
+@jax.jit
+def _chamfer_flat(queries, query_mask, tokens, offsets):
+    count, width = len(offsets) - 1, tokens.shape[1]
+    owners = jnp.zeros(len(tokens), jnp.int32).at[offsets[1:]].add(1, mode="drop", indices_are_sorted=True)
+    owners = jnp.cumsum(owners)  # row s belongs to the document before which so many have ended
+    tokens, queries = zero_padding(tokens, owners < count), zero_padding(queries, query_mask)
+    products = inner(tokens, queries.reshape(query_mask.size, width))
+    best = jax.ops.segment_max(products, owners, count, indices_are_sorted=True)
+    best = best.reshape(count, *query_mask.shape)
+    return jnp.sum(jnp.where(query_mask[None], best, 0), axis=2).T
 
 
 @jax.jit
