@@ -4,7 +4,9 @@ from jaxembed.data import sources, text
 from jaxembed.data.batches import batches, pad
 from jaxembed.data.clicklogs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.clicks import Schema, ctr_table, log_counts, take
+from jaxembed.data.labelled import book_excerpts, labelled_texts, newsgroups, reuters
 from jaxembed.data.masking import hide, word_masks
+from jaxembed.data.packages import package_file
 from jaxembed.data.pairs import inverse_cloze
 from jaxembed.data.sentences import sentence_pairs
 from jaxembed.data.sources import beir, docstrings, tfds
@@ -16,6 +18,7 @@ __all__ = [
     "bag",
     "batches",
     "beir",
+    "book_excerpts",
     "criteo",
     "ctr_table",
     "distinct",
@@ -27,12 +30,16 @@ __all__ = [
     "hide",
     "idf",
     "inverse_cloze",
+    "labelled_texts",
     "log_counts",
     "movielens_100k",
     "movielens_1m",
+    "newsgroups",
     "ngrams",
     "pack",
+    "package_file",
     "pad",
+    "reuters",
     "sentence_pairs",
     "sources",
     "take",
