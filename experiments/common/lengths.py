@@ -11,7 +11,7 @@ from jaxembed import vectors
 
 
 def pieces(encoder, texts, size, most=None):
-    """Cuts texts into pieces of ``size`` tokens: [(text, places of its tokens)], the first ``most`` of each."""
+    """Cuts texts into pieces of ``size`` tokens, at most ``most`` of each: [(text, starts of its tokens)]."""
     encoder.tokenizer.no_truncation()
     try:
         encoded = encoder.tokenizer.encode_batch(texts, add_special_tokens=False)
