@@ -11,6 +11,7 @@ from jaxembed.data.pairs import inverse_cloze
 from jaxembed.data.sentences import sentence_pairs
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
+from jaxembed.data.wordnet import wordnet
 
 __all__ = [
     "Schema",
@@ -46,5 +47,6 @@ __all__ = [
     "text",
     "tfds",
     "word_masks",
+    "wordnet",
     "words",
 ]
