@@ -7,7 +7,7 @@ from jaxembed.data.clicks import Schema, ctr_table, log_counts, take
 from jaxembed.data.labelled import book_excerpts, labelled_texts, newsgroups, reuters
 from jaxembed.data.masking import hide, word_masks
 from jaxembed.data.packages import package_file
-from jaxembed.data.pairs import inverse_cloze
+from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze
 from jaxembed.data.sentences import sentence_pairs
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
@@ -25,8 +25,10 @@ __all__ = [
     "distinct",
     "docstrings",
     "document_frequency",
+    "example_pairs",
     "features",
     "flights",
+    "hard_negatives",
     "hashed",
     "hide",
     "idf",
