@@ -32,11 +32,12 @@ class Config:
     sts: pathlib.Path | None = None  # folder of STS-B
     lengths: tuple[int, ...] = (8, 16, 32, 64, 128, 256)  # tokens of a prefix, special ones among them
     temperatures: tuple[float, ...] = (1.0, 0.95, 0.9, 0.8, 0.7)  # 1 is the encoder as it is
-    passages: int = 50  # of one sample
+    passages: int = 40  # of one sample
     samples: int = 3  # disjoint
+    tried: tuple[float, ...] = (1.0, 0.9, 0.8)  # temperatures of continuations and classes
     inside: int = 2  # passages of a sample whose attention is read
     halves: tuple[int, ...] = (32, 256)  # lengths at which a passage has to find its continuation
-    documents: int = 300  # newsgroup posts of each range of lengths that are classified; 0 for none
+    documents: int = 240  # newsgroup posts of each range of lengths that are classified; 0 for none
     quick: bool = False
     results: pathlib.Path = report.RESULTS
 
@@ -47,11 +48,19 @@ class Config:
             raise ValueError("--temperatures: all above 0, and 1 among them")
         if len(self.lengths) < 2 or min(self.lengths) < 4 or list(self.lengths) != sorted(self.lengths):
             raise ValueError("--lengths: two or more, rising, from 4 tokens")
+        if not set(self.tried) <= set(self.temperatures):
+            raise ValueError("--tried: some of --temperatures")
         if not set(self.halves) <= set(self.lengths):
             raise ValueError("--halves: some of --lengths")
 
 
-QUICK = {"passages": 12, "inside": 1, "temperatures": (1.0, 0.8), "lengths": (8, 16, 64, 256)}
+QUICK = {
+    "passages": 12,
+    "inside": 1,
+    "temperatures": (1.0, 0.8),
+    "tried": (1.0, 0.8),
+    "lengths": (8, 16, 64, 256),
+}
 QUICK |= {"halves": (64,), "documents": 0}
 RANGES = (64, 128, 256)  # tokens; a post belongs to the first that holds it, longer ones are cut
 SHARES = (0.4, 0.25)  # of the classified posts: training, validation; the rest are tested
@@ -117,7 +126,7 @@ def continuations(cfg, encoder, samples, last):
     flat, rows = [p for sample in samples for p in sample], []
     special = encoder.tokenizer.num_special_tokens_to_add(False)
     own = np.arange(len(flat))[:, None]
-    for t, n in itertools.product(cfg.temperatures, cfg.halves):
+    for t, n in itertools.product(cfg.tried, cfg.halves):
         rest = [text[places[n - special] :] for text, places in flat]
         found = lengths.embed(encoder, rest, n, t, cfg.passages)[:, -1]
         ids = search.top_k(last[t, n], found, min(10, len(flat)))[1]
@@ -145,7 +154,7 @@ def classify(cfg, encoder):
                 taken = rows[slice(*ends[part])]
                 chosen[part].append((high, [texts[i] for i in taken], labels[taken]))
     table = []
-    for t in cfg.temperatures:
+    for t in cfg.tried:
         found = {
             part: [lengths.embed(encoder, texts, n, t, cfg.passages)[:, -1] for n, texts, _ in groups]
             for part, groups in chosen.items()

@@ -11,15 +11,15 @@ The encoder stays frozen; a pooling head learns on its token states.
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import time
 from typing import Literal
 
 import numpy as np
 
-from experiments.common import frozen, mechanisms, report, text_models
-from jaxembed import data, encoders, search
-from jaxembed.encoders.tensors import write_safetensors
+from experiments.common import frozen, mechanisms, pooling_sets, report, text_models
+from jaxembed import encoders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Config:
     parts: tuple[Literal["stages", "labels", "pools", "toys"], ...] = ("stages", "labels", "pools", "toys")
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
     pairs: pathlib.Path | None = None  # your own pairs in place of the parts
-    length: int = 32  # tokens of a text
+    length: int = 24  # tokens of a text
     width: int | None = 128  # principal directions of the token states that are kept; None keeps all
     latents: int = 64
     heads: int = 4
@@ -37,14 +37,14 @@ class Config:
     factor: int = 2  # hidden width of the gated network over the width
     size: int = 64  # rows of a batch
     negatives: int = 1  # hard negatives of a row
-    steps: tuple[int, int] = (75, 75)  # of the first and the second stage
+    steps: tuple[int, int] = (60, 60)  # of the first and the second stage
     temperature: float = 0.05
     rate: float = 1e-3
-    retrieval: int = 2500  # training pairs
-    posts: int = 1500  # training posts
-    tested: int = 500  # queries and, twice, posts
+    retrieval: int = 2000  # training pairs
+    posts: int = 1200  # training posts
+    tested: int = 400  # queries and, twice, posts
     seeds: int = 3
-    toy_steps: int = 400
+    toy_steps: int = 200
     paper: bool = False  # the paper's sizes, batch, negatives, steps and rate
     quick: bool = False
     workdir: pathlib.Path = pathlib.Path("runs/pooling")
@@ -62,76 +62,6 @@ PAPER = {"width": None, "latents": 512, "heads": 8, "head_width": None, "factor"
 PAPER |= {"size": 128, "negatives": 7, "steps": (20_000, 18_000), "rate": 2e-5, "temperature": 0.02}
 
 
-def made(cfg, states, kind):
-    """The head of one kind for these states."""
-    return frozen.head(kind, states.tokens.shape[2], cfg.latents, cfg.heads, cfg.head_width, cfg.factor)
-
-
-def read(cfg, encoder):
-    """States of all texts, places of both sets in them, and tables of training rows.
-
-    Retrieval: examples of WordNet ask for the gloss of their sense. Classes: posts of 20 Newsgroups in seven
-    groups by the first part of their name, in place of Banking77, which no package carries.
-    """
-    senses = [s for s in data.wordnet() if s["examples"] and len(s["gloss"]) > 10]
-    rng = np.random.default_rng(0)
-    unique = list({s["gloss"]: s for s in senses}.values())
-    some = [unique[i] for i in rng.permutation(len(unique))[: cfg.retrieval + cfg.tested]]
-    texts, labels = [s["examples"][0] for s in some] + [s["gloss"] for s in some], []
-    for split, count in (("train", cfg.posts), ("test", 2 * cfg.tested)):
-        posts = data.newsgroups(split)
-        rows = rng.permutation(len(posts["texts"]))[:count]
-        texts += [posts["texts"][i] for i in rows]
-        labels += [posts["labels"][i] for i in rows]
-    groups = np.array([name.split(".")[0] for name in labels])
-    names = [
-        ", ".join(sorted({n.replace(".", " ") for n in labels if n.split(".")[0] == g}))
-        for g in sorted(set(groups))
-    ]
-    states = frozen.read_states(encoder, texts + names, cfg.length, cfg.width)
-    ends = np.cumsum([0, len(some), len(some), cfg.posts, 2 * cfg.tested, len(names)])
-    asked, glosses, train, test, named = (np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False))
-    return {
-        "states": states,
-        "asked": np.split(asked, [cfg.retrieval]),
-        "glosses": np.split(glosses, [cfg.retrieval]),
-        "posts": (train, test),
-        "groups": np.split(groups, [cfg.posts]),
-        "names": named,
-    }
-
-
-def tables(cfg, sets, seed):
-    """Training rows int [n, 2 + h] of one seed: pairs, posts with posts, posts with names of groups."""
-    asked, glosses = sets["asked"][0], sets["glosses"][0]
-    x, y = (frozen.pooled(plain, None, sets["states"], places) for places in (asked, glosses))
-    hard = data.hard_negatives(x, y, np.arange(len(x)), count=cfg.negatives)
-    pairs = np.column_stack([asked, glosses, glosses[hard]])
-    posts, groups = sets["posts"][0], sets["groups"][0]
-    drawn = [data.example_pairs(groups, seed=(seed, i), negatives=cfg.negatives) for i in range(4)]
-    examples = np.concatenate([np.column_stack([posts, posts[p], posts[n]]) for p, n in drawn])
-    rng, own = np.random.default_rng(seed), np.unique(groups, return_inverse=True)[1]
-    shift = rng.integers(1, len(sets["names"]), size=(len(own), cfg.negatives))
-    others = (own[:, None] + shift) % len(sets["names"])
-    return pairs, examples, np.column_stack([posts, sets["names"][own], sets["names"][others]])
-
-
-def plain(params, tokens, mask):
-    """The mean of the token states."""
-    return encoders.mean_pool(tokens.astype(np.float32), mask)
-
-
-def judge(sets, apply, params):
-    """Retrieval on held-out examples of WordNet; nearest neighbours and clusters of held-out posts."""
-    find = functools.partial(frozen.pooled, apply, params, sets["states"])
-    documents = np.concatenate([find(p) for p in reversed(sets["glosses"])])
-    known, posts = (find(p) for p in sets["posts"])
-    row = {"MRR@10": frozen.reciprocal_rank(find(sets["asked"][1]), documents)}
-    row["kNN"] = frozen.nearest_accuracy(known, sets["groups"][0], posts, sets["groups"][1])
-    clusters = search.evaluate_clustering(lambda rows: posts[rows], np.arange(len(posts)), sets["groups"][1])
-    return row | {"V-measure": clusters["v_measure"]}
-
-
 def schedules(cfg, pairs, examples):
     """{name: stages} of the paper's ablation, all of the same number of steps."""
     (one, two), mixed = cfg.steps, [pairs, examples]
@@ -145,10 +75,11 @@ def schedules(cfg, pairs, examples):
 
 def compare(cfg, sets):
     """Rows {arm, seed, metrics} of the parts on real texts; every arm of a seed sees the same rows."""
-    states, rows = sets["states"], [{"arm": "mean, untrained", "seed": None} | judge(sets, plain, None)]
+    states = sets["states"]
+    rows = [{"arm": "mean, untrained", "seed": None} | pooling_sets.judge(sets, frozen.plain, None)]
     options = {"size": cfg.size, "temperature": cfg.temperature, "rate": cfg.rate}
     for seed in range(cfg.seeds):
-        pairs, examples, named = tables(cfg, sets, seed)
+        pairs, examples, named = pooling_sets.tables(cfg, sets, seed)
         plans = schedules(cfg, pairs, examples)
         arms = {name: ("latent", plan) for name, plan in plans.items() if "stages" in cfg.parts}
         arms |= {"two stages": ("latent", plans["two stages"])}
@@ -158,33 +89,29 @@ def compare(cfg, sets):
         if "pools" in cfg.parts:
             arms |= {f"two stages, {kind}": (kind, plans["two stages"]) for kind in frozen.POOLS}
         for name, (kind, plan) in arms.items():
-            one = made(cfg, states, kind)
+            one = pooling_sets.made(cfg, states, kind)
             params = frozen.fit(one, states, plan, seed, **options)
-            rows.append({"arm": name, "seed": seed} | judge(sets, one[1], params))
+            rows.append({"arm": name, "seed": seed} | pooling_sets.judge(sets, one[1], params))
             print(report.table(rows[-1:]), flush=True)
     return rows
 
 
 def toys(cfg):
     """Rows {arm, seed, accuracy} of the needle among noise and of the question about both ends."""
-    arms = {f"needle: {kind}": (mechanisms.needle_model(kind), mechanisms.needles) for kind in
-            ("mean", "mean, then block", "latent")}  # fmt: skip
-    for name, model in {"bidirectional, mean": (False, "mean"), "causal, mean": (True, "mean"),
-                        "causal, last": (True, "last")}.items():  # fmt: skip
-        arms[f"both ends: {name}"] = mechanisms.ends_model(*model), mechanisms.both_ends
-    return [
-        {
-            "arm": name,
-            "seed": seed,
-            "accuracy": mechanisms.learn(*model, draw, seed=seed, steps=cfg.toy_steps),
-        }
-        for name, (model, draw) in arms.items()
-        for seed in range(cfg.seeds)
-    ]
+    kinds = ("mean", "mean, then block", "latent")
+    arms = {f"needle: {kind}": (mechanisms.needle_model(kind), mechanisms.needles) for kind in kinds}
+    for causal, pool in ((False, "mean"), (True, "mean"), (True, "last")):
+        name = f"both ends: {'causal' if causal else 'bidirectional'}, {pool}"
+        arms[name] = mechanisms.ends_model(causal, pool), mechanisms.both_ends
+    rows = []
+    for (name, (model, draw)), seed in itertools.product(arms.items(), range(cfg.seeds)):
+        accuracy = mechanisms.learn(*model, draw, seed=seed, steps=cfg.toy_steps)
+        rows.append({"arm": name, "seed": seed, "accuracy": accuracy})
+    return rows
 
 
 def summary(rows):
-    """One row for each arm: means over the seeds and, in brackets in its name, what varies."""
+    """One row for each arm: the mean of every number over the seeds and its standard deviation."""
     table = []
     for name in dict.fromkeys(r["arm"] for r in rows):
         row, mine = {"arm": name}, [r for r in rows if r["arm"] == name]
@@ -248,51 +175,6 @@ def criteria(rows, toy):
     return told
 
 
-def own_pairs(cfg, encoder):
-    """Trains heads on nine tenths of the pairs of a file; every text of the last tenth has to find its own."""
-    pairs = data.sentence_pairs(cfg.pairs)
-    if "scores" in pairs:
-        raise ValueError(f"--pairs {cfg.pairs}: holds scores; give pairs that belong together, or negatives")
-    count = len(pairs["first"])
-    if count < 20:
-        raise ValueError(f"--pairs {cfg.pairs}: {count} pairs; at least 20 are needed, a tenth is held out")
-    texts = pairs["first"] + pairs["second"] + pairs.get("negatives", [])
-    states = frozen.read_states(encoder, texts, min(cfg.length, encoder.max_length), cfg.width)
-    order = np.random.default_rng(0).permutation(count)
-    test, train = np.split(order, [-(-count // 10)])
-    if "negatives" in pairs:
-        hard = 2 * count + train[:, None]
-    else:
-        x, y = (frozen.pooled(plain, None, states, places) for places in (train, count + train))
-        hard = count + train[data.hard_negatives(x, y, np.arange(len(train)), count=cfg.negatives)]
-    table = np.column_stack([train, count + train, hard])
-    size = min(cfg.size, len(train) // 2 * 2)
-    options = {"size": size, "temperature": cfg.temperature, "rate": cfg.rate}
-    documents, rows = count + np.concatenate([test, train]), []
-    for kind in ("latent", *frozen.POOLS):
-        for seed in range(cfg.seeds):
-            one = made(cfg, states, kind)
-            start = one[0](frozen.jax.random.key(seed))
-            params = frozen.fit(one, states, [(sum(cfg.steps), [table], True)], seed, **options)
-            row = {"arm": kind, "seed": seed}
-            for name, given in (("untrained MRR@10", start), ("MRR@10", params)):
-                x, y = (frozen.pooled(one[1], given, states, places) for places in (test, documents))
-                row[name] = frozen.reciprocal_rank(x, y)
-            rows.append(row)
-            if kind == "latent" and seed == 0:
-                save(cfg, params, states)
-    return rows
-
-
-def save(cfg, params, states):
-    """Writes the head and the map of token states that stands before it."""
-    paths = frozen.jax.tree.flatten_with_path({"reduce": {"kernel": states.kernel}, **params})[0]
-    tensors = {"/".join(k.key for k in path): np.asarray(x) for path, x in paths}
-    cfg.workdir.mkdir(parents=True, exist_ok=True)
-    write_safetensors(cfg.workdir / "pooling.safetensors", tensors)
-    print(f"wrote {cfg.workdir / 'pooling.safetensors'}", flush=True)
-
-
 def draw(axes, rows):
     """Retrieval against classification, a mark for each seed of an arm."""
     for i, name in enumerate(dict.fromkeys(r["arm"] for r in rows)):
@@ -310,11 +192,11 @@ def main(cfg):
     if cfg.pairs is not None or set(cfg.parts) != {"toys"}:
         encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
     if cfg.pairs is not None:
-        numbers["own pairs"] = rows = own_pairs(cfg, encoder)
+        numbers["own pairs"] = rows = pooling_sets.own_pairs(cfg, encoder)
         print(report.table(summary(rows)), flush=True)
     else:
         toy = toys(cfg) if "toys" in cfg.parts else []
-        rows = compare(cfg, read(cfg, encoder)) if set(cfg.parts) != {"toys"} else []
+        rows = compare(cfg, pooling_sets.read(cfg, encoder)) if set(cfg.parts) != {"toys"} else []
         for part in filter(None, (rows, toy)):
             print(report.table(summary(part)), flush=True)
         numbers = {

@@ -51,6 +51,11 @@ def read_states(encoder, texts, length, width=None, rows=64):
     return States(tokens, batch["mask"], kernel)
 
 
+def plain(params, tokens, mask):
+    """The mean of the token states."""
+    return encoders.mean_pool(tokens.astype(jnp.float32), mask)
+
+
 POOLS = {"mean": encoders.mean_pool, "cls": encoders.cls_pool, "last": encoders.last_pool}
 
 

@@ -51,7 +51,10 @@ def _update(logits, rate):
 
 @functools.lru_cache
 def needle_model(kind):
-    """(init, logits): random frozen token vectors, a pooling, a linear map. kind: mean, then block, latent."""
+    """(init, logits): frozen random token vectors, a pooling, a linear map.
+
+    "mean" has no block, "mean, then block" has one behind the mean, "latent" one before it.
+    """
     table = jax.random.normal(jax.random.key(9), (KEYS + NOISE, WIDTH))
     sizes = {"latents": 32, "heads": 2, "head_width": 16, "mlp_factor": 2}
 
@@ -71,28 +74,33 @@ def needle_model(kind):
     return init, logits
 
 
+def _embed(params, batch):
+    return params["table"]["embedding"][batch["ids"]], jnp.ones(batch["ids"].shape, bool)
+
+
+def _init_embed(key):
+    return {"table": {"embedding": jax.random.normal(key, (LETTERS, 2 * WIDTH)) * 0.5}}
+
+
+@functools.lru_cache
+def ends_encoder(causal):
+    """A transformer of 2 blocks of width 64 over the letters."""
+    sizes = {"width": 2 * WIDTH, "layers": 2, "heads": 4, "mlp_width": 4 * WIDTH, "positions": ENDS}
+    return encoders.transformer(_init_embed, _embed, causal=causal, **sizes)
+
+
 @functools.lru_cache
 def ends_model(causal, pool):
-    """(init, logits): a transformer of 2 blocks of width 64, pooled by "mean" or "last", a linear map."""
-    width = 64
-
-    def init_embed(key):
-        return {"table": {"embedding": jax.random.normal(key, (LETTERS, width)) * 0.5}}
-
-    def embed(params, batch):
-        return params["table"]["embedding"][batch["ids"]], jnp.ones(batch["ids"].shape, bool)
-
-    sizes = {"width": width, "layers": 2, "heads": 4, "mlp_width": 128, "positions": ENDS}
-    model = encoders.transformer(init_embed, embed, causal=causal, **sizes)
-    pool = {"mean": encoders.mean_pool, "last": encoders.last_pool}[pool]
+    """(init, logits): the transformer, pooled by "mean" or "last", and a linear map."""
+    model, pool = ends_encoder(causal), {"mean": encoders.mean_pool, "last": encoders.last_pool}[pool]
 
     def init(key):
         one, two = jax.random.split(key)
-        return model.init(one) | {"linear": jax.random.normal(two, (width, 2)) * width**-0.5}
+        linear = jax.random.normal(two, (2 * WIDTH, 2)) * (2 * WIDTH) ** -0.5
+        return {"encoder": model.init(one), "linear": {"kernel": linear}}
 
     def logits(params, ids):
-        rest = {k: x for k, x in params.items() if k != "linear"}
-        out = model.hidden(rest, {"ids": ids})
-        return pool(out["tokens"], out["mask"]) @ params["linear"]
+        out = model.hidden(params["encoder"], {"ids": ids})
+        return pool(out["tokens"], out["mask"]) @ params["linear"]["kernel"]
 
     return init, logits
