@@ -6,7 +6,16 @@
     python -m experiments.length_collapse --sts folder     # stsb-en-test.csv in it: short texts as a control
 
 Paper: TempScale (arXiv:2410.24200). `make data` brings all-MiniLM-L6-v2, book excerpts and 20 Newsgroups.
-Nothing is trained but a logistic regression.
+Nothing is trained but a logistic regression. 3 minutes on 2 CPU cores; 3 samples of 40 passages.
+
+Not reproduced for MiniLM as it is: mean cosine .102 .118 .135 .109 .093 .118 at 8 to 256 tokens, tokens within
+texts from .41 down to .24. It holds inside, in blocks 1 to 4 (block 1: .63 at 16 tokens, .88 at 256), and with random
+weights (.914 to .992). Temperature .9 lowers the mean cosine at 256 tokens, .118 to .112, and not at 16, all
+samples; .8 fails (.115). Without the mean of all lengths, temperatures 1 to .7 give .028 .024 .019 .013 .010 at
+256. The filter rate rises as the temperature falls in every block; with length it falls for random weights
+(.06 to .03) but rises for the trained encoder (to 3 and more), whose heads read a few tokens alone.
+Downstream: a passage finds its continuation with MRR@10 .886 at 1, .880 at .9, .869 at .8; newsgroups are
+classified with .548 .560 .571, of which the validation posts choose 1 (.525 .517 .525).
 """
 
 import dataclasses
@@ -37,7 +46,7 @@ class Config:
     tried: tuple[float, ...] = (1.0, 0.9, 0.8)  # temperatures of continuations and classes
     inside: int = 2  # passages of a sample whose attention is read
     halves: tuple[int, ...] = (32, 256)  # lengths at which a passage has to find its continuation
-    documents: int = 240  # newsgroup posts of each range of lengths that are classified; 0 for none
+    documents: int = 160  # newsgroup posts of each range of lengths that are classified; 0 for none
     quick: bool = False
     results: pathlib.Path = report.RESULTS
 
