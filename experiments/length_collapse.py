@@ -8,14 +8,15 @@
 Paper: TempScale (arXiv:2410.24200). `make data` brings all-MiniLM-L6-v2, book excerpts and 20 Newsgroups.
 Nothing is trained but a logistic regression. 3 minutes on 2 CPU cores; 3 samples of 40 passages.
 
-Not reproduced for MiniLM as it is: mean cosine .102 .118 .135 .109 .093 .118 at 8 to 256 tokens, tokens within
-texts from .41 down to .24. It holds inside, in blocks 1 to 4 (block 1: .63 at 16 tokens, .88 at 256), and with random
-weights (.914 to .992). Temperature .9 lowers the mean cosine at 256 tokens, .118 to .112, and not at 16, all
-samples; .8 fails (.115). Without the mean of all lengths, temperatures 1 to .7 give .028 .024 .019 .013 .010 at
-256. The filter rate rises as the temperature falls in every block; with length it falls for random weights
-(.06 to .03) but rises for the trained encoder (to 3 and more), whose heads read a few tokens alone.
-Downstream: a passage finds its continuation with MRR@10 .886 at 1, .880 at .9, .869 at .8; newsgroups are
-classified with .548 .560 .571, of which the validation posts choose 1 (.525 .517 .525).
+Not reproduced for MiniLM as it is: mean cosine .102 .118 .135 .109 .093 .118 at 8 to 256 tokens, and tokens
+within texts fall from .41 to .24. It holds inside, in blocks 1 to 4 (block 1: .63 at 16 tokens, .88 at
+256), and with random weights (.914 to .992). Temperature .9 lowers the mean cosine at 256 tokens, .118 to
+.112, and not at 16, all samples; .8 fails (.115). Without the mean of all lengths, temperatures 1 .95 .9 .8
+.7 give .028 .024 .019 .013 .010 at 256. The filter rate rises as the temperature falls in every block; with
+length it falls for random weights (.06 to .03) but rises for the trained encoder (to 3 and more), whose
+heads read few tokens. Downstream: a passage finds its continuation with MRR@10 .886 at 1, .880 at .9, .869
+at .8; newsgroups are classified with .548 .560 .571, of which the validation posts choose 1 (.525 .517
+.525).
 """
 
 import dataclasses
@@ -211,32 +212,6 @@ def draw(axes, cfg, rows):
     axes.legend(fontsize=8)
 
 
-def summary(cfg, rows, temperatures):
-    """Means over the samples, one row for each temperature and length."""
-    keys = ("cosine", "centred", "within")
-    table = []
-    for t, n in itertools.product(temperatures, cfg.lengths):
-        row = {"temperature": t, "tokens": n}
-        row |= {k: float(lengths.mean_of(rows, k, temperature=t, tokens=n)) for k in keys}
-        rates = lengths.mean_of(rows, "rates", temperature=t, tokens=n)
-        table.append(row | {f"rate {i + 1}": float(r) for i, r in enumerate(rates)})
-    return table
-
-
-def by_layer(cfg, rows):
-    """At temperature 1: mean cosine of passages and of tokens after each block, shortest to longest."""
-    table = []
-    for i in range(len(rows[0]["layers"])):
-        row = {"block": i}
-        for key, name in (("layers", "cosine"), ("within layers", "within")):
-            row |= {
-                f"{name} {n}": float(lengths.mean_of(rows, key, temperature=1.0, tokens=n)[i])
-                for n in cfg.lengths
-            }
-        table.append(row)
-    return table
-
-
 def main(cfg):
     began = time.perf_counter()
     cfg = dataclasses.replace(cfg, **QUICK) if cfg.quick else cfg
@@ -248,8 +223,14 @@ def main(cfg):
     drawn = lengths.random_weights(encoder.params, jax.random.key(0))
     at_random, _ = lengths.measure(encoder, samples, (1.0,), *given, drawn)
     told = criteria(cfg, rows, "encoder") | criteria(cfg, at_random, "random weights")
-    found = {"encoder": summary(cfg, rows, cfg.temperatures), "blocks": by_layer(cfg, rows)}
-    found |= {"random weights": summary(cfg, at_random, (1.0,)), "random blocks": by_layer(cfg, at_random)}
+    found = {
+        "encoder": lengths.summary(rows, cfg.temperatures, cfg.lengths),
+        "blocks": lengths.by_layer(rows, cfg.lengths),
+    }
+    found |= {
+        "random weights": lengths.summary(at_random, (1.0,), cfg.lengths),
+        "random blocks": lengths.by_layer(at_random, cfg.lengths),
+    }
     found["continuations"] = continuations(cfg, encoder, samples, last)
     if cfg.documents and cfg.texts is None:
         found["newsgroups"] = classify(cfg, encoder)

@@ -1,6 +1,7 @@
 """Passages at several lengths through a text encoder: embeddings of all layers, and what happens within."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -98,3 +99,26 @@ def random_weights(params, key):
         normal = 0.02 * jax.random.normal(jax.random.fold_in(key, i), x.shape)
         drawn.append({"scale": jnp.ones_like(x), "bias": jnp.zeros_like(x)}.get(name, normal))
     return jax.tree.unflatten(structure, drawn)
+
+
+def summary(rows, temperatures, sizes):
+    """Means over the samples, one row for each temperature and length."""
+    keys = ("cosine", "centred", "within")
+    table = []
+    for t, n in itertools.product(temperatures, sizes):
+        row = {"temperature": t, "tokens": n}
+        row |= {k: float(mean_of(rows, k, temperature=t, tokens=n)) for k in keys}
+        rates = mean_of(rows, "rates", temperature=t, tokens=n)
+        table.append(row | {f"rate {i + 1}": float(r) for i, r in enumerate(rates)})
+    return table
+
+
+def by_layer(rows, sizes):
+    """At temperature 1: mean cosine of passages and of tokens after each block, shortest to longest."""
+    table = []
+    for i in range(len(rows[0]["layers"])):
+        row = {"block": i}
+        for key, name in (("layers", "cosine"), ("within layers", "within")):
+            row |= {f"{name} {n}": float(mean_of(rows, key, temperature=1.0, tokens=n)[i]) for n in sizes}
+        table.append(row)
+    return table
