@@ -1,8 +1,7 @@
 """Do embeddings of longer texts crowd together, and does a temperature of the attention spread them?
 
     python -m experiments.length_collapse
-    python -m experiments.length_collapse --texts folder   # passages of your own .txt files
-    python -m experiments.length_collapse --model folder   # another text encoder
+    python -m experiments.length_collapse --texts folder --model folder  # your own .txt files and encoder
     python -m experiments.length_collapse --sts folder     # stsb-en-test.csv in it: short texts as a control
 
 Paper: TempScale (arXiv:2410.24200). `make data` brings all-MiniLM-L6-v2, book excerpts and 20 Newsgroups.

@@ -94,7 +94,7 @@ def update_of(apply, temperature, rate):
         queries, documents = found[:rows], found[rows:]
         each, others = jnp.arange(rows), (len(documents) - rows) // rows
         own = each[:, None] == jnp.repeat(each, others)
-        texts = batch["texts"]  # [2, B]: a text is no negative of itself, nor of another copy of its query
+        texts = batch["texts"].T  # [2, B]: a text is no negative of itself, nor of another copy of its query
         other = (texts[1][:, None] != texts[1]) & (texts[0][:, None] != texts[1])
         where = jnp.concatenate([other & batch["in_batch"][:, None], own], axis=1)
         loss = losses.info_nce(queries, documents, where=where, temperature=temperature)
@@ -107,7 +107,7 @@ def batch_of(states, rows, in_batch):
     """Makes a batch of int [B, 2 + h]: places of queries, their documents and their negatives."""
     parts = {"query": rows[:, 0], "document": rows[:, 1], "negatives": rows[:, 2:]}
     batch = {name: states.take(places) for name, places in parts.items()}
-    texts = rows[:, :2].T.astype(np.int32)
+    texts = rows[:, :2].astype(np.int32)
     return batch | {"in_batch": np.broadcast_to(in_batch, len(rows)).copy(), "texts": texts}
 
 
