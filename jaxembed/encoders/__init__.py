@@ -1,7 +1,7 @@
 """batches -> vectors or logits: attention, transformers, pooling and interactions of fields."""
 
 from jaxembed.encoders import pretrained
-from jaxembed.encoders.attention import Attention, attention_mask, dot_product_attention
+from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
 from jaxembed.encoders.clicks import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
 from jaxembed.encoders.interactions import (
     cross_network,
@@ -35,6 +35,7 @@ __all__ = [
     "Transformer",
     "attention_mask",
     "attention_pool",
+    "attention_weights",
     "cls_pool",
     "cross_network",
     "dcn",

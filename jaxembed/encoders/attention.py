@@ -38,16 +38,55 @@ def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temper
         A. Vaswani et al., arXiv:1706.03762; shared key heads: J. Ainslie et al., arXiv:2305.13245; the
         temperature: Y. Zhou et al. (TempScale), arXiv:2410.24200.
     """
+    (batch, length, heads, _), groups = queries.shape, keys.shape[2]
+    powers = _powers(queries, keys, mask, bias, temperature)
+    total = jnp.sum(powers, axis=-1)
+    rows = powers.astype(values.dtype).reshape(batch, groups, heads // groups * length, -1)
+    mixed = jnp.einsum(
+        "bgts,bgsd->bgtd", rows, jnp.swapaxes(values, 1, 2), preferred_element_type=powers.dtype
+    )
+    # T * d divisions instead of T * S
+    mixed = mixed.reshape(batch, heads, length, -1) / jnp.where(total == 0, 1, total)[..., None]
+    return jnp.swapaxes(mixed, 1, 2).astype(values.dtype)
+
+
+def attention_weights(queries, keys, mask=None, *, bias=None, temperature=1.0):
+    """Computes how much each token reads of each other one in :func:`dot_product_attention`.
+
+    >>> x = jnp.ones((1, 3, 1, 4))
+    >>> print(attention_weights(x, x, jnp.array([[True, True, False]]))[0, 0])
+    [[0.5 0.5 0. ]
+     [0.5 0.5 0. ]
+     [0.5 0.5 0. ]]
+
+    Args:
+        queries: [B, T, H, d].
+        keys: [B, S, G, d]; G divides H.
+        mask: as in :func:`dot_product_attention`.
+        bias: as there.
+        temperature: as there.
+
+    Returns:
+        [B, H, T, S] in at least float32; rows sum to 1, or are zeros where no key may be read.
+
+    Raises:
+        ValueError: when G does not divide H.
+    """
+    powers = _powers(queries, keys, mask, bias, temperature)
+    total = jnp.sum(powers, axis=-1, keepdims=True)
+    return powers / jnp.where(total == 0, 1, total)
+
+
+def _powers(queries, keys, mask, bias, temperature):
+    """The softmax [B, H, T, S] before its division by the sum over S."""
     (batch, length, heads, width), groups = queries.shape, keys.shape[2]
     if heads % groups:
         raise ValueError(f"keys have {groups} heads, which do not divide the {heads} heads of the queries")
     dtype = accumulator(queries, keys)
-    # Heads lead and those that share a key lie behind one another, so that each product is a plain batch of
-    # matrices; T * d numbers are scaled and divided instead of T * S.
-    rows = (batch, groups, heads // groups * length)
-    split = jnp.swapaxes((queries * width**-0.5).astype(queries.dtype), 1, 2).reshape(*rows, width)
-    keys, values = jnp.swapaxes(keys, 1, 2), jnp.swapaxes(values, 1, 2)
-    scores = jnp.einsum("bgtd,bgsd->bgts", split, keys, preferred_element_type=dtype)
+    # Heads lead and those that share a key lie behind one another: each product is a plain batch of matrices.
+    split = jnp.swapaxes((queries * width**-0.5).astype(queries.dtype), 1, 2)
+    split = split.reshape(batch, groups, heads // groups * length, width)
+    scores = jnp.einsum("bgtd,bgsd->bgts", split, jnp.swapaxes(keys, 1, 2), preferred_element_type=dtype)
     scores = scores.reshape(batch, heads, length, -1)
     if bias is not None:
         scores = scores + bias
@@ -57,13 +96,7 @@ def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temper
         mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
         scores = jnp.where(mask, scores, jnp.finfo(dtype).min)
     powers = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-    if mask is not None:
-        powers = jnp.where(mask, powers, 0)
-    total = jnp.sum(powers, axis=-1)
-    powers = powers.astype(values.dtype).reshape(*rows, -1)
-    mixed = jnp.einsum("bgts,bgsd->bgtd", powers, values, preferred_element_type=dtype)
-    mixed = mixed.reshape(batch, heads, length, -1) / jnp.where(total == 0, 1, total)[..., None]
-    return jnp.swapaxes(mixed, 1, 2).astype(values.dtype)
+    return powers if mask is None else jnp.where(mask, powers, 0)
 
 
 def attention_mask(mask, *, causal=False, prefix=None, window=None):
@@ -123,6 +156,8 @@ def tokenwise(layer, x):
 class Attention(nn.Module):
     """Multi-head self-attention [B, T, D] -> [B, T, D] with parameters query, key, value and out.
 
+    Where the collection "attention" is mutable, :func:`attention_weights` is stored there as "weights".
+
     Args:
         heads: number of heads; divides D unless ``head_width`` is given.
         dtype: dtype of the computation; parameters stay float32.
@@ -163,5 +198,8 @@ class Attention(nn.Module):
         if frequencies is not None:
             q, k = rotate(q, frequencies), rotate(k, frequencies)
         mixed = dot_product_attention(q, k, v, mask, bias=bias, temperature=temperature)
+        if self.is_mutable_collection("attention") and not self.is_initializing():
+            weights = attention_weights(q, k, mask, bias=bias, temperature=temperature)
+            self.put_variable("attention", "weights", weights)
         mixed = mixed.reshape(*x.shape[:2], self.heads * size)
         return tokenwise(nn.Dense(width, self.out_bias, dtype=self.dtype, name="out"), mixed)

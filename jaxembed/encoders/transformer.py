@@ -26,7 +26,7 @@ class Transformer(NamedTuple):
     """A transformer as two functions.
 
     ``init(key) -> params`` and ``hidden(params, batch, key=None, *, layers=None, each=None,
-    temperature=None) -> {"tokens": [B, T, D], "mask": bool [B, T], "layers": [B, L+1, D]}``.
+    temperature=None, attention=None) -> {"tokens": [B, T, D], "mask": bool [B, T], "layers": [B, L+1, D]}``.
     """
 
     init: Callable
@@ -146,7 +146,9 @@ def transformer(
     final norm is applied to every exported layer, so shallow and deep vectors have one scale.
 
     ``hidden`` takes ``temperature``, which divides the attention scores: a positive float, or an array [],
-    [L] or [L, H], traced or not. ``batch["prefix"]``, int [B], is how many first tokens everyone may read
+    [L] or [L, H], traced or not. It takes ``attention``, a function ``(weights [B, H, T, T], mask [B, T]) ->
+    [B, ...]`` that each block applies to its attention; the results are "attention" [B, L, ...] of what
+    ``hidden`` returns. ``batch["prefix"]``, int [B], is how many first tokens everyone may read
     under ``causal``.
 
     >>> def init_embed(key):
@@ -241,7 +243,7 @@ def transformer(
             each["normed"] = np.arange(layers) > 0
         return each
 
-    def hidden(params, batch, key=None, *, layers=None, each=None, temperature=None):
+    def hidden(params, batch, key=None, *, layers=None, each=None, temperature=None, attention=None):
         x, mask = start(params, batch)
         depth = jax.tree.leaves(params["blocks"])[0].shape[0]
         depth_of_run = depth if layers is None else layers
@@ -263,8 +265,13 @@ def transformer(
                 del more["window"]
             rngs = None if key is None else {"dropout": jax.random.fold_in(key, index)}
             given = shared | more
-            x = made.apply({"params": block_params}, x, deterministic=key is None, rngs=rngs, **given)
-            return x, each(export(x), mask)
+            given |= {"deterministic": key is None, "rngs": rngs}
+            if attention is None:
+                x, read = made.apply({"params": block_params}, x, **given), None
+            else:
+                x, stored = made.apply({"params": block_params}, x, mutable=["attention"], **given)
+                read = attention(stored["attention"]["attention"]["weights"], mask)
+            return x, (each(export(x), mask), read)
 
         if checkpoint is not None:
             step = jax.checkpoint(step, policy=checkpoint, prevent_cse=False)
@@ -272,9 +279,10 @@ def transformer(
         if depth_of_run < made_layers:
             scanned = jax.tree.map(lambda p: p[:depth_of_run], scanned)
         first = each(export(x), mask)
-        x, later = jax.lax.scan(step, x, scanned, unroll=max(1, min(unroll, depth_of_run)))
+        x, (later, read) = jax.lax.scan(step, x, scanned, unroll=max(1, min(unroll, depth_of_run)))
         stacked = jnp.moveaxis(jnp.concatenate([first[None], later]), 0, 1)
-        return {"tokens": jnp.where(mask[..., None], export(x), 0), "mask": mask, "layers": stacked}
+        out = {"tokens": jnp.where(mask[..., None], export(x), 0), "mask": mask, "layers": stacked}
+        return out if attention is None else out | {"attention": jnp.moveaxis(read, 0, 1)}
 
     def _causal(batch):
         return {"causal": causal, "prefix": batch.get("prefix") if causal else None}

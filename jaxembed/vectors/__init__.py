@@ -28,6 +28,7 @@ from jaxembed.vectors.product import (
     product_scores,
     product_tables,
 )
+from jaxembed.vectors.smoothing import filter_rate, high_frequency, mean_cosine
 
 __all__ = [
     "ball_carve",
@@ -42,13 +43,16 @@ __all__ = [
     "encoding_length",
     "entry_means",
     "estimate_chamfer",
+    "filter_rate",
     "fit_centre",
     "fit_product",
     "fit_removal",
     "fit_whiten",
+    "high_frequency",
     "implicit_fde_score",
     "init_fde",
     "isotropy",
+    "mean_cosine",
     "product_errors",
     "product_scores",
     "product_tables",

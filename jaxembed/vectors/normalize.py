@@ -4,7 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, unit
+from jaxembed.arrays import accumulator
+from jaxembed.vectors.smoothing import mean_cosine
 
 
 def fit_centre(vectors, *, where=None):
@@ -164,17 +165,14 @@ def isotropy(vectors, *, where=None):
         arXiv:2108.07344.
     """
     vectors, where = _clean(vectors, where)
-    count = jnp.sum(where).astype(vectors.dtype)
     _, directions = _spectrum(vectors, where)
     heights = jnp.concatenate([_product(vectors, directions), -_product(vectors, directions)], axis=1)
     partition = jax.nn.logsumexp(jnp.where(where[:, None], heights, -jnp.inf), axis=0)
-    total = jnp.sum(unit(vectors), axis=0)
-    lengths = jnp.sum(unit(vectors) ** 2)  # the number of vectors that are not zero
     variances, _ = _spectrum(vectors - _mean(vectors, where), where)
     low, high = variances[-1], variances[0]
     return {
         "partition": jnp.exp(jnp.min(partition) - jnp.max(partition)),
-        "cosine": (jnp.sum(total**2) - lengths) / jnp.maximum(count * (count - 1), 1),
+        "cosine": mean_cosine(vectors, where),
         "condition": jnp.where(low > 0, high / jnp.where(low > 0, low, 1), jnp.inf),
         "isoscore": _isoscore(variances),
     }

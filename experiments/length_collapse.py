@@ -1,0 +1,250 @@
+"""Do embeddings of longer texts crowd together, and does a temperature of the attention spread them?
+
+    python -m experiments.length_collapse
+    python -m experiments.length_collapse --texts folder --model folder  # your own .txt files and encoder
+    python -m experiments.length_collapse --sts folder     # stsb-en-test.csv in it: short texts as a control
+
+Paper: TempScale (arXiv:2410.24200). `make data` brings all-MiniLM-L6-v2, book excerpts and 20 Newsgroups.
+Nothing is trained but a logistic regression. 3 minutes on 2 CPU cores; 3 samples of 40 passages.
+
+Not reproduced for MiniLM as it is: mean cosine .102 .118 .135 .109 .093 .118 at 8 to 256 tokens, and tokens
+within texts fall from .41 to .24. It holds inside, in blocks 1 to 4 (block 1: .63 at 16 tokens, .88 at
+256), and with random weights (.914 to .992). Temperature .9 lowers the mean cosine at 256 tokens, .118 to
+.112, and not at 16, all samples; .8 fails (.115). Without the mean of all lengths, temperatures 1 .95 .9 .8
+.7 give .028 .024 .019 .013 .010 at 256. The filter rate rises as the temperature falls in every block; with
+length it falls for random weights (.06 to .03) but rises for the trained encoder (to 3 and more), whose
+heads read few tokens. Downstream: a passage finds its continuation with MRR@10 .886 at 1, .880 at .9, .869
+at .8; newsgroups are classified with .548 .560 .571, of which the validation posts choose 1 (.525 .517
+.525).
+"""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.common import lengths, report, text_models
+from jaxembed import data, encoders, search
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Measures embeddings of the same passages at several lengths and temperatures."""
+
+    model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
+    texts: pathlib.Path | None = None  # folder of .txt files in place of the book excerpts and newsgroups
+    sts: pathlib.Path | None = None  # folder of STS-B
+    lengths: tuple[int, ...] = (8, 16, 32, 64, 128, 256)  # tokens of a prefix, special ones among them
+    temperatures: tuple[float, ...] = (1.0, 0.95, 0.9, 0.8, 0.7)  # 1 is the encoder as it is
+    passages: int = 40  # of one sample
+    samples: int = 3  # disjoint
+    tried: tuple[float, ...] = (1.0, 0.9, 0.8)  # temperatures of continuations and classes
+    inside: int = 2  # passages of a sample whose attention is read
+    halves: tuple[int, ...] = (32, 256)  # lengths at which a passage has to find its continuation
+    documents: int = 160  # newsgroup posts of each range of lengths that are classified; 0 for none
+    quick: bool = False
+    results: pathlib.Path = report.RESULTS
+
+    def __post_init__(self):
+        limits = {"passages": (4, 10**5), "samples": (1, 100), "inside": (1, 10**5), "documents": (0, 10**4)}
+        report.check(self, limits)
+        if 1.0 not in self.temperatures or min(self.temperatures) <= 0:
+            raise ValueError("--temperatures: all above 0, and 1 among them")
+        if len(self.lengths) < 2 or min(self.lengths) < 4 or list(self.lengths) != sorted(self.lengths):
+            raise ValueError("--lengths: two or more, rising, from 4 tokens")
+        if not set(self.tried) <= set(self.temperatures):
+            raise ValueError("--tried: some of --temperatures")
+        if not set(self.halves) <= set(self.lengths):
+            raise ValueError("--halves: some of --lengths")
+
+
+QUICK = {
+    "passages": 12,
+    "inside": 1,
+    "temperatures": (1.0, 0.8),
+    "tried": (1.0, 0.8),
+    "lengths": (8, 16, 64, 256),
+}
+QUICK |= {"halves": (64,), "documents": 0}
+RANGES = (64, 128, 256)  # tokens; a post belongs to the first that holds it, longer ones are cut
+SHARES = (0.4, 0.25)  # of the classified posts: training, validation; the rest are tested
+
+
+def read(cfg, encoder):
+    """Disjoint samples of passages of twice the greatest length: [samples][passages] of ``pieces``."""
+    if cfg.texts is None:
+        texts = data.book_excerpts()["texts"] + data.newsgroups("train")["texts"]
+        found = lengths.pieces(
+            encoder, [t for t in texts if len(t) > 4 * max(cfg.lengths)], 2 * max(cfg.lengths), 1
+        )
+    else:
+        files = sorted(cfg.texts.glob("**/*.txt"))
+        if not files:
+            raise ValueError(f"--texts {cfg.texts}: no .txt file in this folder")
+        texts = [f.read_text(encoding="utf-8", errors="replace") for f in files]
+        found = lengths.pieces(encoder, texts, 2 * max(cfg.lengths))
+    if len(found) < cfg.passages * cfg.samples:
+        raise ValueError(
+            f"--passages {cfg.passages}: {len(found)} passages of {2 * max(cfg.lengths)} tokens are not "
+            f"enough for {cfg.samples} samples; lower --passages, --samples or --lengths"
+        )
+    order = np.random.default_rng(0).permutation(len(found))[: cfg.passages * cfg.samples]
+    return [[found[i] for i in rows] for rows in np.split(order, cfg.samples)]
+
+
+def criteria(cfg, rows, name):
+    """What counts as reproduced: {sentence: bool}; of rows at temperature 1 alone, what concerns that."""
+    long, told, samples = [n for n in cfg.lengths if n >= 32], {}, range(cfg.samples)
+    used = sorted({r["temperature"] for r in rows}, reverse=True)
+    low, high = sorted(cfg.lengths)[1], max(cfg.lengths)
+
+    def rises(key, part=slice(None)):
+        at = [
+            [lengths.mean_of(rows, key, tokens=n, temperature=1.0, sample=k) for n in long] for k in samples
+        ]
+        return bool((np.diff(np.array(at)[..., part], axis=1) > 0).all())
+
+    ends = "rises with length from 32 tokens, all samples"
+    told[f"{name}: mean cosine {ends}"] = rises("cosine", None)
+    told[f"{name}, blocks 1 to 4: mean cosine {ends}"] = rises("layers", slice(1, 5))
+    told[f"{name}: cosine of tokens within texts {ends}"] = rises("within", None)
+    for t in {0.9, 0.8} & set(used):
+        cosines = [
+            [lengths.mean_of(rows, "cosine", tokens=n, sample=k, temperature=u) for u in (1.0, t)]
+            for k in samples
+            for n in (low, high)
+        ]
+        drops = -np.diff(cosines, axis=1).reshape(-1, 2)
+        sentence = f"{name}: {t} lowers the mean cosine at {high} tokens, and more than at {low}, all samples"
+        told[sentence] = bool(((drops[:, 1] > drops[:, 0]) & (drops[:, 1] > 0)).all())
+    rates = [[lengths.mean_of(rows, "rates", tokens=n, temperature=t) for n in cfg.lengths] for t in used]
+    told[f"{name}: filter rate falls with length, all blocks"] = bool((np.diff(rates, axis=1) < 0).all())
+    if len(used) > 1:
+        sentence = f"{name}: filter rate rises as the temperature falls, all blocks"
+        told[sentence] = bool((np.diff(rates, axis=0) > 0).all())
+    return told
+
+
+def continuations(cfg, encoder, samples, last):
+    """How often a prefix finds the text that follows it among those of all passages: MRR@10."""
+    flat, rows = [p for sample in samples for p in sample], []
+    special = encoder.tokenizer.num_special_tokens_to_add(False)
+    own = np.arange(len(flat))[:, None]
+    for t, n in itertools.product(cfg.tried, cfg.halves):
+        rest = [text[places[n - special] :] for text, places in flat]
+        found = lengths.embed(encoder, rest, n, t, cfg.passages)[:, -1]
+        ids = search.top_k(last[t, n], found, min(10, len(flat)))[1]
+        gains = search.gains(ids, own, np.ones_like(own))
+        mrr = search.mrr(gains, np.ones_like(own), k=10)
+        rows.append({"temperature": t, "tokens": n, "MRR@10": float(mrr.mean())})
+    return rows
+
+
+def classify(cfg, encoder):
+    """Accuracy on newsgroup posts of each range of lengths; the temperature is chosen on validation posts."""
+    posts = {split: data.newsgroups(split) for split in ("train", "test")}
+    cuts = [round(s * cfg.documents) for s in SHARES]
+    chosen = {"train": [], "validation": [], "test": []}
+    for split, parts in (("train", ("train", "validation")), ("test", ("test",))):
+        texts, labels = posts[split]["texts"], np.array(posts[split]["labels"])
+        rng = np.random.default_rng(1)
+        some = rng.permutation(len(texts))[: 12 * cfg.documents]
+        sizes = np.array([len(e.ids) for e in encoder.tokenizer.encode_batch([texts[i] for i in some])])
+        for low, high in itertools.pairwise((0, *RANGES)):
+            rows = some[(sizes > low) & (sizes <= high)]
+            ends = {"train": (0, cuts[0]), "validation": (cuts[0], sum(cuts))}
+            ends["test"] = (0, cfg.documents - sum(cuts))
+            for part in parts:
+                taken = rows[slice(*ends[part])]
+                chosen[part].append((high, [texts[i] for i in taken], labels[taken]))
+    table = []
+    for t in cfg.tried:
+        found = {
+            part: [lengths.embed(encoder, texts, n, t, cfg.passages)[:, -1] for n, texts, _ in groups]
+            for part, groups in chosen.items()
+        }
+        known = {p: np.concatenate([labels for _, _, labels in groups]) for p, groups in chosen.items()}
+        joined = np.concatenate(found["train"])
+
+        def accuracy(x, labels, joined=joined, known=known):
+            made = search.evaluate_classification(lambda rows: rows, joined, known["train"], x, labels)
+            return made["accuracy"]
+
+        row = {
+            "temperature": t,
+            "validation": accuracy(np.concatenate(found["validation"]), known["validation"]),
+        }
+        row["test"] = accuracy(np.concatenate(found["test"]), known["test"])
+        for (n, _, labels), x in zip(chosen["test"], found["test"], strict=True):
+            row[f"up to {n}"] = accuracy(x, labels)
+        table.append(row)
+    best = max(table, key=lambda r: r["validation"])  # the first of equals, nearest to 1
+    return [row | {"chosen": "*" if row is best else ""} for row in table]
+
+
+def similarity(cfg, encoder):
+    """Spearman's correlation on the test pairs of STS-B, short texts, for each temperature."""
+    pairs = data.sentence_pairs(cfg.sts / "stsb-en-test.csv")
+    given, rows = (pairs["first"], pairs["second"], pairs["scores"]), []
+    for t in cfg.temperatures:
+        encode = functools.partial(encoder.encode_texts, temperature=jnp.float32(t))
+        rows.append({"temperature": t, "Spearman": search.evaluate_similarity(encode, *given)["spearman"]})
+    return rows
+
+
+def draw(axes, cfg, rows):
+    """Mean cosine against length, a line for each temperature; dashes after subtracting the mean."""
+    for i, t in enumerate(cfg.temperatures):
+        for key, style in (("cosine", "o-"), ("centred", "--")):
+            values = [lengths.mean_of(rows, key, temperature=t, tokens=n) for n in cfg.lengths]
+            label = f"temperature {t}" if key == "cosine" else None
+            axes.plot(cfg.lengths, values, style, color=f"C{i}", label=label)
+    axes.set(xscale="log", xlabel="tokens of the same passages", ylabel="mean cosine of two passages")
+    axes.set_xticks(cfg.lengths, [str(n) for n in cfg.lengths], minor=False)
+    axes.set_title("Do long texts crowd together? (dashed: without the mean of all)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def main(cfg):
+    began = time.perf_counter()
+    cfg = dataclasses.replace(cfg, **QUICK) if cfg.quick else cfg
+    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
+    if max(cfg.lengths) > encoder.max_length:
+        raise ValueError(f"--lengths: {max(cfg.lengths)} tokens, the encoder reads {encoder.max_length}")
+    samples, given = read(cfg, encoder), (cfg.lengths, cfg.inside)
+    rows, last = lengths.measure(encoder, samples, cfg.temperatures, *given)
+    drawn = lengths.random_weights(encoder.params, jax.random.key(0))
+    at_random, _ = lengths.measure(encoder, samples, (1.0,), *given, drawn)
+    told = criteria(cfg, rows, "encoder") | criteria(cfg, at_random, "random weights")
+    found = {
+        "encoder": lengths.summary(rows, cfg.temperatures, cfg.lengths),
+        "blocks": lengths.by_layer(rows, cfg.lengths),
+    }
+    found |= {
+        "random weights": lengths.summary(at_random, (1.0,), cfg.lengths),
+        "random blocks": lengths.by_layer(at_random, cfg.lengths),
+    }
+    found["continuations"] = continuations(cfg, encoder, samples, last)
+    if cfg.documents and cfg.texts is None:
+        found["newsgroups"] = classify(cfg, encoder)
+    if cfg.sts is not None:
+        found["STS-B"] = similarity(cfg, encoder)
+    for name, table in found.items():
+        print(name, report.table(table), sep="\n", flush=True)
+    for sentence, holds in told.items():
+        print(f"{'holds' if holds else 'not reproduced'}: {sentence}")
+    numbers = found | {"criteria": told, "rows": rows, "random rows": at_random}
+    numbers["seconds"] = round(time.perf_counter() - began)
+    numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
+    name = "length_collapse_own" if cfg.texts or cfg.model else "length_collapse"
+    report.save(name, numbers, functools.partial(draw, cfg=cfg, rows=rows), cfg.results)
+
+
+if __name__ == "__main__":
+    report.run(main, Config)
