@@ -12,14 +12,12 @@ import functools
 import pathlib
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import glosses, report, text_models
+from experiments.common import glosses, planted, report, text_models
 from jaxembed import data, encoders, losses, train
-from jaxembed.arrays import masked_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Config:
     test: int = 1000  # senses that are searched
     steps: int = 300
     batch_size: int = 64
-    learning_rate: float | None = None  # None: 3e-3 for the small encoder, 2e-5 for a model with --pairs
+    learning_rate: float | None = None  # None: 3e-4 for the small encoder, 2e-5 for a model with --pairs
     temperature: float = 0.05
     width: int = 128  # of the small encoder
     length: int = 32  # tokens of a text
@@ -57,7 +55,7 @@ class Config:
 
 QUICK = {"seeds": 1, "steps": 60, "senses": 600, "test": 200}
 PAPER = {"batch_size": 1024, "steps": 2000, "temperature": 0.01, "learning_rate": 2e-5, "length": 128}
-BLOCKS = ("qd", "qq", "dd")
+BLOCKS = planted.BLOCKS
 PLAIN, BARE, TRUTH, RANDOM = "InfoNCE", "all blocks", "all blocks, true senses", "all blocks, random guide"
 GUIDED, WIDER = "all blocks, guided", "all blocks, guided, margin .05"
 ARMS = {PLAIN: None, BARE: None, GUIDED: 0.0, WIDER: 0.05, RANDOM: 0.0, TRUTH: "truth"}
@@ -68,122 +66,21 @@ def make_loss(encode, arm, temperature, margin=None):
     blocks, rule = ("qd",) if arm == PLAIN else BLOCKS, ARMS[arm] if margin is None else margin
 
     def loss_fn(params, batch, key):
-        sides = [encode(params, batch[side]) for side in ("query", "document")]
-        where = None
+        query, document = (encode(params, batch[side]) for side in ("query", "document"))
+        seen, where = batch["guide"], None
+        guides = seen["query"], seen["document"]
+        if "negative" in batch:  # hard negatives stand behind the documents
+            document = jnp.concatenate([document, encode(params, batch["negative"])])
+            guides = seen["query"], jnp.concatenate([seen["document"], seen["negative"]])
         if rule == "truth":
             where = jnp.tile(losses.duplicate_mask(batch["sense"]), (1, len(blocks)))
         elif rule is not None:
-            where = losses.guided_mask(*batch["guide"].values(), margin=rule, blocks=blocks)
-        return losses.info_nce(*sides, where=where, temperature=temperature, blocks=blocks).mean(), {}
+            where = losses.guided_mask(*guides, margin=rule, blocks=blocks)
+        return losses.info_nce(
+            query, document, where=where, temperature=temperature, blocks=blocks
+        ).mean(), {}
 
     return loss_fn
-
-
-def wordnet(cfg):
-    """Two pairs for each of many senses, as (queries, documents), and one pair for each held-out sense.
-
-    The first pair of a sense is (definition, first example), the second (definition without 30 % of its
-    words, second example).
-    """
-    senses = [s for s in data.wordnet() if len(s["examples"]) > 1 and len(s["gloss"].split()) > 2]
-    most = cfg.senses + 2 * cfg.test
-    if len(senses) < most:
-        raise ValueError(f"--senses {cfg.senses}: with --test {cfg.test}, at most {len(senses)} senses fit")
-    rng = np.random.default_rng(0)
-    chosen = [senses[i] for i in rng.permutation(len(senses))[:most]]
-    trained, rest = chosen[: cfg.senses], chosen[cfg.senses :]
-    held = rest[: cfg.test] if cfg.validate else rest[cfg.test :]
-    pairs = [(s["gloss"], s["examples"][0]) for s in held]
-    queries = [text for s in trained for text in (s["gloss"], glosses.shorten(s["gloss"], rng))]
-    documents = [text for s in trained for text in s["examples"][:2]]
-    return (queries, documents), tuple(map(list, zip(*pairs, strict=True)))
-
-
-def planted(rows, repeats):
-    """Numbers of pairs for a batch: one of every sense, then the other one of the first ``repeats``."""
-    first = 2 * rows + np.arange(len(rows)) % 2
-    return np.concatenate([first, first[:repeats] ^ 1])
-
-
-def student(encoder, width, known):
-    """The small encoder: the mean of word vectors plus a network of it, as (init, encode).
-
-    The word vectors start as random projections of the model's.
-    """
-    words = encoder.params["table"]["embedding"][known]
-
-    def init(key):
-        turn, below = jax.random.split(key)
-        table = words @ jax.random.normal(turn, (words.shape[1], width)) * width**-0.5
-        return {"table": {"embedding": table}, "mlp": encoders.init_mlp(below, (width, 2 * width, width))}
-
-    def encode(params, batch):
-        mean = masked_mean(params["table"]["embedding"][batch["ids"]], batch["mask"])
-        return mean + encoders.mlp(params["mlp"], mean)
-
-    return init, encode
-
-
-def prepare(cfg):
-    """Everything that arms share: tokens, guides, the small encoder, how it is scored."""
-    (queries, documents), held = wordnet(cfg)
-    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
-    read = functools.partial(text_models.tokens, encoder, length=cfg.length)
-    sides = {"query": read(queries), "document": read(documents)}
-    known = np.unique(np.concatenate([x["ids"][x["mask"]] for x in [*sides.values(), *map(read, held)]]))
-    place = np.full(len(encoder.params["table"]["embedding"]), -1, np.int32)
-    place[known] = np.arange(len(known))
-
-    def small(batch):  # words that no text here holds are left out
-        ids = place[batch["ids"]]
-        return {"ids": np.maximum(ids, 0), "mask": batch["mask"] & (ids >= 0)}
-
-    guide = encoders.pretrained.load(cfg.guide) if cfg.guide else encoder
-    real = {"query": guide.encode_texts(queries), "document": guide.encode_texts(documents)}
-    rng = np.random.default_rng(1)
-    noise = {side: rng.normal(size=x.shape).astype(np.float32) for side, x in real.items()}
-    init, encode = student(encoder, cfg.width, known)
-    score = glosses.similarity(cfg.sts) if cfg.sts else None
-    run, asked = jax.jit(encode), [small(read(side)) for side in held]
-
-    def evaluate(params):
-        found = glosses.places(*(run(params, side) for side in asked))
-        numbers = {"top-1": float(np.mean(found == 1)), "MRR": float(np.mean(1 / found))}
-        if score:
-            numbers["STS-B"] = score(lambda texts: np.asarray(run(params, small(read(texts)))))
-        return numbers
-
-    sides = {side: small(x) for side, x in sides.items()}
-    return {"sides": sides, "guides": (real, noise), "init": init, "encode": encode, "evaluate": evaluate}
-
-
-def batches_of(cfg, task, rate, seed, noise=False):
-    """Batches with planted false negatives; the guide's vectors travel with the texts."""
-    repeats = round(rate * cfg.batch_size)
-
-    def make(rows):
-        pairs = planted(rows, repeats)
-        batch = {side: text_models.take(x, pairs) for side, x in task["sides"].items()}
-        guide = text_models.take(task["guides"][noise], pairs)
-        return batch | {"guide": guide, "sense": (pairs // 2).astype(np.int32)}
-
-    return data.batches(np.arange(cfg.senses), cfg.batch_size - repeats, make=make, seed=seed)
-
-
-def mask_quality(cfg, task, rate, margin, noise=False, count=50):
-    """Precision and recall of what a guide hides against what shares a sense, over all blocks."""
-    hidden = true = both = 0
-    source = batches_of(cfg, task, rate, 0, noise)
-    for step in range(count):
-        batch = source[step]
-        guided = np.asarray(losses.guided_mask(*batch["guide"].values(), margin=margin, blocks=BLOCKS))
-        own = np.tile(np.eye(cfg.batch_size, dtype=bool), (1, len(BLOCKS)))
-        same = np.tile(batch["sense"][:, None] == batch["sense"], (1, len(BLOCKS))) & ~own
-        drop = ~guided & ~own
-        hidden, true, both = hidden + drop.sum(), true + same.sum(), both + (drop & same).sum()
-    total = count * len(BLOCKS) * cfg.batch_size * (cfg.batch_size - 1)
-    precision, recall = (float(both / x) if x else None for x in (hidden, true))
-    return {"precision": precision, "recall": recall, "hidden": float(hidden / total)}
 
 
 def compare(cfg, task):
@@ -194,14 +91,14 @@ def compare(cfg, task):
         for arm, rule in ARMS.items():
             runs = []
             for seed in range(cfg.seeds):
-                given = {"batches": batches_of(cfg, task, rate, seed, arm == RANDOM), "key": seed}
+                given = {"batches": planted.batches_of(cfg, task, rate, seed, arm == RANDOM), "key": seed}
                 state = train.fit(init=task["init"], update=update[arm], steps=cfg.steps, **given)
                 runs.append(task["evaluate"](state.params))
             row = {"arm": arm, "rate": rate}
             for name in runs[0]:
                 row[name], row[f"± {name}"] = glosses.spread([r[name] for r in runs])
             if isinstance(rule, float):
-                row |= mask_quality(cfg, task, rate, rule, arm == RANDOM)
+                row |= planted.mask_quality(cfg, task, rate, rule, arm == RANDOM)
             rows.append(row | {"runs": runs})
             print(f"{arm} at {rate}: {row['top-1']:.4f}", flush=True)
     return rows
@@ -209,7 +106,9 @@ def compare(cfg, task):
 
 def tops(rows, arm, rate):
     """Top-1 of every seed."""
-    return np.array([r["top-1"] for row in rows if (row["arm"], row["rate"]) == (arm, rate) for r in row["runs"]])
+    return np.array(
+        [r["top-1"] for row in rows if (row["arm"], row["rate"]) == (arm, rate) for r in row["runs"]]
+    )
 
 
 def gains(rows, rates):
@@ -241,3 +140,75 @@ def criteria(rows, rates):
             n.mean() <= w for n, w in zip(noise, within[len(gain) :], strict=True)
         ),
     }
+
+
+def draw(axes, rows):
+    """Top-1 against the rate, a line for each arm."""
+    for arm in ARMS:
+        lines = [[row[key] or 0 for row in rows if row["arm"] == arm] for key in ("rate", "top-1", "± top-1")]
+        axes.errorbar(*lines, label=arm, capsize=3, marker="o")
+    axes.set(xlabel="share of each batch that repeats a sense", ylabel="top-1 among held-out senses")
+    axes.set(title="False negatives, with and without a guide")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def own(cfg):
+    """Fine-tunes a model on pairs with and without the guide; the guided one is saved."""
+    queries, documents, negatives = glosses.entailments() if cfg.paper else glosses.own_pairs(cfg.pairs)
+    order = np.random.default_rng(0).permutation(len(queries))
+    held, kept = np.split(order, [min(cfg.test, -(-len(order) // 10))])
+    if len(kept) < cfg.batch_size:
+        raise ValueError(f"--batch-size {cfg.batch_size}: there are only {len(kept)} pairs to train on")
+    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
+    guide = encoders.pretrained.load(cfg.guide) if cfg.guide else encoder
+    texts = {"query": queries, "document": documents} | ({"negative": negatives} if negatives else {})
+    read = {side: text_models.tokens(encoder, x, cfg.length) for side, x in texts.items()}
+    guides = {side: guide.encode_texts(x, progress=True) for side, x in texts.items()}
+
+    def make(rows):
+        guided = {side: x[rows] for side, x in guides.items()}
+        return {side: text_models.take(x, rows) for side, x in read.items()} | {"guide": guided}
+
+    def evaluate(params):
+        encode = dataclasses.replace(encoder, params=params).encode_texts
+        found = glosses.places(*(encode([side[i] for i in held]) for side in (queries, documents)))
+        return {"top-1": float(np.mean(found == 1)), "MRR": float(np.mean(1 / found))}
+
+    tx, rows = optax.adamw(cfg.learning_rate), [{"arm": "before"} | evaluate(encoder.params)]
+    for arm in (BARE, GUIDED):
+        margin = cfg.margin if arm == GUIDED else None
+        update = train.gradient_update(make_loss(encoder.encode, arm, cfg.temperature, margin), tx)
+        given = {"batches": data.batches(kept, cfg.batch_size, make=make), "steps": cfg.steps}
+        params = train.fit(init=lambda key: encoder.params, update=update, **given).params
+        rows.append({"arm": arm} | evaluate(params))
+    dataclasses.replace(encoder, params=params).save(cfg.workdir / "encoder")
+    print(report.table(rows), f"the guided encoder is saved in {cfg.workdir / 'encoder'}", sep="\n")
+    return {"table": rows, "pairs": len(kept), "held out": len(held)}
+
+
+def planted_rates(cfg):
+    """Every arm at every rate of planted false negatives."""
+    rows = compare(cfg, planted.prepare(cfg))
+    recovered, holds = gains(rows, cfg.rates), criteria(rows, cfg.rates)
+    print(report.table(rows, [*list(rows[0])[:-1], "precision", "recall", "hidden"]))
+    print(report.table(recovered))
+    for sentence, true in holds.items():
+        print(f"{'holds' if true else 'FAILS'}: {sentence}")
+    return {"table": rows, "gains": recovered, "criteria": holds}
+
+
+def main(cfg):
+    began, mine = time.perf_counter(), cfg.pairs is not None or cfg.paper
+    cfg = dataclasses.replace(cfg, **PAPER if cfg.paper else QUICK if cfg.quick else {})
+    cfg = dataclasses.replace(cfg, learning_rate=cfg.learning_rate or (2e-5 if mine else 3e-4))
+    numbers = own(cfg) if mine else planted_rates(cfg)
+    numbers["seconds"] = round(time.perf_counter() - began)
+    numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
+    name = "false_negatives_own" if mine else "false_negatives_sts" if cfg.sts else "false_negatives"
+    picture = None if mine else functools.partial(draw, rows=numbers["table"])
+    report.save(name, numbers, picture, cfg.results)
+
+
+if __name__ == "__main__":
+    report.run(main, Config)
