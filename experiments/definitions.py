@@ -121,6 +121,7 @@ def even(table):
 
 
 def whiten(table):
+    """Gives the rows of a table mean 0 and equal variance in all directions."""
     return vectors.standardize(vectors.fit_whiten(table), table)
 
 
@@ -176,10 +177,10 @@ def summary(draws):
     rows = []
     for arm in draws[0]["numbers"]:
         row = {"arm": arm}
-        for name in draws[0]["numbers"][arm]:
-            values = [d["numbers"][arm][name] for d in draws]
-            above = [d["numbers"][arm][name] > d["numbers"][RAW][name] for d in draws]
-            row[name], row[f"± {name}"] = glosses.spread(values)
+        having = [d["numbers"] for d in draws if arm in d["numbers"]]
+        for name in having[0][arm]:
+            above = [numbers[arm][name] > numbers[RAW][name] for numbers in having]
+            row[name], row[f"± {name}"] = glosses.spread([numbers[arm][name] for numbers in having])
             row[f"{name} above raw"] = f"{sum(above)}/{len(above)}"
         rows.append(row)
     return rows
@@ -238,9 +239,8 @@ def main(cfg):
     for sentence, true in holds.items():
         print(f"{'holds' if true else 'FAILS'}: {sentence}")
     if cfg.entries is not None:
-        folder = cfg.workdir / "encoder"
-        with_blocks(whole, found[TWO]).save(folder)
-        print(f"the encoder of {TWO!r} is saved in {folder}")
+        with_blocks(whole, found[TWO]).save(cfg.workdir / "encoder")
+        print(f"the encoder of {TWO!r} is saved in {cfg.workdir / 'encoder'}")
     numbers = {"table": rows, "isotropy": tables, "criteria": holds, "draws": draws}
     numbers["seconds"] = round(time.perf_counter() - began)
     numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}

@@ -1,4 +1,4 @@
-"""The experiment on definitions: what is drawn, held out, trained and counted, on small files and few steps."""
+"""The experiment on definitions: what is drawn, held out, trained and counted, in few steps."""
 
 import importlib.util
 import json

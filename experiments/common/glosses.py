@@ -27,7 +27,8 @@ def similarity(folder):
     pairs = data.sentence_pairs(folder / "stsb-en-test.csv")
 
     def score(encode_texts):
-        return search.evaluate_similarity(encode_texts, pairs["first"], pairs["second"], pairs["scores"])
+        found = search.evaluate_similarity(encode_texts, pairs["first"], pairs["second"], pairs["scores"])
+        return found["spearman"]
 
     return score
 
