@@ -128,8 +128,8 @@ def test_a_small_run_saves_every_arm_at_every_rate(tmp_path, capsys, monkeypatch
         for w in words
     ]
     monkeypatch.setattr(data, "wordnet", lambda: senses)
-    small = {"senses": 24, "test": 10, "batch_size": 16, "steps": 2, "seeds": 2, "rates": (0.0, 0.5)}
-    false_negatives.main(Config(results=tmp_path, width=8, length=16, **small))
+    small = {"senses": 24, "test": 10, "batch_size": 16, "steps": 3, "seeds": 2, "rates": (0.0, 0.5)}
+    false_negatives.main(Config(results=tmp_path, width=8, length=16, learning_rate=0.05, **small))
     saved = json.loads((tmp_path / "false_negatives.json").read_text())
     assert len(saved["table"]) == 12 and all(len(row["runs"]) == 2 for row in saved["table"])
     bare, truth = ([r for r in saved["table"] if r["arm"] == arm] for arm in (BARE, TRUTH))
