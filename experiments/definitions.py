@@ -4,7 +4,11 @@
     python -m experiments.definitions --sts path/to/stsb       # and STS-B's test pairs
     python -m experiments.definitions --entries entries.tsv --model folder    # your own dictionary
 
-HEADER
+Papers: DefSent (arXiv:2105.04339), DefSent+ (arXiv:2405.16153). `make data` brings WordNet and the encoder, of
+which two blocks are kept. Entries are single words for DefSent, whose table is the word vectors, and all words
+for DefSent+, whose table is the mean of their definitions. No pretrained head exists here: a layer that starts
+as the identity, with tanh, stands in for it in both, and word vectors stay frozen in both.
+FOUND
 """
 
 import dataclasses

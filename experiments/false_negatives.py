@@ -3,8 +3,12 @@
     python -m experiments.false_negatives                          # WordNet, false negatives planted
     python -m experiments.false_negatives --sts path/to/stsb       # and STS-B's test pairs
     python -m experiments.false_negatives --model folder --pairs pairs.tsv    # fine-tune on your own pairs
+    python -m experiments.false_negatives --model folder --paper   # on SNLI and MultiNLI, prepared with TFDS
 
-HEADER
+Paper: GISTEmbed (arXiv:2402.16829). `make data` brings WordNet and the guide (all-MiniLM-L6-v2). A batch holds
+some senses twice, each time as another pair of (word and definition, example): in truth no negatives of one
+another. The paper's MEDI data are in no catalogue, and there are no hard negatives on WordNet.
+FOUND
 """
 
 import dataclasses

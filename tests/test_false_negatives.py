@@ -105,7 +105,7 @@ def test_own_pairs_are_learned_and_the_encoder_is_saved(tmp_path, capsys):
     names = [
         f"{a} {b}" for a in ("red", "old", "wet", "big", "new") for b in ("cat", "car", "sea", "hat", "box")
     ]
-    codes = [f"{sum(map(ord, n)) * 7919 % 100_003}" for n in names]
+    codes = [f"code {sum(map(ord, n)) * 7919 % 100_003}" for n in names]
     lines = "".join(f"{n}\t{c}\t{m}\n" for n, c, m in zip(names, codes, codes[1:] + codes[:1], strict=True))
     (tmp_path / "pairs.tsv").write_text(lines)
     small = {"batch_size": 16, "steps": 3, "length": 8, "workdir": tmp_path, "results": tmp_path}
