@@ -1,0 +1,257 @@
+"""Do dictionary definitions, classified to vectors of their entries, make a sentence encoder better?
+
+    python -m experiments.definitions                          # WordNet
+    python -m experiments.definitions --sts path/to/stsb       # and STS-B's test pairs
+    python -m experiments.definitions --entries entries.tsv --model folder    # your own dictionary
+
+Papers: DefSent (arXiv:2105.04339), DefSent+ (arXiv:2405.16153). `make data` brings WordNet and the encoder, of
+which two blocks are kept. Entries are single words for DefSent, whose table is the word vectors, and all words
+for DefSent+, whose table is the mean of their definitions. No pretrained head exists here: a layer that starts
+as the identity, with tanh, stands in for it in both, and word vectors stay frozen in both.
+FOUND
+"""
+
+import dataclasses
+import functools
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.common import dictionaries, glosses, report, text_models
+from jaxembed import data, encoders, losses, train, vectors
+from jaxembed.arrays import masked_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Trains the first blocks of a text encoder on definitions against frozen vectors of entries."""
+
+    entries: pathlib.Path | None = None  # a file of your own: entry, tab, definition; one definition a line
+    words: int = 2000  # entries of WordNet that are drawn anew for each seed
+    test: int = 500  # held-out senses whose examples look for their definitions
+    steps: int = 100  # of a stage
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    scale: float = 5.0  # multiplies the products with entries, whose mean length is made 1
+    length: int = 16  # tokens of a definition in training
+    blocks: int | None = None  # first blocks of the model that are kept; None: 2 on WordNet, else all
+    seeds: int = 3
+    validate: bool = False  # test on other senses and definitions; the settings above were chosen there
+    model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
+    sts: pathlib.Path | None = None  # folder with stsb-en-test.csv
+    paper: bool = False  # all of WordNet and all blocks, with the settings of PAPER
+    quick: bool = False  # one seed, 20 steps, 300 entries
+    workdir: pathlib.Path = pathlib.Path("runs/definitions")
+    results: pathlib.Path = report.RESULTS
+
+    def __post_init__(self):
+        limits = {"words": (10, 10**7), "test": (2, 10**6), "steps": (1, 10**7), "batch_size": (1, 10**6)}
+        report.check(self, limits | {"length": (3, 512), "seeds": (1, 100), "scale": (1e-6, 1e6)})
+
+
+QUICK = {"seeds": 1, "steps": 20, "words": 300, "test": 100}
+PAPER = {"words": 10**7, "steps": 6000, "learning_rate": 2e-5, "length": 141, "blocks": 12, "seeds": 1}
+RAW, DEFSENT, ONE, WHITE = "raw", "DefSent", "DefSent+, one stage", "DefSent+, one stage, whitened"
+TWO, ON = "DefSent+, two stages", "DefSent+, two stages, continued"
+
+
+def open_encoder(cfg):
+    """The first blocks of the model, and the same with the mean of the states as its ``encode``."""
+    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
+    own = cfg.entries is not None or cfg.paper
+    blocks = cfg.blocks or (encoder.folder.config["num_hidden_layers"] if own else 2)
+    encoder = text_models.first_blocks(encoder, blocks)
+
+    def encode(params, batch, key=None, *, layers=None, temperature=None):
+        return masked_mean(*encoder.encode_tokens(params, batch, key, layers=layers, temperature=temperature))
+
+    width = encoder.params["table"]["embedding"].shape[1]
+    return encoder, dataclasses.replace(encoder, encode=encode, width=width)
+
+
+def with_blocks(encoder, params):
+    """The encoder with trained blocks."""
+    return dataclasses.replace(encoder, params=encoder.params | {"blocks": params["blocks"]})
+
+
+def start(encoder):
+    """What is trained: the blocks, and a layer that starts as the identity and is thrown away afterwards.
+
+    Word vectors stay as they are.
+    """
+    width = encoder.width
+    pooler = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
+    return {"blocks": encoder.params["blocks"], "pooler": pooler}
+
+
+def make_update(cfg, encoder):
+    """The step of every stage; what is frozen travels as ``extra``, so that all stages share a program."""
+
+    def loss_fn(params, batch, key, frozen):
+        table, rest = frozen
+        states = encoder.encode(rest | {"blocks": params["blocks"]}, batch["text"])
+        sentence = jnp.tanh(states @ params["pooler"]["kernel"] + params["pooler"]["bias"])
+        loss = losses.frozen_softmax(sentence, table, positives=batch["entry"], temperature=1 / cfg.scale)
+        return loss.mean(), ({}, frozen)
+
+    decay = optax.linear_schedule(cfg.learning_rate, 0, cfg.steps)
+    return train.gradient_update(loss_fn, optax.chain(optax.clip_by_global_norm(1), optax.adamw(decay)))
+
+
+def fit(cfg, encoder, update, params, table, pairs, seed):
+    """Trains from given parameters on pairs (row of the table, definition); returns the parameters."""
+    numbers, texts = np.array([n for n, _ in pairs], np.int32), [text for _, text in pairs]
+    if len(pairs) < cfg.batch_size:
+        raise ValueError(f"--batch-size {cfg.batch_size}: there are only {len(pairs)} definitions to learn")
+    read = text_models.tokens(encoder, texts, cfg.length)
+    source = data.batches(
+        np.arange(len(pairs)),
+        cfg.batch_size,
+        make=lambda rows: {"text": text_models.take(read, rows), "entry": numbers[rows]},
+        seed=seed,
+    )
+    rest = {name: x for name, x in encoder.params.items() if name != "blocks"}
+    begin = jax.tree.map(np.asarray, (params, (even(table), rest)))
+    return train.fit(init=lambda key: begin, batches=source, steps=cfg.steps, update=update, key=seed).params
+
+
+def even(table):
+    """Scales all rows of a table by one number so that their mean length is 1."""
+    return table / jnp.linalg.norm(table, axis=1).mean()
+
+
+def whiten(table):
+    """Gives the rows of a table mean 0 and equal variance in all directions."""
+    return vectors.standardize(vectors.fit_whiten(table), table)
+
+
+def train_arms(cfg, encoder, update, trained, names, seed):
+    """{arm: parameters} and {table: its isotropy} of one draw of entries."""
+    begin, first = start(encoder), []
+    numbers, texts = np.array([n for n, _ in trained]), [text for _, text in trained]
+
+    def entries(params):
+        return vectors.entry_means(with_blocks(encoder, params).encode_texts(texts), numbers, len(names))
+
+    def run(params, table, pairs=trained):
+        return fit(cfg, encoder, update, params, table, pairs, seed)
+
+    def stage(params, table):
+        first.append((run(params, table), table))
+        return first[-1][0]
+
+    vocabulary = encoder.tokenizer.get_vocab()
+    single = [(vocabulary[names[n]], text) for n, text in trained if names[n] in vocabulary]
+    words = encoder.params["table"]["embedding"]
+    found = {RAW: begin}
+    if len(single) >= cfg.batch_size:
+        found[DEFSENT] = run(begin, words, single)
+    found[TWO] = vectors.progressive(begin, entries, stage, [lambda t: t, lambda t: t])
+    (found[ONE], raw), (_, better) = first
+    found[WHITE] = vectors.progressive(begin, lambda _: raw, run, [whiten])
+    found[ON] = run(found[ONE], better)
+    tables = {"word vectors": words, "entries, raw": raw, "entries, stage 1": better}
+    tables |= {"entries, stage 2": entries(found[TWO]), "entries, whitened": whiten(raw)}
+    share = {"entries of one token": float(np.mean([name in vocabulary for name in names]))}
+    share["entries of several words"] = float(np.mean([" " in name for name in names]))
+    even_tables = {n: vectors.isotropy(even(t)) for n, t in tables.items()}
+    return found, {n: {k: float(v) for k, v in scores.items()} for n, scores in even_tables.items()}, share
+
+
+def one_draw(cfg, encoder, update, seed, score):
+    """Numbers by arm, isotropy by table and what was drawn, of one seed; and the parameters by arm."""
+    entries, examples = dictionaries.dictionary(cfg, seed)
+    trained, held = dictionaries.split(cfg, entries, seed)
+    found, tables, share = train_arms(cfg, encoder, update, trained, list(entries), seed)
+    numbers = {}
+    for arm, params in found.items():
+        given = trained, held, examples, len(entries), score
+        numbers[arm] = dictionaries.evaluate(with_blocks(encoder, params), *given)
+        print(f"seed {seed}, {arm}: {numbers[arm]}", flush=True)
+    share |= {"entries": len(entries), "definitions": len(trained), "held out": len(held)}
+    return {"numbers": numbers, "isotropy": tables, "data": share}, found
+
+
+def summary(draws):
+    """One row for each arm: means over the seeds, and how many seeds are above raw."""
+    rows = []
+    for arm in draws[0]["numbers"]:
+        row = {"arm": arm}
+        having = [d["numbers"] for d in draws if arm in d["numbers"]]
+        for name in having[0][arm]:
+            above = [numbers[arm][name] > numbers[RAW][name] for numbers in having]
+            row[name], row[f"± {name}"] = glosses.spread([numbers[arm][name] for numbers in having])
+            row[f"{name} above raw"] = f"{sum(above)}/{len(above)}"
+        rows.append(row)
+    return rows
+
+
+def criteria(draws):
+    """What counts as reproduced: {sentence: bool}."""
+    found = {}
+
+    def often(name, sentence, above, below):
+        both = [d["numbers"] for d in draws if {above, below} <= d["numbers"].keys()]
+        if both:
+            wins = sum(n[above][name] > n[below][name] for n in both)
+            found[f"{name}: {sentence} on 2/3 of the seeds"] = wins >= 2 / 3 * len(both)
+
+    for name in draws[0]["numbers"][RAW]:
+        often(name, "DefSent is above raw", DEFSENT, RAW)
+        often(name, "DefSent+ is above DefSent", ONE, DEFSENT)
+        often(name, "whitening adds", WHITE, ONE)
+        often(name, "a second stage adds", TWO, ONE)
+        often(name, "restarting beats going on", TWO, ON)
+    stages = [f"entries, {n}" for n in ("raw", "stage 1", "stage 2")]
+    scores = [[d["isotropy"][n]["isoscore"] for n in stages] for d in draws]
+    found["the entries' IsoScore rises with the stages on every seed"] = bool((np.diff(scores) > 0).all())
+    return found
+
+
+def draw(axes, rows):
+    """Bars of what each arm gains over raw, in points."""
+    names = [n for n in rows[0] if n != "arm" and "±" not in n and "above" not in n]
+    arms = [r for r in rows if r["arm"] != RAW]
+    for i, name in enumerate(names):
+        place = np.arange(len(arms)) + i * 0.8 / len(names)
+        height = [100 * (r[name] - rows[0][name]) for r in arms]
+        error = [100 * (r[f"± {name}"] or 0) for r in arms]
+        axes.barh(place, height, 0.8 / len(names), xerr=error, label=name, capsize=2)
+    axes.set(yticks=np.arange(len(arms)) + 0.3, yticklabels=[r["arm"] for r in arms])
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set(xlabel="points above the untrained encoder", title="Definitions as training data")
+    axes.legend(fontsize=8)
+
+
+def main(cfg):
+    began = time.perf_counter()
+    cfg = dataclasses.replace(cfg, **QUICK if cfg.quick else PAPER if cfg.paper else {})
+    whole, encoder = open_encoder(cfg)
+    update, score = make_update(cfg, encoder), glosses.similarity(cfg.sts) if cfg.sts else None
+    draws = []
+    for seed in range(cfg.seeds):
+        numbers, found = one_draw(cfg, encoder, update, seed, score)
+        draws.append(numbers)
+    rows, holds = summary(draws), criteria(draws)
+    tables = [{"table": n} | scores for n, scores in draws[0]["isotropy"].items()]
+    print(report.table(rows), report.table(tables), sep="\n\n")
+    for sentence, true in holds.items():
+        print(f"{'holds' if true else 'FAILS'}: {sentence}")
+    if cfg.entries is not None:
+        with_blocks(whole, found[TWO]).save(cfg.workdir / "encoder")
+        print(f"the encoder of {TWO!r} is saved in {cfg.workdir / 'encoder'}")
+    numbers = {"table": rows, "isotropy": tables, "criteria": holds, "draws": draws}
+    numbers["seconds"] = round(time.perf_counter() - began)
+    numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
+    name = "definitions_own" if cfg.entries else "definitions_sts" if cfg.sts else "definitions"
+    picture = functools.partial(draw, rows=rows) if len(rows[0]) > 1 else None
+    report.save(name, numbers, picture, cfg.results)
+
+
+if __name__ == "__main__":
+    report.run(main, Config)

