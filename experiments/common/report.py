@@ -5,6 +5,8 @@ import pathlib
 import platform
 import sys
 
+import numpy as np
+
 from jaxembed import files
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
@@ -51,7 +53,7 @@ def _cell(value):
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def save(name, numbers, draw=None, folder=None):
+def save(name, numbers, draw=None, folder=None, panels=None):
     """Writes ``name.json`` and, from ``draw(axes)``, ``name.png``; each file is replaced in one step.
 
     Args:
@@ -59,6 +61,7 @@ def save(name, numbers, draw=None, folder=None):
         numbers: JSON value; what machine it was measured on is added.
         draw: optional function that draws on matplotlib axes.
         folder: default ``experiments/results``.
+        panels: optional (rows, columns) of a picture of several axes; ``draw`` gets their array then.
 
     Returns:
         The paths written.
@@ -82,8 +85,10 @@ def save(name, numbers, draw=None, folder=None):
         matplotlib.use("Agg")
         from matplotlib import pyplot
 
-        figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
-        draw(axes)
+        rows, columns = panels or (1, 1)
+        size = (9, 5) if panels is None else (3 * columns, 2.6 * rows)
+        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+        draw(axes if panels else axes[0, 0])
         partial = folder / f".{name}.partial"
         figure.savefig(partial, dpi=120, format="png")
         pyplot.close(figure)
@@ -157,3 +162,24 @@ def auc_against_bytes(axes, rows):
     axes.set(xscale="log", xlabel="bytes of all tables", ylabel="test AUC", title="AUC against memory")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def heat_map(axes, title, values, layers, sizes, low, high):
+    """Draws numbers of layers and sizes, the deepest layer on top, each number in its cell.
+
+    Args:
+        axes: matplotlib axes.
+        title: of the panel.
+        values: [N, M].
+        layers: N block numbers.
+        sizes: M prefix widths.
+        low, high: the numbers at the ends of the colours.
+    """
+    axes.imshow(values, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis")
+    for i, j in np.ndindex(np.shape(values)):
+        value = values[i][j]
+        ink = "black" if value > (low + high) / 2 else "white"
+        axes.text(j, i, f"{value:.2f}".removeprefix("0"), ha="center", va="center", color=ink, fontsize=7)
+    axes.set_xticks(range(len(sizes)), sizes, fontsize=7)
+    axes.set_yticks(range(len(layers)), layers, fontsize=7)
+    axes.set_title(title, fontsize=8)
