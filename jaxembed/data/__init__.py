@@ -9,6 +9,7 @@ from jaxembed.data.pairs import inverse_cloze
 from jaxembed.data.sentences import sentence_pairs
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
+from jaxembed.data.wordnet import wordnet
 
 __all__ = [
     "Schema",
@@ -39,5 +40,6 @@ __all__ = [
     "text",
     "tfds",
     "word_masks",
+    "wordnet",
     "words",
 ]

@@ -1,0 +1,132 @@
+"""WordNet's files, read and fetched."""
+
+import hashlib
+import io
+import pathlib
+import sys
+import tarfile
+
+import pytest
+
+from jaxembed import data
+from jaxembed.data.fetch_wordnet import FILES, fetch
+
+LICENCE = "  1 This software and database is being provided to you  \n  2   \n"
+LINES = {
+    "two words": (
+        "00003553 03 n 02 whole 0 living_thing 1 002 @ 00002684 n 0000 + 01464634 v 0204 | "
+        'an "in-group" of parts; seen as one; "how big is that part?"; "the team is a unit"--Paine; "it ends here  ',
+        ["whole", "living thing"],
+        'an "in-group" of parts; seen as one',
+        ["how big is that part?", "the team is a unit", "it ends here"],
+    ),
+    "no example": (
+        "00001740 03 n 01 entity 0 000 | that which is perceived (living or nonliving)  ",
+        ["entity"],
+        "that which is perceived (living or nonliving)",
+        [],
+    ),
+    "behind a colon": (
+        "00001741 03 n 01 cow 0 000 | female of domestic cattle: \"`moo-cow' is a child's term\"  ",
+        ["cow"],
+        "female of domestic cattle",
+        ["`moo-cow' is a child's term"],
+    ),
+    "many words": (
+        f"00001742 03 n 11 {' '.join(f'w{i} 0' for i in range(17))} 000 | seventeen words, in base 16",
+        [f"w{i}" for i in range(17)],
+        "seventeen words, in base 16",
+        [],
+    ),
+}
+
+
+def write(folder, part, *lines):
+    (folder / f"data.{part}").write_text(LICENCE + "".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_becomes_a_record(name, tmp_path):
+    line, lemmas, gloss, examples = LINES[name]
+    write(tmp_path, "noun", line)
+    expected = {"id": f"{line[:8]}-n", "part": "noun", "lemmas": lemmas, "gloss": gloss, "examples": examples}
+    assert data.wordnet(tmp_path, parts=["noun"]) == [expected]
+
+
+def test_parts_come_in_the_order_asked_for(tmp_path):
+    for part, letter in (("noun", "n"), ("verb", "v"), ("adj", "s"), ("adv", "r")):
+        write(tmp_path, part, f"00000007 00 {letter} 01 able(p) 0 000 01 + 02 00 | gloss of {part}")
+    assert [r["id"] for r in data.wordnet(tmp_path)] == [f"00000007-{x}" for x in "nvar"]
+    found = data.wordnet(tmp_path, parts=("adv", "adj"))
+    assert [r["gloss"] for r in found] == ["gloss of adv", "gloss of adj"]
+    assert found[1]["lemmas"] == ["able"]
+
+
+BAD = [
+    "00001740 03 n 01 entity 0 000",
+    "00001740 03 n 09 entity 0 000 | cut",
+    "x 03 n 01 entity 0 000 | no id",
+]
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_a_bad_line_is_named(line, tmp_path):
+    write(tmp_path, "verb", LINES["no example"][0], line)
+    with pytest.raises(ValueError, match=r"data\.verb, line 4: no sense of WordNet"):
+        data.wordnet(tmp_path, parts=["verb"])
+
+
+def test_what_is_missing_is_said(tmp_path, monkeypatch):
+    write(tmp_path, "noun", LINES["no example"][0])
+    with pytest.raises(FileNotFoundError, match="make data"):
+        data.wordnet(tmp_path)
+    with pytest.raises(ValueError, match="parts: 'nouns' is none of noun, verb, adj, adv"):
+        data.wordnet(tmp_path, parts=["nouns"])
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    if not pathlib.Path("/usr/share/wordnet/data.noun").is_file():
+        with pytest.raises(FileNotFoundError, match="fetch_wordnet"):
+            data.wordnet()
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share" / "wordnet").symlink_to(tmp_path)
+    assert len(data.wordnet(parts=["noun"])) == 1
+
+
+def archive(folder):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as file:
+        for name in FILES:
+            content = f"{name}\n".encode()
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(content)
+            file.addfile(entry, io.BytesIO(content))
+    path = folder / "some.tgz"
+    path.write_bytes(packed.getvalue())
+    return path.as_uri(), hashlib.sha256(packed.getvalue()).hexdigest()
+
+
+def test_fetching_checks_before_it_writes(tmp_path):
+    address, known = archive(tmp_path)
+    with pytest.raises(ValueError, match="checksum"):
+        fetch(tmp_path / "to", address=address, sha256="0" * 64)
+    with pytest.raises(OSError):
+        fetch(tmp_path / "to", address=f"{address}.missing")
+    assert not (tmp_path / "to").exists()
+    fetch(tmp_path / "to", address=address, sha256=known)
+    assert {p.name: p.read_text() for p in (tmp_path / "to").iterdir()} == {
+        pathlib.PurePath(name).name: f"{name}\n" for name in FILES
+    }
+
+
+def test_the_real_files():
+    try:
+        records = data.wordnet()
+    except FileNotFoundError:
+        pytest.skip("make data")
+    assert len(records) in (117_659, 117_791)  # versions 3.0 and 3.1
+    assert len({r["id"] for r in records}) == len(records)
+    assert all(r["gloss"] and r["lemmas"] for r in records)
+    assert 0.25 < sum(bool(r["examples"]) for r in records) / len(records) < 0.3
+    (dog,) = (r for r in records if "domestic dog" in r["lemmas"])
+    assert dog["lemmas"] == ["dog", "domestic dog", "Canis familiaris"]
+    assert dog["gloss"].startswith("a member of the genus Canis")
+    assert dog["examples"] == ["the dog barked all night"]
