@@ -15,10 +15,10 @@ LICENCE = "  1 This software and database is being provided to you  \n  2   \n"
 LINES = {
     "two words": (
         "00003553 03 n 02 whole 0 living_thing 1 002 @ 00002684 n 0000 + 01464634 v 0204 | "
-        'an "in-group" of parts; seen as one; "how big is that part?"; "the team is a unit"--Paine; "it ends here  ',
+        'an "in-group" of parts; seen as one; "how big is that part?"; "a unit"--Paine; "it ends here  ',
         ["whole", "living thing"],
         'an "in-group" of parts; seen as one',
-        ["how big is that part?", "the team is a unit", "it ends here"],
+        ["how big is that part?", "a unit", "it ends here"],
     ),
     "no example": (
         "00001740 03 n 01 entity 0 000 | that which is perceived (living or nonliving)  ",
