@@ -175,40 +175,15 @@ def vectors_sizes(width):
     return tuple(itertools.takewhile(lambda s: s < width, (8 * 2**i for i in range(20))))
 
 
-def draw(axes, numbers):
-    """A heat map for each arm, a row of panels for each part."""
-    for row, (part, found) in zip(axes, numbers.items(), strict=True):
-        values = np.array(list(found["grids"].values()))
-        layers, sizes = (sorted(set(x)) for x in zip(*found["cells"], strict=True))
-        for panel in row:
-            panel.axis("off")
-        for panel, (arm, grid) in zip(row, found["grids"].items(), strict=False):
-            panel.axis("on")
-            shape = np.reshape(grid, (len(layers), len(sizes)))
-            report.heat_map(panel, f"{part}: {arm}", shape, layers, sizes, values.min(), values.max())
-        row[0].set_ylabel("layer", fontsize=8)
-
-
 def main(cfg):
     began = time.perf_counter()
-    if cfg.paper:
-        cfg = dataclasses.replace(cfg, **PAPER)
+    cfg = dataclasses.replace(cfg, **PAPER) if cfg.paper else cfg
     cfg = dataclasses.replace(cfg, **QUICK) if cfg.quick else cfg
     own = cfg.pairs is not None
     run = {"prefixes": prefixes, "layers": by_layer, "text": by_text}
     numbers = {part: run[part](cfg) for part in PARTS if part in (("text",) if own else cfg.parts)}
-    for found in numbers.values():
-        print(report.table(found["table"]), flush=True)
-    criteria = {n: x for found in numbers.values() for n, x in found.pop("criteria").items()}
-    for sentence, holds in criteria.items():
-        print(f"{'holds' if holds else 'not reproduced'}: {sentence}", flush=True)
-    maps = {part: found for part, found in numbers.items() if "grids" in found}
-    numbers |= {"criteria": criteria, "seconds": round(time.perf_counter() - began)}
-    numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
     name = "matryoshka_own" if own else "matryoshka_sts" if cfg.sts else "matryoshka"
-    columns = max((len(found["grids"]) for found in maps.values()), default=0)
-    picture = functools.partial(draw, numbers=maps) if maps else None
-    report.save(name, numbers, picture, cfg.results, panels=(len(maps), columns) if maps else None)
+    report.layers_and_sizes(name, numbers, cfg, began)
 
 
 if __name__ == "__main__":

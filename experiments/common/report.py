@@ -1,9 +1,11 @@
 """What every experiment does with its numbers: a table, a JSON file, a picture."""
 
+import functools
 import os
 import pathlib
 import platform
 import sys
+import time
 
 import numpy as np
 
@@ -183,3 +185,40 @@ def heat_map(axes, title, values, layers, sizes, low, high):
     axes.set_xticks(range(len(sizes)), sizes, fontsize=7)
     axes.set_yticks(range(len(layers)), layers, fontsize=7)
     axes.set_title(title, fontsize=8)
+
+
+def layers_and_sizes(name, numbers, config, began):
+    """Prints the tables and criteria of the parts of an experiment and saves them with their heat maps.
+
+    Args:
+        name: of the files.
+        numbers: {part: {"table": rows, "criteria": {sentence: bool}}}; a part may have "cells", its pairs
+            (layer, size), and "grids", {arm: one number per pair}, which are drawn.
+        config: dataclass with the folder ``results``.
+        began: ``time.perf_counter()`` at the start.
+    """
+    criteria = {}
+    for found in numbers.values():
+        print(table(found["table"]), flush=True)
+        criteria |= found.pop("criteria")
+    for sentence, holds in criteria.items():
+        print(f"{'holds' if holds else 'not reproduced'}: {sentence}", flush=True)
+    parts = {part: found for part, found in numbers.items() if "grids" in found}
+    settings = {k: v for k, v in vars(config).items() if not isinstance(v, pathlib.Path)}
+    seconds = round(time.perf_counter() - began)
+    numbers = numbers | {"criteria": criteria, "seconds": seconds, "config": settings}
+    panels = (len(parts), max(len(found["grids"]) for found in parts.values())) if parts else None
+    draw = functools.partial(_heat_maps, parts=parts) if parts else None
+    save(name, numbers, draw, config.results, panels)
+
+
+def _heat_maps(axes, parts):
+    for row, (part, found) in zip(axes, parts.items(), strict=True):
+        values = np.array(list(found["grids"].values()))
+        layers, sizes = (sorted(set(numbers)) for numbers in zip(*found["cells"], strict=True))
+        for panel in row[len(found["grids"]) :]:
+            panel.axis("off")
+        for panel, (arm, grid) in zip(row, found["grids"].items(), strict=False):
+            shaped = np.reshape(grid, (len(layers), len(sizes)))
+            heat_map(panel, f"{part}: {arm}", shaped, layers, sizes, values.min(), values.max())
+        row[0].set_ylabel("layer", fontsize=8)
