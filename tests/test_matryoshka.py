@@ -203,7 +203,7 @@ def test_all_nli_takes_premises_with_both_kinds_of_hypotheses(monkeypatch):
 @pytest.mark.parametrize("graded", [False, True])
 def test_own_pairs_train_the_list_and_the_encoder_is_saved(graded, tmp_path, capsys):
     path = write_pairs(tmp_path / "pairs.tsv", graded)
-    options = {"pairs": path, "model": minilm(), "seeds": 1, "steps": 1, "batch_size": 8, "length": 8}
+    options = {"pairs": path, "model": minilm(), "seeds": 1, "steps": 3, "batch_size": 8, "length": 8}
     options |= {"layers": (1, 6), "sizes": (32, 384), "workdir": tmp_path, "results": tmp_path}
     starbucks.main(starbucks.Config(**options))
     saved = json.loads((tmp_path / "starbucks_own.json").read_text())

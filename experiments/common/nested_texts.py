@@ -112,7 +112,7 @@ def make_update(encoder, recipe, rate, steps, *, pull=nested.pull_features):
         second = jnp.concatenate([second, *hard])
         return nested.objective(recipe, loss, pull, key, first, second), {}
 
-    warm = optax.warmup_cosine_decay_schedule(0, rate, max(1, steps // 10), steps)
+    warm = optax.warmup_cosine_decay_schedule(0, rate, max(1, steps // 10), max(2, steps))
     return train.gradient_update(loss_fn, train.frozen(optax.adamw(warm), "^table/"))
 
 
