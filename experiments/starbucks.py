@@ -36,12 +36,12 @@ class Config:
     layers: tuple[int, ...] = (1, 2, 4, 6)  # of the text part, with the sizes below one by one
     sizes: tuple[int, ...] = (32, 64, 128, 384)
     seeds: int = 5  # of the digits; the other parts have at most 3
-    steps: int = 80  # of the text part
+    steps: int = 40  # of the text part
     batch_size: int = 32  # pairs
     rates: tuple[float, ...] = (1e-4,)  # the text part; of several the best on the dev pairs is taken
     length: int = 16  # tokens of a text
-    digit_steps: int = 200
-    gloss_steps: int = 600
+    digit_steps: int = 160
+    gloss_steps: int = 300
     glosses: int = 30_000
     vocabulary: int = 2000  # commonest words of glosses
     quick: bool = False  # one seed and few steps
