@@ -1,10 +1,14 @@
 """What every experiment does with its numbers: a table, a JSON file, a picture."""
 
+import functools
 import math
 import os
 import pathlib
 import platform
 import sys
+import time
+
+import numpy as np
 
 from jaxembed import files
 
@@ -52,7 +56,7 @@ def _cell(value):
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def save(name, numbers, draw=None, folder=None):
+def save(name, numbers, draw=None, folder=None, panels=None):
     """Writes ``name.json`` and, from ``draw(axes)``, ``name.png``; each file is replaced in one step.
 
     Args:
@@ -60,6 +64,7 @@ def save(name, numbers, draw=None, folder=None):
         numbers: JSON value; what machine it was measured on is added.
         draw: optional function that draws on matplotlib axes.
         folder: default ``experiments/results``.
+        panels: optional (rows, columns) of a picture of several axes; ``draw`` gets their array then.
 
     Returns:
         The paths written.
@@ -83,8 +88,10 @@ def save(name, numbers, draw=None, folder=None):
         matplotlib.use("Agg")
         from matplotlib import pyplot
 
-        figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
-        draw(axes)
+        rows, columns = panels or (1, 1)
+        size = (9, 5) if panels is None else (3 * columns, 2.6 * rows)
+        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+        draw(axes if panels else axes[0, 0])
         partial = folder / f".{name}.partial"
         figure.savefig(partial, dpi=120, format="png")
         pyplot.close(figure)
@@ -172,3 +179,61 @@ def auc_against_bytes(axes, rows):
     axes.set(xscale="log", xlabel="bytes of all tables", ylabel="test AUC", title="AUC against memory")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def heat_map(axes, title, values, layers, sizes, low, high):
+    """Draws numbers of layers and sizes, the deepest layer on top, each number in its cell.
+
+    Args:
+        axes: matplotlib axes.
+        title: of the panel.
+        values: [N, M].
+        layers: N block numbers.
+        sizes: M prefix widths.
+        low, high: the numbers at the ends of the colours.
+    """
+    axes.imshow(values, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis")
+    for i, j in np.ndindex(np.shape(values)):
+        value = values[i][j]
+        ink = "black" if value > (low + high) / 2 else "white"
+        axes.text(j, i, f"{value:.2f}".removeprefix("0"), ha="center", va="center", color=ink, fontsize=7)
+    axes.set_xticks(range(len(sizes)), sizes, fontsize=7)
+    axes.set_yticks(range(len(layers)), layers, fontsize=7)
+    axes.set_title(title, fontsize=8)
+
+
+def layers_and_sizes(name, numbers, config, began):
+    """Prints the tables and criteria of the parts of an experiment and saves them with their heat maps.
+
+    Args:
+        name: of the files.
+        numbers: {part: {"table": rows, "criteria": {sentence: bool}}}; a part may have "cells", its pairs
+            (layer, size), and "grids", {arm: one number per pair}, which are drawn.
+        config: dataclass with the folder ``results``.
+        began: ``time.perf_counter()`` at the start.
+    """
+    criteria = {}
+    for found in numbers.values():
+        print(table(found["table"]), flush=True)
+        criteria |= found.pop("criteria")
+    for sentence, holds in criteria.items():
+        print(f"{'holds' if holds else 'not reproduced'}: {sentence}", flush=True)
+    parts = {part: found for part, found in numbers.items() if "grids" in found}
+    settings = {k: v for k, v in vars(config).items() if not isinstance(v, pathlib.Path)}
+    seconds = round(time.perf_counter() - began)
+    numbers = numbers | {"criteria": criteria, "seconds": seconds, "config": settings}
+    panels = (len(parts), max(len(found["grids"]) for found in parts.values())) if parts else None
+    draw = functools.partial(_heat_maps, parts=parts) if parts else None
+    save(name, numbers, draw, config.results, panels)
+
+
+def _heat_maps(axes, parts):
+    for row, (part, found) in zip(axes, parts.items(), strict=True):
+        values = np.array(list(found["grids"].values()))
+        layers, sizes = (sorted(set(numbers)) for numbers in zip(*found["cells"], strict=True))
+        for panel in row[len(found["grids"]) :]:
+            panel.axis("off")
+        for panel, (arm, grid) in zip(row, found["grids"].items(), strict=False):
+            shaped = np.reshape(grid, (len(layers), len(sizes)))
+            heat_map(panel, f"{part}: {arm}", shaped, layers, sizes, values.min(), values.max())
+        row[0].set_ylabel("layer", fontsize=8)

@@ -1,0 +1,198 @@
+"""Does one encoder trained on prefixes and on layers keep what separate small models would have?
+
+    python -m experiments.matryoshka                          # digits, digits by layer, docstrings
+    python -m experiments.matryoshka --parts text --sts path/to/stsb --steps 80 --rates 2e-5 5e-5 1e-4
+    python -m experiments.matryoshka --model folder --pairs file.tsv    # your own pairs, with grades or not
+    python -m experiments.matryoshka --paper --model bert-base --sts path/to/stsb     # AllNLI through TFDS
+
+Papers: Matryoshka Representation Learning (arXiv:2205.13147), 2D Matryoshka Sentence Embeddings
+(arXiv:2402.14776). `make data` brings the text encoder (all-MiniLM-L6-v2).
+
+About 5 minutes on 2 CPU cores. A, digits, 5 seeds, accuracy at 2 / 4 / 8 / 64 numbers: MRL .714 .940 .968
+.971, a network of each size .767 .941 .968 .971, the largest one cut .308 .532 .733 .971, its principal
+components .499 .856 .969 .971: within 2 points of separate networks from 4 numbers on, 5 below at 2. B,
+3 seeds, 1-NN over layers before the last and at the full last one: last layer alone .811 .954, 1-D MRL
+.830 .937, 2DMSE .847 .924, all layers .856 .943: 5 points for shallow layers are not reproduced (3.6), the
+loss is. C, docstrings, Recall@10: untrained .195 .536, last layer .204 .615, 2DMSE .216 .585: shallow
+layers gain on every seed, and layer 6 loses 3 points.
+"""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+import time
+from typing import Literal
+
+import jax
+import numpy as np
+
+from experiments.common import nested, nested_texts, prefix_heads, report, text_models
+from jaxembed import encoders, losses
+
+PARTS = ("prefixes", "layers", "text")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Compares encoders trained on prefixes and layers with plain ones."""
+
+    parts: tuple[Literal["prefixes", "layers", "text"], ...] = PARTS
+    model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
+    pairs: pathlib.Path | None = None  # own pairs in place of docstrings; runs the text part alone
+    sts: pathlib.Path | None = None  # folder with stsb-en-{train,dev,test}.csv, in place of docstrings
+    paper: bool = False  # train on AllNLI through TFDS, with the paper's settings
+    seeds: int = 5  # of the prefixes; the other parts have at most 3
+    steps: int = 24  # of the text part
+    batch_size: int = 32  # pairs
+    rates: tuple[float, ...] = (1e-4,)  # the text part; of several the best on the dev pairs is taken
+    length: int = 16  # tokens of a text
+    sizes: tuple[int, ...] = (8, 32, 128)  # prefixes trained in the text part, beside the full width
+    quick: bool = False  # one seed and few steps
+    workdir: pathlib.Path = pathlib.Path("runs/matryoshka")
+    results: pathlib.Path = report.RESULTS
+
+    def __post_init__(self):
+        limits = {"seeds": (1, 100), "steps": (1, 10**7), "batch_size": (2, 10**5), "length": (3, 8192)}
+        report.check(self, limits)
+        if not self.rates or not self.sizes or min(self.sizes) < 1:
+            raise ValueError("--rates and --sizes: give at least one positive number each")
+
+
+PAPER = {"steps": 15_000, "batch_size": 128, "rates": (5e-5,), "length": 64, "parts": ("text",)}
+PAPER |= {"sizes": (8, 16, 32, 64, 128, 256, 512)}
+QUICK = {"seeds": 1, "steps": 4}
+PREFIXES = (2, 4, 8, 16, 32, 64)
+DIGITS = {"layers": 6, "width": 64, "steps": 240, "batch": 64, "rate": 2e-3}
+CELLS = losses.full_grid(range(1, 7), PREFIXES)
+
+
+def prefixes(cfg):
+    """Part A: accuracy at every size of five ways to get vectors of that size."""
+    images, labels = nested.digits(cfg.seeds)
+    fit = functools.partial(prefix_heads.fit_network, images, labels, steps=20 if cfg.quick else 400)
+    names = {str(m): m for m in PREFIXES}
+    own, one = (functools.partial(f, sizes=PREFIXES) for f in (prefix_heads.own_heads, prefix_heads.one_head))
+    (heads, nest), (tied, nest_tied) = fit(64, own, names), fit(64, one, {"all": 64})
+    found = {}
+    for m in PREFIXES:
+        alone = fit(m, functools.partial(prefix_heads.one_head, sizes=(m,)), {"all": m})
+        found["MRL", m] = prefix_heads.accuracies(heads[str(m)], nest[..., :m], labels)
+        found["MRL-E", m] = prefix_heads.accuracies(
+            prefix_heads.cut(tied["all"], m), nest_tied[..., :m], labels
+        )
+        found["alone", m] = prefix_heads.accuracies(alone[0]["all"], alone[1], labels)
+    head, plain = alone[0]["all"], alone[1]  # the last one has the full size
+    for m in PREFIXES:
+        found["cut", m] = prefix_heads.accuracies(prefix_heads.cut(head, m), plain[..., :m], labels)
+        found["PCA", m] = prefix_heads.accuracies(*prefix_heads.components(plain, head, m), labels)
+    rows = []
+    for arm, by in itertools.product(("MRL", "MRL-E", "alone", "cut", "PCA"), ("head", "1-NN")):
+        row = {"arm": arm, "by": by}
+        for m in PREFIXES:
+            row |= {str(m): float(found[arm, m][by].mean()), f"±{m}": spread(found[arm, m][by])}
+        rows.append(row)
+    near, far = {}, {}
+    for by in ("head", "1-NN"):
+        gap = {m: found["MRL", m][by].mean() - found["alone", m][by].mean() for m in PREFIXES}
+        near[f"A: MRL is within 2 points of fixed sizes at every size, by {by}"] = min(gap.values()) >= -0.02
+        gain = [found["MRL", m][by].mean() - found["cut", m][by].mean() for m in (2, 4)]
+        far[f"A: MRL is 10 points above cut vectors at 2 and 4, by {by}"] = min(gain) >= 0.1
+    return {"table": rows, "criteria": {n: bool(x) for n, x in (near | far).items()}}
+
+
+def spread(values):
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def recipes(layers, sizes):
+    width = max(sizes)
+    return {
+        "last layer": nested.one_pair(layers, width),
+        "1-D MRL": nested.Recipe(losses.full_grid((layers,), sizes)),
+        "2DMSE": nested.sampled(layers, sizes),
+        "2DMSE, 1/n": nested.sampled(layers, sizes, weighting="linear"),
+        "all layers": nested.everything(layers, sizes),
+    }
+
+
+def by_layer(cfg):
+    """Part B: 1-NN accuracy of every layer and size of transformers over the rows of digits."""
+    images, labels = nested.digits(min(cfg.seeds, 3))
+    options = DIGITS | ({"steps": 4} if cfg.quick else {})
+    found = {}
+    for name, recipe in recipes(6, PREFIXES).items():
+        found[name] = nested.nearest(nested.fit_digits(recipe, images, labels, **options), labels, CELLS)
+        print(f"digits, {name}: {found[name].mean():.3f}", flush=True)
+    return summary("B", found, CELLS, "last layer", "2DMSE", gain=0.05, loss=0.03)
+
+
+def summary(part, found, cells, plain, nest, *, gain, loss):
+    """The table, the criteria and the grids of arms: {arm: [S, P]} over P pairs (layer, size)."""
+    last = max(cells)
+    below = np.array([n < last[0] for n, _ in cells])
+    rows, full = [], cells.index(last)
+    for arm, values in found.items():
+        row = {"arm": arm}
+        for name, x in (("layers before the last", values[:, below].mean(1)), ("full", values[:, full])):
+            row |= {name: float(x.mean()), f"± {name}": spread(x)}
+        rows.append(row)
+    up = (found[nest] - found[plain])[:, below].mean(axis=1)
+    down = (found[plain] - found[nest])[:, full].mean()
+    shallow = f"{part}: {nest} is {gain} above {plain} before the last layer, every seed"
+    sentences = {shallow: bool((up >= gain).all()), f"{part}: it loses at most {loss} at full": down <= loss}
+    grids = {arm: x.mean(axis=0).tolist() for arm, x in found.items()}
+    criteria = {n: bool(x) for n, x in sentences.items()}
+    return {"table": rows, "criteria": criteria, "cells": cells, "grids": grids}
+
+
+# Text
+
+
+def by_text(cfg):
+    """Part C: every layer and size of a published encoder, untrained, trained plainly and on all."""
+    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
+    given = {"sts": cfg.sts, "pairs": cfg.pairs, "paper": cfg.paper, "most": 60 if cfg.quick else 500}
+    parts = nested_texts.read_pairs(**given)
+    batch = {n: nested_texts.arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
+    layers = jax.tree.leaves(encoder.params["blocks"])[0].shape[0]
+    sizes = tuple(s for s in cfg.sizes if s < encoder.width) + (encoder.width,)
+    grid = losses.full_grid(range(1, layers + 1), sizes)
+    cells = losses.full_grid(range(1, layers + 1), (*vectors_sizes(encoder.width), encoder.width))
+    score, seeds = nested_texts.scores, min(cfg.seeds, 3)
+    found = {"untrained": np.array([score(encoder, batch["test"], cells)])}
+    chosen = {}
+    arms = {"last layer": recipes(layers, sizes)["last layer"], "2DMSE": recipes(layers, sizes)["2DMSE"]}
+    for name, recipe in arms.items():
+        targets = grid if name == "2DMSE" else ((layers, encoder.width),)
+        options = {"steps": cfg.steps, "size": min(cfg.batch_size, len(parts["train"]["first"]))}
+        fitted, rate = nested_texts.choose(encoder, recipe, batch, cfg.rates, targets, seeds=seeds, **options)
+        chosen[name] = rate
+        found[name] = np.array([score(e, batch["test"], cells) for e in fitted])
+        print(f"text, {name}, rate {rate}: {found[name].mean():.3f}", flush=True)
+    if cfg.pairs is not None:
+        folder = cfg.workdir / f"encoder-{int(time.time())}"
+        fitted[0].save(folder)
+        print(f"wrote {folder}: the encoder trained on layers and sizes (seed 0)")
+    made = summary("C", found, cells, "last layer", "2DMSE", gain=0.0, loss=0.02)
+    return made | {"rates": chosen, "pairs": {n: len(p["first"]) for n, p in parts.items()}}
+
+
+def vectors_sizes(width):
+    """8, 16, 32, ... below the width."""
+    return tuple(itertools.takewhile(lambda s: s < width, (8 * 2**i for i in range(20))))
+
+
+def main(cfg):
+    began = time.perf_counter()
+    cfg = dataclasses.replace(cfg, **PAPER) if cfg.paper else cfg
+    cfg = dataclasses.replace(cfg, **QUICK) if cfg.quick else cfg
+    own = cfg.pairs is not None
+    run = {"prefixes": prefixes, "layers": by_layer, "text": by_text}
+    numbers = {part: run[part](cfg) for part in PARTS if part in (("text",) if own else cfg.parts)}
+    name = "matryoshka_own" if own else "matryoshka_sts" if cfg.sts else "matryoshka"
+    report.layers_and_sizes(name, numbers, cfg, began)
+
+
+if __name__ == "__main__":
+    report.run(main, Config)

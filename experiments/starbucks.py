@@ -1,0 +1,193 @@
+"""Does a short fixed list of layers and sizes that grow together train better small models than random draws?
+
+    python -m experiments.starbucks                           # digits, then pre-training on WordNet's glosses
+    python -m experiments.starbucks --parts text --sts path/to/stsb --rates 2e-5 5e-5 1e-4
+    python -m experiments.starbucks --model folder --pairs file.tsv --layers 1 2 4 6 --sizes 32 64 128 384
+    python -m experiments.starbucks --paper --model bert-base --sts path/to/stsb    # AllNLI through TFDS
+
+Papers: Starbucks (arXiv:2410.13230), 2D Matryoshka Sentence Embeddings (arXiv:2402.14776). `make data`
+brings WordNet and the text encoder (all-MiniLM-L6-v2).
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from typing import Literal
+
+import numpy as np
+
+from experiments.common import masked_words, nested, nested_texts, report, text_models
+from jaxembed import encoders, losses
+
+PARTS = ("digits", "glosses", "text")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Compares a fixed list of layers and sizes with random draws and with separate models."""
+
+    parts: tuple[Literal["digits", "glosses", "text"], ...] = ("digits", "glosses")
+    model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
+    pairs: pathlib.Path | None = None  # own pairs, with grades or without; runs the text part alone
+    sts: pathlib.Path | None = None  # folder with stsb-en-{train,dev,test}.csv; None: docstrings
+    paper: bool = False  # train on AllNLI through TFDS, with the paper's settings
+    layers: tuple[int, ...] = (1, 2, 4, 6)  # of the text part, with the sizes below one by one
+    sizes: tuple[int, ...] = (32, 64, 128, 384)
+    seeds: int = 5  # of the digits; the other parts have at most 3
+    steps: int = 40  # of the text part
+    batch_size: int = 32  # pairs
+    rates: tuple[float, ...] = (1e-4,)  # the text part; of several the best on the dev pairs is taken
+    length: int = 16  # tokens of a text
+    digit_steps: int = 160
+    gloss_steps: int = 300
+    glosses: int = 30_000
+    vocabulary: int = 2000  # commonest words of glosses
+    quick: bool = False  # one seed and few steps
+    workdir: pathlib.Path = pathlib.Path("runs/starbucks")
+    results: pathlib.Path = report.RESULTS
+
+    def __post_init__(self):
+        limits = {"seeds": (1, 100), "steps": (1, 10**7), "batch_size": (2, 10**5), "length": (3, 8192)}
+        limits |= {"digit_steps": (1, 10**6), "gloss_steps": (2, 10**6), "vocabulary": (10, 10**6)}
+        report.check(self, limits | {"glosses": (1000, 10**6)})
+        if not self.rates:
+            raise ValueError("--rates: give at least one number")
+        losses.diagonal_grid(self.layers, self.sizes)
+
+
+PAPER = {"steps": 2200, "batch_size": 128, "rates": (5e-5,), "length": 64, "parts": ("text",)}
+PAPER |= {"layers": (2, 4, 6, 8, 10, 12), "sizes": (32, 64, 128, 256, 512, 768)}
+QUICK = {"seeds": 1, "steps": 4, "digit_steps": 4, "gloss_steps": 20, "glosses": 2000}
+SIZES = (4, 8, 16, 24, 48, 64)
+DIAGONAL = losses.diagonal_grid(range(1, 7), SIZES)
+CELLS = losses.full_grid(range(1, 7), SIZES)
+GLOSSES = losses.diagonal_grid((1, 2, 3, 4), (8, 16, 32, 64))
+
+
+def digits(cfg):
+    """1-NN accuracy on the list and beside it: separate models, 2DMSE, the list with and without the pull."""
+    images, labels = nested.digits(cfg.seeds)
+    options = {"width": 64, "steps": cfg.digit_steps, "batch": 64, "rate": 2e-3}
+    fit = functools.partial(nested.fit_digits, images=images, labels=labels, **options)
+    arms = {
+        "2DMSE": nested.sampled(6, SIZES),
+        "SRL": nested.Recipe(DIAGONAL, pulled=DIAGONAL[:-1]),
+        "SRL, no KL": nested.Recipe(DIAGONAL),
+    }
+    found, others = {}, {}
+    alone = []
+    for n, size in DIAGONAL:
+        vectors = fit(nested.one_pair(n, size), layers=n)
+        alone.append(nested.nearest(vectors, labels, [(n, size)])[:, 0])
+    found["separate"] = np.stack(alone, axis=1)
+    for name, recipe in arms.items():
+        pull = nested.pull_features if name == "2DMSE" else nested.pull_scores()
+        values = nested.nearest(fit(recipe, layers=6, pull=pull), labels, CELLS)
+        found[name] = values[:, [CELLS.index(pair) for pair in DIAGONAL]]
+        others[name] = values
+        print(f"digits, {name}: {found[name].mean():.3f}", flush=True)
+    off = [i for i, pair in enumerate(CELLS) if pair not in DIAGONAL]
+    rows = []
+    for name, values in found.items():
+        row = {"arm": name} | {str(pair): float(x) for pair, x in zip(DIAGONAL, values.mean(0), strict=True)}
+        row |= {"mean": float(values.mean()), "±": spread(values.mean(axis=1))}
+        rows.append(row | {"off the list": float(others[name][:, off].mean()) if name in others else None})
+    gain = found["SRL"] - found["2DMSE"]
+    won, by_pair = int((gain.mean(axis=1) > 0).sum()), gain.mean(axis=0)
+    near = abs(found["SRL"].mean() - found["separate"].mean())
+    few = math.ceil(0.8 * cfg.seeds)
+    criteria = {
+        f"digits: SRL is above 2DMSE on the list in {few} of {cfg.seeds} seeds": won >= few,
+        "digits: the two smallest pairs gain most": bool(min(by_pair[:2]) > max(by_pair[2:])),
+        "digits: SRL is within 1.5 points of separate models": bool(near <= 0.015),
+    }
+    grids = {name: x.mean(axis=0).tolist() for name, x in others.items()}
+    return {"table": rows, "criteria": criteria, "seeds won": won, "cells": CELLS, "grids": grids}
+
+
+def spread(values):
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def glosses(cfg):
+    """Loss of masked words through every pair, of a model trained with SMAE and one by masked words alone."""
+    batch, seeds = masked_words.glosses(cfg.glosses, cfg.vocabulary), range(min(cfg.seeds, 3))
+    held = np.arange(len(batch["ids"]) - 500, len(batch["ids"]))
+    fitted = {"size": 64, "steps": cfg.gloss_steps, "vocabulary": cfg.vocabulary}
+    found = {}
+    for name in ("SMAE", "MLM"):
+        runs = []
+        for seed in seeds:
+            rows = np.arange(held[0])
+            options = fitted | {"nested": name == "SMAE", "seed": seed}
+            params = masked_words.fit(batch, rows, GLOSSES, **options)
+            runs.append(masked_words.measure(params, batch, held, GLOSSES, cfg.vocabulary))
+        found[name] = np.array(runs)  # [S, 3, P]
+        print(f"glosses, {name}: {found[name][:, 0].mean():.3f}", flush=True)
+    rows = []
+    for name, values in found.items():
+        kinds = ("words from states", "from the vector", "from a shuffled vector")
+        for k, kind in enumerate(kinds if name == "SMAE" else kinds[:1]):
+            row = {"arm": name, "loss": kind}
+            row |= {str(p): float(x) for p, x in zip(GLOSSES, values[:, k].mean(axis=0), strict=True)}
+            rows.append(row | {"±": spread(values[:, k].mean(axis=1))})
+    gap = (found["MLM"] - found["SMAE"])[:, 0]
+    shuffled = found["SMAE"][:, 2] - found["SMAE"][:, 1]
+    criteria = {
+        "glosses: SMAE is 1 nat below MLM through the cut head before the last pair": gap[:, :-1].min() >= 1,
+        "glosses: the cut head of MLM is near log V at the smallest pair": bool(
+            abs(found["MLM"][:, 0, 0].mean() - math.log(cfg.vocabulary)) <= 1
+        ),
+        "glosses: the true vector beats a shuffled one at every pair": shuffled.min() > 0,
+    }
+    criteria = {n: bool(x) for n, x in criteria.items()}
+    return {"table": rows, "criteria": criteria, "log V": math.log(cfg.vocabulary)}
+
+
+def text(cfg):
+    """The list on a published encoder: untrained, 2DMSE, SRL."""
+    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
+    given = {"sts": cfg.sts, "pairs": cfg.pairs, "paper": cfg.paper, "most": 60 if cfg.quick else 500}
+    parts = nested_texts.read_pairs(**given)
+    batch = {n: nested_texts.arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
+    grid = losses.diagonal_grid(cfg.layers, cfg.sizes)
+    cells = losses.full_grid(range(1, cfg.layers[-1] + 1), cfg.sizes)
+    options = {"steps": cfg.steps, "size": min(cfg.batch_size, len(parts["train"]["first"]))}
+    options["seeds"] = min(cfg.seeds, 3)
+    found, chosen = {"untrained": np.array([nested_texts.scores(encoder, batch["test"], cells)])}, {}
+    arms = {"2DMSE": nested.sampled(cfg.layers[-1], cfg.sizes), "SRL": nested.Recipe(grid, pulled=grid[:-1])}
+    for name, recipe in arms.items():
+        fitted, chosen[name] = nested_texts.choose(encoder, recipe, batch, cfg.rates, grid, **options)
+        found[name] = np.array([nested_texts.scores(e, batch["test"], cells) for e in fitted])
+        print(f"text, {name}, rate {chosen[name]}: {found[name].mean():.3f}", flush=True)
+    if cfg.pairs is not None:
+        folder = cfg.workdir / f"encoder-{int(time.time())}"
+        fitted[0].save(folder)
+        print(f"wrote {folder}: the encoder trained on the list (seed 0)")
+    on = [cells.index(pair) for pair in grid]
+    rows = []
+    for name, values in found.items():
+        row = {"arm": name} | {str(p): float(x) for p, x in zip(grid, values[:, on].mean(0), strict=True)}
+        row |= {"mean": float(values[:, on].mean()), "±": spread(values[:, on].mean(axis=1))}
+        rows.append(row | {"off the list": float(np.delete(values, on, axis=1).mean())})
+    gain = (found["SRL"] - found["2DMSE"])[:, on].mean(axis=1)
+    criteria = {"text: SRL is above 2DMSE on the list in every seed": bool((gain > 0).all())}
+    grids = {name: x.mean(axis=0).tolist() for name, x in found.items()}
+    return {"table": rows, "criteria": criteria, "cells": cells, "grids": grids, "rates": chosen}
+
+
+def main(cfg):
+    began = time.perf_counter()
+    cfg = dataclasses.replace(cfg, **PAPER) if cfg.paper else cfg
+    cfg = dataclasses.replace(cfg, **QUICK) if cfg.quick else cfg
+    run = {"digits": digits, "glosses": glosses, "text": text}
+    parts = ("text",) if cfg.pairs is not None else cfg.parts
+    numbers = {part: run[part](cfg) for part in PARTS if part in parts}
+    name = "starbucks_own" if cfg.pairs is not None else "starbucks_sts" if cfg.sts else "starbucks"
+    report.layers_and_sizes(name, numbers, cfg, began)
+
+
+if __name__ == "__main__":
+    report.run(main, Config)
