@@ -3,6 +3,7 @@
     python -m experiments.quickstart                                      # train, index, compare
     python -m experiments.quickstart --query "pad a sequence of arrays"   # ask the saved index
     python -m experiments.quickstart --corpus path/to/your/code           # the same for your own tree
+    python -m experiments.quickstart --encoder folder                     # starts from a published encoder
 
 Papers: Unified Embedding (arXiv:2305.12102), Matryoshka (arXiv:2205.13147), MUVERA (arXiv:2405.19504).
 
@@ -23,9 +24,8 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec as P
 
-from experiments.common import functions, report, retrieval
+from experiments.common import checkpoint, functions, report, retrieval
 from jaxembed import data, encoders, losses, search, tables, train, vectors
-from jaxembed.arrays import unit
 
 RULES = ((r"^table/", P("model", None)),)
 FDES = ((3, 8), (4, 8), (5, 16))  # (planes, projected) at 20 repetitions
@@ -39,6 +39,7 @@ class Config:
     corpus: pathlib.Path | None = None  # index your Python files in this folder; its sentences are the test
     alone: bool = False  # with corpus: train on it alone, not on the installed packages too
     holdout: str = "scipy"  # without corpus: the package whose first sentences are test queries only
+    encoder: pathlib.Path | None = None  # folder of a text encoder to start from, in place of hashed words
     steps: int = 120
     batch_size: int = 512
     token_batch: int = 128  # rows of the batch that train the token vectors; 0 trains none
@@ -194,21 +195,19 @@ def compare(cfg, folder, records, text, encode, trained, untrained, mesh):
 def ask(cfg):
     """Answers from the saved index: the pooled vectors alone, one matrix product."""
     index, run, text = functions.load_index(cfg.workdir)
-    _, words, tokens = build(dataclasses.replace(cfg, **index.meta["model"]))
-    query = text.query(cfg.query)
-    if not query:
+    if not text.query(cfg.query):
         raise ValueError(f"--query {cfg.query!r} holds no word; ask with letters or digits")
-    encode = make_encode(cfg, text, words, tokens, train.make_mesh(1))
-    vector = encode(train.restore_params(run), [query], 64)[0]
-    scores, ids = search.top_k(unit(vector), index.vectors, min(10, len(index.ids)))
-    for score, i in zip(scores[0], ids[0], strict=True):
-        found = index.metadata[int(i)]
-        print(f"{score:.3f}  {found['id']}  {found['file']}:{found['line']}\n       {found['query']}")
+    vector = checkpoint.vector(run, index.meta["model"], cfg.query)
+    if vector is None:
+        _, words, tokens = build(dataclasses.replace(cfg, **index.meta["model"]))
+        encode = make_encode(cfg, text, words, tokens, train.make_mesh(1))
+        vector = encode(train.restore_params(run), [text.query(cfg.query)], 64)[0]
+    functions.show(index, vector)
 
 
 def main(cfg):
-    if cfg.query is not None:
-        return ask(cfg)
+    if cfg.query is not None or cfg.encoder is not None:
+        return ask(cfg) if cfg.query is not None else checkpoint.run(cfg, Config)
     began = time.perf_counter()
     folders = [cfg.corpus] if cfg.corpus else []
     records = data.docstrings(() if cfg.alone else None, folders=folders, holdout=[cfg.held], progress=True)

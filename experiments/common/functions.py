@@ -145,6 +145,14 @@ def load_index(workdir):
     return index, run, Text(range(index.meta["documents"]), np.load(run / "counts.npy"))
 
 
+def show(index, vector, count=10):
+    """Prints the functions of a saved index whose vectors are nearest to a vector [1, D]."""
+    scores, ids = search.top_k(unit(jnp.asarray(vector)), index.vectors, min(count, len(index.ids)))
+    for score, i in zip(scores[0], ids[0], strict=True):
+        found = index.metadata[int(i)]
+        print(f"{score:.3f}  {found['id']}  {found['file']}:{found['line']}\n       {found['query']}")
+
+
 def describe(config, records):
     """What a run depends on, as JSON: names its folder, and a checkpoint of another run is refused."""
     ignored = ("query", "workdir", "results", "profile", "test_queries", "model_devices")

@@ -205,14 +205,35 @@ def _chamfer(queries, documents, query_mask, document_mask, *, chunk):
 
 @jax.jit
 def _chamfer_flat(queries, query_mask, tokens, offsets):
-    count, width = len(offsets) - 1, tokens.shape[1]
-    owners = jnp.zeros(len(tokens), jnp.int32).at[offsets[1:]].add(1, mode="drop", indices_are_sorted=True)
-    owners = jnp.cumsum(owners)  # row s belongs to the document before which so many have ended
-    tokens, queries = zero_padding(tokens, owners < count), zero_padding(queries, query_mask)
-    products = inner(tokens, queries.reshape(query_mask.size, width))
-    best = jax.ops.segment_max(products, owners, count, indices_are_sorted=True)
+    count, queries = len(offsets) - 1, zero_padding(queries, query_mask)
+    owners = jnp.searchsorted(offsets[1:], jnp.arange(len(tokens)), side="right", method="scan_unrolled")
+    products = _owned_products(tokens, queries.reshape(query_mask.size, -1), owners < count)
+    best = jax.ops.segment_max(products, owners, count, indices_are_sorted=True)  # drops rows of no document
     best = best.reshape(count, *query_mask.shape)
     return jnp.sum(jnp.where(query_mask[None], best, 0), axis=2).T
+
+
+@jax.custom_vjp
+def _owned_products(tokens, queries, owned):
+    """Products of rows, whose gradient passes over tokens that no document owns; values are left to others.
+
+    Zeroing those tokens beforehand would copy all of them.
+    """
+    del owned
+    return inner(tokens, queries)
+
+
+def _owned_products_forward(tokens, queries, owned):
+    return inner(tokens, queries), (tokens, queries, owned)
+
+
+def _owned_products_backward(saved, g):
+    tokens, queries, owned = saved
+    known = jnp.where(owned[:, None], tokens, 0)
+    return inner(g, queries.T).astype(tokens.dtype), inner(g.T, known.T).astype(queries.dtype), None
+
+
+_owned_products.defvjp(_owned_products_forward, _owned_products_backward)
 
 
 @jax.jit
