@@ -131,8 +131,11 @@ def pull_scores(temperature=0.1):
     return pull
 
 
-def fit_digits(recipe, images, labels, *, layers, width, steps, batch, rate, pull=pull_features):
-    """Trains one encoder for each seed, side by side; returns their vectors [1797, S, L+1, D]."""
+def fit_digits(recipe, images, labels, *, layers, width, steps, batch, rate, warm=0, pull=pull_features):
+    """Trains one encoder for each seed, side by side; returns their vectors [1797, S, L+1, D].
+
+    The rate rises over the first ``warm`` steps and then falls along a cosine.
+    """
     encoder, seeds = row_encoder(layers, width), images.shape[1]
 
     def init(key):
@@ -146,9 +149,11 @@ def fit_digits(recipe, images, labels, *, layers, width, steps, batch, rate, pul
         keys = jax.random.split(key, seeds)
         return jnp.sum(jax.vmap(one, in_axes=(0, 1, 1, 0))(params, batch["x"], batch["y"], keys)), {}
 
-    tx = optax.adam(optax.warmup_cosine_decay_schedule(0, rate, steps // 8, steps))
+    schedule = optax.cosine_decay_schedule(rate, steps)
+    if warm:
+        schedule = optax.warmup_cosine_decay_schedule(0, rate, warm, steps)
     rows = data.batches(np.arange(TRAIN), batch, make=lambda r: {"x": images[r], "y": labels[r]})
-    state = train.fit(init=init, loss_fn=loss_fn, tx=tx, batches=rows, steps=steps)
+    state = train.fit(init=init, loss_fn=loss_fn, tx=optax.adam(schedule), batches=rows, steps=steps)
     hidden = jax.vmap(lambda params, x: encoder.hidden(params, {"x": x})["layers"], (0, 1), 1)
     return np.asarray(jax.jit(hidden)(state.params, images))
 
