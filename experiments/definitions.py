@@ -4,11 +4,16 @@
     python -m experiments.definitions --sts path/to/stsb       # and STS-B's test pairs
     python -m experiments.definitions --entries entries.tsv --model folder    # your own dictionary
 
-Papers: DefSent (arXiv:2105.04339), DefSent+ (arXiv:2405.16153). `make data` brings WordNet and the encoder, of
-which two blocks are kept. Entries are single words for DefSent, whose table is the word vectors, and all words
-for DefSent+, whose table is the mean of their definitions. No pretrained head exists here: a layer that starts
-as the identity, with tanh, stands in for it in both, and word vectors stay frozen in both.
-FOUND
+Papers: DefSent (arXiv:2105.04339), DefSent+ (arXiv:2405.16153). `make data` brings WordNet and the encoder,
+of which two blocks are kept. Entries are single words for DefSent, whose table is the word vectors, and all
+words for DefSent+, whose table is the mean of their definitions. No pretrained head exists here: a layer
+that starts as the identity, with tanh, stands in for it; word vectors stay frozen.
+
+5 minutes on 2 CPU cores, 3 seeds. MRR of entries / of examples / STS-B Spearman: raw .244 .219 .561,
+DefSent .252 .208 .556, DefSent+ one stage .261 .275 .600, two stages .270 .268 .613, continued .276 .276
+.616. DefSent+ is above DefSent and raw on every seed, DefSent above raw for entries alone; a second stage
+adds for entries and STS-B. Not reproduced: whitening lowers all three (.248 .257 .570), and restarting from
+the raw encoder is not better than going on.
 """
 
 import dataclasses
@@ -212,22 +217,6 @@ def criteria(draws):
     return found
 
 
-def draw(axes, rows):
-    """Bars of what each arm gains over raw, in points."""
-    names = [n for n in rows[0] if n != "arm" and "±" not in n and "above" not in n]
-    arms = [r for r in rows if r["arm"] != RAW]
-    for i, name in enumerate(names):
-        place = np.arange(len(arms)) + i * 0.8 / len(names)
-        height = [100 * (r[name] - rows[0][name]) for r in arms]
-        error = [100 * (r[f"± {name}"] or 0) for r in arms]
-        axes.barh(place, height, 0.8 / len(names), xerr=error, label=name, capsize=2)
-    axes.set(yticks=np.arange(len(arms)) + 0.3, yticklabels=[r["arm"] for r in arms])
-    axes.invert_yaxis()
-    axes.axvline(0, color="black", lw=0.8)
-    axes.set(xlabel="points above the untrained encoder", title="Definitions as training data")
-    axes.legend(fontsize=8)
-
-
 def main(cfg):
     began = time.perf_counter()
     cfg = dataclasses.replace(cfg, **QUICK if cfg.quick else PAPER if cfg.paper else {})
@@ -249,7 +238,7 @@ def main(cfg):
     numbers["seconds"] = round(time.perf_counter() - began)
     numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
     name = "definitions_own" if cfg.entries else "definitions_sts" if cfg.sts else "definitions"
-    picture = functools.partial(draw, rows=rows) if len(rows[0]) > 1 else None
+    picture = functools.partial(dictionaries.draw, rows=rows, base=RAW) if len(rows[0]) > 1 else None
     report.save(name, numbers, picture, cfg.results)
 
 

@@ -5,10 +5,17 @@
     python -m experiments.false_negatives --model folder --pairs pairs.tsv    # fine-tune on your own pairs
     python -m experiments.false_negatives --model folder --paper   # on SNLI and MultiNLI, prepared with TFDS
 
-Paper: GISTEmbed (arXiv:2402.16829). `make data` brings WordNet and the guide (all-MiniLM-L6-v2). A batch holds
-some senses twice, each time as another pair of (word and definition, example): in truth no negatives of one
-another. The paper's MEDI data are in no catalogue, and there are no hard negatives on WordNet.
-FOUND
+Paper: GISTEmbed (arXiv:2402.16829). `make data` brings WordNet and the guide (all-MiniLM-L6-v2). A batch
+holds some senses twice, each time as another pair of (word and definition, example): in truth no negatives
+of one another. The paper's MEDI data are in no catalogue, and there are no hard negatives on WordNet.
+
+2 minutes on 2 CPU cores, 3 seeds, 1,000 held-out senses. Reproduced: top-1 where 0 / .25 / .5 of a batch
+repeat a sense: InfoNCE .400 .395 .384, all four blocks without a guide .405 .354 .331, guided .407 .407
+.404 (margin .05 .407 .407 .402), hidden by the true senses .405 .408 .406: the guide brings back 97 % of
+what the truth does, on every seed, and loses nothing where nothing is planted. It hides .07 of all pairs,
+.63 of the planted ones among them. A random guide that hides half of all pairs is above none as well (.363
+.344), which was not expected: fewer pairs, fewer false ones. STS-B Spearman .580 unguided, .582 guided at
+0, .531 and .580 at .5.
 """
 
 import dataclasses

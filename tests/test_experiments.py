@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import optax
 import pytest
+from test_pretrained import write_model
 
 from experiments import quickstart
 from experiments.benchmarks import tables as tables_benchmark
 from experiments.common import functions, report, retrieval
-from jaxembed import data, files, train
+from jaxembed import data, encoders, files, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = ["--steps", "2", "--batch-size", "16", "--token-batch", "8", "--rows", "512", "--sizes", "8", "16"]
@@ -156,6 +157,29 @@ def test_measure_counts_what_a_search_finds():
 def test_table_aligns_numbers():
     text = report.table([{"method": "a", "x": 0.5, "n": 1234}, {"method": "long", "x": None, "n": 5}])
     assert text.splitlines() == ["method     x      n", "a       .500  1,234", "long       -      5"]
+
+
+@pytest.mark.experiment
+def test_the_quickstart_starts_from_a_published_encoder_and_answers(tmp_path, capsys):
+    corpus, model = write_tree(tmp_path / "tree"), write_model(tmp_path / "toy")
+    small = {"steps": 2, "batch_size": 8, "token_batch": 0, "sizes": (4, 8), "token_width": 4, "length": 16}
+    small |= {"tokens": 4, "test_queries": 10, "workdir": tmp_path / "runs", "results": tmp_path}
+    cfg = quickstart.Config(encoder=model, corpus=corpus, alone=True, **small)
+    quickstart.main(cfg)
+    saved = json.loads((tmp_path / "quickstart_encoder.json").read_text())
+    width = encoders.pretrained.load(model).width
+    assert [r["method"] for r in saved["rows"]] == [
+        "BM25",
+        *(f"{name}, prefix {n}" for name in ("as published", "trained") for n in sorted({4, 8, width})),
+        "trained, fused with BM25",
+    ]
+    assert all(0 <= r[c] <= 1 for r in saved["rows"] for c in r if c.startswith("Recall"))
+    (folder,) = (tmp_path / "runs").glob("*/encoder")
+    before, after = (encoders.pretrained.load(f).encode_texts(["w5 w6"]) for f in (model, folder))
+    assert (before != after).any()
+    capsys.readouterr()
+    quickstart.main(quickstart.Config(query="w5", workdir=tmp_path / "runs"))
+    assert capsys.readouterr().out.count("tree") >= 1
 
 
 @pytest.mark.experiment

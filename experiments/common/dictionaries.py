@@ -55,3 +55,19 @@ def evaluate(encoder, trained, held, examples, count, score):
         place = glosses.places(*(encode(list(side)) for side in zip(*examples, strict=True)))
         numbers["example MRR"] = float(np.mean(1 / place))
     return numbers | ({"STS-B": score(encode)} if score else {})
+
+
+def draw(axes, rows, base):
+    """Bars of what each arm gains over the arm ``base``, the first row, in points."""
+    names = [n for n in rows[0] if n != "arm" and "±" not in n and "above" not in n]
+    arms = [r for r in rows if r["arm"] != base]
+    for i, name in enumerate(names):
+        place = np.arange(len(arms)) + i * 0.8 / len(names)
+        height = [100 * (r[name] - rows[0][name]) for r in arms]
+        error = [100 * (r[f"± {name}"] or 0) for r in arms]
+        axes.barh(place, height, 0.8 / len(names), xerr=error, label=name, capsize=2)
+    axes.set(yticks=np.arange(len(arms)) + 0.3, yticklabels=[r["arm"] for r in arms])
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set(xlabel="points above the untrained encoder", title="Definitions as training data")
+    axes.legend(fontsize=8)
