@@ -23,6 +23,7 @@ import numpy as np
 
 from experiments.common import report, timing, token_sets
 from jaxembed import search, vectors
+from jaxembed.arrays import inner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,6 +237,11 @@ def coding(books, some, cfg, faiss):
 
 
 def code_search(books, codes, queries, cfg, faiss):
+    """Search over codes: by tables of products, and by decoding chunks, which pays for many queries."""
+
+    def by_decoding(asked, part):
+        return inner(asked, vectors.decode_product(books, part))
+
     placed, rows, index = jnp.asarray(codes), [], None
     if faiss:
         index = quantiser(faiss, books, cfg)
@@ -247,7 +253,10 @@ def code_search(books, codes, queries, cfg, faiss):
             tables = vectors.product_tables(books, asked)
             return search.scan_top_k(vectors.product_scores, tables, placed, cfg.k)
 
-        calls = {"jaxembed": (ours, size)}
+        def decoded(asked=asked):
+            return search.scan_top_k(by_decoding, asked, placed, cfg.k)
+
+        calls = {"jaxembed": (ours, size), "jaxembed, decoded": (decoded, size)}
         if index is not None:
             calls["faiss PQ"] = (lambda x=asked: index.search(x, cfg.k), size)
             pairs = zip(np.asarray(ours()[1]), index.search(asked, cfg.k)[1], strict=True)
