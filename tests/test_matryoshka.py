@@ -194,8 +194,9 @@ def test_all_nli_takes_premises_with_both_kinds_of_hypotheses(monkeypatch):
 
 
 @pytest.mark.experiment
-@pytest.mark.parametrize("experiment", [matryoshka, starbucks], ids=["matryoshka", "starbucks"])
-@pytest.mark.parametrize("graded", [False, True])
+@pytest.mark.parametrize(
+    ("experiment", "graded"), [(matryoshka, False), (starbucks, True)], ids=["matryoshka", "starbucks"]
+)
 def test_own_pairs_train_and_the_encoder_is_saved(experiment, graded, tmp_path, capsys):
     path, model = write_pairs(tmp_path / "pairs.tsv", graded), write_model(tmp_path / "toy")
     toy = encoders.pretrained.load(model)
