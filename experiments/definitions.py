@@ -67,8 +67,8 @@ TWO, ON = "DefSent+, two stages", "DefSent+, two stages, continued"
 def open_encoder(cfg):
     """The first blocks of the model, and the same with the mean of the states as its ``encode``."""
     encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
-    own = cfg.entries is not None or cfg.paper
-    blocks = cfg.blocks or (encoder.folder.config["num_hidden_layers"] if own else 2)
+    own, whole = cfg.entries is not None or cfg.paper, len(jax.tree.leaves(encoder.params["blocks"])[0])
+    blocks = min(cfg.blocks or (whole if own else 2), whole)
     encoder = text_models.first_blocks(encoder, blocks)
 
     def encode(params, batch, key=None, *, layers=None, temperature=None):

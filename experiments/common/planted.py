@@ -108,17 +108,17 @@ def batches_of(cfg, task, rate, seed, noise=False):
     return data.batches(np.arange(cfg.senses), cfg.batch_size - repeats, make=make, seed=seed)
 
 
+_hide = jax.jit(losses.guided_mask, static_argnames=("kind", "blocks"))
+
+
 def mask_quality(cfg, task, rate, margin, noise=False, count=50):
     """Precision and recall of what a guide hides against what shares a sense, over all blocks."""
     hidden = true = both = 0
     source = batches_of(cfg, task, rate, 0, noise)
     for step in range(count):
         batch = source[step]
-        guided = np.asarray(
-            losses.guided_mask(
-                batch["guide"]["query"], batch["guide"]["document"], margin=margin, blocks=BLOCKS
-            )
-        )
+        seen = batch["guide"]
+        guided = np.asarray(_hide(seen["query"], seen["document"], margin=margin, blocks=BLOCKS))
         own = np.tile(np.eye(cfg.batch_size, dtype=bool), (1, len(BLOCKS)))
         same = np.tile(batch["sense"][:, None] == batch["sense"], (1, len(BLOCKS))) & ~own
         drop = ~guided & ~own

@@ -24,7 +24,11 @@ def find_model(folder=None):
 def first_blocks(encoder, blocks):
     """The encoder with its first blocks alone: an ``Encoder`` whose functions run ``blocks`` blocks."""
     params = encoder.params | {"blocks": jax.tree.map(lambda x: x[:blocks], encoder.params["blocks"])}
-    return dataclasses.replace(encoder, params=params)
+    named = {"num_hidden_layers", "n_layers"} & encoder.folder.config.keys()
+    config = encoder.folder.config | dict.fromkeys(named, blocks)  # so that it can be saved
+    return dataclasses.replace(
+        encoder, params=params, folder=dataclasses.replace(encoder.folder, config=config)
+    )
 
 
 def tokens(encoder, texts, length):
