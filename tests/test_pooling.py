@@ -154,10 +154,10 @@ def test_only_causal_tokens_do_not_see_the_end():
 
 def test_a_map_of_single_tokens_finds_the_needle():
     mean, latent = (
-        mechanisms.learn(*mechanisms.needle_model(kind), mechanisms.needles, seed=0, steps=40, size=64)
+        mechanisms.learn(*mechanisms.needle_model(kind), mechanisms.needles, seed=0, steps=80, size=64)
         for kind in ("mean", "latent")
     )
-    assert latent > mean + 0.1 and mean < 0.3
+    assert latent > mean + 0.2 and mean < 0.3
 
 
 @pytest.mark.experiment
