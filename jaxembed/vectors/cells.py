@@ -11,7 +11,7 @@ from jaxembed.vectors.late_interaction import strided, zero_padding
 
 # Floats of products and cells that are held at a time. A CPU is fastest while they stay in its cache.
 _CHUNK_ELEMENTS = 2**23
-_CHUNK_ELEMENTS_CPU = 2**20
+_CHUNK_ELEMENTS_CPU = 2**21
 
 
 @functools.partial(jax.jit, static_argnames=("aggregate", "fill_empty"))
@@ -50,7 +50,8 @@ def encode_cells(params, tokens, mask, *, aggregate, fill_empty):
     chunk, steps = mask.shape[:2]
 
     def step(out, c):
-        return out.at[:, c].set(block(tokens[:, c], mask[:, c])), None
+        part = (jax.lax.dynamic_index_in_dim(x, c, axis=1, keepdims=False) for x in (tokens, mask))
+        return jax.lax.dynamic_update_index_in_dim(out, block(*part), c, axis=1), None
 
     length = len(params["final"]["zeros"]) if "final" in params else repetitions * 2**planes * projected
     out, _ = jax.lax.scan(step, jnp.zeros((chunk, steps, length), accumulator(tokens)), jnp.arange(steps))
@@ -64,24 +65,29 @@ def _cells(params, tokens, mask, *, aggregate, fill_empty):
     repetitions, _, planes = params["planes"].shape
     total = repetitions * 2**planes
     cell, projected = _project(params, tokens)
-    slot = cell + jnp.arange(repetitions, dtype=jnp.int32) * 2**planes
-    slot = jnp.where(mask[..., None], slot, total)  # what stands behind the last slot is dropped
+    # Padding has zeros as projections and may stand in any cell of its own set.
+    slot = (cell + jnp.arange(repetitions, dtype=jnp.int32) * 2**planes).reshape(batch, -1)
+    rows = projected.reshape(batch, -1, projected.shape[3])
 
-    values = jnp.zeros((batch, total, projected.shape[3]), projected.dtype)
+    def per_token(x):
+        return jnp.broadcast_to(x[..., None], cell.shape).reshape(batch, -1)
+
+    def scatter(start, shape, operation, x):
+        empty = jnp.full((total, *shape), start, x.dtype)
+        return jax.vmap(lambda s, x: getattr(empty.at[s], operation)(x, mode="promise_in_bounds"))(slot, x)
+
+    values = scatter(0, rows.shape[2:], "add", rows)
+    held = scatter(0, (), "add", per_token(mask.astype(jnp.int32)))
+    if aggregate == "mean":
+        values = values / jnp.maximum(held, 1)[..., None].astype(values.dtype)
     if fill_empty:
-        order = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32)[:, None], slot.shape[1:])
-        far = jnp.full(total, (planes + 1) * size, jnp.int32)
-        first = jax.vmap(lambda s: far.at[s].min(order, mode="drop"))(slot)
-        first = first.reshape(batch, repetitions, 2**planes)
+        none = (planes + 1) * size
+        order = jnp.where(mask, jnp.arange(size, dtype=jnp.int32), none)
+        first = scatter(none, (), "min", per_token(order)).reshape(batch, repetitions, 2**planes)
         # Only rows of `projected` are read: a token that is nearest to several cells is not stored again.
         nearest = _nearest(first, size)[..., None]
-        rows = jnp.take_along_axis(jnp.swapaxes(projected, 1, 2), nearest, axis=2, mode="promise_in_bounds")
-        values = jnp.where((first < size)[..., None], 0, rows).reshape(values.shape)
-    if aggregate == "mean":
-        none = jnp.zeros(total, jnp.int32)
-        held = jax.vmap(lambda s: none.at[s].add(1, mode="drop")[jnp.minimum(s, total - 1)])(slot)
-        projected = projected / jnp.maximum(held, 1)[..., None].astype(projected.dtype)
-    values = jax.vmap(lambda v, s, p: v.at[s].add(p, mode="drop"))(values, slot, projected)
+        found = jnp.take_along_axis(jnp.swapaxes(projected, 1, 2), nearest, axis=2, mode="promise_in_bounds")
+        values = jnp.where((held > 0)[..., None], values, found.reshape(values.shape))
     return values.reshape(batch, -1)
 
 

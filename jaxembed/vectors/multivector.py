@@ -149,7 +149,7 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
 
     Returns:
         [B, R * 2**k * p] (or [B, final]) in at least float32, laid out [repetition][cell][coordinate].
-        An empty set gives zeros. Sets are encoded in chunks that hold 2**23 floats (2**20 on a CPU)
+        An empty set gives zeros. Sets are encoded in chunks that hold 2**23 floats (2**21 on a CPU)
         beside the result, or those of one set: R * (T * (k + p) + 2**k * p). With ``final`` only a
         chunk is stored whole.
 
