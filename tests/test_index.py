@@ -88,9 +88,29 @@ def test_rows_index_as_arrays_do(tmp_path):
         for places in ([], [20, 0, 0, -1], [[1, 6], [5, 12]]):
             places = np.array(places, int)
             np.testing.assert_array_equal(rows[places], whole[places])
-        for outside in (len(rows), -len(rows) - 1):
-            with pytest.raises(IndexError):
+        kept = np.arange(len(rows)) % 3 == 1
+        np.testing.assert_array_equal(rows[kept], whole[kept])
+        for outside in (len(rows), -len(rows) - 1, kept[1:], (2, 3), [0.5], (slice(None), slice(1, 3))):
+            with pytest.raises(IndexError, match="^places"):
                 rows[outside]
+
+
+def test_the_first_numbers_of_rows_stay_on_the_disk(tmp_path):
+    fde = vectors.init_fde(jax.random.key(0), 4, repetitions=6, planes=2, projection="identity")
+    index = build(tmp_path, encode=vectors.encode_documents, params=fde)
+    small = vectors.truncate_fde(index.params, repetitions=2)
+    length = vectors.encoding_length(small)
+    rows = index.columns["vectors"][:, :length]
+    assert rows.shape == (len(DOCUMENTS), length) and not isinstance(rows, np.ndarray)
+    whole = np.asarray(index.columns["vectors"])[:, :length]
+    np.testing.assert_array_equal(rows[:], whole)
+    np.testing.assert_array_equal(rows[[3, 1]], whole[[3, 1]])
+    queries = vectors.encode_queries(small, QUERIES, MASK)
+    for search_, chunk in ((search.top_k, 5), (search.top_k, None)):
+        scores, places = search_(queries, rows, 4, chunk=chunk)
+        wanted = search_(queries, jnp.asarray(whole), 4)
+        np.testing.assert_array_equal(places, wanted[1])
+        np.testing.assert_allclose(scores, wanted[0], rtol=1e-6)
 
 
 def test_the_encoder_sees_stored_tokens_in_few_shapes(tmp_path):
@@ -132,6 +152,15 @@ def test_memory_holds_one_shard(tmp_path):
 def test_a_finished_build_is_returned_without_its_documents(tmp_path):
     build(tmp_path, meta="a")
     same(build(tmp_path, None, None, meta="a"), DOCUMENTS)
+    refused('^dtype: dtype is "<f2" there', lambda: build(tmp_path, meta="a", dtype=np.float32))
+    refused("^restart: .* finished", lambda: build(tmp_path, meta="a", restart=True))
+    refused("^batch_size", lambda: build(tmp_path, meta="a", batch_size=0))
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path):
+    (tmp_path / "README.txt").write_text("mine")
+    refused("holds 'README.txt'", lambda: build(tmp_path))
+    assert (tmp_path / "README.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_folder_describes_itself(tmp_path):
@@ -162,6 +191,22 @@ KILLED = """
 
     def add(folder):
         return search.add_documents(folder, texts(7, 12), encode, batch_size=2, shard_size=3)
+
+    def begin(call, *args, **options):
+        def some():
+            yield from texts(20, 25)
+            raise KeyError
+        try:
+            call(*args[:1], some(), encode, batch_size=2, shard_size=2, **options)
+        except KeyError:
+            pass
+
+    def rebuild(folder):
+        options = {"batch_size": 2, "shard_size": 3, "meta": "m", "restart": True}
+        return search.build_documents(folder, texts(0, 7), encode, **options)
+
+    def readd(folder):
+        return search.add_documents(folder, texts(7, 12), encode, batch_size=2, shard_size=3, restart=True)
 
     def delete(folder):
         return search.delete_documents(folder, ["d1", "d5"])
@@ -196,13 +241,18 @@ KILLED = """
     whole = {n: state(search.build_documents(root / f"whole{n}", texts(0, n), encode)) for n in (7, 12)}
     kept = [row for row in whole[7] if row[0] not in ("d1", "d5")]
     moments = 0
-    cases = (build, None, whole[7]), (add, whole[7], whole[12]), (delete, whole[7], kept)
+    cases = [(build, None, whole[7]), (add, whole[7], whole[12]), (delete, whole[7], kept)]
+    cases += [(rebuild, None, whole[7]), (readd, whole[7], whole[12])]
     for action, before, after in cases:
         moment, killed = 0, True
         while killed:
             folder = root / f"{action.__name__}{moment}"
             if before is not None:
                 build(folder)
+            if action is rebuild:
+                begin(search.build_documents, folder, meta="other")
+            if action is readd:
+                begin(search.add_documents, folder)
             killed = at_moment(moment, action, folder)
             if action is build:
                 at_moment(5, action, folder)  # a continued build is killed again
@@ -211,9 +261,11 @@ KILLED = """
                 seen = state(search.open_documents(folder, verify=True))
                 assert seen in (before, after), (action, moment)
                 done = seen == after
+            if action is rebuild and search.documents.read_manifest(folder)[1]["built"]:
+                done = True
             index = search.open_documents(folder) if done else action(folder)
             assert state(index) == after, (action, moment)
-            if action is delete or action is add:
+            if action is not build and action is not rebuild:
                 search.add_documents(folder, [("last", np.ones((1, 2)))], encode)
                 search.delete_documents(folder, ["last"])
             manifest = search.documents.read_manifest(folder)[1]
@@ -232,7 +284,7 @@ def test_killed_before_any_write_it_goes_on_without_loss_or_duplicates(tmp_path)
     environment = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) > 80
+    assert int(done.stdout.split()[-1]) > 160
 
 
 SLOW = """
@@ -288,7 +340,10 @@ def test_an_interrupted_build_is_refused_to_readers_and_other_documents(tmp_path
     refused("number 3 is None", lambda: build(tmp_path, DOCUMENTS[:3], meta="a"))
     refused("dtype", lambda: build(tmp_path, meta="a", dtype=np.float32))
     refused("encode: columns", lambda: build(tmp_path, encode=plain_sum, meta="a"))
-    same(build(tmp_path, swapped, meta="a", restart=True), swapped)
+    other = {"scale": np.float32(3), "deep": {"shift": np.arange(4, dtype=np.float32)}}
+    index = build(tmp_path, swapped, params=other, meta="b", restart=True)
+    same(index, swapped)
+    assert index.params["scale"] == 3 and index.meta == "b" and len(list(tmp_path.glob("params-*"))) == 1
 
 
 # --- adding and deleting ---
@@ -327,6 +382,45 @@ def test_readers_see_an_addition_only_when_it_is_finished(tmp_path):
     refused("'d10' comes twice", lambda: search.add_documents(tmp_path, DOCUMENTS[10:], encode))
 
 
+def test_an_addition_can_be_dropped(tmp_path):
+    build(tmp_path, DOCUMENTS[:10])
+    bad = [*DOCUMENTS[10:18], ("bad", np.full((1, 4), np.nan))]
+    for options in ({}, {"restart": True}):
+        call = functools.partial(search.add_documents, tmp_path, bad, encode, shard_size=3, **options)
+        refused("'bad' are not finite", call)
+        same(search.open_documents(tmp_path, verify=True), DOCUMENTS[:10])
+    refused("unfinished", lambda: search.delete_documents(tmp_path, "d1"))
+    same(search.add_documents(tmp_path, [], encode, restart=True), DOCUMENTS[:10])
+    same(search.delete_documents(tmp_path, (i for i in ["d1"])), DOCUMENTS[:1] + DOCUMENTS[2:10])
+    same(search.delete_documents(tmp_path, "d0"), DOCUMENTS[2:10])
+
+
+def test_a_reader_learns_that_the_index_was_changed(tmp_path):
+    build(tmp_path)
+    index = search.open_documents(tmp_path)
+    search.delete_documents(tmp_path, {"d1"})
+    maps = pathlib.Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    assert not [line for line in lines if f"{tmp_path}" in line and "(deleted)" in line]
+    refused("was changed since it was opened; open it again", lambda: index.tokens[:], FileNotFoundError)
+
+
+def test_large_ids_stay_what_they_are(tmp_path):
+    ids = [2**63 - 1, 12345678901234567, -(2**63)]
+    documents = [(i, np.ones((1, 4))) for i in ids]
+    index = build(tmp_path / "a", documents, shard_size=1)
+    assert index.ids.dtype == np.int64 and index.ids.tolist() == ids
+    assert search.delete_documents(tmp_path / "a", [ids[1]]).ids.tolist() == [ids[0], ids[2]]
+    refused(f"the id {2**63} is no int64", lambda: build(tmp_path / "b", [(2**63, np.ones((1, 4)))]))
+
+
+def test_an_index_of_no_columns_takes_none_later(tmp_path):
+    build(tmp_path, DOCUMENTS[:4], encode=lambda params, tokens, mask: {})
+    refused("^encode: columns", lambda: search.add_documents(tmp_path, DOCUMENTS[4:], encode))
+    index = search.add_documents(tmp_path, DOCUMENTS[4:], lambda *_: {}, restart=True)
+    same(index, DOCUMENTS)
+
+
 # --- bad input ---
 
 
@@ -343,6 +437,8 @@ BAD = {
     "twice": ([*DOCUMENTS[:8], DOCUMENTS[2]], "'d2' comes twice"),
     "kind": (with_bad(np.ones((1, 4)), 7), "id 7 is of another kind"),
     "float": (with_bad(np.ones((1, 4)), 1.5), "id 1.5 is neither"),
+    "complex": (with_bad(np.ones((1, 4), complex)), "tokens of 'bad' are complex128"),
+    "text": (with_bad(np.full((1, 4), "x")), "tokens of 'bad' are <U1"),
     "empty id": (with_bad(np.ones((1, 4)), ""), "id '' is neither"),
     "no pair": ([*DOCUMENTS[:8], "x"], "no pair"),
 }
@@ -424,6 +520,10 @@ def test_bad_arguments_are_refused(tmp_path):
     refused("^encode: returned", lambda: build(tmp_path, encode=lambda p, t, m: {"a/b": np.ones((4, 2))}))
     refused("'d1' is not finite", lambda: build(tmp_path, encode=lambda p, t, m: np.full((4, 2), np.nan)))
     refused("^dtype", lambda: build(tmp_path / "x", dtype=jnp.bfloat16))
+    refused("^dtype", lambda: build(tmp_path / "x", dtype=np.int8))
+    refused("'sum' holds strings", lambda: build(tmp_path, encode=lambda p, t, m: {"sum": np.full(4, "x")}))
+    for params in (np.ones(2), {"a": None}, {"a": {}}, {"a": [1.0]}, {"a": jax.random.key(0)}):
+        refused("^params: ", lambda params=params: build(tmp_path / "y", params=params))
     refused("^params: the key", lambda: build(tmp_path / "y", params={"a/b": np.ones(1)}))
     build(tmp_path)
     refused("^ids: 'nobody'", lambda: search.delete_documents(tmp_path, ["d1", "nobody"]))

@@ -2,10 +2,10 @@
 
 import itertools
 import pathlib
-import shutil
 import uuid
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxembed import files
@@ -30,8 +30,8 @@ def build_documents(
     Documents are taken one after the other and written in shards of ``shard_size``; memory holds one
     shard. A shard counts when ``index.json`` names it, which happens in one step after its files are
     on the disk. A killed build goes on behind the last counted shard when it is called again with the
-    same documents, whose ids are compared. A finished index of the same params and meta is returned at
-    once. The folder holds a README that describes the files.
+    same documents; ids of an iterable are compared. A finished index of the same params, meta and dtype
+    is returned at once, whatever documents are given. The folder holds a README that describes the files.
 
     >>> import tempfile
     >>> import jax.numpy as jnp
@@ -55,31 +55,36 @@ def build_documents(
         params: optional nested dict of arrays for ``encode``, stored with the index.
         meta: optional JSON value, for example the name of the model that made the tokens.
         batch_size: documents per call of ``encode``.
-        shard_size: documents per shard; a killed build loses at most the work on one.
-        dtype: of the tokens on disk.
-        restart: True drops what an unfinished build has written.
+        shard_size: documents per shard; a killed build loses at most the work on one. ``index.json``
+            has a kilobyte per shard and is written anew with each: take 65,536 for millions.
+        dtype: float dtype of the tokens on disk.
+        restart: True drops what an unfinished build has written, and its params and meta. A finished
+            index is never dropped.
 
     Returns:
         What ``open_documents(folder)`` returns.
 
     Raises:
         ValueError: for tokens that are not finite or of another width, an id that comes twice, no
-            documents, or a folder of other params, meta or documents; document and cause are named.
+            documents, a folder of other params, meta, dtype or documents, or one that holds other files;
+            document and cause are named.
     """
-    path = pathlib.Path(folder)
-    if (path / "index.json").exists():
-        path, manifest = store.read_manifest(path)
-        store.check_same(manifest, {} if params is None else params, None)
-        _check_meta(manifest, meta)
-        if manifest["built"]:
-            return store.open_documents(path)
-    else:
+    path, wanted = pathlib.Path(folder), _float_dtype(dtype)
+    _check_sizes(batch_size, shard_size)
+    manifest = store.read_manifest(path)[1] if (path / "index.json").exists() else None
+    if manifest is None or (restart and not manifest["built"]):
         manifest = _begin(path, params, meta)
-    wanted = files.native_dtype(dtype, "dtype")
-    if restart:
-        manifest |= {"pending": []}
-    elif manifest["pending"] and manifest["dtype"] != wanted:
-        raise ValueError(f"dtype: {files.difference(manifest['dtype'], wanted, 'dtype')}; pass restart=True")
+    elif restart:
+        raise ValueError(f"restart: {path} holds a finished index; delete the folder, or choose another one")
+    store.check_same(manifest, {} if params is None else params, None)
+    _check_meta(manifest, meta)
+    if manifest["dtype"] not in (None, wanted):
+        raise ValueError(
+            f"dtype: {files.difference(manifest['dtype'], wanted, 'dtype')}; "
+            "pass that of the build, restart=True while it is unfinished, or choose another folder"
+        )
+    if manifest["built"]:
+        return store.open_documents(path)
     if not manifest["pending"]:
         manifest |= {"dtype": wanted, "width": None, "columns": {}}
     return _extend(path, manifest, documents, encode, batch_size, shard_size)
@@ -105,7 +110,7 @@ def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, 
         encode: the function of the build; columns of other names, shapes or dtypes are refused.
         batch_size: documents per call of ``encode``.
         shard_size: documents per shard.
-        restart: True drops what an unfinished addition has written.
+        restart: True drops what an unfinished addition has written. With no documents that is all.
 
     Returns:
         What ``open_documents(folder)`` returns.
@@ -116,9 +121,12 @@ def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, 
     folder, manifest = store.read_manifest(folder)
     if not manifest["built"]:
         raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
-    if restart:
+    _check_sizes(batch_size, shard_size)
+    if restart and manifest["pending"]:
         manifest |= {"pending": []}
-    return _extend(folder, manifest, documents, encode, batch_size, shard_size)
+        files.write_json(folder / "index.json", manifest)  # before the files go that it named
+        store.clean(folder, manifest)
+    return _extend(folder, manifest, documents, encode, batch_size, shard_size, least=0 if restart else 1)
 
 
 def delete_documents(folder, ids):
@@ -126,7 +134,8 @@ def delete_documents(folder, ids):
 
     The shards that hold them are written anew without them, so their content is gone from the disk
     and what a deletion costs is the size of those shards. Documents behind them move up: numbers of
-    documents that were found before are void, ids are not.
+    documents that were found before are void, ids are not. What was exported by ``build_faiss`` or
+    ``build_usearch`` is void, and who has the index open must open it again.
 
     >>> import tempfile
     >>> texts = [(n, np.full((1, 2), n)) for n in (7, 8, 9)]
@@ -137,7 +146,7 @@ def delete_documents(folder, ids):
 
     Args:
         folder: the folder of the index. One process writes it at a time.
-        ids: of the documents that go.
+        ids: of the documents that go: one, or any iterable of them.
 
     Returns:
         What ``open_documents(folder)`` returns.
@@ -149,13 +158,14 @@ def delete_documents(folder, ids):
     folder, manifest = store.read_manifest(folder)
     if manifest["pending"] or not manifest["built"]:
         raise ValueError(f"{folder}: a build or an addition is unfinished; finish it first")
-    gone, shards = set(np.atleast_1d(np.asarray(ids)).tolist()), []
+    ids = ids.tolist() if isinstance(ids, np.ndarray | np.generic) else ids
+    gone, shards = {ids} if isinstance(ids, str | int) else set(ids), []
     held = [store.shard_array(folder, shard, "ids.npy").tolist() for shard in manifest["shards"]]
     for name in gone.difference(*held):
         raise ValueError(f"ids: {name!r} is not in the index; pass ids that it holds")
     if len(gone) == sum(map(len, held)):
         raise ValueError("ids: no document would stay; delete the folder instead")
-    _clean(folder, manifest)
+    store.clean(folder, manifest)
     for shard, names in zip(manifest["shards"], held, strict=True):
         keep = [i for i, name in enumerate(names) if name not in gone]
         if len(keep) == len(names):
@@ -163,13 +173,18 @@ def delete_documents(folder, ids):
         elif keep:
             shards.append(_write_shard(folder, _kept(folder, shard, np.array(keep))))
     files.write_json(folder / "index.json", manifest | {"shards": shards})
-    _clean(folder, manifest | {"shards": shards})
+    store.clean(folder, manifest | {"shards": shards})
     return store.open_documents(folder)
 
 
 def _begin(folder, params, meta):
     """Makes the folder, its README, the file of parameters and an index of nothing."""
     folder.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(p.name for p in folder.iterdir() if not store.is_ours(p))
+    if foreign:
+        raise ValueError(
+            f"{folder}: holds {foreign[0]!r}, which is no part of an index; choose another folder"
+        )
     manifest = {"format": store.FORMAT, "version": store.VERSION, "built": False}
     manifest |= {"meta": store.plain_json(meta), "width": None, "dtype": None, "columns": {}}
     manifest |= {"params": None, "shards": [], "pending": []}
@@ -193,12 +208,21 @@ def _check_meta(manifest, meta):
         raise ValueError(f"meta: {text}; pass that of the build, or choose another folder")
 
 
-def _extend(folder, manifest, documents, encode, batch_size, shard_size):
-    """Writes documents as pending shards, and makes them part of the index when all are written."""
+def _check_sizes(batch_size, shard_size):
     for name, size in (("batch_size", batch_size), ("shard_size", shard_size)):
         if size < 1:
             raise ValueError(f"{name}: {size} is below 1; pass a positive integer")
-    _clean(folder, manifest)
+
+
+def _float_dtype(dtype):
+    if np.dtype(dtype).kind != "f":
+        raise ValueError(f"dtype: {np.dtype(dtype)} is no float of NumPy; pass float16 or float32")
+    return files.native_dtype(dtype, "dtype")
+
+
+def _extend(folder, manifest, documents, encode, batch_size, shard_size, least=1):
+    """Writes documents as pending shards, and makes them part of the index when all are written."""
+    store.clean(folder, manifest)
     params = store.load_params(folder, manifest["params"])
     params = params if params is None else jax.device_put(params)
     counted = manifest["shards"] + manifest["pending"]
@@ -210,7 +234,7 @@ def _extend(folder, manifest, documents, encode, batch_size, shard_size):
         _check_columns(manifest, arrays)
         manifest["pending"] = [*manifest["pending"], _write_shard(folder, arrays)]
         files.write_json(folder / "index.json", manifest)
-    if not manifest["pending"]:
+    if len(manifest["pending"]) < least:
         raise ValueError("documents: empty; pass at least one document")
     manifest |= {"shards": manifest["shards"] + manifest["pending"], "pending": [], "built": True}
     files.write_json(folder / "index.json", manifest)
@@ -248,6 +272,8 @@ def _document(name, tokens, manifest, taken):
     kind = type(name)
     if kind not in (int, str) or (kind is str and (not name or name.endswith("\0"))):
         raise ValueError(f"documents: the id {name!r} is neither an integer nor a string; pass one of them")
+    if kind is int and not -(2**63) <= name < 2**63:
+        raise ValueError(f"documents: the id {name} is no int64; subtract 2**63, or pass it as a string")
     if taken and kind is not type(next(iter(taken))):
         raise ValueError(f"documents: the id {name!r} is of another kind than the others; use one kind")
     if name in taken:
@@ -257,6 +283,8 @@ def _document(name, tokens, manifest, taken):
     if tokens.ndim != 2 or tokens.shape[1] < 1 or width not in (None, tokens.shape[1]):
         wanted = "D" if width is None else width
         raise ValueError(f"documents: tokens of {name!r} are {tokens.shape}; pass [T, {wanted}]")
+    if not any(jnp.issubdtype(tokens.dtype, real) for real in (jnp.floating, jnp.integer)):
+        raise ValueError(f"documents: tokens of {name!r} are {tokens.dtype}; pass floats")
     with np.errstate(over="ignore", invalid="ignore"):
         stored = tokens.astype(manifest["dtype"])
     if not np.isfinite(stored).all():
@@ -282,7 +310,8 @@ def _encoded(encode, params, group, batch_size):
             _collect(columns, *waiting, ids, batch_size)
         waiting = found, places
     _collect(columns, *waiting, ids, batch_size)
-    arrays = {"ids.npy": np.array(ids), "tokens.npy": np.concatenate(tokens)}
+    ids = np.array(ids, None if isinstance(ids[0], str) else np.int64)
+    arrays = {"ids.npy": ids, "tokens.npy": np.concatenate(tokens)}
     files.native_dtype(arrays["ids.npy"].dtype, "documents: ids")
     arrays["offsets.npy"] = _offsets(lengths)
     return arrays | {f"column.{name}.npy": x for name, x in columns.items()}
@@ -298,7 +327,8 @@ def _collect(columns, found, places, ids, batch_size):
                 f"encode: returned {name!r} of shape {values.shape}; "
                 f"return [{batch_size}, ...] under a name of letters, digits, _ . and -"
             )
-        files.native_dtype(values.dtype, f"encode: {name!r}")
+        if files.native_dtype(values.dtype, f"encode: {name!r}")[1] == "U":
+            raise ValueError(f"encode: {name!r} holds strings; return numbers")
         values = values[: len(places)]
         finite = np.isfinite(values).reshape(len(places), -1).all(axis=1)
         if not finite.all():
@@ -314,7 +344,7 @@ def _check_columns(manifest, arrays):
         if name.startswith("column."):
             shown = {"shape": list(x.shape[1:]), "dtype": x.dtype.str}
             columns[name.removeprefix("column.").removesuffix(".npy")] = shown
-    if manifest["columns"] and manifest["columns"] != columns:
+    if (manifest["shards"] or manifest["pending"]) and manifest["columns"] != columns:
         text = files.difference(manifest["columns"], columns, "columns")
         raise ValueError(f"encode: {text}; pass the encoder of the build")
     manifest["columns"] = columns
@@ -348,13 +378,3 @@ def _kept(folder, shard, keep):
 
 def _offsets(lengths):
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
-def _clean(folder, manifest):
-    """Removes shards and parameters that the manifest does not name."""
-    named = {shard["folder"] for shard in manifest["shards"] + manifest["pending"]}
-    for path in folder.iterdir():
-        if store.SHARD.fullmatch(path.name) and path.name not in named:
-            shutil.rmtree(path, ignore_errors=True)
-        elif store.PARAMS.fullmatch(path.name) and path.name != (manifest["params"] or {}).get("file"):
-            path.unlink(missing_ok=True)

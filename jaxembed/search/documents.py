@@ -7,6 +7,7 @@ import hashlib
 import json
 import pathlib
 import re
+import shutil
 
 import numpy as np
 
@@ -26,8 +27,8 @@ index.json            The one file that says what belongs to the index. It is re
     meta              The JSON value that was given at the build.
     width, dtype      Of the token vectors.
     columns           {name: {shape, dtype}} of one document's row.
-    params            null, or the file of the parameters, its bytes and sha256, and the sha256 of each
-                      array by its path.
+    params            null, or the file of the parameters, its bytes and sha256, and of each array by
+                      its path the dtype, shape and sha256.
     shards            Documents of the index, in their order. Each entry has the folder, the number of
                       documents and of tokens, and for each file its bytes, sha256, shape and dtype.
     pending           Shards of a build or an addition that is not finished; no reader sees them.
@@ -53,7 +54,9 @@ class Documents:
     Attributes:
         ids: array [N] of integers or strings.
         columns: {name: rows [N, ...]}. Rows have a shape, a dtype and a length, and take an integer, a
-            slice or an array of integers; ``top_k`` and ``scan_top_k`` take them as they are.
+            slice, or an array of integers or of N bools; ``top_k`` and ``scan_top_k`` take them as they
+            are. ``rows[:, :n]`` are the first n numbers of every row, as rows that still lie on the disk:
+            a search in fewer repetitions of an encoding (``vectors.truncate_fde``).
         tokens: rows [S, D], the tokens of all documents, one document after the other.
         offsets: int64 [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
         params: nested dict of arrays with which the columns were made, or None.
@@ -124,11 +127,14 @@ def open_documents(folder, *, params=None, meta=None, verify=False):
 class _Rows:
     """The rows of one file of every shard, as one array that is read where it is indexed."""
 
-    def __init__(self, folder, shards, name, shape, dtype):
-        self._folder, self._name = folder, name
+    def __init__(self, folder, shards, name, shape, dtype, cut=None):
+        self._given = folder, shards, name, shape, dtype
+        self._folder, self._name, self._cut = folder, name, cut
         sizes = [shard["files"][name]["shape"][0] for shard in shards]
         self._shards, self._stops = shards, np.cumsum(sizes).tolist()
         self.shape, self.dtype = (self._stops[-1], *shape), np.dtype(dtype)
+        if cut is not None:
+            self.shape = (self._stops[-1], cut, *shape[1:])
         self.ndim = len(self.shape)
 
     def __len__(self):
@@ -138,12 +144,21 @@ class _Rows:
         return np.asarray(self[:], dtype)
 
     def __getitem__(self, places):
+        if isinstance(places, tuple):
+            return self._first(places)
         if isinstance(places, slice):
             start, stop, step = places.indices(len(self))
             if step != 1:
                 return self[np.arange(start, stop, step)]
             return self._range(start, max(start, stop))
         places = np.asarray(places)
+        if places.dtype == bool:
+            if places.shape != (len(self),):
+                raise IndexError(f"places: {places.shape} bools for {len(self)} rows; pass one per row")
+            places = np.flatnonzero(places)
+        if places.size and not np.issubdtype(places.dtype, np.integer):
+            raise IndexError(f"places: {places.dtype}; pass integers, bools or a slice")
+        places = places.astype(np.int64)
         flat = np.where(places < 0, places + len(self), places).reshape(-1)
         if flat.size and not (flat.min() >= 0 and flat.max() < len(self)):
             raise IndexError(f"places: outside 0..{len(self) - 1}")
@@ -153,6 +168,24 @@ class _Rows:
             mine = owners == shard
             out[mine] = self._array(shard)[flat[mine] - self._start(shard)]
         return out.reshape((*places.shape, *self.shape[1:]))[()]
+
+    def _first(self, places):
+        """Returns rows[:, :n], which stay on the disk; any other tuple belongs to rows that are read."""
+        whole = len(places) == 2 and self.ndim > 1 and places[0] == slice(None)
+        if (
+            not whole
+            or not isinstance(places[1], slice)
+            or places[1].start
+            or places[1].step not in (None, 1)
+        ):
+            raise IndexError(f"places: {places}; pass [:, :n], or read rows first, as rows[places][...]")
+        return _Rows(*self._given, cut=len(range(self.shape[1])[places[1]]))
+
+    @property
+    def version(self):
+        """A name of exactly these rows, which changes when documents are added or deleted."""
+        named = [self._name, str(self.shape[1:]), *(shard["folder"] for shard in self._shards)]
+        return hashlib.sha256(" ".join(named).encode()).hexdigest()
 
     def _range(self, start, stop):
         parts, shard = [], bisect.bisect_right(self._stops, start)
@@ -169,7 +202,16 @@ class _Rows:
         return self._stops[shard - 1] if shard else 0
 
     def _array(self, shard):
-        return shard_array(self._folder, self._shards[shard], self._name)
+        try:
+            found = shard_array(self._folder, self._shards[shard], self._name)
+        except FileNotFoundError:
+            named = [s["folder"] for s in read_manifest(self._folder)[1]["shards"]]
+            if self._shards[shard]["folder"] in named:
+                raise
+            raise FileNotFoundError(
+                f"{self._folder}: was changed since it was opened; open it again"
+            ) from None
+        return found if self._cut is None else found[:, : self._cut]
 
 
 def shard_array(folder, shard, name):
@@ -208,12 +250,23 @@ def leaves(params, path=""):
         params: nested dict with string keys, or None.
         path: in front of every path.
     """
-    if params is None:
+    if params is None and not path:
         return {}
     if not isinstance(params, dict):
-        array = np.asarray(params)
+        if params is None or isinstance(params, list | tuple) or not path:
+            raise ValueError(
+                f"params: {path or 'the value'} is {type(params).__name__}; pass a dict of arrays"
+            )
+        try:
+            array = np.asarray(params)
+        except TypeError:
+            raise ValueError(
+                f"params: {path!r} is no plain array; of a key pass jax.random.key_data"
+            ) from None
         files.native_dtype(array.dtype, f"params[{path!r}]")
         return {path: array}
+    if not params and path:
+        raise ValueError(f"params: {path!r} is empty; leave it out")
     found = {}
     for key in sorted(params):
         if not isinstance(key, str) or "/" in key:
@@ -223,15 +276,16 @@ def leaves(params, path=""):
 
 
 def fingerprints(params):
-    """Returns {path: sha256 of dtype, shape and bytes} of a nested dict of arrays.
+    """Returns {path: dtype, shape and sha256 of the bytes} of a nested dict of arrays, as text.
 
     Args:
         params: nested dict of arrays, or None.
     """
     found = {}
     for path, x in leaves(params).items():
-        head = f"{x.dtype.str} {x.shape} ".encode()
-        found[path] = hashlib.sha256(head + np.ascontiguousarray(x).tobytes()).hexdigest()
+        found[path] = (
+            f"{x.dtype.str} {x.shape} {hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()}"
+        )
     return found
 
 
@@ -310,3 +364,31 @@ def read_manifest(folder):
     if not complete:
         raise ValueError(f"{path}: is incomplete; {remedy}")
     return folder, manifest
+
+
+def is_ours(path):
+    """Whether a file or folder in the folder of an index was written by this module's functions.
+
+    Args:
+        path: pathlib path.
+    """
+    name = path.name.removesuffix(".new")
+    if name == "README.txt":
+        return README.encode().startswith(path.read_bytes())  # or its beginning, by a killed writer
+    return name == "index.json" or bool(SHARD.fullmatch(name) or PARAMS.fullmatch(name))
+
+
+def clean(folder, manifest):
+    """Removes shards and parameters that the manifest does not name, and lets go of their maps.
+
+    Args:
+        folder: of the index.
+        manifest: that on the disk.
+    """
+    _open.cache_clear()
+    named = {shard["folder"] for shard in manifest["shards"] + manifest["pending"]}
+    for path in folder.iterdir():
+        if SHARD.fullmatch(path.name) and path.name not in named:
+            shutil.rmtree(path, ignore_errors=True)
+        elif PARAMS.fullmatch(path.name) and path.name != (manifest["params"] or {}).get("file"):
+            path.unlink(missing_ok=True)
