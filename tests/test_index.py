@@ -598,6 +598,8 @@ def test_a_scan_of_a_column_on_disk(tmp_path):
     [
         (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES, 38), "k"),
         (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES, 0), "k"),
+        (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES, 2.0), "k"),
+        (lambda: search.scan_top_k(vectors.product_scores, TABLES[0], CODES, 2), "tables"),
         (lambda: search.scan_top_k(lambda q, c: q[:, 0], TABLES, CODES, 2), "score"),
         (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES[:, :4], 2), "codes"),
         (
@@ -608,6 +610,13 @@ def test_a_scan_of_a_column_on_disk(tmp_path):
 )
 def test_scan_errors_name_the_argument(call, name):
     refused(f"^{name}: ", call)
+
+
+def test_no_queries_find_nothing():
+    none = np.zeros((0, 3, 4), np.float32), np.zeros((0, 3), bool)
+    assert search.scan_top_k(vectors.product_scores, TABLES[:0], CODES, 2)[1].shape == (0, 2)
+    assert search.single_vector_candidates(FLAT, OFFSETS, *none, 2).shape == (0, 2)
+    assert search.rerank(vectors.chamfer, FLAT, OFFSETS, *none, np.zeros((0, 3), int))[1].shape == (0, 3)
 
 
 # --- reranking ---
@@ -712,6 +721,7 @@ def test_single_vector_candidates_equal_the_loops(size, neighbours, deduplicate)
         (lambda: rerank([[0]] * 3, tokens=FLAT[:, :3]), "tokens"),
         (lambda: rerank([[0]] * 3, tokens=FLAT[:9]), "offsets"),
         (lambda: rerank([[0]] * 3, mask=MASK[:, :4]), "queries"),
+        (lambda: search.rerank(vectors.chamfer, FLAT, OFFSETS, QUERIES, MASK, [[0]] * 3, chunk=0), "chunk"),
         (lambda: search.single_vector_candidates(FLAT, OFFSETS, QUERIES, MASK, 0), "size"),
         (lambda: search.single_vector_candidates(FLAT, OFFSETS, QUERIES, MASK, 3, neighbours=999), "k"),
     ],
@@ -770,20 +780,47 @@ def test_faiss_searches_what_we_wrote(tmp_path, factory, options, least):
     refused("^k: 601", lambda: run(ASKED, 601))
     refused("^queries: ", lambda: run(ASKED[:, :3], 5))
     refused("^options: ", lambda: search.open_faiss(path, nothing=3))
+    refused("^options: ", lambda: search.open_faiss(path, nprobe="many"))
     refused("^factory: ", lambda: search.build_faiss(ROWS, path, "Nonsense"))
+    refused("^factory: .* trained on 9 rows", lambda: search.build_faiss(ROWS[:9], path, "IVF16,Flat"))
+    refused("^path: ", lambda: search.build_faiss(ROWS, tmp_path / "none" / "x"))
+    refused("^chunk: ", lambda: search.build_faiss(ROWS, path, chunk=0))
+    search.open_faiss(path, rows=ROWS)
+    refused("rows\\['rows'\\] is 600 there and 599", lambda: search.open_faiss(path, rows=ROWS[1:]))
     path.write_bytes(path.read_bytes()[:100])
     refused("damaged", lambda: search.open_faiss(path))
     refused("missing", lambda: search.open_faiss(tmp_path / "none"), FileNotFoundError)
 
 
 @pytest.mark.peers
-def test_usearch_searches_what_we_wrote(tmp_path):
+@pytest.mark.filterwarnings("ignore:builtin type")
+@pytest.mark.parametrize("library", ["faiss", "usearch"])
+def test_what_was_exported_is_void_when_documents_go(tmp_path, library):
+    pytest.importorskip(library)
+    write, read = (getattr(search, f"{verb}_{library}") for verb in ("build", "open"))
+    index = build(tmp_path / "index")
+    path = write(index.columns["sum"], tmp_path / "file")
+    read(path, rows=search.open_documents(tmp_path / "index").columns["sum"])
+    changed = search.delete_documents(tmp_path / "index", "d1")
+    search.add_documents(tmp_path / "index", [("new", np.ones((1, 4)))], encode)
+    for rows in (changed.columns["sum"], search.open_documents(tmp_path / "index").columns["sum"]):
+        refused("build the index again from these rows", lambda rows=rows: read(path, rows=rows))
+    (tmp_path / "file.json").unlink()
+    refused("missing", lambda: read(path, rows=changed.columns["sum"]), FileNotFoundError)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+def test_usearch_searches_what_we_wrote(tmp_path, dtype):
     pytest.importorskip("usearch")
-    path = search.build_usearch(ROWS, tmp_path / "index.usearch", chunk=256)
+    refused("^dtype: ", lambda: search.build_usearch(ROWS, tmp_path / "x", dtype="i8"))
+    path = search.build_usearch(ROWS, tmp_path / "index.usearch", chunk=256, dtype=dtype)
     run = search.open_usearch(path, expansion=200)
     scores, ids = run(ASKED, 10)
     assert ids.dtype == np.int32 and scores.dtype == np.float32 and recall_of(ids) >= 0.9
-    np.testing.assert_allclose(scores, np.take_along_axis(ASKED @ ROWS.T, ids.astype(int), axis=1), atol=1e-3)
+    error = {"f32": 1e-3, "f16": 0.02, "bf16": 0.2}[dtype]
+    wanted = np.take_along_axis(ASKED @ ROWS.T, ids.astype(int), axis=1)
+    np.testing.assert_allclose(scores, wanted, atol=error)
     refused("^k: 601", lambda: run(ASKED, 601))
     refused("missing", lambda: search.open_usearch(tmp_path / "none"), FileNotFoundError)
     (tmp_path / "bad").write_bytes(b"x" * 10)

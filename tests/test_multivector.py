@@ -327,6 +327,19 @@ def test_flat_chamfer_of_nothing_and_of_bad_shapes():
         vectors.chamfer_flat(TOKENS, MASK, TOKENS, np.array([0]))
     with pytest.raises(ValueError, match="documents: width 11"):
         vectors.chamfer_flat(TOKENS, MASK, np.zeros((4, 11)), np.array([0, 4]))
+    for offsets in ([0, 3, 2], [0, 5], [-1, 4], [0.0, 4.0]):
+        with pytest.raises(ValueError, match="^offsets: .*; "):
+            vectors.chamfer_flat(TOKENS, MASK, np.zeros((4, 12)), np.array(offsets))
+
+
+def test_flat_chamfer_of_some_documents_passes_over_rows_before_them():
+    rows, offsets = flattened(TOKENS, MASK)
+    whole = vectors.chamfer_flat(TOKENS, MASK, rows, offsets)
+    some = vectors.chamfer_flat(TOKENS, MASK, rows, offsets[2:5])
+    np.testing.assert_allclose(some, whole[:, 2:4], rtol=1e-6)
+    first = np.arange(len(rows)) < offsets[2]
+    dirty = np.where(first[:, None], np.nan, rows).astype(np.float32)
+    np.testing.assert_allclose(vectors.chamfer_flat(TOKENS, MASK, dirty, offsets[2:5]), some)
 
 
 def identity(planes=3, repetitions=4):
@@ -482,6 +495,10 @@ def test_encoding_lowers_to_products_and_scatters():
     assert "callback" not in text and "custom_call" not in text
 
 
+def mixed(**others):
+    return vectors.encode_queries(draw() | others, TOKENS, MASK)
+
+
 def test_empty_shapes():
     none = np.zeros((0, 7, 12), np.float32), np.zeros((0, 7), bool)
     assert vectors.chamfer(TOKENS, none[0], MASK, none[1]).shape == (5, 0)
@@ -501,6 +518,12 @@ def test_empty_shapes():
         (lambda: vectors.encode_queries(draw(), TOKENS[..., :11], MASK), "tokens"),
         (lambda: vectors.encode_queries(draw(), TOKENS, MASK[:, :6]), "tokens"),
         (lambda: vectors.encode_set(draw(), TOKENS, MASK, aggregate="max"), "aggregate"),
+        (lambda: vectors.encode_queries(draw(), TOKENS[0], MASK[0]), "tokens"),
+        (lambda: draw(planes=2.0), "planes"),
+        (lambda: mixed(projection=draw(repetitions=2)["projection"]), "params"),
+        (lambda: mixed(planes=np.zeros((12, 3))), "params"),
+        (lambda: mixed(center=np.zeros(3)), "params"),
+        (lambda: mixed(final={"index": np.zeros((4, 3)), "sign": np.zeros((4, 3))}), "params"),
         (lambda: vectors.chamfer(TOKENS, TOKENS[..., :11], MASK, MASK), "documents"),
         (lambda: vectors.chamfer(TOKENS, TOKENS, MASK[:1], MASK), "queries"),
         (lambda: vectors.ball_carve(TOKENS, MASK[:1]), "queries"),

@@ -268,14 +268,28 @@ def bad(**options):
         (bad(rotations=-1), "rotations"),
         (bad(seeding="best"), "seeding"),
         (bad(rotation=np.eye(5)), "rotation"),
+        (bad(rotation=np.full((6, 6), 3.0)), "rotation"),
+        (bad(group=2.0), "group"),
         (lambda: vectors.fit_product(KEY, np.where(np.arange(200)[:, None] == 7, np.nan, X), group=2), "x"),
         (lambda: vectors.encode_product(fitted(), X[:, :4]), "x"),
         (lambda: vectors.product_tables(fitted(), QUERIES[0]), "queries"),
         (lambda: vectors.decode_product(fitted(), np.zeros((2, 4), np.uint8)), "codes"),
         (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 4), np.uint8)), "codes"),
+        (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 3))), "codes"),
+        (lambda: vectors.product_scores(np.zeros((3, 16)), np.zeros((2, 3), np.uint8)), "tables"),
     ],
 )
 def test_errors_name_the_argument(call, name):
     with pytest.raises(ValueError, match=f"^{name}: .*; ") as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_codes_outside_count_as_the_end_of_their_own_part():
+    tables = RNG.standard_normal((2, 3, 4)).astype(np.float32)
+    codes = np.array([[9, -1, 2], [0, 200, 3]])
+    within = vectors.product_scores(tables, np.clip(codes, 0, 3))
+    np.testing.assert_array_equal(vectors.product_scores(tables, codes), within)
+    books = {"codebooks": RNG.standard_normal((3, 4, 2)).astype(np.float32)}
+    within = vectors.decode_product(books, np.clip(codes, 0, 3))
+    np.testing.assert_array_equal(vectors.decode_product(books, codes), within)

@@ -8,11 +8,14 @@ import numpy as np
 
 from jaxembed import files
 
+_USEARCH = ("f32", "f16", "bf16")
+
 
 def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, **options):
     """Writes rows as a faiss index for the inner product; row n gets the number n.
 
-    ``factory`` is faiss's own description: "Flat" (exact), "HNSW32" (a graph), "IVF256,Flat" (lists),
+    Beside it ``path.json`` says which rows they were: adding or deleting documents renumbers rows, so
+    give ``open_faiss`` the rows too. ``factory`` is faiss's own description: "Flat" (exact), "HNSW32" (a graph), "IVF256,Flat" (lists),
     "PQ1280x8" (product quantisation), "OPQ64,IVF256,PQ64x8" and so on.
 
     Args:
@@ -29,13 +32,14 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
 
     Raises:
         ImportError: when faiss is not installed.
-        ValueError: when rows are not [N, D], or faiss does not know the description or an option.
+        ValueError: when rows are not [N, D] or too few to train on, or faiss does not know the
+            description or an option.
 
     References:
         M. Douze et al., arXiv:2401.08281.
     """
     faiss = _library("faiss", "faiss-cpu")
-    count, width = _shape(rows)
+    count, width = _check_rows(rows, path, chunk)
     try:
         index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
         _set_faiss(faiss, index, options)
@@ -45,17 +49,25 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
         ) from None
     if not index.is_trained:
         places = np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64))
-        index.train(_float32(rows[places]))
+        try:
+            index.train(_float32(rows[places]))
+        except RuntimeError as error:
+            raise ValueError(
+                f"factory: {factory!r} cannot be trained on {len(places)} rows ({_last_line(error)}); "
+                "use fewer centres or lists, or more rows"
+            ) from None
     for start in range(0, count, chunk):
         index.add(_float32(rows[start : start + chunk]))
-    return _replace(path, lambda new: faiss.write_index(index, new))
+    return _replace(path, lambda new: faiss.write_index(index, new), rows)
 
 
-def open_faiss(path, **options):
+def open_faiss(path, *, rows=None, **options):
     """Opens a faiss index as a search function.
 
     Args:
         path: a file of ``build_faiss``.
+        rows: optional, those that were exported, for example ``index.columns["fde"]``. When documents
+            were added or deleted since, the file is refused, because its numbers are void.
         options: parameters of the search by faiss's names, for example ``nprobe=16`` or ``efSearch=64``.
 
     Returns:
@@ -65,10 +77,10 @@ def open_faiss(path, **options):
     Raises:
         ImportError: when faiss is not installed.
         FileNotFoundError: when the file is missing.
-        ValueError: when it is damaged or faiss does not know an option.
+        ValueError: when it is damaged or of other rows, or faiss does not know an option.
     """
     faiss = _library("faiss", "faiss-cpu")
-    index = _opened(path, faiss.read_index)
+    index = _opened(path, faiss.read_index, rows)
     try:
         _set_faiss(faiss, index, options)
     except RuntimeError as error:
@@ -87,10 +99,13 @@ def open_faiss(path, **options):
 def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, chunk=16_384):
     """Writes rows as a usearch graph for the inner product; row n gets the number n.
 
+    Beside it ``path.json`` says which rows they were, as for ``build_faiss``.
+
     Args:
         rows: [N, D]. What lies on the disk is read chunk by chunk.
         path: the file, replaced in one step.
-        dtype: how usearch stores coordinates: "f32", "f16", "bf16" or "i8".
+        dtype: how usearch stores coordinates: "f32", "f16" or "bf16". Its "i8" scales
+            every vector to one length, which an inner product does not survive, and is refused.
         connectivity: edges of a node.
         expansion: nodes that are looked at when a row is added.
         chunk: rows that are added at a time.
@@ -100,24 +115,27 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
 
     Raises:
         ImportError: when usearch is not installed.
-        ValueError: when rows are not [N, D].
+        ValueError: when rows are not [N, D], or for another dtype.
     """
     usearch = _library("usearch.index", "usearch")
-    count, width = _shape(rows)
+    count, width = _check_rows(rows, path, chunk)
+    if dtype not in _USEARCH:
+        raise ValueError(f"dtype: {dtype!r} is unknown or loses lengths; choose one of {', '.join(_USEARCH)}")
     index = usearch.Index(
         ndim=width, metric="ip", dtype=dtype, connectivity=connectivity, expansion_add=expansion
     )
     for start in range(0, count, chunk):
         part = _float32(rows[start : start + chunk])
         index.add(np.arange(start, start + len(part), dtype=np.uint64), part)
-    return _replace(path, index.save)
+    return _replace(path, index.save, rows)
 
 
-def open_usearch(path, *, expansion=64):
+def open_usearch(path, *, rows=None, expansion=64):
     """Opens a usearch graph as a search function, without reading it into memory.
 
     Args:
         path: a file of ``build_usearch``.
+        rows: as for ``open_faiss``.
         expansion: nodes that a search looks at; more find more.
 
     Returns:
@@ -127,10 +145,10 @@ def open_usearch(path, *, expansion=64):
     Raises:
         ImportError: when usearch is not installed.
         FileNotFoundError: when the file is missing.
-        ValueError: when it is damaged.
+        ValueError: when it is damaged or of other rows.
     """
     usearch = _library("usearch.index", "usearch")
-    index = _opened(path, lambda name: usearch.Index.restore(name, view=True))
+    index = _opened(path, lambda name: usearch.Index.restore(name, view=True), rows)
     index.expansion_search = expansion
 
     def search(queries, k):
@@ -153,9 +171,14 @@ def _library(name, package):
         raise ImportError(f"{name.split('.')[0]} is not installed; run pip install {package}") from None
 
 
-def _shape(rows):
+def _check_rows(rows, path, chunk):
     if len(rows.shape) != 2 or not rows.shape[0] or not rows.shape[1]:
         raise ValueError(f"rows: {tuple(rows.shape)}; pass [N, D] with N > 0")
+    if chunk < 1:
+        raise ValueError(f"chunk: {chunk} is below 1; pass a positive integer")
+    folder = pathlib.Path(path).parent
+    if not folder.is_dir():
+        raise ValueError(f"path: there is no folder {folder}; make it first")
     return rows.shape
 
 
@@ -165,31 +188,46 @@ def _float32(rows):
 
 def _set_faiss(faiss, index, options):
     for name, value in options.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"options: {name}={value!r} is no number; see faiss's parameters")
         faiss.ParameterSpace().set_index_parameter(index, name, value)
 
 
-def _replace(path, write):
+def _described(rows):
+    """What tells rows from those of an index that was changed since; arrays in memory have no version."""
+    return {
+        "rows": int(rows.shape[0]),
+        "width": int(rows.shape[1]),
+        "version": getattr(rows, "version", None),
+    }
+
+
+def _replace(path, write, rows):
     path = pathlib.Path(path)
-    new = files.beside(path, ".new")
+    new, note = files.beside(path, ".new"), files.beside(path, ".json")
     write(str(new))
     with open(new, "rb") as file:
         os.fsync(file.fileno())
+    note.unlink(missing_ok=True)  # a killed writer leaves none rather than that of other rows
     os.replace(new, path)
-    files.sync_folder(path.parent)
+    files.write_json(note, _described(rows))
     return path
 
 
-def _opened(path, read):
-    if not pathlib.Path(path).exists():
+def _opened(path, read, rows):
+    path, remedy = pathlib.Path(path), "build the index again"
+    if not path.exists():
         raise FileNotFoundError(f"{path}: missing; build the index first")
+    if rows is not None:
+        written, given = files.read_json(files.beside(path, ".json"), remedy), _described(rows)
+        if written != given:
+            raise ValueError(f"{path}: {files.difference(written, given, 'rows')}; {remedy} from these rows")
     try:
         index = read(str(path))
     except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: damaged or cut short ({_last_line(error)}); build the index again"
-        ) from None
+        raise ValueError(f"{path}: damaged or cut short ({_last_line(error)}); {remedy}") from None
     if index is None:
-        raise ValueError(f"{path}: damaged or cut short; build the index again")
+        raise ValueError(f"{path}: damaged or cut short; {remedy}")
     return index
 
 

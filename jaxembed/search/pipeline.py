@@ -18,9 +18,11 @@ def retrieve(first, score, tokens, offsets, queries, mask, k, *, candidates=100,
     ``retrieve = rerank(score, ..., first(queries, mask, candidates), k)``. With MUVERA ``first`` is
 
         def first(queries, mask, size):
-            return top_k(vectors.encode_queries(fde, queries, mask), index.columns["fde"], size)
+            encoded = vectors.encode_queries(index.params, queries, mask)
+            return top_k(encoded, index.columns["fde"], size)
 
-    and ``score`` is ``vectors.chamfer``; nothing here knows either.
+    with the params that the index holds, and ``score`` is ``vectors.chamfer``; nothing here knows either.
+    Query tokens that are NaN find nothing sensible: check them where they are made.
 
     >>> tokens, offsets = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), np.array([0, 1, 3])
     >>> def first(queries, mask, size):
@@ -92,13 +94,15 @@ def rerank(
         -inf; a score that is NaN counts as -inf.
 
     Raises:
-        ValueError: when a place, k, or a width is out of range.
+        ValueError: when a place, k, chunk or a width is out of range.
     """
     places = np.asarray(places)
     queries, mask = (queries, mask) if carve is None else carve(queries, mask)
     queries, mask = np.asarray(queries), np.asarray(mask).astype(bool)
     _check(tokens, offsets, queries, mask, places)
     k = places.shape[1] if k is None else k
+    if chunk < 1:
+        raise ValueError(f"chunk: {chunk} is below 1; pass a positive integer")
     if not 1 <= k <= places.shape[1]:
         raise ValueError(f"k: {k} is outside 1..{places.shape[1]}, the candidates; pass a k in that range")
     scores = np.full((len(queries), k), -np.inf, np.float32)
@@ -165,8 +169,8 @@ def single_vector_candidates(
 @functools.partial(jax.jit, static_argnames=("size", "deduplicate"))
 def _interleave(owners, *, size, deduplicate):
     """Lists owners [B, T, K] rank by rank, without -1 and, if wanted, without repetition."""
-    flat = jnp.swapaxes(owners, 1, 2).reshape(len(owners), -1)
-    count = flat.shape[1]
+    count = owners.shape[1] * owners.shape[2]
+    flat = jnp.swapaxes(owners, 1, 2).reshape(len(owners), count)
     order = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32)[None], flat.shape)
     ids, order = jax.lax.sort((flat, order), num_keys=2)
     again = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0)))

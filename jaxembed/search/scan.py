@@ -44,7 +44,7 @@ def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
         ValueError: when k is below 1 or above N, or ``score`` returns another shape.
     """
     count = rows.shape[0]
-    if not 1 <= k <= count:
+    if not isinstance(k, int | np.integer) or not 1 <= k <= count:
         raise ValueError(f"k: {k} is outside 1..{count}, the number of rows; pass a k in that range")
     size = jax.tree.leaves(queries)[0].shape[0]
     if chunk is None:

@@ -2,9 +2,9 @@
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxembed.arrays import accumulator, inner
 
@@ -61,20 +61,26 @@ def chamfer_flat(queries, query_mask, tokens, offsets):
     Args:
         queries: [B, T, D].
         query_mask: bool [B, T]. False marks padding, whose content never matters.
-        tokens: [S, D]. Rows from offsets[N] on belong to no document and never matter, not even NaN, so
-            that S can be one of few sizes under jit.
-        offsets: int [N + 1], rising from 0, at most S. Two equal ones are a document without tokens.
+        tokens: [S, D]. Rows before offsets[0] and from offsets[N] on belong to no document and never
+            matter, not even NaN, so that S can be one of few sizes under jit.
+        offsets: int [N + 1], never falling, within 0..S. Two equal ones are a document without tokens.
 
     Returns:
         [B, N] in at least float32, as :func:`chamfer`. Needs S * B * T floats.
 
     Raises:
-        ValueError: when the widths or the mask do not fit.
+        ValueError: when the widths or the mask do not fit, or offsets that are given by NumPy fall or
+            leave 0..S.
     """
     queries, query_mask = check_set("queries", queries, query_mask)
+    if isinstance(offsets, np.ndarray) and offsets.size:
+        if offsets[0] < 0 or offsets[-1] > len(tokens) or np.any(np.diff(offsets) < 0):
+            raise ValueError(f"offsets: they fall or leave 0..{len(tokens)}; pass where each document begins")
     tokens, offsets = jnp.asarray(tokens), jnp.asarray(offsets)
     if tokens.ndim != 2 or offsets.ndim != 1 or len(offsets) < 1:
         raise ValueError(f"tokens, offsets: {tokens.shape}, {offsets.shape}; pass [S, D] and [N + 1]")
+    if not jnp.issubdtype(offsets.dtype, jnp.integer):
+        raise ValueError(f"offsets: {offsets.dtype}; pass integers")
     _check_widths(queries, tokens[None])
     return _chamfer_flat(queries, query_mask, tokens, offsets)
 
@@ -156,7 +162,8 @@ def implicit_fde_score(planes, queries, documents, query_mask, document_mask):
 def check_set(name, vectors, mask):
     """Checks one padded set, [B, T, D] with mask [B, T], and returns both as arrays."""
     vectors, mask = jnp.asarray(vectors), jnp.asarray(mask).astype(bool)
-    chex.assert_rank(vectors, 3)
+    if vectors.ndim != 3:
+        raise ValueError(f"{name}: {vectors.shape}; pass [B, T, D], one set as [1, T, D]")
     if mask.shape != vectors.shape[:2]:
         raise ValueError(
             f"{name}: the mask is {mask.shape}, but the vectors are {vectors.shape}; pass [B, T]"
@@ -206,9 +213,11 @@ def _chamfer(queries, documents, query_mask, document_mask, *, chunk):
 @jax.jit
 def _chamfer_flat(queries, query_mask, tokens, offsets):
     count, queries = len(offsets) - 1, zero_padding(queries, query_mask)
-    owners = jnp.searchsorted(offsets[1:], jnp.arange(len(tokens)), side="right", method="scan_unrolled")
-    products = _owned_products(tokens, queries.reshape(query_mask.size, -1), owners < count)
-    best = jax.ops.segment_max(products, owners, count, indices_are_sorted=True)  # drops rows of no document
+    # Rows before the first document have owner 0, those behind the last one count + 1.
+    owners = jnp.searchsorted(offsets, jnp.arange(len(tokens)), side="right", method="scan_unrolled")
+    owned = (owners > 0) & (owners <= count)
+    products = _owned_products(tokens, queries.reshape(query_mask.size, -1), owned)
+    best = jax.ops.segment_max(products, owners, count + 2, indices_are_sorted=True)[1:-1]
     best = best.reshape(count, *query_mask.shape)
     return jnp.sum(jnp.where(query_mask[None], best, 0), axis=2).T
 

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxembed.arrays import inner
 from jaxembed.vectors.cells import encode_cells
@@ -46,8 +47,8 @@ def init_fde(key, width, *, repetitions=20, planes=5, projected=16, projection="
         count-sketch used here has the same mean and variance.
     """
     for name, size in (("width", width), ("repetitions", repetitions), ("projected", projected)):
-        if size < 1:
-            raise ValueError(f"{name}: {size} is below 1; pass a positive integer")
+        if not isinstance(size, int | np.integer) or size < 1:
+            raise ValueError(f"{name}: {size} is no positive integer; pass one")
     if final is not None and final < 1:
         raise ValueError(f"final: {final} is below 1; pass a positive integer, or None to keep the encoding")
     _check_planes(planes)
@@ -154,7 +155,15 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
         chunk is stored whole.
 
     Raises:
-        ValueError: for an unknown aggregate, a wrong width or more than 24 planes.
+        ValueError: for an unknown aggregate, params that do not fit together or to the tokens, or more
+            than 24 planes.
+
+    Notes:
+        Planes and projections of other packages can be put into ``params``. Google's C++ code (muvfde)
+        orders cells by a Gray code: its cell n is ours whose bits, plane 0 first and highest, spell
+        ``n ^ (n >> 1)``. Its sketch and that of fastembed lack the factor 1/sqrt(p), which belongs into
+        ``projection``. Where tokens are equally near to an empty cell fastembed takes another one than
+        the first; all other cells agree.
 
     References:
         L. Dhulipala et al., arXiv:2405.19504. The paper leaves ties of the fill open.
@@ -162,8 +171,7 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
     if aggregate not in ("sum", "mean"):
         raise ValueError(f"aggregate: {aggregate!r} is unknown; choose sum or mean")
     tokens, mask = check_set("tokens", tokens, mask)
-    _check_planes(params["planes"].shape[2])
-    _check_width(params, tokens)
+    _check_params(params, tokens)
     if not tokens.shape[1]:  # a set of no tokens is a set of one masked token
         tokens, mask = jnp.pad(tokens, ((0, 0), (0, 1), (0, 0))), jnp.pad(mask, ((0, 0), (0, 1)))
     return encode_cells(params, tokens, mask, aggregate=aggregate, fill_empty=fill_empty)
@@ -230,7 +238,8 @@ def truncate_fde(params, *, repetitions=None, width=None):
     Fewer repetitions give the prefix of every encoding: with ``small = truncate_fde(params,
     repetitions=r)`` the first ``encoding_length(small)`` floats of an encoding by ``params`` are the
     encoding by ``small``, so one stored encoding serves several sizes. A smaller width encodes tokens
-    that are cut to their first coordinates, as matryoshka tokens are, as if the rest were zero.
+    that are cut to their first coordinates, as matryoshka tokens are, as if the rest were zero. An
+    identity projection keeps its columns: those of the missing coordinates are zero in the encoding.
 
     >>> params = init_fde(jax.random.key(0), 8, repetitions=20, planes=5, projected=16)
     >>> print([encoding_length(truncate_fde(params, repetitions=r)) for r in (5, 10, 20)])
@@ -291,7 +300,7 @@ def center_fde(params, tokens, mask):
         Not part of arXiv:2405.19504.
     """
     tokens, mask = check_set("tokens", tokens, mask)
-    _check_width(params, tokens)
+    _check_params(params, tokens)
     tokens = zero_padding(tokens, mask)
     count = jnp.maximum(jnp.sum(mask), 1).astype(tokens.dtype)
     return params | {"center": (jnp.sum(tokens, axis=(0, 1)) / count).astype(jnp.float32)}
@@ -336,15 +345,31 @@ def _sketch(key, width, projected):
     }
 
 
-def _check_width(params, tokens):
-    for name in ("planes", "projection"):
-        if params[name].shape[1] != tokens.shape[2]:
-            raise ValueError(
-                f"tokens: width {tokens.shape[2]}, but params[{name!r}] takes {params[name].shape[1]}; "
-                "draw the params with init_fde(key, width) for the width of the tokens"
-            )
+def _check_params(params, tokens):
+    """Refuses params that do not belong together or to the tokens; they may come from elsewhere."""
+    planes, projection = np.shape(params["planes"]), np.shape(params["projection"])
+    if len(planes) != 3 or len(projection) != 3 or planes[:2] != projection[:2]:
+        raise ValueError(
+            f"params: planes {planes} and projection {projection}; pass [R, D, k] and [R, D, p] of one R and D"
+        )
+    _check_planes(planes[2])
+    width = tokens.shape[2]
+    if planes[1] != width:
+        raise ValueError(
+            f"tokens: width {width}, but params['planes'] takes {planes[1]}; "
+            "draw the params with init_fde(key, width) for the width of the tokens"
+        )
+    if "center" in params and np.shape(params["center"]) != (width,):
+        raise ValueError(f"params: center {np.shape(params['center'])}; pass [{width}], as center_fde does")
+    if "final" in params:
+        wanted = planes[0], 2 ** planes[2] * projection[2]
+        shapes = {name: np.shape(params["final"].get(name)) for name in ("index", "sign", "zeros")}
+        if not shapes["index"] == shapes["sign"] == wanted or len(shapes["zeros"]) != 1:
+            raise ValueError(f"params: final {shapes}; pass index and sign {wanted} and zeros [final]")
 
 
 def _check_planes(planes):
-    if not 0 <= planes <= _MAX_PLANES:
-        raise ValueError(f"planes: {planes} is outside 0..{_MAX_PLANES}; an encoding has 2**planes cells")
+    if not isinstance(planes, int | np.integer) or not 0 <= planes <= _MAX_PLANES:
+        raise ValueError(
+            f"planes: {planes} is no integer of 0..{_MAX_PLANES}; an encoding has 2**planes cells"
+        )
