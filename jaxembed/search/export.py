@@ -15,8 +15,8 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
     """Writes rows as a faiss index for the inner product; row n gets the number n.
 
     Beside it ``path.json`` says which rows they were: adding or deleting documents renumbers rows, so
-    give ``open_faiss`` the rows too. ``factory`` is faiss's own description: "Flat" (exact), "HNSW32" (a graph), "IVF256,Flat" (lists),
-    "PQ1280x8" (product quantisation), "OPQ64,IVF256,PQ64x8" and so on.
+    give ``open_faiss`` the rows too. ``factory`` is faiss's own description: "Flat" (exact), "HNSW32" (a
+    graph), "IVF256,Flat" (lists), "PQ1280x8" (product quantisation), "OPQ64,IVF256,PQ64x8" and so on.
 
     Args:
         rows: [N, D]. What lies on the disk, as a column of ``open_documents``, is read chunk by chunk;

@@ -73,9 +73,9 @@ def chamfer_flat(queries, query_mask, tokens, offsets):
             leave 0..S.
     """
     queries, query_mask = check_set("queries", queries, query_mask)
-    if isinstance(offsets, np.ndarray) and offsets.size:
-        if offsets[0] < 0 or offsets[-1] > len(tokens) or np.any(np.diff(offsets) < 0):
-            raise ValueError(f"offsets: they fall or leave 0..{len(tokens)}; pass where each document begins")
+    known = isinstance(offsets, np.ndarray) and offsets.size > 0
+    if known and (offsets[0] < 0 or offsets[-1] > len(tokens) or np.any(np.diff(offsets) < 0)):
+        raise ValueError(f"offsets: they fall or leave 0..{len(tokens)}; pass where each document begins")
     tokens, offsets = jnp.asarray(tokens), jnp.asarray(offsets)
     if tokens.ndim != 2 or offsets.ndim != 1 or len(offsets) < 1:
         raise ValueError(f"tokens, offsets: {tokens.shape}, {offsets.shape}; pass [S, D] and [N + 1]")

@@ -350,7 +350,7 @@ def _check_params(params, tokens):
     planes, projection = np.shape(params["planes"]), np.shape(params["projection"])
     if len(planes) != 3 or len(projection) != 3 or planes[:2] != projection[:2]:
         raise ValueError(
-            f"params: planes {planes} and projection {projection}; pass [R, D, k] and [R, D, p] of one R and D"
+            f"params: planes {planes}, projection {projection}; pass [R, D, k] and [R, D, p] of one R and D"
         )
     _check_planes(planes[2])
     width = tokens.shape[2]
