@@ -81,7 +81,7 @@ def chamfer_flat(queries, query_mask, tokens, offsets):
         raise ValueError(f"tokens, offsets: {tokens.shape}, {offsets.shape}; pass [S, D] and [N + 1]")
     if not jnp.issubdtype(offsets.dtype, jnp.integer):
         raise ValueError(f"offsets: {offsets.dtype}; pass integers")
-    _check_widths(queries, tokens[None])
+    _check_widths(queries, tokens)
     return _chamfer_flat(queries, query_mask, tokens, offsets)
 
 
@@ -213,8 +213,9 @@ def _chamfer(queries, documents, query_mask, document_mask, *, chunk):
 @jax.jit
 def _chamfer_flat(queries, query_mask, tokens, offsets):
     count, queries = len(offsets) - 1, zero_padding(queries, query_mask)
-    # Rows before the first document have owner 0, those behind the last one count + 1.
-    owners = jnp.searchsorted(offsets, jnp.arange(len(tokens)), side="right", method="scan_unrolled")
+    # Rows before the first document have owner 0, those behind the last one count + 1. A binary search
+    # would be done anew for every product.
+    owners = jnp.cumsum(jnp.zeros(len(tokens), jnp.int32).at[offsets].add(1, mode="drop"))
     owned = (owners > 0) & (owners <= count)
     products = _owned_products(tokens, queries.reshape(query_mask.size, -1), owned)
     best = jax.ops.segment_max(products, owners, count + 2, indices_are_sorted=True)[1:-1]
@@ -292,8 +293,8 @@ def _implicit(planes, queries, documents, query_mask, document_mask):
 
 
 def _check_widths(queries, documents):
-    if queries.shape[2] != documents.shape[2]:
+    if queries.shape[-1] != documents.shape[-1]:
         raise ValueError(
-            f"documents: width {documents.shape[2]}, but queries have {queries.shape[2]}; "
+            f"documents: width {documents.shape[-1]}, but queries have {queries.shape[-1]}; "
             "encode both with one encoder"
         )
