@@ -96,7 +96,7 @@ def measure(params, pairs=None):
     def recall(n, size):
         queries, texts = (np.asarray(unit(x[:, n, :size])) for x in sides)
         scores = queries @ texts.T
-        return float(((scores > np.diag(scores)[:, None]).sum(axis=1) < 10).mean())
+        return float(((~(scores <= np.diag(scores)[:, None])).sum(axis=1) < 10).mean())
 
     return np.array([[recall(n, size) for size in SIZES] for n in LAYERS])
 

@@ -2,7 +2,7 @@
 
     python -m experiments.definitions                          # WordNet
     python -m experiments.definitions --sts path/to/stsb       # and STS-B's test pairs
-    python -m experiments.definitions --entries entries.tsv --model folder    # your own dictionary
+    python -m experiments.definitions --pairs entries.tsv --model folder    # your own dictionary
 
 Papers: DefSent (arXiv:2105.04339), DefSent+ (arXiv:2405.16153). `make data` brings WordNet and the encoder,
 of which two blocks are kept. Entries are single words for DefSent, whose table is the word vectors, and all
@@ -35,7 +35,7 @@ from jaxembed.arrays import masked_mean
 class Config:
     """Trains the first blocks of a text encoder on definitions against frozen vectors of entries."""
 
-    entries: pathlib.Path | None = None  # a file of your own: entry, tab, definition; one definition a line
+    pairs: pathlib.Path | None = None  # a file of your own: entry, tab, definition; one definition a line
     words: int = 2000  # entries of WordNet that are drawn anew for each seed
     test: int = 500  # held-out senses whose examples look for their definitions
     steps: int = 100  # of a stage
@@ -55,11 +55,13 @@ class Config:
 
     def __post_init__(self):
         limits = {"words": (10, 10**7), "test": (2, 10**6), "steps": (1, 10**7), "batch_size": (1, 10**6)}
-        report.check(self, limits | {"length": (3, 512), "seeds": (1, 100), "scale": (1e-6, 1e6)})
+        limits |= {"length": (3, 512), "seeds": (1, 100), "scale": (1e-6, 1e6), "blocks": (1, 1000)}
+        report.check(self, limits | {"learning_rate": (1e-9, 10)})
+        report.exclude(self, "pairs", ("words", "paper"))
 
 
 QUICK = {"seeds": 1, "steps": 20, "words": 300, "test": 100}
-PAPER = {"words": 10**7, "steps": 6000, "learning_rate": 2e-5, "length": 141, "blocks": 12, "seeds": 1}
+PAPER = {"words": 10**7, "steps": 6000, "learning_rate": 2e-5, "length": 141, "seeds": 1}
 RAW, DEFSENT, ONE, WHITE = "raw", "DefSent", "DefSent+, one stage", "DefSent+, one stage, whitened"
 TWO, ON = "DefSent+, two stages", "DefSent+, two stages, continued"
 
@@ -67,8 +69,10 @@ TWO, ON = "DefSent+, two stages", "DefSent+, two stages, continued"
 def open_encoder(cfg):
     """The first blocks of the model, and the same with the mean of the states as its ``encode``."""
     encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
-    own, whole = cfg.entries is not None or cfg.paper, len(jax.tree.leaves(encoder.params["blocks"])[0])
-    blocks = min(cfg.blocks or (whole if own else 2), whole)
+    own, whole = cfg.pairs is not None or cfg.paper, len(jax.tree.leaves(encoder.params["blocks"])[0])
+    if cfg.blocks is not None and cfg.blocks > whole:
+        raise ValueError(f"--blocks {cfg.blocks}: the encoder has {whole}; choose at most that")
+    blocks = cfg.blocks or (whole if own else min(2, whole))
     encoder = text_models.first_blocks(encoder, blocks)
 
     def encode(params, batch, key=None, *, layers=None, temperature=None):
@@ -121,7 +125,8 @@ def fit(cfg, encoder, update, params, table, pairs, seed):
     )
     rest = {name: x for name, x in encoder.params.items() if name != "blocks"}
     begin = jax.tree.map(np.asarray, (params, (even(table), rest)))
-    return train.fit(init=lambda key: begin, batches=source, steps=cfg.steps, update=update, key=seed).params
+    given = {"batches": source, "steps": cfg.steps, "mesh": text_models.mesh_for(cfg.batch_size)}
+    return train.fit(init=lambda key: begin, update=update, key=seed, **given).params
 
 
 def even(table):
@@ -218,8 +223,8 @@ def criteria(draws):
 
 
 def main(cfg):
-    began = time.perf_counter()
-    cfg = dataclasses.replace(cfg, **QUICK if cfg.quick else PAPER if cfg.paper else {})
+    began, name = time.perf_counter(), report.named("definitions", cfg)
+    cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
     whole, encoder = open_encoder(cfg)
     update, score = make_update(cfg, encoder), glosses.similarity(cfg.sts) if cfg.sts else None
     draws = []
@@ -231,13 +236,11 @@ def main(cfg):
     print(report.table(rows), report.table(tables), sep="\n\n")
     for sentence, true in holds.items():
         print(f"{'holds' if true else 'FAILS'}: {sentence}")
-    if cfg.entries is not None:
-        with_blocks(whole, found[TWO]).save(cfg.workdir / "encoder")
-        print(f"the encoder of {TWO!r} is saved in {cfg.workdir / 'encoder'}")
+    if cfg.pairs is not None:
+        text_models.save_trained(with_blocks(whole, found[TWO]), cfg.workdir, f"the encoder of {TWO!r}")
     numbers = {"table": rows, "isotropy": tables, "criteria": holds, "draws": draws}
     numbers["seconds"] = round(time.perf_counter() - began)
-    numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
-    name = "definitions_own" if cfg.entries else "definitions_sts" if cfg.sts else "definitions"
+    numbers["config"] = report.settings(cfg)
     picture = functools.partial(dictionaries.draw, rows=rows, base=RAW) if len(rows[0]) > 1 else None
     report.save(name, numbers, picture, cfg.results)
 

@@ -59,9 +59,13 @@ class Config:
     def __post_init__(self):
         limits = {"senses": (1, 10**6), "test": (2, 10**6), "steps": (1, 10**7), "batch_size": (2, 10**6)}
         limits |= {"temperature": (1e-3, 100), "width": (1, 10**4), "length": (3, 512), "seeds": (1, 100)}
-        report.check(self, limits)
-        if not all(0 <= rate <= 0.5 for rate in self.rates):
-            raise ValueError("--rates: choose 0 to .5; a sense has two pairs, so at most half are repeats")
+        limits |= {"learning_rate": (1e-9, 10), "margin": (-2, 2)}
+        report.check(self, limits | {"rates": (0, 0.5)})  # a sense has two pairs: at most half are repeats
+        for own in ("pairs", "paper"):
+            report.exclude(self, own, ("rates", "senses", "seeds", "width", "validate", "sts"))
+        report.exclude(self, "pairs", ("paper",))
+        if self.margin and self.pairs is None and not self.paper:
+            raise ValueError("--margin: has no meaning without --pairs or --paper; the arms have their own")
 
 
 QUICK = {"seeds": 1, "steps": 60, "senses": 600, "test": 200}
@@ -87,6 +91,9 @@ def make_loss(encode, arm, temperature, margin=None):
             where = jnp.tile(losses.duplicate_mask(batch["sense"]), (1, len(blocks)))
         elif rule is not None:
             where = losses.guided_mask(*guides, margin=rule, blocks=blocks)
+        if "keys" in batch:  # equal texts are no negatives of one another, guide or none
+            different = text_models.distinct(batch["keys"], blocks)
+            where = different if where is None else where & different
         return losses.info_nce(
             query, document, where=where, temperature=temperature, blocks=blocks
         ).mean(), {}
@@ -103,6 +110,7 @@ def compare(cfg, task):
             runs = []
             for seed in range(cfg.seeds):
                 given = {"batches": planted.batches_of(cfg, task, rate, seed, arm == RANDOM), "key": seed}
+                given["mesh"] = text_models.mesh_for(cfg.batch_size)
                 state = train.fit(init=task["init"], update=update[arm], steps=cfg.steps, **given)
                 runs.append(task["evaluate"](state.params))
             row = {"arm": arm, "rate": rate}
@@ -177,9 +185,14 @@ def own(cfg):
     read = {side: text_models.tokens(encoder, x, cfg.length) for side, x in texts.items()}
     guides = {side: guide.encode_texts(x, progress=True) for side, x in texts.items()}
 
+    keys = text_models.keys(*texts.values())
+    for batch in read.values():
+        text_models.told(batch, len(kept), cfg.steps * cfg.batch_size)
+
     def make(rows):
         guided = {side: x[rows] for side, x in guides.items()}
-        return {side: text_models.take(x, rows) for side, x in read.items()} | {"guide": guided}
+        batch = {side: text_models.take(x, rows) for side, x in read.items()}
+        return batch | {"guide": guided, "keys": keys[rows]}
 
     def evaluate(params):
         encode = dataclasses.replace(encoder, params=params).encode_texts
@@ -191,10 +204,11 @@ def own(cfg):
         margin = cfg.margin if arm == GUIDED else None
         update = train.gradient_update(make_loss(encoder.encode, arm, cfg.temperature, margin), tx)
         given = {"batches": data.batches(kept, cfg.batch_size, make=make), "steps": cfg.steps}
+        given["mesh"] = text_models.mesh_for(cfg.batch_size)
         params = train.fit(init=lambda key: encoder.params, update=update, **given).params
         rows.append({"arm": arm} | evaluate(params))
-    dataclasses.replace(encoder, params=params).save(cfg.workdir / "encoder")
-    print(report.table(rows), f"the guided encoder is saved in {cfg.workdir / 'encoder'}", sep="\n")
+    print(report.table(rows), flush=True)
+    text_models.save_trained(dataclasses.replace(encoder, params=params), cfg.workdir, "the guided encoder")
     return {"table": rows, "pairs": len(kept), "held out": len(held)}
 
 
@@ -211,12 +225,12 @@ def planted_rates(cfg):
 
 def main(cfg):
     began, mine = time.perf_counter(), cfg.pairs is not None or cfg.paper
-    cfg = dataclasses.replace(cfg, **PAPER if cfg.paper else QUICK if cfg.quick else {})
+    name = report.named("false_negatives", cfg)
+    cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
     cfg = dataclasses.replace(cfg, learning_rate=cfg.learning_rate or (2e-5 if mine else 3e-4))
     numbers = own(cfg) if mine else planted_rates(cfg)
     numbers["seconds"] = round(time.perf_counter() - began)
-    numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
-    name = "false_negatives_own" if mine else "false_negatives_sts" if cfg.sts else "false_negatives"
+    numbers["config"] = report.settings(cfg)
     picture = None if mine else functools.partial(draw, rows=numbers["table"])
     report.save(name, numbers, picture, cfg.results)
 

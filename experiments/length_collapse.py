@@ -212,8 +212,8 @@ def draw(axes, cfg, rows):
 
 
 def main(cfg):
-    began = time.perf_counter()
-    cfg = dataclasses.replace(cfg, **QUICK) if cfg.quick else cfg
+    began, name = time.perf_counter(), report.named("length_collapse", cfg)
+    cfg = report.preset(cfg, quick=QUICK)
     encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
     if max(cfg.lengths) > encoder.max_length:
         raise ValueError(f"--lengths: {max(cfg.lengths)} tokens, the encoder reads {encoder.max_length}")
@@ -235,14 +235,13 @@ def main(cfg):
         found["newsgroups"] = classify(cfg, encoder)
     if cfg.sts is not None:
         found["STS-B"] = similarity(cfg, encoder)
-    for name, table in found.items():
-        print(name, report.table(table), sep="\n", flush=True)
+    for title, table in found.items():
+        print(title, report.table(table), sep="\n", flush=True)
     for sentence, holds in told.items():
         print(f"{'holds' if holds else 'not reproduced'}: {sentence}")
     numbers = found | {"criteria": told, "rows": rows, "random rows": at_random}
     numbers["seconds"] = round(time.perf_counter() - began)
-    numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
-    name = "length_collapse_own" if cfg.texts or cfg.model else "length_collapse"
+    numbers["config"] = report.settings(cfg)
     report.save(name, numbers, functools.partial(draw, cfg=cfg, rows=rows), cfg.results)
 
 

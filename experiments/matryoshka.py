@@ -55,15 +55,17 @@ class Config:
 
     def __post_init__(self):
         limits = {"seeds": (1, 100), "steps": (1, 10**7), "batch_size": (2, 10**5), "length": (3, 8192)}
-        report.check(self, limits)
-        if not self.rates or not self.sizes or min(self.sizes) < 1:
-            raise ValueError("--rates and --sizes: give at least one positive number each")
+        report.check(self, limits | {"rates": (1e-9, 10), "sizes": (1, 10**5)})
+        report.exclude(self, "pairs", ("parts", "sts", "paper"))
+        if not self.parts:
+            raise ValueError("--parts: is empty; give at least one")
 
 
 PAPER = {"steps": 15_000, "batch_size": 128, "rates": (5e-5,), "length": 64, "parts": ("text",)}
 PAPER |= {"sizes": (8, 16, 32, 64, 128, 256, 512)}
 QUICK = {"seeds": 1, "steps": 4}
 PREFIXES = (2, 4, 8, 16, 32, 64)
+ESE = 8  # the short size that ESE trains at every layer
 DIGITS = {"layers": 6, "width": 64, "steps": 240, "batch": 64, "rate": 2e-3}
 CELLS = losses.full_grid(range(1, 7), PREFIXES)
 
@@ -112,7 +114,7 @@ def recipes(layers, sizes):
         "last layer": nested.one_pair(layers, width),
         "1-D MRL": nested.Recipe(losses.full_grid((layers,), sizes)),
         "2DMSE": nested.sampled(layers, sizes),
-        "2DMSE, 1/n": nested.sampled(layers, sizes, weighting="linear"),
+        "ESE": nested.espresso(layers, width, ESE),
         "all layers": nested.everything(layers, sizes),
     }
 
@@ -123,7 +125,9 @@ def by_layer(cfg):
     options = DIGITS | ({"steps": 4} if cfg.quick else {})
     found = {}
     for name, recipe in recipes(6, PREFIXES).items():
-        found[name] = nested.nearest(nested.fit_digits(recipe, images, labels, **options), labels, CELLS)
+        pull = nested.compression(ESE) if name == "ESE" else nested.pull_features
+        fitted = nested.fit_digits(recipe, images, labels, pull=pull, **options)
+        found[name] = nested.nearest(fitted, labels, CELLS)
         print(f"digits, {name}: {found[name].mean():.3f}", flush=True)
     return summary("B", found, CELLS, "last layer", "2DMSE", gain=0.05, loss=0.03)
 
@@ -157,24 +161,28 @@ def by_text(cfg):
     parts = nested_texts.read_pairs(**given)
     batch = {n: nested_texts.arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
     layers = jax.tree.leaves(encoder.params["blocks"])[0].shape[0]
-    sizes = tuple(s for s in cfg.sizes if s < encoder.width) + (encoder.width,)
+    if max(cfg.sizes) > encoder.width:
+        raise ValueError(
+            f"--sizes {max(cfg.sizes)}: the encoder has width {encoder.width}; choose smaller sizes"
+        )
+    sizes = tuple(dict.fromkeys((*sorted(cfg.sizes), encoder.width)))
     grid = losses.full_grid(range(1, layers + 1), sizes)
     cells = losses.full_grid(range(1, layers + 1), (*vectors_sizes(encoder.width), encoder.width))
-    score, seeds = nested_texts.scores, min(cfg.seeds, 3)
+    score, seeds, size = nested_texts.scores, min(cfg.seeds, 3), len(parts["train"]["first"])
+    if cfg.pairs is not None:
+        text_models.told(batch["train"], size, cfg.steps * min(cfg.batch_size, size))
     found = {"untrained": np.array([score(encoder, batch["test"], cells)])}
     chosen = {}
     arms = {"last layer": recipes(layers, sizes)["last layer"], "2DMSE": recipes(layers, sizes)["2DMSE"]}
     for name, recipe in arms.items():
         targets = grid if name == "2DMSE" else ((layers, encoder.width),)
-        options = {"steps": cfg.steps, "size": min(cfg.batch_size, len(parts["train"]["first"]))}
+        options = {"steps": cfg.steps, "size": min(cfg.batch_size, size)}
         fitted, rate = nested_texts.choose(encoder, recipe, batch, cfg.rates, targets, seeds=seeds, **options)
         chosen[name] = rate
         found[name] = np.array([score(e, batch["test"], cells) for e in fitted])
         print(f"text, {name}, rate {rate}: {found[name].mean():.3f}", flush=True)
     if cfg.pairs is not None:
-        folder = cfg.workdir / f"encoder-{int(time.time())}"
-        fitted[0].save(folder)
-        print(f"wrote {folder}: the encoder trained on layers and sizes (seed 0)")
+        text_models.save_trained(fitted[0], cfg.workdir, "the encoder trained on layers and sizes (seed 0)")
     made = summary("C", found, cells, "last layer", "2DMSE", gain=0.0, loss=0.02)
     return made | {"rates": chosen, "pairs": {n: len(p["first"]) for n, p in parts.items()}}
 
@@ -185,13 +193,11 @@ def vectors_sizes(width):
 
 
 def main(cfg):
-    began = time.perf_counter()
-    cfg = dataclasses.replace(cfg, **PAPER) if cfg.paper else cfg
-    cfg = dataclasses.replace(cfg, **QUICK) if cfg.quick else cfg
-    own = cfg.pairs is not None
+    began, name = time.perf_counter(), report.named("matryoshka", cfg)
+    cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
     run = {"prefixes": prefixes, "layers": by_layer, "text": by_text}
-    numbers = {part: run[part](cfg) for part in PARTS if part in (("text",) if own else cfg.parts)}
-    name = "matryoshka_own" if own else "matryoshka_sts" if cfg.sts else "matryoshka"
+    parts = ("text",) if cfg.pairs is not None else cfg.parts
+    numbers = {part: run[part](cfg) for part in PARTS if part in parts}
     report.layers_and_sizes(name, numbers, cfg, began)
 
 

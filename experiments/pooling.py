@@ -63,7 +63,12 @@ class Config:
     def __post_init__(self):
         limits = {"length": (4, 512), "latents": (1, 10**4), "size": (4, 10**5), "negatives": (1, 100)}
         limits |= {"seeds": (1, 100), "retrieval": (100, 10**7), "posts": (100, 11_293), "tested": (20, 3700)}
-        report.check(self, limits | {"toy_steps": (1, 10**6)}, multiples={"size": 2})
+        limits |= {"toy_steps": (1, 10**6), "heads": (1, 1000), "head_width": (1, 10**4), "width": (1, 10**5)}
+        limits |= {"factor": (1, 100), "steps": (0, 10**7), "temperature": (1e-3, 100), "rate": (1e-9, 10)}
+        report.check(self, limits, multiples={"size": 2})
+        report.exclude(self, "pairs", ("parts", "retrieval", "posts", "tested", "toy_steps"))
+        if not self.parts or not sum(self.steps):
+            raise ValueError("--parts, --steps: give at least one part, and one step of training")
 
 
 QUICK = {"parts": ("stages", "toys"), "steps": (20, 20), "retrieval": 300, "posts": 300, "tested": 100}
@@ -198,7 +203,8 @@ def draw(axes, rows):
 
 def main(cfg):
     began, numbers, picture = time.perf_counter(), {}, None
-    cfg = dataclasses.replace(cfg, **(QUICK if cfg.quick else {}) | (PAPER if cfg.paper else {}))
+    name = report.named("pooling", cfg)
+    cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
     if cfg.pairs is not None or set(cfg.parts) != {"toys"}:
         encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
     if cfg.pairs is not None:
@@ -219,8 +225,8 @@ def main(cfg):
             print(f"{'holds' if holds else 'not reproduced'}: {sentence}")
         picture = functools.partial(draw, rows=rows) if rows else None
     numbers["seconds"] = round(time.perf_counter() - began)
-    numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
-    report.save("pooling_own" if cfg.pairs else "pooling", numbers, picture, cfg.results)
+    numbers["config"] = report.settings(cfg)
+    report.save(name, numbers, picture, cfg.results)
 
 
 if __name__ == "__main__":

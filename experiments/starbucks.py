@@ -24,6 +24,7 @@ import pathlib
 import time
 from typing import Literal
 
+import jax
 import numpy as np
 
 from experiments.common import masked_words, nested, nested_texts, report, text_models
@@ -59,9 +60,11 @@ class Config:
     def __post_init__(self):
         limits = {"seeds": (1, 100), "steps": (1, 10**7), "batch_size": (2, 10**5), "length": (3, 8192)}
         limits |= {"digit_steps": (1, 10**6), "gloss_steps": (2, 10**6), "vocabulary": (10, 10**6)}
-        report.check(self, limits | {"glosses": (1000, 10**6)})
-        if not self.rates:
-            raise ValueError("--rates: give at least one number")
+        limits |= {"glosses": (1000, 10**6), "rates": (1e-9, 10), "layers": (1, 1000), "sizes": (1, 10**5)}
+        report.check(self, limits)
+        report.exclude(self, "pairs", ("parts", "sts", "paper"))
+        if not self.parts:
+            raise ValueError("--parts: is empty; give at least one")
         losses.diagonal_grid(self.layers, self.sizes)
 
 
@@ -162,10 +165,18 @@ def text(cfg):
     given = {"sts": cfg.sts, "pairs": cfg.pairs, "paper": cfg.paper, "most": 60 if cfg.quick else 500}
     parts = nested_texts.read_pairs(**given)
     batch = {n: nested_texts.arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
-    grid = losses.diagonal_grid(cfg.layers, cfg.sizes)
+    grid, blocks = (
+        losses.diagonal_grid(cfg.layers, cfg.sizes),
+        len(jax.tree.leaves(encoder.params["blocks"])[0]),
+    )
+    for flag, most, has in (("layers", max(cfg.layers), blocks), ("sizes", max(cfg.sizes), encoder.width)):
+        if most > has:
+            raise ValueError(f"--{flag} {most}: the encoder has {has}; choose at most that")
     cells = losses.full_grid(range(1, cfg.layers[-1] + 1), cfg.sizes)
-    options = {"steps": cfg.steps, "size": min(cfg.batch_size, len(parts["train"]["first"]))}
-    options["seeds"] = min(cfg.seeds, 3)
+    count = len(parts["train"]["first"])
+    options = {"steps": cfg.steps, "size": min(cfg.batch_size, count), "seeds": min(cfg.seeds, 3)}
+    if cfg.pairs is not None:
+        text_models.told(batch["train"], count, cfg.steps * options["size"])
     found, chosen = {"untrained": np.array([nested_texts.scores(encoder, batch["test"], cells)])}, {}
     arms = {"2DMSE": nested.sampled(cfg.layers[-1], cfg.sizes), "SRL": nested.Recipe(grid, pulled=grid[:-1])}
     for name, recipe in arms.items():
@@ -173,9 +184,7 @@ def text(cfg):
         found[name] = np.array([nested_texts.scores(e, batch["test"], cells) for e in fitted])
         print(f"text, {name}, rate {chosen[name]}: {found[name].mean():.3f}", flush=True)
     if cfg.pairs is not None:
-        folder = cfg.workdir / f"encoder-{int(time.time())}"
-        fitted[0].save(folder)
-        print(f"wrote {folder}: the encoder trained on the list (seed 0)")
+        text_models.save_trained(fitted[0], cfg.workdir, "the encoder trained on the list (seed 0)")
     on = [cells.index(pair) for pair in grid]
     rows = []
     for name, values in found.items():
@@ -189,13 +198,11 @@ def text(cfg):
 
 
 def main(cfg):
-    began = time.perf_counter()
-    cfg = dataclasses.replace(cfg, **PAPER) if cfg.paper else cfg
-    cfg = dataclasses.replace(cfg, **QUICK) if cfg.quick else cfg
+    began, name = time.perf_counter(), report.named("starbucks", cfg)
+    cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
     run = {"digits": digits, "glosses": glosses, "text": text}
     parts = ("text",) if cfg.pairs is not None else cfg.parts
     numbers = {part: run[part](cfg) for part in PARTS if part in parts}
-    name = "starbucks_own" if cfg.pairs is not None else "starbucks_sts" if cfg.sts else "starbucks"
     report.layers_and_sizes(name, numbers, cfg, began)
 
 

@@ -29,7 +29,7 @@ SENSES = [
 def test_examples_belong_to_no_entry(monkeypatch):
     monkeypatch.setattr(data, "wordnet", lambda: SENSES)
     for seed in range(5):
-        cfg = types.SimpleNamespace(entries=None, words=2, test=2, validate=True)
+        cfg = types.SimpleNamespace(pairs=None, words=2, test=2, validate=True)
         entries, examples = dictionaries.dictionary(cfg, seed)
         assert len(entries) == 2
         found = {s["examples"][0] for s in SENSES if s["examples"] and not set(entries) & set(s["lemmas"])}
@@ -115,7 +115,7 @@ def test_own_entries_are_trained_and_the_encoder_is_saved(tmp_path, capsys):
     lines = [f"{w}\ta {k} number {i} that {w} people know\n" for i, w in enumerate("abcdefgh") for k in kinds]
     (tmp_path / "entries.tsv").write_text("".join(lines))
     small = {"blocks": 1, "steps": 2, "batch_size": 8, "length": 8, "seeds": 1}
-    definitions.main(Config(entries=tmp_path / "entries.tsv", workdir=tmp_path, results=tmp_path, **small))
+    definitions.main(Config(pairs=tmp_path / "entries.tsv", workdir=tmp_path, results=tmp_path, **small))
     saved = json.loads((tmp_path / "definitions_own.json").read_text())
     assert [row["arm"] for row in saved["table"]] == [RAW, DEFSENT, TWO, ONE, WHITE, ON]
     assert (
@@ -124,9 +124,10 @@ def test_own_entries_are_trained_and_the_encoder_is_saved(tmp_path, capsys):
     )
     isotropy = {row["table"]: row["isoscore"] for row in saved["isotropy"]}
     assert isotropy["entries, whitened"] > isotropy["entries, raw"]
-    assert "is saved in" in capsys.readouterr().out
+    assert "the encoder of" in capsys.readouterr().out
     assert (tmp_path / "definitions_own.png").stat().st_size > 10_000
-    trained = encoders.pretrained.load(tmp_path / "encoder")
+    (folder,) = tmp_path.glob("encoder-*")
+    trained = encoders.pretrained.load(folder)
     assert trained.folder.config["num_hidden_layers"] == 1
     assert np.isfinite(trained.encode_texts(["a drink"])).all()
 
@@ -135,6 +136,8 @@ def test_bad_flags_are_refused_in_one_line(tmp_path):
     for options, message in [
         ({"words": 3}, "--words 3: choose 10 to"),
         ({"length": 2}, "--length 2: choose 3 to"),
+        ({"blocks": -1}, "--blocks -1: choose 1 to"),
+        ({"pairs": tmp_path, "paper": True}, "--paper: has no meaning beside --pairs"),
         ({"model": tmp_path / "nowhere"}, "nowhere"),
     ]:
         with pytest.raises((ValueError, OSError), match=message) as error:

@@ -11,7 +11,9 @@ import pytest
 from test_pretrained import write_model
 
 from experiments import quickstart
+from experiments.benchmarks import multivector as multivector_benchmark
 from experiments.benchmarks import tables as tables_benchmark
+from experiments.benchmarks import text as text_benchmark
 from experiments.common import functions, report, retrieval
 from jaxembed import data, encoders, files, train
 
@@ -208,3 +210,47 @@ def test_what_json_has_not_is_saved_as_null(tmp_path):
     assert saved["rows"] == [{"auc": None}, [1, None]]
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "other.json", {"x": float("nan")})
+
+
+@pytest.mark.experiment
+def test_the_benchmark_of_token_sets_runs_without_its_peers(tmp_path, monkeypatch):
+    for name in ("fastembed", "fastembed.postprocess", "muvfde", "torch", "faiss"):
+        monkeypatch.setitem(sys.modules, name, None)
+    small = {"tokens": (4,), "batch": 16, "width": 8, "projected": 4, "planes": 2, "repetitions": 2}
+    small |= {"candidates": 12, "documents": (300,), "queries": (1, 3), "length": 16, "k": 5, "built": 20}
+    multivector_benchmark.main(multivector_benchmark.Config(**small, rounds=1, folder=tmp_path))
+    rows = json.loads((tmp_path / "benchmark_multivector.json").read_text())["rows"]
+    assert all(row["per second"] > 0 for row in rows)
+    found = {(row["group"], row["method"]) for row in rows}
+    assert ("encode, T = 4", "matrix product") in found and (
+        "300 product codes, 3 at a time",
+        "jaxembed",
+    ) in found
+    assert {m for g, m in found if g == "Chamfer, ragged"} == {
+        "jaxembed",
+        "jaxembed, search.rerank from the host",
+    }
+    (built,) = [row for row in rows if row["group"] == "index of 20 documents"]
+    assert built["bytes each"] > 0
+
+
+@pytest.mark.experiment
+@pytest.mark.parametrize("family", ["bert", "distilbert", "qwen2"])
+def test_the_benchmark_of_text_runs_any_family_without_its_peer(tmp_path, monkeypatch, family):
+    monkeypatch.setattr(text_benchmark, "TORCH", False)
+    words = [f"w{i}" for i in range(5, 29)]
+    records = [
+        dict.fromkeys(("name", "signature", "docstring", "code", "query"), f"{w} {words[i - 1]}")
+        for i, w in enumerate(words)
+    ]
+    monkeypatch.setattr(text_benchmark.data, "docstrings", lambda: records)
+    model = write_model(tmp_path / "toy", family)
+    small = {"texts": 5, "batch_size": 4, "pairs": 2, "length": 6, "sizes": (2, 4), "rounds": 1}
+    small |= {"memory_batch": 8, "cached_batch": 4, "results": tmp_path, "model": model}
+    text_benchmark.main(text_benchmark.Config(**small))
+    rows = json.loads((tmp_path / "benchmark_text_toy.json").read_text())["rows"]
+    found = {(row["what"], row["arm"]) for row in rows}
+    assert {("encode long", "products"), ("train layers x sizes", "jaxembed")} <= found
+    assert ("memory, 8 pairs", "cached") in found
+    with pytest.raises(ValueError, match="--sizes 4000: the encoder has width"):
+        text_benchmark.main(text_benchmark.Config(**small | {"sizes": (4000,)}))

@@ -113,8 +113,9 @@ def test_own_pairs_are_learned_and_the_encoder_is_saved(tmp_path, capsys):
     saved = json.loads((tmp_path / "false_negatives_own.json").read_text())
     assert [row["arm"] for row in saved["table"]] == ["before", BARE, GUIDED]
     assert (saved["pairs"], saved["held out"]) == (22, 3)
-    assert "saved in" in capsys.readouterr().out
-    trained = encoders.pretrained.load(tmp_path / "encoder")
+    assert "the guided encoder" in capsys.readouterr().out
+    (folder,) = tmp_path.glob("encoder-*")
+    trained = encoders.pretrained.load(folder)
     before = encoders.pretrained.load(false_negatives.text_models.find_model())
     assert trained.encode_texts(["red cat"]) @ before.encode_texts(["red cat"]).T < 0.99999
 
@@ -154,7 +155,7 @@ def test_bad_flags_are_refused_in_one_line(tmp_path):
     (tmp_path / "scored.tsv").write_text("a\tb\t1\nc\td\t2\n")
     (tmp_path / "few.tsv").write_text("a\tb\nc\td\n")
     for options, message in [
-        ({"rates": (0.7,)}, "--rates: choose 0 to .5"),
+        ({"rates": (0.7,)}, "--rates 0.7: choose 0 to 0.5"),
         ({"steps": 0}, "--steps 0: choose 1 to"),
         ({"pairs": tmp_path / "scored.tsv"}, "the third column holds scores"),
         ({"pairs": tmp_path / "few.tsv"}, "--batch-size 64: there are only 1 pairs"),

@@ -93,7 +93,8 @@ def test_criteria_hold_for_the_claim_and_fail_for_its_opposite():
 def test_a_run_on_own_texts_prints_and_saves_every_table(folder, tmp_path, capsys):
     (tmp_path / "stsb-en-test.csv").write_text("a dog,the dog,5\na dog,a car,1\nred,a colour,3\n")
     length_collapse.main(Config(texts=folder, sts=tmp_path, results=tmp_path, **SMALL))
-    saved, printed = json.loads((tmp_path / "length_collapse_own.json").read_text()), capsys.readouterr().out
+    saved = json.loads((tmp_path / "length_collapse_own.json").read_text())
+    printed = capsys.readouterr().out
     assert len(saved["encoder"]) == 4 and len(saved["blocks"]) == 7 and len(saved["rows"]) == 8
     assert all(name in printed for name in ("random weights", "continuations", "STS-B"))
     rates = {(r["temperature"], r["tokens"]): r["rate 1"] for r in saved["encoder"]}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from test_pretrained import write_model
 
 from experiments import matryoshka, starbucks
-from experiments.common import masked_words, nested, nested_texts, prefix_heads, report
+from experiments.common import masked_words, nested, nested_texts, prefix_heads, report, text_models
 from jaxembed import data, encoders, losses
 
 
@@ -225,27 +226,79 @@ def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(matryoshka, "CELLS", ((1, 2), (1, 4), (2, 2), (2, 4)))
     monkeypatch.setattr(matryoshka, "PREFIXES", (2, 4))
     monkeypatch.setattr(matryoshka, "DIGITS", {"layers": 2, "width": 4, "batch": 64, "rate": 1e-2})
+    monkeypatch.setattr(matryoshka, "ESE", 2)
     monkeypatch.setattr(matryoshka, "recipes", lambda _, sizes: small_recipes(sizes))
     matryoshka.main(matryoshka.Config(parts=("layers",), quick=True, results=tmp_path))
-    saved = json.loads((tmp_path / "matryoshka.json").read_text())
-    assert set(saved["layers"]["grids"]) == {"last layer", "2DMSE"} and len(saved["criteria"]) == 2
+    saved = json.loads((tmp_path / "matryoshka_layers_quick.json").read_text())
+    assert set(saved["layers"]["grids"]) == {"last layer", "2DMSE", "ESE"} and len(saved["criteria"]) == 2
     assert all(0 <= x <= 1 for grid in saved["layers"]["grids"].values() for x in grid)
-    assert (tmp_path / "matryoshka.png").stat().st_size > 5_000
+    assert (tmp_path / "matryoshka_layers_quick.png").stat().st_size > 5_000
 
 
 def small_recipes(sizes):
-    return {"last layer": nested.one_pair(2, max(sizes)), "2DMSE": nested.sampled(2, sizes)}
+    return {
+        "last layer": nested.one_pair(2, max(sizes)),
+        "2DMSE": nested.sampled(2, sizes),
+        "ESE": nested.espresso(2, 4, 2),
+    }
 
 
-def test_bad_flags_are_refused_by_name():
+def test_bad_flags_are_refused_by_name(tmp_path):
+    here = tmp_path / "x"
     for experiment, flags, message in (
         (matryoshka, {"seeds": 0}, "--seeds 0: choose 1 to 100"),
-        (matryoshka, {"rates": ()}, "--rates and --sizes"),
+        (matryoshka, {"rates": ()}, "--rates: is empty"),
+        (matryoshka, {"rates": (-1.0,)}, "--rates -1.0: choose 1e-09 to 10"),
+        (matryoshka, {"rates": (math.nan,)}, "--rates nan: choose"),
+        (matryoshka, {"parts": ()}, "--parts: is empty"),
+        (matryoshka, {"pairs": here, "sts": here}, "--sts: has no meaning beside --pairs"),
+        (starbucks, {"pairs": here, "paper": True}, "--paper: has no meaning beside --pairs"),
+        (starbucks, {"layers": (0, 1, 2, 3)}, "--layers 0"),
         (starbucks, {"layers": (1, 2)}, "sizes: 4 for 2 layers"),
         (starbucks, {"glosses": 10}, "--glosses 10: choose 1000"),
     ):
         with pytest.raises(ValueError, match=message):
             experiment.Config(**flags)
+    model, pairs = write_model(tmp_path / "toy"), write_pairs(tmp_path / "pairs.tsv", graded=False)
+    for experiment, flags, message in (
+        (matryoshka, {"sizes": (4, 1000)}, "--sizes 1000: the encoder has width"),
+        (starbucks, {"layers": (1, 50), "sizes": (4, 8)}, "--layers 50: the encoder has"),
+        (starbucks, {"layers": (1, 2), "sizes": (4, 1000)}, "--sizes 1000: the encoder has"),
+        (matryoshka, {"rates": (1e9,), "steps": 3, "sizes": (4,)}, "--rates 1000000000.0: "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            experiment.main(experiment.Config(model=model, pairs=pairs, results=tmp_path, **flags))
+
+
+def test_a_rate_at_which_training_diverges_is_not_chosen(tmp_path, capsys):
+    encoder = encoders.pretrained.load(write_model(tmp_path / "toy"))
+    parts = nested_texts.read_pairs(pairs=write_pairs(tmp_path / "pairs.tsv", graded=True))
+    batch = {n: nested_texts.arrays(encoder, pairs, 7) for n, pairs in parts.items()}
+    recipe, targets = nested.one_pair(1, encoder.width), [(1, encoder.width)]
+    options = {"seeds": 1, "steps": 2, "size": 8}
+    with pytest.raises(ValueError, match="--rates inf: training diverges; choose smaller"):
+        nested_texts.choose(encoder, recipe, batch, (math.inf,), targets, **options)
+    _, best = nested_texts.choose(encoder, recipe, batch, (math.inf, 1e-3), targets, **options)
+    assert best == 1e-3 and "at rate inf training diverges" in capsys.readouterr().out
+
+
+def test_equal_texts_are_no_negatives_of_one_another():
+    keys = text_models.keys(["a", "b", "a", "d"], ["w", "x", "y", "x"], ["z", "x", "w", "q"])
+    first, hard = np.split(np.asarray(text_models.distinct(jnp.asarray(keys))), 2, axis=1)
+    assert np.argwhere(~first).tolist() == [[0, 2], [1, 3], [2, 0], [3, 1]]
+    assert np.argwhere(~hard).tolist() == [[0, 2], [1, 1], [3, 1]]
+    blocks = np.asarray(text_models.distinct(jnp.asarray(keys[:, :2]), ("qd", "qq", "dd")))
+    np.testing.assert_array_equal(blocks, np.tile(first, (1, 3)))
+
+
+def test_flags_keep_their_values_beside_presets():
+    config = matryoshka.Config(paper=True, steps=100)
+    chosen = report.preset(config, quick=matryoshka.QUICK, paper=matryoshka.PAPER)
+    assert (chosen.steps, chosen.batch_size, chosen.parts) == (100, 128, ("text",))
+    with pytest.raises(ValueError, match="--quick --paper: choose one"):
+        report.preset(matryoshka.Config(paper=True, quick=True), quick={}, paper={})
+    assert report.named("matryoshka", config) == "matryoshka_paper"
+    assert report.named("x", matryoshka.Config(parts=("text",), model=pathlib.Path("a/b"))) == "x_b_text"
 
 
 def test_save_draws_several_panels(tmp_path):

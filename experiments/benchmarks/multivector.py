@@ -55,7 +55,7 @@ def main(cfg):
     """Measures every group and writes the table and benchmark_multivector.json."""
     rows = encoding(cfg) + reranking(cfg) + building(cfg) + searching(cfg)
     print(report.table(rows, ["group", "method", "of", "per second", "ratio", "CPU ratio", "bytes each"]))
-    numbers = {"config": dataclasses.asdict(cfg), "rows": rows}
+    numbers = {"config": report.settings(cfg), "rows": rows}
     report.save("benchmark_multivector", numbers, folder=cfg.folder)
 
 
@@ -153,9 +153,7 @@ def reranking(cfg):
     padded = {"jaxembed": lambda: vectors.chamfer(*arrays)}
     ragged = {
         "jaxembed": lambda: vectors.chamfer_flat(*flat),
-        "jaxembed, search.rerank from the host": lambda: search.rerank(
-            *given, flat=True, chunk=cfg.candidates
-        ),
+        "jaxembed, search.rerank from the host": lambda: search.rerank(*given, flat=True),
     }
     torch = timing.optional("torch")
     if torch:
@@ -273,7 +271,7 @@ def code_search(books, codes, queries, cfg, faiss):
 
 
 def building(cfg):
-    """Documents per second of an index on disk with tokens, encodings and product codes, and its bytes."""
+    """Documents per second of an index on disk with tokens and encodings, and its bytes."""
     sets, _ = token_sets.generate(0, 1, documents=cfg.built, width=cfg.width)
     fde = vectors.init_fde(
         jax.random.key(0),

@@ -53,7 +53,8 @@ class Config:
 
     def __post_init__(self):
         limits = {"texts": (1, 10**6), "batch_size": (1, 4096), "pairs": (2, 4096), "length": (4, 512)}
-        report.check(self, limits | {"rounds": (1, 1000), "memory_batch": (0, 10**6)})
+        limits |= {"rounds": (1, 1000), "memory_batch": (0, 10**6), "cached_batch": (0, 10**6)}
+        report.check(self, limits | {"sizes": (1, 10**5)})
 
 
 def read_texts(count):
@@ -82,8 +83,11 @@ def products(encoder, shapes):
     """A function that does the matrix products of the encoder for batches of some shapes [rows, T]."""
     block = jax.tree.map(lambda x: x[0], encoder.params["blocks"])
     kernels = [x for x in jax.tree.leaves(block) if x.ndim == 2]
-    width, heads = encoder.width, encoder.folder.config["num_attention_heads"]
-    layers = encoder.folder.config["num_hidden_layers"]
+    names = ("num_attention_heads", "n_heads"), ("num_hidden_layers", "n_layers")
+    heads, layers = (
+        next(encoder.folder.config[n] for n in some if n in encoder.folder.config) for some in names
+    )
+    width = len(encoder.params["table"]["embedding"].T)  # of the states; the vectors may have another one
 
     @functools.partial(jax.jit, static_argnames="shape")
     def run(xs, shape):
@@ -91,7 +95,7 @@ def products(encoder, shapes):
 
         def one(total, _):  # what feeds the next round keeps every product alive
             outs = [(xs[k.shape[0]] + total) @ k for k in kernels]
-            q = outs[0].reshape(rows, length, heads, -1) if outs[0].shape[1] == width else None
+            q = xs[width].reshape(rows, length, heads, -1) + outs[0][0, 0]
             mixed = jnp.einsum("bths,bshd->bthd", jnp.einsum("bthd,bshd->bths", q, q), q)
             return sum(o[0, 0] for o in outs) + mixed[0, 0, 0, 0], None
 
@@ -99,6 +103,7 @@ def products(encoder, shapes):
 
     rng = np.random.default_rng(0)
     wide = {k.shape[0] for k in kernels}
+    wide.add(width)
     inputs = {
         s: {w: jnp.asarray(rng.normal(size=(s[0] * s[1], w)).astype(np.float32) * 1e-3) for w in wide}
         for s in set(shapes)
@@ -244,7 +249,7 @@ def three(call):
 
 
 def training(cfg, encoder, texts, folder):
-    layers = encoder.folder.config["num_hidden_layers"]
+    layers = len(jax.tree.leaves(encoder.params["blocks"])[0])
     batch = jax.device_put(make_batch(cfg, encoder, texts, cfg.pairs))
     theirs = peer_steps(cfg, folder, texts, layers) if TORCH else {}
     rows, flops = [], None
@@ -286,6 +291,10 @@ def memory(cfg, encoder, texts):
 def main(cfg):
     folder = text_models.find_model(cfg.model)
     encoder = encoders.pretrained.load(folder)
+    if max(cfg.sizes) > encoder.width:
+        raise ValueError(
+            f"--sizes {max(cfg.sizes)}: the encoder has width {encoder.width}; choose smaller sizes"
+        )
     texts, peer = read_texts(cfg.texts), None
     if TORCH:
         import torch
@@ -301,8 +310,8 @@ def main(cfg):
     columns = ["what", "arm", "ms", "least ms", "texts/s", "times ours", "least ratio", "CPU ratio"]
     columns += ["FLOPs", "temporary MB"]
     print(report.table(rows, columns))
-    settings = {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in dataclasses.asdict(cfg).items()}
-    report.save("benchmark_text", {"config": settings, "rows": rows}, folder=cfg.results)
+    name = report.named("benchmark_text", cfg)
+    report.save(name, {"config": report.settings(cfg), "rows": rows}, folder=cfg.results)
 
 
 if __name__ == "__main__":

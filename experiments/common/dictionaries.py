@@ -10,8 +10,8 @@ from jaxembed.arrays import inner, unit
 def dictionary(cfg, seed):
     """({entry: [definition]}, [(example, definition)]), the latter of senses that no entry belongs to."""
     rng, found = np.random.default_rng(seed), {}
-    if cfg.entries is not None:
-        pairs = data.sentence_pairs(cfg.entries)
+    if cfg.pairs is not None:
+        pairs = data.sentence_pairs(cfg.pairs)
         for entry, definition in zip(pairs["first"], pairs["second"], strict=True):
             found.setdefault(entry, []).append(definition)
         return found, []
@@ -49,7 +49,7 @@ def evaluate(encoder, trained, held, examples, count, score):
     own = np.array([n for n, _ in held])
     if len(held):
         cosines = np.asarray(inner(unit(encode([t for _, t in held])), unit(table)))
-        place = (cosines >= cosines[np.arange(len(own)), own][:, None]).sum(axis=1)
+        place = (~(cosines < cosines[np.arange(len(own)), own][:, None])).sum(axis=1)
         numbers["entry MRR"] = float(np.mean(1 / place))
     if examples:
         place = glosses.places(*(encode(list(side)) for side in zip(*examples, strict=True)))

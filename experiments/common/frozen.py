@@ -16,11 +16,14 @@ from jaxembed.arrays import unit
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class States:
-    """Token states float16 [N, T, W] of N texts, bool [N, T], and the map [D, W] that made them narrow."""
+    """Token states float16 [N, T, W] of N texts, bool [N, T], the map [D, W] that made them narrow, and
+    int32 [N], equal for equal texts.
+    """
 
     tokens: np.ndarray
     mask: np.ndarray
     kernel: np.ndarray
+    texts: np.ndarray
 
     def take(self, rows):
         return {"tokens": self.tokens[rows], "mask": self.mask[rows]}
@@ -43,12 +46,15 @@ def read_states(encoder, texts, length, width=None, rows=64):
     sample = np.random.default_rng(0).permutation(len(texts))[:1024]
     found = [run(p) for p in np.split(sample, range(rows, len(sample), rows))]
     flat = np.concatenate([tokens[mask] for tokens, mask in found]).astype(np.float64)
+    if width is not None and width > flat.shape[1]:
+        raise ValueError(f"--width {width}: token states have {flat.shape[1]} numbers; choose at most that")
     directions = np.linalg.eigh(flat.T @ flat)[1][:, ::-1]
     kernel = directions[:, :width].astype(np.float32)
     tokens = np.empty((len(texts), length, kernel.shape[1]), np.float16)
     for part in parts:
         tokens[part] = run(part)[0] @ kernel
-    return States(tokens, batch["mask"], kernel)
+    same = np.unique(np.asarray(texts, object).astype(str), return_inverse=True)[1].astype(np.int32)
+    return States(tokens, batch["mask"], kernel, same)
 
 
 def plain(params, tokens, mask):
@@ -94,8 +100,10 @@ def update_of(apply, temperature, rate):
         queries, documents = found[:rows], found[rows:]
         each, others = jnp.arange(rows), (len(documents) - rows) // rows
         own = each[:, None] == jnp.repeat(each, others)
-        texts = batch["texts"].T  # [2, B]: a text is no negative of itself, nor of another copy of its query
-        other = (texts[1][:, None] != texts[1]) & (texts[0][:, None] != texts[1])
+        # A text is no negative of itself, nor of another copy of its query or document.
+        query, document, *hard = batch["texts"].T
+        other = (document[:, None] != document) & (query[:, None] != query) & (query[:, None] != document)
+        own = own & (document[:, None] != jnp.stack(hard, axis=1).reshape(-1))
         where = jnp.concatenate([other & batch["in_batch"][:, None], own], axis=1)
         loss = losses.info_nce(queries, documents, where=where, temperature=temperature)
         return loss.mean(), {}
@@ -107,8 +115,7 @@ def batch_of(states, rows, in_batch):
     """Makes a batch of int [B, 2 + h]: places of queries, their documents and their negatives."""
     parts = {"query": rows[:, 0], "document": rows[:, 1], "negatives": rows[:, 2:]}
     batch = {name: states.take(places) for name, places in parts.items()}
-    texts = rows[:, :2].astype(np.int32)
-    return batch | {"in_batch": np.broadcast_to(in_batch, len(rows)).copy(), "texts": texts}
+    return batch | {"in_batch": np.broadcast_to(in_batch, len(rows)).copy(), "texts": states.texts[rows]}
 
 
 def stages(states, plan, size, seed):
@@ -145,8 +152,8 @@ def fit(made, states, plan, seed, *, size, temperature, rate, **options):
     init, apply = made
     given, steps = stages(states, plan, size, seed)
     update = update_of(apply, temperature, rate)
-    mesh = train.make_mesh(1) if size % jax.device_count() else None
-    run = {"init": init, "update": update, "batches": given, "steps": steps, "key": seed, "mesh": mesh}
+    run = {"init": init, "update": update, "batches": given, "steps": steps, "key": seed}
+    run["mesh"] = text_models.mesh_for(size)
     return train.fit(**run, **options).params
 
 

@@ -49,6 +49,23 @@ def everything(layers, sizes):
     return Recipe(grid, None, pulled, lambda key: (1 / max(1, len(pulled)),) * len(pulled))
 
 
+def espresso(layers, width, size):
+    """ESE: the last layer in full, a short vector of every layer, and :func:`compression` of all layers."""
+    grid, weights = losses.espresso_grid(layers, width, size)
+    pulled = losses.full_grid(range(1, layers + 1), (width,))
+    return Recipe(grid, lambda key: weights, pulled, lambda key: weights[:layers])
+
+
+def compression(size):
+    """Pulls the first ``size`` numbers of every vector to the principal components of its layer."""
+
+    def loss(vectors):
+        target = losses.compression_target(vectors, size)
+        return losses.compression_loss(vectors[:, :size], target=target)
+
+    return lambda *last: loss
+
+
 def objective(recipe, loss, pull, key, *layers):
     """The loss of a recipe on a batch.
 

@@ -29,6 +29,8 @@ def read_pairs(*, sts=None, pairs=None, paper=False, most=500):
         {"train", "dev", "test"}. Without ``sts`` and ``pairs``: the first sentences of docstrings and the
         rest of them, dev and test from modules that are not trained on.
     """
+    if sts is not None and pairs is not None:
+        raise ValueError("--sts --pairs: choose one of them")
     if paper and sts is None:
         raise ValueError("--paper: needs --sts, the folder of STS-B, to choose and to test on")
     if sts is not None:
@@ -69,15 +71,15 @@ def all_nli():
 
 
 def arrays(encoder, pairs, length):
-    """Token ids of the 2 or 3 texts of each pair, its grade, and what tells equal first texts apart.
+    """Token ids of the 2 or 3 texts of each pair, its grade, and what tells equal texts apart.
 
     Returns:
-        {"ids": int32 [N, K, length], "mask": bool [N, K, length], "keys": int32 [N][, "targets": [N]]}.
+        {"ids": int32 [N, K, length], "mask": bool [N, K, length], "keys": int32 [N, K][, "targets": [N]]}.
     """
     sides = [pairs[n] for n in ("first", "second", "negatives") if n in pairs]
     made = [text_models.tokens(encoder, side, length) for side in sides]
     batch = {n: np.stack([m[n] for m in made], axis=1) for n in ("ids", "mask")}
-    batch["keys"] = data.hashed(pairs["first"]).astype(np.int32)
+    batch["keys"] = text_models.keys(*sides)
     return batch | ({"targets": np.asarray(pairs["scores"], np.float32)} if "scores" in pairs else {})
 
 
@@ -103,8 +105,7 @@ def make_update(encoder, recipe, rate, steps, *, pull=nested.pull_features):
             def loss(*vectors):
                 return losses.cosent(*vectors, targets=batch["targets"])
         else:
-            different = losses.duplicate_mask(batch["keys"])
-            where = jnp.concatenate([different, *(jnp.ones_like(different) for _ in hard)], axis=1)
+            where = text_models.distinct(batch["keys"])
 
             def loss(first, second):
                 return losses.info_nce(first, second, where=where)
@@ -123,8 +124,14 @@ def fit(encoder, update, *, batch, steps, size, seed):
         return text_models.take(batch, rows)
 
     rows = data.batches(np.arange(len(batch["keys"])), size, make=make, seed=seed)
-    state = train.fit(init=encoder_init(encoder), update=update, batches=rows, steps=steps, key=seed)
-    return dataclasses.replace(encoder, params=state.params)
+    given = {"batches": rows, "steps": steps, "key": seed, "mesh": text_models.mesh_for(size)}
+    params = train.fit(init=encoder_init(encoder), update=update, **given).params
+    return dataclasses.replace(encoder, params=params)
+
+
+def finite(encoder):
+    """Whether all parameters are numbers."""
+    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(encoder.params))
 
 
 def choose(encoder, recipe, batch, rates, targets, *, seeds, steps, size):
@@ -145,9 +152,14 @@ def choose(encoder, recipe, batch, rates, targets, *, seeds, steps, size):
     update = {rate: make_update(encoder, recipe, rate, steps) for rate in rates}
     run = functools.partial(fit, encoder, batch=batch["train"], steps=steps, size=size)
     first = {rate: run(update[rate], seed=0) for rate in rates}
-    best = rates[0]
-    if len(rates) > 1:
-        best = max(rates, key=lambda r: float(scores(first[r], batch["dev"], targets).mean()))
+    good = [rate for rate in rates if finite(first[rate])]
+    for rate in set(rates) - set(good):
+        print(f"at rate {rate} training diverges", flush=True)
+    if not good:
+        raise ValueError(f"--rates {' '.join(map(str, rates))}: training diverges; choose smaller ones")
+    best = good[0]
+    if len(good) > 1:
+        best = max(good, key=lambda r: float(scores(first[r], batch["dev"], targets).mean()))
     return [first[best], *(run(update[best], seed=s) for s in range(1, seeds))], best
 
 
@@ -182,6 +194,7 @@ def scores(encoder, batch, pairs, size=128):
         if "targets" in batch:
             return search.spearman((first * second).sum(axis=1), batch["targets"])
         table = first @ second.T
-        return float(((table > np.diag(table)[:, None]).sum(axis=1) < 10).mean())
+        ahead = ~(table <= np.diag(table)[:, None])  # what is no number is never found
+        return float((ahead.sum(axis=1) < 10).mean())
 
     return np.array([one(*pair) for pair in pairs])

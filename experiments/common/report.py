@@ -1,5 +1,6 @@
 """What every experiment does with its numbers: a table, a JSON file, a picture."""
 
+import dataclasses
 import functools
 import math
 import os
@@ -127,18 +128,91 @@ def check(config, limits, multiples=None):
 
     Args:
         config: dataclass.
-        limits: {field: (lowest, highest)}, for every entry of a tuple; None passes.
+        limits: {field: (lowest, highest)}, for every entry of a tuple, which may not be empty; None passes.
         multiples: optional {field: number that must divide it}.
     """
     for name, (low, high) in limits.items():
         given = getattr(config, name)
+        if given == ():
+            raise ValueError(f"{flag(name)}: is empty; give at least one number, {low:g} to {high:g}")
         for value in given if isinstance(given, tuple) else (given,):
             if value is not None and not low <= value <= high:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: choose {low} to {high}")
+                raise ValueError(f"{flag(name)} {value}: choose {low:g} to {high:g}")
     for name, divisor in (multiples or {}).items():
         if getattr(config, name) % divisor:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} {getattr(config, name)}: choose a multiple of {divisor}")
+            raise ValueError(f"{flag(name)} {getattr(config, name)}: choose a multiple of {divisor}")
+
+
+def flag(name):
+    """The flag of a field: "gloss_steps" -> "--gloss-steps"."""
+    return f"--{name.replace('_', '-')}"
+
+
+def given(config):
+    """The fields of a dataclass that differ from their defaults, as a dict."""
+    found = {f.name: (getattr(config, f.name), f.default) for f in dataclasses.fields(config)}
+    return {name: value for name, (value, default) in found.items() if value != default}
+
+
+def exclude(config, name, others):
+    """Refuses flags that have no meaning beside another one.
+
+    Args:
+        config: dataclass.
+        name: of the field that, when it is given, makes the others meaningless.
+        others: names of fields.
+    """
+    chosen = given(config)
+    for other in others if name in chosen else ():
+        if other in chosen:
+            raise ValueError(f"{flag(other)}: has no meaning beside {flag(name)}; leave one of them out")
+
+
+def preset(config, **presets):
+    """Takes the settings of a flag, such as ``quick``, where the user gave none.
+
+    Args:
+        config: dataclass.
+        **presets: {field of bool: {field: value}}; at most one of those flags may be set.
+    """
+    chosen = [name for name in presets if getattr(config, name)]
+    if len(chosen) > 1:
+        raise ValueError(f"{flag(chosen[0])} {flag(chosen[1])}: choose one of them")
+    settings = presets[chosen[0]] if chosen else {}
+    return dataclasses.replace(config, **{n: x for n, x in settings.items() if n not in given(config)})
+
+
+OWN = ("pairs", "texts", "table", "corpus")  # fields that hold a user's own data
+
+
+def named(name, config):
+    """The name of the files of a run. Only runs with the default parts and data have the plain name.
+
+    >>> @dataclasses.dataclass
+    ... class Config:
+    ...     sts: str | None = None
+    ...     quick: bool = False
+    >>> print(named("pooling", Config()), named("pooling", Config(sts="stsb", quick=True)))
+    pooling pooling_sts_quick
+
+    Args:
+        name: of the experiment.
+        config: its dataclass as the user gave it.
+    """
+    chosen = given(config)
+    parts = [name]
+    if any(isinstance(chosen.get(field), pathlib.Path) for field in OWN):
+        parts.append("own")
+    else:
+        parts += [pathlib.Path(chosen[n]).resolve().name for n in ("beir", "model") if n in chosen]
+        parts += ["sts"] if "sts" in chosen else chosen.get("parts", ())
+    return "_".join([*parts, *(n for n in ("quick", "paper") if n in chosen)])
+
+
+def settings(config):
+    """The fields of a dataclass as JSON values; of a path its last name, and not where results go."""
+    found = {k: v for k, v in vars(config).items() if k not in ("results", "workdir", "folder")}
+    return {k: v.resolve().name if isinstance(v, pathlib.Path) else v for k, v in found.items()}
 
 
 def run(main, config):
@@ -219,9 +293,8 @@ def layers_and_sizes(name, numbers, config, began):
     for sentence, holds in criteria.items():
         print(f"{'holds' if holds else 'not reproduced'}: {sentence}", flush=True)
     parts = {part: found for part, found in numbers.items() if "grids" in found}
-    settings = {k: v for k, v in vars(config).items() if not isinstance(v, pathlib.Path)}
     seconds = round(time.perf_counter() - began)
-    numbers = numbers | {"criteria": criteria, "seconds": seconds, "config": settings}
+    numbers = numbers | {"criteria": criteria, "seconds": seconds, "config": settings(config)}
     panels = (len(parts), max(len(found["grids"]) for found in parts.values())) if parts else None
     draw = functools.partial(_heat_maps, parts=parts) if parts else None
     save(name, numbers, draw, config.results, panels)

