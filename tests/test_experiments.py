@@ -234,9 +234,14 @@ def test_the_benchmark_of_token_sets_runs_without_its_peers(tmp_path, monkeypatc
     assert built["bytes each"] > 0
 
 
+@pytest.mark.parametrize("family", ["distilbert", "qwen2", "modernbert"])
+def test_products_of_any_family_are_timed(tmp_path, family):
+    encoder = encoders.pretrained.load(write_model(tmp_path / "toy", family))
+    assert all(np.isfinite(x) for x in text_benchmark.products(encoder, [(2, 4), (1, 8)])())
+
+
 @pytest.mark.experiment
-@pytest.mark.parametrize("family", ["bert", "distilbert", "qwen2"])
-def test_the_benchmark_of_text_runs_any_family_without_its_peer(tmp_path, monkeypatch, family):
+def test_the_benchmark_of_text_runs_without_its_peer(tmp_path, monkeypatch):
     monkeypatch.setattr(text_benchmark, "TORCH", False)
     words = [f"w{i}" for i in range(5, 29)]
     records = [
@@ -244,7 +249,7 @@ def test_the_benchmark_of_text_runs_any_family_without_its_peer(tmp_path, monkey
         for i, w in enumerate(words)
     ]
     monkeypatch.setattr(text_benchmark.data, "docstrings", lambda: records)
-    model = write_model(tmp_path / "toy", family)
+    model = write_model(tmp_path / "toy")
     small = {"texts": 5, "batch_size": 4, "pairs": 2, "length": 6, "sizes": (2, 4), "rounds": 1}
     small |= {"memory_batch": 8, "cached_batch": 4, "results": tmp_path, "model": model}
     text_benchmark.main(text_benchmark.Config(**small))
