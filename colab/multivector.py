@@ -111,17 +111,24 @@ print(4 * encodings.shape[1], "bytes of floats,", codes.shape[1], "bytes of code
 
 # %% [markdown]
 # ## Search
-# Candidates by encodings, by codes, or by the nearest tokens of each query token; then the exact score of
-# the candidates alone, whose tokens are read from the disk.
+# Candidates by encodings, by their first 10 repetitions alone, by codes, or by the nearest tokens of each
+# query token; then the exact score of the candidates alone, whose tokens are read from the disk. The index
+# holds the params with which it was made: queries take them from there.
 
 
 # %%
 def by_encoding(queries, mask, size):
-    return search.top_k(vectors.encode_queries(params, queries, mask), encodings, size)
+    return search.top_k(vectors.encode_queries(index.params, queries, mask), encodings, size)
+
+
+def by_half(queries, mask, size):
+    half = vectors.truncate_fde(index.params, repetitions=10)
+    rows = index.columns["fde"][:, : vectors.encoding_length(half)]  # stays on the disk
+    return search.top_k(vectors.encode_queries(half, queries, mask), rows, size)
 
 
 def by_codes(queries, mask, size):
-    tables = vectors.product_tables(books, vectors.encode_queries(params, queries, mask))
+    tables = vectors.product_tables(books, vectors.encode_queries(index.params, queries, mask))
     return search.scan_top_k(vectors.product_scores, tables, codes, size)
 
 
@@ -132,7 +139,7 @@ def by_tokens(queries, mask, size):
 nearest = np.argmax(exact, axis=1)[:, None]
 score = functools.partial(search.retrieve, score=vectors.chamfer, tokens=index.tokens, offsets=index.offsets)
 recall = {}
-for find in (by_encoding, by_codes, by_tokens):
+for find in (by_encoding, by_half, by_codes, by_tokens):
     first = np.asarray(find(queries, mask, 20)[1])
     _, found = score(find, queries=queries, mask=mask, k=1, candidates=20)
     recall[find.__name__] = float((found == nearest).mean())
