@@ -63,22 +63,23 @@ class Config:
 
 PAPER = {"steps": 15_000, "batch_size": 128, "rates": (5e-5,), "length": 64, "parts": ("text",)}
 PAPER |= {"sizes": (8, 16, 32, 64, 128, 256, 512)}
-QUICK = {"seeds": 1, "steps": 4}
+QUICK = {"seeds": 1, "steps": 4, "sizes": (32,)}
 PREFIXES = (2, 4, 8, 16, 32, 64)
 ESE = 8  # the short size that ESE trains at every layer
-DIGITS = {"layers": 6, "width": 64, "steps": 240, "batch": 64, "rate": 2e-3}
-CELLS = losses.full_grid(range(1, 7), PREFIXES)
+FEW = (4, 16, 64)  # with --quick
+DIGITS = {"width": 64, "steps": 240, "batch": 64, "rate": 2e-3}
 
 
 def prefixes(cfg):
     """Part A: accuracy at every size of five ways to get vectors of that size."""
     images, labels = nested.digits(cfg.seeds)
-    fit = functools.partial(prefix_heads.fit_network, images, labels, steps=20 if cfg.quick else 400)
-    names = {str(m): m for m in PREFIXES}
-    own, one = (functools.partial(f, sizes=PREFIXES) for f in (prefix_heads.own_heads, prefix_heads.one_head))
+    sizes, steps = (FEW, 20) if cfg.quick else (PREFIXES, 400)
+    fit = functools.partial(prefix_heads.fit_network, images, labels, steps=steps)
+    names = {str(m): m for m in sizes}
+    own, one = (functools.partial(f, sizes=sizes) for f in (prefix_heads.own_heads, prefix_heads.one_head))
     (heads, nest), (tied, nest_tied) = fit(64, own, names), fit(64, one, {"all": 64})
     found = {}
-    for m in PREFIXES:
+    for m in sizes:
         alone = fit(m, functools.partial(prefix_heads.one_head, sizes=(m,)), {"all": m})
         found["MRL", m] = prefix_heads.accuracies(heads[str(m)], nest[..., :m], labels)
         found["MRL-E", m] = prefix_heads.accuracies(
@@ -86,21 +87,21 @@ def prefixes(cfg):
         )
         found["alone", m] = prefix_heads.accuracies(alone[0]["all"], alone[1], labels)
     head, plain = alone[0]["all"], alone[1]  # the last one has the full size
-    for m in PREFIXES:
+    for m in sizes:
         found["cut", m] = prefix_heads.accuracies(prefix_heads.cut(head, m), plain[..., :m], labels)
         found["PCA", m] = prefix_heads.accuracies(*prefix_heads.components(plain, head, m), labels)
     rows = []
     for arm, by in itertools.product(("MRL", "MRL-E", "alone", "cut", "PCA"), ("head", "1-NN")):
         row = {"arm": arm, "by": by}
-        for m in PREFIXES:
+        for m in sizes:
             row |= {str(m): float(found[arm, m][by].mean()), f"±{m}": spread(found[arm, m][by])}
         rows.append(row)
     near, far = {}, {}
     for by in ("head", "1-NN"):
-        gap = {m: found["MRL", m][by].mean() - found["alone", m][by].mean() for m in PREFIXES}
+        gap = {m: found["MRL", m][by].mean() - found["alone", m][by].mean() for m in sizes}
         near[f"A: MRL is within 2 points of fixed sizes at every size, by {by}"] = min(gap.values()) >= -0.02
-        gain = [found["MRL", m][by].mean() - found["cut", m][by].mean() for m in (2, 4)]
-        far[f"A: MRL is 10 points above cut vectors at 2 and 4, by {by}"] = min(gain) >= 0.1
+        gain = [found["MRL", m][by].mean() - found["cut", m][by].mean() for m in sizes[:2]]
+        far[f"A: MRL is 10 points above cut vectors at {sizes[0]} and {sizes[1]}, by {by}"] = min(gain) >= 0.1
     return {"table": rows, "criteria": {n: bool(x) for n, x in (near | far).items()}}
 
 
@@ -122,14 +123,16 @@ def recipes(layers, sizes):
 def by_layer(cfg):
     """Part B: 1-NN accuracy of every layer and size of transformers over the rows of digits."""
     images, labels = nested.digits(min(cfg.seeds, 3))
-    options = DIGITS | ({"steps": 4} if cfg.quick else {})
-    found = {}
-    for name, recipe in recipes(6, PREFIXES).items():
+    layers, sizes, options = 6, PREFIXES, DIGITS
+    if cfg.quick:
+        layers, sizes, options = 3, FEW, DIGITS | {"steps": 4}
+    found, cells = {}, losses.full_grid(range(1, layers + 1), sizes)
+    for name, recipe in recipes(layers, sizes).items():
         pull = nested.compression(ESE) if name == "ESE" else nested.pull_features
-        fitted = nested.fit_digits(recipe, images, labels, pull=pull, **options)
-        found[name] = nested.nearest(fitted, labels, CELLS)
+        fitted = nested.fit_digits(recipe, images, labels, layers=layers, pull=pull, **options)
+        found[name] = nested.nearest(fitted, labels, cells)
         print(f"digits, {name}: {found[name].mean():.3f}", flush=True)
-    return summary("B", found, CELLS, "last layer", "2DMSE", gain=0.05, loss=0.03)
+    return summary("B", found, cells, "last layer", "2DMSE", gain=0.05, loss=0.03)
 
 
 def summary(part, found, cells, plain, nest, *, gain, loss):

@@ -72,38 +72,39 @@ PAPER = {"steps": 2200, "batch_size": 128, "rates": (5e-5,), "length": 64, "part
 PAPER |= {"layers": (2, 4, 6, 8, 10, 12), "sizes": (32, 64, 128, 256, 512, 768)}
 QUICK = {"seeds": 1, "steps": 4, "digit_steps": 4, "gloss_steps": 20, "glosses": 2000}
 SIZES = (4, 8, 16, 24, 48, 64)
-DIAGONAL = losses.diagonal_grid(range(1, 7), SIZES)
-CELLS = losses.full_grid(range(1, 7), SIZES)
 GLOSSES = losses.diagonal_grid((1, 2, 3, 4), (8, 16, 32, 64))
 
 
 def digits(cfg):
     """1-NN accuracy on the list and beside it: separate models, 2DMSE, the list with and without the pull."""
     images, labels = nested.digits(cfg.seeds)
+    sizes = SIZES[::2] if cfg.quick else SIZES
+    layers = range(1, len(sizes) + 1)
+    diagonal, cells = losses.diagonal_grid(layers, sizes), losses.full_grid(layers, sizes)
     options = {"width": 64, "steps": cfg.digit_steps, "batch": 64, "rate": 2e-3, "warm": cfg.digit_steps // 8}
     fit = functools.partial(nested.fit_digits, images=images, labels=labels, **options)
-    pulled, features = nested.Recipe(DIAGONAL, pulled=DIAGONAL[:-1]), nested.pull_features
+    pulled, features = nested.Recipe(diagonal, pulled=diagonal[:-1]), nested.pull_features
     arms = {
-        "2DMSE": (nested.sampled(6, SIZES), features),
+        "2DMSE": (nested.sampled(len(sizes), sizes), features),
         "SRL": (pulled, nested.pull_scores()),
         "SRL, KL of features": (pulled, features),
-        "SRL, no KL": (nested.Recipe(DIAGONAL), features),
+        "SRL, no KL": (nested.Recipe(diagonal), features),
     }
     found, others = {}, {}
     alone = []
-    for n, size in DIAGONAL:
+    for n, size in diagonal:
         vectors = fit(nested.one_pair(n, size), layers=n)
         alone.append(nested.nearest(vectors, labels, [(n, size)])[:, 0])
     found["separate"] = np.stack(alone, axis=1)
     for name, (recipe, pull) in arms.items():
-        values = nested.nearest(fit(recipe, layers=6, pull=pull), labels, CELLS)
-        found[name] = values[:, [CELLS.index(pair) for pair in DIAGONAL]]
+        values = nested.nearest(fit(recipe, layers=len(sizes), pull=pull), labels, cells)
+        found[name] = values[:, [cells.index(pair) for pair in diagonal]]
         others[name] = values
         print(f"digits, {name}: {found[name].mean():.3f}", flush=True)
-    off = [i for i, pair in enumerate(CELLS) if pair not in DIAGONAL]
+    off = [i for i, pair in enumerate(cells) if pair not in diagonal]
     rows = []
     for name, values in found.items():
-        row = {"arm": name} | {str(pair): float(x) for pair, x in zip(DIAGONAL, values.mean(0), strict=True)}
+        row = {"arm": name} | {str(pair): float(x) for pair, x in zip(diagonal, values.mean(0), strict=True)}
         row |= {"mean": float(values.mean()), "±": spread(values.mean(axis=1))}
         rows.append(row | {"off the list": float(others[name][:, off].mean()) if name in others else None})
     gain = found["SRL"] - found["2DMSE"]
@@ -116,7 +117,7 @@ def digits(cfg):
         "digits: SRL is within 1.5 points of separate models": bool(near <= 0.015),
     }
     grids = {name: x.mean(axis=0).tolist() for name, x in others.items()}
-    made = {"table": rows, "criteria": criteria, "seeds won": won, "cells": CELLS, "grids": grids}
+    made = {"table": rows, "criteria": criteria, "seeds won": won, "cells": cells, "grids": grids}
     return made | {"seeds": {name: x.mean(axis=1).tolist() for name, x in found.items()}}
 
 

@@ -223,11 +223,10 @@ def test_own_pairs_train_and_the_encoder_is_saved(experiment, graded, tmp_path, 
 
 @pytest.mark.experiment
 def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(matryoshka, "CELLS", ((1, 2), (1, 4), (2, 2), (2, 4)))
-    monkeypatch.setattr(matryoshka, "PREFIXES", (2, 4))
-    monkeypatch.setattr(matryoshka, "DIGITS", {"layers": 2, "width": 4, "batch": 64, "rate": 1e-2})
+    monkeypatch.setattr(matryoshka, "FEW", (2, 4))
+    monkeypatch.setattr(matryoshka, "DIGITS", {"width": 4, "batch": 64, "rate": 1e-2})
     monkeypatch.setattr(matryoshka, "ESE", 2)
-    monkeypatch.setattr(matryoshka, "recipes", lambda _, sizes: small_recipes(sizes))
+    monkeypatch.setattr(matryoshka, "recipes", small_recipes)
     matryoshka.main(matryoshka.Config(parts=("layers",), quick=True, results=tmp_path))
     saved = json.loads((tmp_path / "matryoshka_layers_quick.json").read_text())
     assert set(saved["layers"]["grids"]) == {"last layer", "2DMSE", "ESE"} and len(saved["criteria"]) == 2
@@ -235,11 +234,11 @@ def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
     assert (tmp_path / "matryoshka_layers_quick.png").stat().st_size > 5_000
 
 
-def small_recipes(sizes):
+def small_recipes(layers, sizes):
     return {
-        "last layer": nested.one_pair(2, max(sizes)),
-        "2DMSE": nested.sampled(2, sizes),
-        "ESE": nested.espresso(2, 4, 2),
+        "last layer": nested.one_pair(layers, max(sizes)),
+        "2DMSE": nested.sampled(layers, sizes),
+        "ESE": nested.espresso(layers, 4, 2),
     }
 
 
