@@ -47,7 +47,7 @@ class Config:
     inside: int = 2  # passages of a sample whose attention is read
     halves: tuple[int, ...] = (32, 256)  # lengths at which a passage has to find its continuation
     documents: int = 160  # newsgroup posts of each range of lengths that are classified; 0 for none
-    quick: bool = False
+    quick: bool = False  # fewer passages, lengths and temperatures, no classes
     results: pathlib.Path = report.RESULTS
 
     def __post_init__(self):

@@ -56,7 +56,7 @@ class Config:
     seeds: int = 3
     toy_steps: int = 200
     paper: bool = False  # the paper's sizes, batch, negatives, steps and rate
-    quick: bool = False
+    quick: bool = False  # the stages alone, one seed, few texts and steps
     workdir: pathlib.Path = pathlib.Path("runs/pooling")
     results: pathlib.Path = report.RESULTS
 
@@ -71,7 +71,7 @@ class Config:
             raise ValueError("--parts, --steps: give at least one part, and one step of training")
 
 
-QUICK = {"parts": ("stages", "toys"), "steps": (20, 20), "retrieval": 300, "posts": 300, "tested": 100}
+QUICK = {"parts": ("stages",), "steps": (10, 10), "retrieval": 200, "posts": 200, "tested": 60}
 QUICK |= {"seeds": 1, "toy_steps": 100}
 PAPER = {"width": None, "latents": 512, "heads": 8, "head_width": None, "factor": 4, "length": 512}
 PAPER |= {"size": 128, "negatives": 7, "steps": (20_000, 18_000), "rate": 2e-5, "temperature": 0.02}

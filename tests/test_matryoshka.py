@@ -229,7 +229,7 @@ def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(matryoshka, "recipes", small_recipes)
     matryoshka.main(matryoshka.Config(parts=("layers",), quick=True, results=tmp_path))
     saved = json.loads((tmp_path / "matryoshka_layers_quick.json").read_text())
-    assert set(saved["layers"]["grids"]) == {"last layer", "2DMSE", "ESE"} and len(saved["criteria"]) == 2
+    assert set(saved["layers"]["grids"]) == {"last layer", "2DMSE"} and len(saved["criteria"]) == 2
     assert all(0 <= x <= 1 for grid in saved["layers"]["grids"].values() for x in grid)
     assert (tmp_path / "matryoshka_layers_quick.png").stat().st_size > 5_000
 
