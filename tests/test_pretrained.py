@@ -31,13 +31,16 @@ def golden(name):
         return dict(file)
 
 
-def write_model(folder, name="bert", *, tensors_too=True, modules=("Pooling", "Normalize"), **more):
+def write_model(
+    folder, name="bert", *, tensors_too=True, dtype=np.float16, modules=("Pooling", "Normalize"), **more
+):
     """A folder as sentence-transformers saves it, with a tokenizer whose words are w5 .. w29."""
     file = golden(name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(json.loads(str(file["config"])) | more.pop("config", {})))
     if tensors_too:
-        weights = {k.removeprefix("tensor."): v for k, v in file.items() if k.startswith("tensor.")}
+        weights = {k: v.astype(dtype) for k, v in file.items() if k.startswith("tensor.")}
+        weights = {k.removeprefix("tensor."): v for k, v in weights.items()}
         tensors.write_safetensors(folder / "model.safetensors", weights)
     words = {"[PAD]": 0, "[OTHER]": 1, "[CLS]": 2, "[SEP]": 3, "[UNK]": 4} | {
         f"w{i}": i for i in range(5, 30)
@@ -57,7 +60,8 @@ def write_model(folder, name="bert", *, tensors_too=True, modules=("Pooling", "N
         {"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{k}"}
         for i, (k, p) in enumerate(zip(kinds, places, strict=True))
     ]
-    files = {"modules.json": listed, "1_Pooling/config.json": {"pooling_mode_mean_tokens": True}} | more
+    pooling = {"pooling_mode_mean_tokens": True, "word_embedding_dimension": 16}
+    files = {"modules.json": listed, "1_Pooling/config.json": pooling} | more
     for path, value in files.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(json.dumps(value))
@@ -91,6 +95,25 @@ def test_tokens_equal_transformers(name, causal, tmp_path):
     assert not np.asarray(tokens)[~file["mask"]].any()
     if decoder and not causal:
         assert np.abs(expected - file["out"])[file["mask"]].max() > 0.1
+
+
+WINDOWS = {"mistral": {"sliding_window": 2}}
+WINDOWS["qwen2"] = WINDOWS["mistral"] | {"use_sliding_window": True, "max_window_layers": 1}
+WINDOWS["qwen2"] |= {"layer_types": None}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_decoder_without_windows_is_saved_without_them(name, tmp_path):
+    path = write_model(tmp_path / "a", name, config=WINDOWS[name])
+    loaded = pretrained.load(path, causal=False)
+    loaded.save(tmp_path / "b")
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert (config["is_causal"], config["sliding_window"]) == (False, None)
+    if name == "qwen2":
+        assert (config["use_sliding_window"], config["layer_types"]) == (False, ["full_attention"] * 2)
+    pretrained.load(path).save(tmp_path / "c")
+    config = json.loads((tmp_path / "c" / "config.json").read_text())
+    assert config.items() >= WINDOWS[name].items()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -217,7 +240,10 @@ def test_ids_out_of_range_raise_on_the_host_and_read_zeros_under_jit(encoder, wr
 # Poolings, dense layers, layers
 
 
-@pytest.mark.parametrize("mode", [*pretrained.POOLINGS, ["mean", "max"]])
+SEVERAL = (["max", "mean"], ["mean", "cls"], ["lasttoken", "mean"], ["mean", "mean"])
+
+
+@pytest.mark.parametrize("mode", [*pretrained.POOLINGS, *SEVERAL])
 def test_poolings_of_the_folder(mode, folder, encoder, tmp_path):
     modes = [mode] if isinstance(mode, str) else mode
     named = {"1_Pooling/config.json": {"pooling_mode": mode}}
@@ -236,19 +262,27 @@ def test_poolings_of_the_folder(mode, folder, encoder, tmp_path):
     vector = loaded.encode_texts(TEXTS[:1])[0]
     np.testing.assert_allclose(vector, np.concatenate([expected[m] for m in modes]), atol=1e-5)
     loaded.save(tmp_path / "b")
-    assert pretrained.load(tmp_path / "b").pooling == tuple(m for m in pretrained.POOLINGS if m in modes)
+    again = pretrained.load(tmp_path / "b")
+    assert again.pooling == tuple(modes)
+    np.testing.assert_array_equal(again.encode_texts(TEXTS[:1])[0], vector)
     assert pretrained.load(folder, pooling=mode).pooling == tuple(modes)
 
 
-def test_a_dense_layer_of_the_folder(encoder, tmp_path):
-    dense = {"in_features": 16, "out_features": 3, "activation_function": "torch.nn.modules.activation.Tanh"}
-    path = write_model(
-        tmp_path / "a", modules=("Pooling", "Dense"), **{"2_Dense/config.json": dense | {"bias": True}}
-    )
+def write_dense(folder, width=16, modules=("Pooling", "Dense", "Normalize"), **more):
+    """The same with a dense layer to 3 coordinates."""
+    config = {"in_features": width, "out_features": 3, "bias": True}
+    config |= {"activation_function": "torch.nn.modules.activation.Tanh"}
+    path = write_model(folder, modules=modules, **{"2_Dense/config.json": config} | more)
     rng = np.random.default_rng(0)
-    linear = {"linear.weight": rng.normal(size=(3, 16)), "linear.bias": rng.normal(size=3)}
+    linear = {"linear.weight": rng.normal(size=(3, width)), "linear.bias": rng.normal(size=3)}
     linear = {k: v.astype(np.float32) for k, v in linear.items()}
     tensors.write_safetensors(path / "2_Dense" / "model.safetensors", linear)
+    return path
+
+
+def test_a_dense_layer_of_the_folder(encoder, tmp_path):
+    path = write_dense(tmp_path / "a", modules=("Pooling", "Dense"))
+    linear = tensors.read_tensors(path / "2_Dense")
     loaded = pretrained.load(path)
     tokens, _ = encoder.encode_tokens(encoder.params, encoder.tokenize(TEXTS[:1]))
     mean = np.asarray(tokens)[0, :5].mean(axis=0)
@@ -460,22 +494,64 @@ def test_minilm_equals_sentence_transformers():
     np.testing.assert_allclose(vectors, file["out"], atol=1e-4)
 
 
+FAST = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 20}
+FAST |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+
+
+def peer_vectors(path, loaded):
+    """What sentence-transformers computes from a folder and the token ids of our encoder."""
+    peer, torch = (pytest.importorskip(name) for name in ("sentence_transformers", "torch"))
+    model = peer.SentenceTransformer(str(path), device="cpu", local_files_only=True)
+    batch = loaded.tokenize(TEXTS)
+    given = {"input_ids": batch["ids"], "attention_mask": batch["mask"].astype(np.int64)}
+    with torch.no_grad():
+        out = model({k: torch.tensor(v, dtype=torch.int64) for k, v in given.items()})
+    return out["sentence_embedding"].numpy()[:, : model.truncate_dim]
+
+
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["bert", "mpnet", "modernbert", "qwen2"])
-def test_a_saved_folder_gives_the_same_vectors_in_sentence_transformers(name, tmp_path):
-    peer = pytest.importorskip("sentence_transformers")
-    fast = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 20}
-    fast |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
-    loaded = pretrained.load(write_model(tmp_path / "a", name, **{"tokenizer_config.json": fast}))
+@pytest.mark.parametrize(("name", "causal"), CASES)
+def test_a_saved_folder_gives_the_same_vectors_in_sentence_transformers(name, causal, tmp_path):
+    path = write_model(tmp_path / "a", name, **{"tokenizer_config.json": FAST})
+    loaded = pretrained.load(path, causal=causal if name in DECODERS else None)
     loaded.save(tmp_path / "b")
-    model = peer.SentenceTransformer(str(tmp_path / "b"), device="cpu", local_files_only=True)
-    if name in DECODERS:  # transformers replaces the toy tokenizer of a decoder by its own kind
-        torch, batch = pytest.importorskip("torch"), loaded.tokenize(TEXTS)
-        given = {"input_ids": batch["ids"], "attention_mask": batch["mask"].astype(np.int64)}
-        with torch.no_grad():
-            out = model({k: torch.tensor(v, dtype=torch.int64) for k, v in given.items()})
-        theirs = out["sentence_embedding"].numpy()
-    else:
-        theirs = model.encode(TEXTS)
-    np.testing.assert_allclose(loaded.encode_texts(TEXTS), theirs, atol=1e-4)
+    vectors = loaded.encode_texts(TEXTS)
+    np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "b", loaded), atol=1e-4)
+    if name in ("bert", "mpnet", "modernbert"):  # the toy tokenizers of others are replaced by their own kind
+        peer = pytest.importorskip("sentence_transformers")
+        model = peer.SentenceTransformer(str(tmp_path / "b"), device="cpu", local_files_only=True)
+        np.testing.assert_allclose(vectors, model.encode(TEXTS), atol=1e-4)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("causal", [True, False, None])
+@pytest.mark.parametrize("name", ["mistral", "qwen2"])
+def test_windows_of_decoders_equal_sentence_transformers(name, causal, tmp_path):
+    config = WINDOWS[name]
+    if causal is None:  # both ways and a window, as config.json says
+        config = config | {"is_causal": False}
+    more = {"tokenizer_config.json": FAST, "dtype": np.float32}
+    path = write_model(tmp_path / "a", name, config=config, **more)
+    loaded = pretrained.load(path, causal=causal)
+    loaded.save(tmp_path / "b")
+    vectors = loaded.encode_texts(TEXTS)
+    np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "b", loaded), atol=1e-4)
+    if causal is not False:
+        np.testing.assert_allclose(vectors, peer_vectors(path, loaded), atol=1e-4)
+        free = pretrained.load(path, causal=False).encode_texts(TEXTS)
+        assert np.abs(vectors - free).max() > 1e-3
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", SEVERAL)
+def test_the_order_of_poolings_survives_in_sentence_transformers(mode, tmp_path):
+    more = {"1_Pooling/config.json": {"pooling_mode": mode, "embedding_dimension": 16}}
+    more |= {"tokenizer_config.json": FAST, "dtype": np.float32}
+    loaded = pretrained.load(write_dense(tmp_path / "a", 32, **more))
+    loaded.save(tmp_path / "b")
+    vectors = loaded.encode_texts(TEXTS)
+    np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "a", loaded), atol=1e-4)
+    np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "b", loaded), atol=1e-4)

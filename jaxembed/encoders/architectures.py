@@ -121,19 +121,20 @@ def _decoder(config, qkv=False, out=False, head_norm=False):
         "biases": ("qkv",) * qkv + ("out",) * out + ("mlp",) * config.get("mlp_bias", False),
         "frequencies": rotary_frequencies(size, **_rotary(scaling)),
         "causal": causal,
-        "window": _decoder_windows(config) if causal else None,
+        "window": _decoder_windows(config, causal),
     }
     return {"vocabulary": config["vocab_size"]}, blocks
 
 
-def _decoder_windows(config):
+def _decoder_windows(config, causal):
     width, types = config.get("sliding_window"), config.get("layer_types")
     if not width or not config.get("use_sliding_window", config["model_type"] == "mistral"):
         return None
     if types is None:
         after = 0 if config["model_type"] == "mistral" else config["max_window_layers"]
         types = ["sliding_attention" if n >= after else "" for n in range(config["num_hidden_layers"])]
-    return tuple(width - 1 if name == "sliding_attention" else None for name in types)
+    reach = width - 1 if causal else width  # both ways, transformers counts the token at this distance too
+    return tuple(reach if name == "sliding_attention" else None for name in types)
 
 
 def _llama(config):
@@ -253,6 +254,23 @@ FAMILIES = {
         _DECODER,
     ),
 }
+
+
+def with_causal(config, causal):
+    """Returns a config.json whose decoder hides later tokens or not; other families stay as they are.
+
+    Args:
+        config: dict.
+        causal: True, or False, which takes windows away too.
+    """
+    if "causal" not in describe(config)[2]:
+        return config
+    changed = {"is_causal": causal}
+    if not causal:
+        full = ["full_attention"] * config["num_hidden_layers"]
+        changed |= {"sliding_window": None, "use_sliding_window": False, "layer_types": full}
+        changed = {k: v for k, v in changed.items() if k in config or k in ("is_causal", "sliding_window")}
+    return config | changed
 
 
 def describe(config):

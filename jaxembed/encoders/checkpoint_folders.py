@@ -10,7 +10,7 @@ import shutil
 import jax
 import numpy as np
 
-from jaxembed.encoders.architectures import Family, describe
+from jaxembed.encoders.architectures import Family, describe, with_causal
 from jaxembed.encoders.tensors import REMEDY, read_tensors, tensors_of, write_safetensors
 from jaxembed.files import beside, read_json, sync_folder, written
 
@@ -109,7 +109,7 @@ def read_folder(path, causal, pooling):
     inside = f"{root}/" if root else ""
     config = read(f"{inside}config.json")
     if causal is not None:
-        config = config | {"is_causal": causal}
+        config = with_causal(config, causal)
     names = [n for n in files if re.fullmatch(re.escape(inside) + r"sentence_\w+_config\.json", n)]
     more = read("config_sentence_transformers.json", {"prompts": {}})
     return Folder(
@@ -228,7 +228,10 @@ def save_folder(source, params, pooling, folder):
             width = source.config.get("hidden_size") or source.config["dim"]
             settings = {k: v for k, v in settings.items() if not k.startswith("pooling_mode")}
             settings |= {"word_embedding_dimension": width}
-            settings |= {f"pooling_mode_{OLD_NAMES[m]}": m in pooling for m in OLD_NAMES}
+            if list(pooling) == [m for m in OLD_NAMES if m in pooling]:  # what every version reads
+                settings |= {f"pooling_mode_{OLD_NAMES[m]}": m in pooling for m in OLD_NAMES}
+            else:
+                settings |= {"pooling_mode": list(pooling)}
         if kind != "Normalize":
             described[f"{place}/config.json"] = settings
     files = source.files | {name: json.dumps(v, indent=1).encode() for name, v in described.items()}
