@@ -294,6 +294,23 @@ def test_a_dense_layer_of_the_folder(encoder, tmp_path):
     assert again.width == 3
 
 
+@pytest.mark.parametrize("last", ["Normalize", None])
+def test_vectors_are_cut_as_the_folder_says(last, tmp_path):
+    kinds = ("Pooling",) if last is None else ("Pooling", last)
+    whole = pretrained.load(write_model(tmp_path / "whole", modules=kinds))
+    more = {"config_sentence_transformers.json": {"truncate_dim": 5, "prompts": None}}
+    loaded = pretrained.load(write_model(tmp_path / "a", modules=kinds, **more))
+    vectors = loaded.encode_texts(TEXTS)
+    np.testing.assert_array_equal(vectors, whole.encode_texts(TEXTS)[:, :5])
+    assert (loaded.width, loaded.prompts) == (5, {})
+    batch = loaded.tokenize(TEXTS)
+    assert loaded.encode_layers(loaded.params, batch).shape == (6, 3, 5)
+    loaded.save(tmp_path / "b")
+    np.testing.assert_array_equal(pretrained.load(tmp_path / "b").encode_texts(TEXTS), vectors)
+    more["config_sentence_transformers.json"]["truncate_dim"] = 99
+    assert pretrained.load(write_model(tmp_path / "c", modules=kinds, **more)).width == 16
+
+
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_row_n_of_the_layers_is_the_vector_of_n_blocks(name, tmp_path):
     loaded = pretrained.load(write_model(tmp_path / name, name))
@@ -365,6 +382,60 @@ def change(name, **values):
     return damage
 
 
+def drop(name, key):
+    def damage(path):
+        kept = {k: v for k, v in json.loads((path / name).read_text()).items() if k != key}
+        (path / name).write_text(json.dumps(kept))
+
+    return damage
+
+
+def write(name, value):
+    return lambda path: (path / name).write_text(json.dumps(value))
+
+
+def header(**entry):
+    """Puts a changed header before the tensors; ``entry`` replaces what it says of one tensor."""
+
+    def damage(path):
+        file = path / "model.safetensors"
+        content = file.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        found = json.loads(content[8:end])
+        name = next(k for k in found if k != "__metadata__")
+        found[name] = {k: v for k, v in (found[name] | entry).items() if v is not None}
+        text = json.dumps(found if entry else []).encode()
+        file.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
+
+    return damage
+
+
+def dense(**changed):
+    def damage(path):
+        weights = {k: np.array(v) for k, v in tensors.read_tensors(path / "2_Dense").items()} | changed
+        weights = {k: v for k, v in weights.items() if v is not None}
+        tensors.write_safetensors(path / "2_Dense" / "model.safetensors", weights)
+
+    return damage
+
+
+def index(value):
+    def damage(path):
+        (path / "model.safetensors").unlink()
+        (path / "model.safetensors.index.json").write_text(json.dumps(value))
+
+    return damage
+
+
+def modules(**changed):
+    def damage(path):
+        listed = json.loads((path / "modules.json").read_text())
+        listed[1] = {k: v for k, v in (listed[1] | changed).items() if v is not None}
+        (path / "modules.json").write_text(json.dumps(listed))
+
+    return damage
+
+
 def pickled(path):
     (path / "model.safetensors").rename(path / "pytorch_model.bin")
 
@@ -389,13 +460,82 @@ BAD = {
     "depth": (change("config.json", num_hidden_layers=3), "no tensor encoder.layer.2"),
     "pooling": (change("1_Pooling/config.json", pooling_mode="sum"), "pooling 'sum' is unknown; known: cls"),
     "positions": (change("config.json", position_embedding_type="relative_key"), "must be 'absolute'"),
+    "half a tokenizer's settings": (
+        lambda p: (p / "tokenizer_config.json").write_text('{"model_max'),
+        "tokenizer_config.json: damaged or cut short",
+    ),
+    "no activation": (drop("2_Dense/config.json", "activation_function"), "'activation_function' is missing"),
+    "no width": (
+        drop("2_Dense/config.json", "out_features"),
+        "2_Dense/config.json: 'out_features' is missing",
+    ),
+    "other width": (
+        change("2_Dense/config.json", out_features=4),
+        r"2_Dense: tensor linear.weight is \(16, 3",
+    ),
+    "no kernel": (dense(**{"linear.weight": None}), "2_Dense: the checkpoint has no tensor linear.weight"),
+    "no bias": (dense(**{"linear.bias": None}), "2_Dense: the checkpoint has no tensor linear.bias"),
+    "odd bias": (
+        dense(**{"linear.bias": np.zeros(2)}),
+        r"tensor linear.bias is \(2,\), config.json asks for",
+    ),
+    "no map": (index({"metadata": {}}), "model.safetensors.index.json: 'weight_map' is missing"),
+    "odd map": (index({"weight_map": {"a": 3}}), "model.safetensors.index.json: 3 is not a text"),
+    "shard outside": (index({"weight_map": {"a": "../b.safetensors"}}), "is not a path inside the folder"),
+    "list of tensors": (header(), r"model.safetensors: \[\] is not an object"),
+    "no offsets": (header(data_offsets=None), "'data_offsets' is missing"),
+    "odd offsets": (header(data_offsets=[-4, "x"]), "its header is damaged"),
+    "odd dtype": (header(dtype=7), "dtype: 7 is not a text"),
+    "module without type": (modules(type=None), "modules.json: 'type' is missing"),
+    "module without path": (modules(path=None), "modules.json: 'path' is missing"),
+    "module above": (
+        modules(path="../esc/1_Pooling"),
+        "modules.json: '../esc/1_Pooling' is not a path inside",
+    ),
+    "module elsewhere": (
+        modules(path="/tmp/1_Pooling"),
+        "modules.json: '/tmp/1_Pooling' is not a path inside",
+    ),
+    "module at the top": (modules(path=""), "modules.json: '' is not a path inside"),
+    "modules null": (write("modules.json", None), "modules.json: null is not a list"),
+    "modules in words": (
+        write("modules.json", ["Transformer"]),
+        'modules.json: "Transformer" is not an object',
+    ),
+    "config null": (write("config.json", None), "config.json: null is not an object"),
+    "pooling list": (write("1_Pooling/config.json", []), r"1_Pooling/config.json: \[\] is not an object"),
+    "pooling number": (change("1_Pooling/config.json", pooling_mode=3), "pooling_mode: 3 is not a list"),
+    "no poolings": (change("1_Pooling/config.json", pooling_mode=[]), "pooling '' is unknown"),
+    "settings": (write("sentence_bert_config.json", 3), "sentence_bert_config.json: 3 is not an object"),
+    "cut": (
+        write("config_sentence_transformers.json", {"truncate_dim": 0}),
+        "truncate_dim 0 is below 1",
+    ),
+    "prompt": (
+        write("config_sentence_transformers.json", {"prompts": {"q": 3}}),
+        "prompts: q: 3 is not a text",
+    ),
+    "null width": (change("config.json", hidden_size=None), "hidden_size: null is not an integer"),
+    "width in words": (change("config.json", hidden_size="16"), 'hidden_size: "16" is not an integer'),
+    "null epsilon": (change("config.json", layer_norm_eps=None), "layer_norm_eps: null is not a number"),
+    "null activation": (change("config.json", hidden_act=None), "activation None is unknown"),
+    "no layers": (change("config.json", num_hidden_layers=0), "num_hidden_layers is 0, below 1"),
+    "no positions": (drop("config.json", "max_position_embeddings"), "'max_position_embeddings' is missing"),
+    "short texts": (
+        write("sentence_bert_config.json", {"max_seq_length": 1}),
+        "max_length=1: leaves no place",
+    ),
+    "negative": (
+        write("sentence_bert_config.json", {"max_seq_length": -5}),
+        "max_length=-5: leaves no place",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_folders_raise_one_line(case, tmp_path):
     damage, message = BAD[case]
-    path = write_model(tmp_path / "model")
+    path = write_dense(tmp_path / "model")
     damage(path)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         pretrained.load(path)
@@ -411,8 +551,24 @@ def test_missing_keys_unknown_modules_and_lengths(folder, tmp_path):
         pretrained.load(write_model(tmp_path / "a", modules=("Pooling", "LSTM")))
     with pytest.raises(ValueError, match="max_length=100: the model has 48 positions"):
         pretrained.load(folder, max_length=100)
+    for length in (2, 0, -5):
+        with pytest.raises(ValueError, match=f"max_length={length}: leaves no place beside 2 special tokens"):
+            pretrained.load(folder, max_length=length)
+    assert pretrained.load(folder, max_length=3).tokenize(["w5 w6"])["ids"].tolist() == [[2, 5, 3]]
     with pytest.raises(ValueError, match="rope_type 'yarn' is unknown; known: default, linear, llama3"):
         encoders.rotary_frequencies(4, scaling={"rope_type": "yarn"})
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "modernbert", "distilbert"])
+@pytest.mark.parametrize("value", [None, "x", [], {}])
+def test_no_value_of_a_config_raises_more_than_one_line(name, value, tmp_path):
+    config = json.loads(str(golden(name)["config"]))
+    for key in config:
+        try:
+            describe(config | {key: value})
+        except ValueError as error:
+            assert str(error).startswith("config.json: ")
+            assert "\n" not in str(error)
 
 
 def test_batches_longer_than_the_positions_raise(encoder):
@@ -429,7 +585,7 @@ def test_saving_never_overwrites(encoder, tmp_path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
 
 
-def test_names_on_the_hub_go_through_its_package(folder, monkeypatch):
+def test_names_on_the_hub_go_through_its_package(folder, tmp_path, monkeypatch):
     asked = []
 
     def snapshot_download(name, allow_patterns):
@@ -440,6 +596,17 @@ def test_names_on_the_hub_go_through_its_package(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", stub)
     assert pretrained.load("owner/model").width == 16
     assert asked == [("owner/model", True, False)]
+    stub.snapshot_download = lambda *_, **__: str(tmp_path)
+    with pytest.raises(ValueError, match="owner/model: has no safetensors file on the hub"):
+        pretrained.load("owner/model")
+
+    def missing(*_, **__):
+        raise OSError("No such\nrepository.")
+
+    stub.snapshot_download = missing
+    message = r"models/minilm: no such folder, and not found on the hub \(No such repository.\)$"
+    with pytest.raises(FileNotFoundError, match=message):
+        pretrained.load("models/minilm")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(FileNotFoundError, match="jaxembed\\[hub\\]"):
         pretrained.load("owner/model")
@@ -555,3 +722,12 @@ def test_the_order_of_poolings_survives_in_sentence_transformers(mode, tmp_path)
     vectors = loaded.encode_texts(TEXTS)
     np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "a", loaded), atol=1e-4)
     np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "b", loaded), atol=1e-4)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_the_cut_of_vectors_equals_sentence_transformers(tmp_path):
+    more = {"config_sentence_transformers.json": {"truncate_dim": 5, "prompts": {}}}
+    loaded = pretrained.load(write_model(tmp_path / "a", **{"tokenizer_config.json": FAST} | more))
+    loaded.save(tmp_path / "b")
+    np.testing.assert_allclose(loaded.encode_texts(TEXTS), peer_vectors(tmp_path / "b", loaded), atol=1e-4)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxembed.encoders.positions import rotary_frequencies
+from jaxembed.files import field
 
+REMEDY = "copy the whole folder again"
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -149,7 +151,7 @@ def _rotary(given):
 
 
 def _activation(name):
-    if name not in ACTIVATIONS:
+    if name not in list(ACTIVATIONS):
         raise ValueError(f"config.json: activation {name!r} is unknown; known: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
@@ -273,6 +275,23 @@ def with_causal(config, causal):
     return config | changed
 
 
+_COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+_COUNTS += ("max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim", "local_attention")
+_KINDS = dict.fromkeys(("layer_norm_eps", "norm_eps", "rms_norm_eps"), float) | dict.fromkeys(_COUNTS, int)
+_KINDS |= {"type_vocab_size": int}
+
+
+def _check(config):
+    """Refuses numbers of a config.json that cannot be meant."""
+    field(config, "max_position_embeddings", int, "config.json", REMEDY)
+    for key in _KINDS.keys() & config.keys():
+        value = field(config, key, _KINDS[key], "config.json", REMEDY)
+        if key in _COUNTS and value < 1:
+            raise ValueError(f"config.json: {key} is {value}, below 1; {REMEDY}")
+    if config.get("num_key_value_heads") is not None:
+        field(config, "num_key_value_heads", int, "config.json", REMEDY)
+
+
 def describe(config):
     """Reads a config.json: its family, and the descriptions of the token embedding and the blocks.
 
@@ -286,9 +305,12 @@ def describe(config):
         ValueError: for an unknown model_type, or a key that is missing.
     """
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if kind not in list(FAMILIES):
         raise ValueError(f"config.json: model_type {kind!r} is unknown; known: {', '.join(FAMILIES)}")
+    _check(config)
     try:
         return FAMILIES[kind], *FAMILIES[kind].read(config)
     except KeyError as error:
         raise ValueError(f"config.json: {error} is missing; a {kind} needs it") from None
+    except (TypeError, AttributeError, ZeroDivisionError) as error:
+        raise ValueError(f"config.json: a value of the wrong kind ({error}); {REMEDY}") from None

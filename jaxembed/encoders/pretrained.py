@@ -23,7 +23,6 @@ from jaxembed.encoders.checkpoint_folders import (
     pooling_config,
     read_folder,
     save_folder,
-    width_of,
 )
 from jaxembed.encoders.tensors import params_of, read_tensors
 from jaxembed.encoders.texts import check_texts, length_bucket, open_tokenizer, pad, vectors_of_texts
@@ -176,7 +175,9 @@ def load(
     Qwen2 and Qwen3. Pooling, dense layers and normalisation follow modules.json; a folder without it is
     pooled by the mean and not normalised. Texts are cut at ``max_seq_length`` of sentence_bert_config.json,
     else at ``model_max_length`` of tokenizer_config.json, never above the model's positions; what
-    tokenizer.json says about lengths is not used.
+    tokenizer.json says about lengths is not used. With ``truncate_dim`` in
+    config_sentence_transformers.json, the first coordinates are kept, after any normalisation; they are not
+    normalised again.
 
     ``encoder = load("all-MiniLM-L6-v2"); vectors = encoder.encode_texts(["a text", "another"])``
 
@@ -210,15 +211,13 @@ def load(
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     root = path / folder.root
     params = params_of(family, read_tensors(root), shapes, np.dtype(param_dtype))
-    params |= dense_params(path, folder.steps, np.dtype(param_dtype))
-    limit = (
-        embedding.get("positions", 0) - embedding.get("offset", 0) or folder.config["max_position_embeddings"]
-    )
-    length = max_length_of(folder, limit, max_length)
-    head = functools.partial(_head, folder.steps)
-    encode, encode_tokens, encode_layers = _functions(model.hidden, head, embedding["vocabulary"])
     modes = modes_of(pooling_config(folder.steps))
-    width = width_of(folder, blocks["width"] * len(modes))
+    dense, width = dense_params(path, folder.steps, blocks["width"] * len(modes), np.dtype(param_dtype))
+    params |= dense
+    limit = folder.config["max_position_embeddings"] - embedding.get("offset", 0)
+    length = max_length_of(folder, limit, max_length)
+    head = functools.partial(_head, folder)
+    encode, encode_tokens, encode_layers = _functions(model.hidden, head, embedding["vocabulary"])
     return Encoder(
         params=jax.tree.map(jnp.asarray, params),
         hidden=model.hidden,
@@ -230,7 +229,7 @@ def load(
         ),
         max_length=length,
         pooling=modes,
-        width=width,
+        width=min(width, folder.truncate_dim or width),
         folder=dataclasses.replace(folder, settings=folder.settings | {"max_seq_length": length}),
     )
 
@@ -306,13 +305,14 @@ def _functions(hidden, head, vocabulary):
     return encode, encode_tokens, encode_layers
 
 
-def _head(steps, params, tokens, mask):
-    """Pooling, dense layers and normalisation, as modules.json lists them."""
-    x = jnp.concatenate([POOLINGS[m](tokens, mask) for m in modes_of(pooling_config(steps))], axis=-1)
-    for kind, path, config in steps:
+def _head(folder, params, tokens, mask):
+    """Pooling, dense layers and normalisation, as modules.json lists them, and then the cut."""
+    modes = modes_of(pooling_config(folder.steps))
+    x = jnp.concatenate([POOLINGS[m](tokens, mask) for m in modes], axis=-1)
+    for kind, path, config in folder.steps:
         if kind == "Normalize":
             x = unit(x)
         elif kind == "Dense":
             x = x @ params[path]["kernel"] + params[path].get("bias", 0)
             x = DENSE_ACTIVATIONS[config["activation_function"].rsplit(".", 1)[-1]](x)
-    return x
+    return x[..., : folder.truncate_dim]

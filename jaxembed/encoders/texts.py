@@ -29,6 +29,12 @@ def open_tokenizer(path, max_length, lowercase=False):
     except Exception as error:  # the library raises nothing more special
         raise ValueError(f"{path}: {' '.join(str(error).split())}; {remedy}") from None
     tokenizer.no_padding()
+    special = tokenizer.num_special_tokens_to_add(False)
+    if max_length <= special:
+        raise ValueError(
+            f"max_length={max_length}: leaves no place beside {special} special tokens; "
+            f"give at least {special + 1}"
+        )
     tokenizer.enable_truncation(max_length)
     if lowercase:
         own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
