@@ -237,6 +237,22 @@ def test_ids_out_of_range_raise_on_the_host_and_read_zeros_under_jit(encoder, wr
     encoder.encode(encoder.params, batch)
 
 
+@pytest.mark.parametrize("wrong", [0.0, -1, np.array([1.0, 0.0])])
+def test_temperatures_are_above_zero(wrong, encoder):
+    batch = encoder.tokenize(TEXTS[:2])
+    x = jnp.ones((1, 3, 1, 4))
+    for call in (
+        lambda: encoder.encode_texts(TEXTS, temperature=wrong),
+        lambda: encoder.encode_layers(encoder.params, batch, temperature=wrong),
+        lambda: encoder.hidden(encoder.params, batch, temperature=wrong),
+        lambda: encoders.dot_product_attention(x, x, x, temperature=wrong),
+    ):
+        with pytest.raises(ValueError, match="temperature: (0.0|-1) is not above 0"):
+            call()
+    warm = jax.jit(encoder.encode)(encoder.params, batch, temperature=jnp.float32(2))
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS[:2], temperature=2), warm, atol=1e-5)
+
+
 # Poolings, dense layers, layers
 
 

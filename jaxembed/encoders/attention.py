@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_temperature
 from jaxembed.encoders.positions import rotate
 
 
@@ -82,6 +82,7 @@ def _powers(queries, keys, mask, bias, temperature):
     (batch, length, heads, width), groups = queries.shape, keys.shape[2]
     if heads % groups:
         raise ValueError(f"keys have {groups} heads, which do not divide the {heads} heads of the queries")
+    check_temperature(temperature)
     dtype = accumulator(queries, keys)
     # Heads lead and those that share a key lie behind one another: each product is a plain batch of matrices.
     split = jnp.swapaxes((queries * width**-0.5).astype(queries.dtype), 1, 2)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, unit
+from jaxembed.arrays import accumulator, check_temperature, unit
 from jaxembed.encoders import pooling
 from jaxembed.encoders.architectures import describe
 from jaxembed.encoders.checkpoint_folders import (
@@ -278,6 +278,7 @@ def _functions(hidden, head, vocabulary):
                 wrong = real[(real < 0) | (real >= vocabulary)]
                 if wrong.size:
                     raise ValueError(f"ids: {wrong[0]} is outside 0..{vocabulary - 1}")
+            check_temperature(temperature)
             return compiled(params, batch, key, layers=layers, temperature=temperature)
 
         return run

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_temperature
 from jaxembed.encoders.attention import Attention, attention_mask, tokenwise
 from jaxembed.encoders.pooling import mean_pool
 from jaxembed.encoders.positions import distance_buckets
@@ -302,6 +302,7 @@ def _per_layer(window, layers):
 
 
 def _temperatures(temperature, layers):
+    check_temperature(temperature)
     temperature = jnp.asarray(temperature)
     if temperature.ndim and temperature.shape[0] != layers:
         raise ValueError(f"temperature {temperature.shape}: give a float, [L] or [L, H] with L={layers}")

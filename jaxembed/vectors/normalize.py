@@ -1,10 +1,9 @@
 """Vectors spread evenly over directions: centring, whitening, removing the strongest directions, scores."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_shape
 from jaxembed.vectors.smoothing import mean_cosine
 
 
@@ -198,8 +197,8 @@ def entry_means(vectors, entries, count):
         X. Liu, DefSent+, arXiv:2405.16153.
     """
     vectors, entries = jnp.asarray(vectors), jnp.asarray(entries)
-    chex.assert_rank(vectors, 2)
-    chex.assert_shape(entries, vectors.shape[:1])
+    check_shape("vectors", vectors, (None, None))
+    check_shape("entries", entries, vectors.shape[:1])
     inside = (entries >= 0) & (entries < count)
     vectors = jnp.where(inside[:, None], vectors, 0).astype(accumulator(vectors))
     place = jnp.where(inside, entries, count)
@@ -244,7 +243,7 @@ def _clean(vectors, where):
     if vectors.ndim != 2 or not vectors.size:
         raise ValueError(f"vectors: shape {vectors.shape}; pass [N, D] with at least one row")
     where = jnp.ones(len(vectors), bool) if where is None else jnp.asarray(where)
-    chex.assert_shape(where, (len(vectors),))
+    check_shape("where", where, (len(vectors),))
     return jnp.where(where[:, None], vectors, 0).astype(accumulator(vectors)), where
 
 
