@@ -253,6 +253,48 @@ def test_temperatures_are_above_zero(wrong, encoder):
     np.testing.assert_allclose(encoder.encode_texts(TEXTS[:2], temperature=2), warm, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["bert", "modernbert", "qwen3"])
+def test_batches_without_rows_give_no_vectors(name, tmp_path):
+    loaded = pretrained.load(write_model(tmp_path / name, name))
+    batch = loaded.tokenize([])
+    assert loaded.encode(loaded.params, batch).shape == (0, 16)
+    assert loaded.encode_layers(loaded.params, batch).shape[::2] == (0, 16)
+    assert loaded.encode_tokens(loaded.params, batch)[0].shape == (0, 8, 16)
+
+
+def test_masks_of_0_and_1_will_do(encoder):
+    for count in (1, 3):
+        batch = encoder.tokenize(TEXTS[:count])
+        numbers = {"ids": batch["ids"].astype(np.int64), "mask": batch["mask"].astype(np.int64)}
+        numbers["pool_mask"] = numbers["mask"]
+        expected = encoder.encode(encoder.params, batch)
+        np.testing.assert_array_equal(encoder.encode(encoder.params, numbers), expected)
+        tokens = encoder.hidden(encoder.params, batch)["tokens"]
+        np.testing.assert_array_equal(encoder.hidden(encoder.params, numbers)["tokens"], tokens)
+    for name in ("ids", "mask"):
+        less = {k: v for k, v in batch.items() if k != name}
+        for function in (encoder.encode, encoder.encode_layers, encoder.hidden):
+            with pytest.raises(ValueError, match=f"batch: '{name}' is missing; make the batch with tokenize"):
+                function(encoder.params, less)
+
+
+def test_a_prefix_is_read_by_all_tokens_of_a_causal_encoder(encoder, tmp_path):
+    path = write_model(tmp_path / "llama", "llama")
+    causal, free = (pretrained.load(path, causal=value) for value in (True, False))
+    batch = causal.tokenize(TEXTS[:1])
+    whole = batch | {"prefix": np.array([batch["mask"].sum()])}
+    expected = free.encode(free.params, batch)
+    np.testing.assert_allclose(causal.encode(causal.params, whole), expected, atol=1e-5)
+    assert np.abs(causal.encode(causal.params, batch) - expected).max() > 1e-3
+    for loaded in (free, encoder):
+        with pytest.raises(ValueError, match="prefix: this encoder reads later tokens anyway"):
+            loaded.encode(loaded.params, whole)
+
+
+def test_an_encoder_is_shown_in_one_line(encoder):
+    assert repr(encoder) == "Encoder(bert, layers=2, width=16, pooling=('mean',), max_length=48)"
+
+
 # Poolings, dense layers, layers
 
 

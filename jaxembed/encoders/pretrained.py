@@ -57,7 +57,9 @@ class Encoder:
     ``encode_tokens -> (tokens [B, T, D], mask [B, T])`` and ``encode_layers -> [B, L+1, D]`` (row n = the
     vector of block n, row 0 = of the token embeddings); and ``hidden``, as in
     :func:`~jaxembed.encoders.transformer`. ``batch`` is {"ids": int [B, T], "mask": bool [B, T]}, as
-    ``tokenize`` makes it, with an optional "pool_mask", bool [B, T], of the tokens that the pooling reads.
+    ``tokenize`` makes it, with an optional "pool_mask", bool [B, T], of the tokens that the pooling reads,
+    and, for a causal encoder, an optional "prefix", int [B], of how many first tokens every token may read.
+    Masks of 0 and 1 will do.
     Ids out of range raise when they come from the host and read zeros under jit. After training,
     ``dataclasses.replace(encoder, params=params)``.
     """
@@ -72,6 +74,13 @@ class Encoder:
     pooling: tuple[str, ...]
     width: int
     folder: Folder
+
+    def __repr__(self):
+        depth = len(jax.tree.leaves(self.params["blocks"])[0])
+        return (
+            f"Encoder({self.folder.config['model_type']}, layers={depth}, width={self.width}, "
+            f"pooling={self.pooling}, max_length={self.max_length})"
+        )
 
     @property
     def prompts(self):
@@ -186,7 +195,7 @@ def load(
         dtype: of the products (for example bfloat16); norms, softmax and residuals stay float32.
         param_dtype: of the parameters, whatever the file holds.
         causal: False lets the tokens of a decoder read later ones, without a window; default: as config.json
-            says.
+            says. Under True, ``batch["prefix"]`` lets all tokens read the first ones.
         pooling: optional name, or several whose vectors are joined, instead of what the folder says: "cls",
             "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken".
         max_length: optional number of tokens at which texts are cut.
@@ -246,6 +255,7 @@ def _embedding(form, width):
         return params
 
     def embed(params, batch):
+        batch = _with_bool_masks(batch)
         ids, mask = batch["ids"], batch["mask"]
         ids = jnp.where(mask, ids, 0)
         rows = jnp.where(ids < 0, form["vocabulary"], ids)  # .at counts from the end below zero
@@ -264,6 +274,13 @@ def _embedding(form, width):
     return init_embed, embed
 
 
+def _with_bool_masks(batch):
+    for name in ("ids", "mask"):
+        if name not in batch:
+            raise ValueError(f"batch: {name!r} is missing; make the batch with tokenize")
+    return {**batch, **{k: batch[k].astype(bool) for k in ("mask", "pool_mask") if k in batch}}
+
+
 def _functions(hidden, head, vocabulary):
     """encode, encode_tokens and encode_layers, compiled; ids that come from the host are checked."""
 
@@ -272,6 +289,7 @@ def _functions(hidden, head, vocabulary):
 
         @functools.wraps(function)
         def run(params, batch, key=None, *, layers=None, temperature=None):
+            batch = _with_bool_masks(batch)
             ids = batch["ids"]
             if isinstance(ids, np.ndarray):
                 real = ids[np.asarray(batch["mask"])]

@@ -149,7 +149,7 @@ def transformer(
     [L] or [L, H], traced or not. It takes ``attention``, a function ``(weights [B, H, T, T], mask [B, T]) ->
     [B, ...]`` that each block applies to its attention; the results are "attention" [B, L, ...] of what
     ``hidden`` returns. ``batch["prefix"]``, int [B], is how many first tokens everyone may read
-    under ``causal``.
+    under ``causal``; without it, it raises.
 
     >>> def init_embed(key):
     ...     return {"table": {"embedding": jax.random.normal(key, (10, 8))}}
@@ -285,7 +285,9 @@ def transformer(
         return out if attention is None else out | {"attention": jnp.moveaxis(read, 0, 1)}
 
     def _causal(batch):
-        return {"causal": causal, "prefix": batch.get("prefix") if causal else None}
+        if "prefix" in batch and not causal:
+            raise ValueError("prefix: this encoder reads later tokens anyway; leave it out of the batch")
+        return {"causal": causal, "prefix": batch.get("prefix")}
 
     return Transformer(init, hidden)
 
