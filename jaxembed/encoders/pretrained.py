@@ -198,7 +198,7 @@ def load(
             says. Under True, ``batch["prefix"]`` lets all tokens read the first ones.
         pooling: optional name, or several whose vectors are joined, instead of what the folder says: "cls",
             "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken".
-        max_length: optional number of tokens at which texts are cut.
+        max_length: optional number of tokens at which texts are cut, special ones counted.
         dropout: rate in the blocks, active when ``encode`` gets a key.
         checkpoint: policy of ``jax.checkpoint_policies`` for gradients. The default keeps the products with
             weights and computes the rest of a block again, which is faster too; None keeps everything.
@@ -208,9 +208,10 @@ def load(
         :class:`Encoder`.
 
     Raises:
-        FileNotFoundError: when the folder or one of its files is missing.
+        FileNotFoundError: when the folder or one of its files is missing, or the hub has no such name.
         ValueError: for an unknown architecture, pooling or module, a checkpoint that is pickled, damaged or
-            does not fit its config.json, or a length above the model's positions.
+            does not fit its config.json, a path that leaves the folder, or a length above the model's
+            positions or without place for a word.
     """
     path = find_folder(path)
     folder = read_folder(path, causal, pooling)
