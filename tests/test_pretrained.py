@@ -571,7 +571,7 @@ BAD = {
     ),
     "prompt": (
         write("config_sentence_transformers.json", {"prompts": {"q": 3}}),
-        "prompts: q: 3 is not a text",
+        "transformers.json: q: 3 is not a text",
     ),
     "null width": (change("config.json", hidden_size=None), "hidden_size: null is not an integer"),
     "width in words": (change("config.json", hidden_size="16"), 'hidden_size: "16" is not an integer'),

@@ -127,28 +127,36 @@ def read_folder(path, causal, pooling):
         config = with_causal(config, causal)
     names = [n for n in files if re.fullmatch(re.escape(begin) + r"sentence_\w+_config\.json", n)]
     settings, own = read(names[0]) if names else {}, read(f"{begin}tokenizer_config.json", {})
-    more = read("config_sentence_transformers.json", {"prompts": {}})
-
-    def optional(record, key, kind, name):
-        return None if record.get(key) is None else field(record, key, kind, name, REMEDY)
-
-    length = optional(settings, "max_seq_length", int, names[0] if names else "")
-    cut = optional(more, "truncate_dim", int, "config_sentence_transformers.json")
-    if cut is not None and cut < 1:
-        raise ValueError(f"config_sentence_transformers.json: truncate_dim {cut} is below 1; {REMEDY}")
-    prompts = optional(more, "prompts", dict, "config_sentence_transformers.json") or {}
+    length = _optional(settings, "max_seq_length", int, "".join(names[:1]))
     return Folder(
         family=describe(config)[0],
         config=config,
         root=root,
         settings=settings,
-        max_length=length or optional(own, "model_max_length", float, "tokenizer_config.json"),
+        max_length=length or _optional(own, "model_max_length", float, "tokenizer_config.json"),
         steps=tuple(steps),
-        prompts={k: typed(v, str, f"prompts: {k}", REMEDY) for k, v in prompts.items() if v is not None},
-        default_prompt=optional(more, "default_prompt_name", str, "config_sentence_transformers.json"),
-        truncate_dim=cut,
         files=files,
+        **_prompts_and_cut(read("config_sentence_transformers.json", {"prompts": {}})),
     )
+
+
+def _optional(record, key, kind, name):
+    return None if record.get(key) is None else field(record, key, kind, name, REMEDY)
+
+
+def _prompts_and_cut(config, name="config_sentence_transformers.json"):
+    """The fields of a :class:`Folder` that this file gives."""
+    prompts, cut = (
+        _optional(config, "prompts", dict, name) or {},
+        _optional(config, "truncate_dim", int, name),
+    )
+    if cut is not None and cut < 1:
+        raise ValueError(f"{name}: truncate_dim {cut} is below 1; {REMEDY}")
+    return {
+        "prompts": {k: typed(v, str, f"{name}: {k}", REMEDY) for k, v in prompts.items() if v is not None},
+        "default_prompt": _optional(config, "default_prompt_name", str, name),
+        "truncate_dim": cut,
+    }
 
 
 def _steps(modules, read):
