@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def accumulator(*arrays):
@@ -19,6 +20,40 @@ def accumulator(*arrays):
         A NumPy dtype.
     """
     return jnp.result_type(jnp.float32, *(jax.dtypes.canonicalize_dtype(a.dtype) for a in arrays))
+
+
+def check_shape(name, array, shape):
+    """Refuses an array of another shape.
+
+    >>> check_shape("queries", jnp.zeros((3, 2)), (None, 2))
+
+    Args:
+        name: of the argument, for the error.
+        array: what was given.
+        shape: the shape that it must have; None stands for any length.
+
+    Raises:
+        ValueError: with both shapes.
+    """
+    found = jnp.shape(array)
+    if len(found) != len(shape) or any(n not in (None, m) for n, m in zip(shape, found, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name}: shape {found}; pass [{wanted}]")
+
+
+def check_temperature(temperature):
+    """Refuses a temperature that is not above 0; one that jax holds or traces passes unread.
+
+    >>> check_temperature(0.05)
+
+    Args:
+        temperature: number or array.
+
+    Raises:
+        ValueError: with the number.
+    """
+    if isinstance(temperature, int | float | np.ndarray | np.generic) and not np.all(temperature > 0):
+        raise ValueError(f"temperature: {np.min(temperature)} is not above 0; pass a positive number")
 
 
 def unit(x, *, axis=-1):

@@ -42,6 +42,61 @@ def read_json(path, remedy):
         raise ValueError(f"{path}: damaged or cut short ({_one_line(error)}); {remedy}") from None
 
 
+_KINDS = {dict: "an object", list: "a list", str: "a text", int: "an integer", float: "a number"}
+
+
+def typed(value, kind, name, remedy):
+    """Returns a JSON value whose kind is checked.
+
+    >>> print(typed(3, int, "config.json: layers", "copy it again"))
+    3
+
+    Args:
+        value: JSON value.
+        kind: dict, list, str, int, or float, which takes integers too.
+        name: of the value, for the error.
+        remedy: what the error tells the reader to do.
+    """
+    kinds = (int, float) if kind is float else kind
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ValueError(f"{name}: {json.dumps(value)[:40]} is not {_KINDS[kind]}; {remedy}")
+    return value
+
+
+def field(record, key, kind, name, remedy):
+    """Returns what a JSON object holds under a key, both checked.
+
+    >>> print(field({"layers": 3}, "layers", int, "config.json", "copy it again"))
+    3
+
+    Args:
+        record: JSON value that has to be an object.
+        key: str.
+        kind: as in :func:`typed`.
+        name: of the object, for the error.
+        remedy: what the error tells the reader to do.
+    """
+    if key not in typed(record, dict, name, remedy):
+        raise ValueError(f"{name}: {key!r} is missing; {remedy}")
+    return typed(record[key], kind, f"{name}: {key}", remedy)
+
+
+def inside(path, name):
+    """Returns a relative path that stays in its folder; refuses any other.
+
+    >>> print(inside("1_Pooling", "modules.json"))
+    1_Pooling
+
+    Args:
+        path: str, as a file says it.
+        name: of that file, for the error.
+    """
+    parts = path.replace("\\", "/").split("/")
+    if parts[0] == "" or ".." in parts or ":" in parts[0]:
+        raise ValueError(f"{name}: {path!r} is not a path inside the folder; do not use this folder")
+    return path
+
+
 def write_json(path, value):
     """Replaces a JSON file in one step.
 

@@ -191,6 +191,8 @@ def test_average_precision_of_pairs_equals_scikit_learn(kind):
     scores = cosines(vectors, first, second)
     expected = sklearn_metrics.average_precision_score(labels, scores)
     np.testing.assert_allclose(found["ap"], expected, rtol=1e-9)
+    for kind in (bool, float):
+        assert search.evaluate_pairs(encoder(vectors), first, second, labels.astype(kind)) == found
 
 
 # The package mteb
@@ -213,9 +215,12 @@ def test_the_adapter_encodes_lists_and_batches_and_knows_queries():
     np.testing.assert_allclose(model.similarity(plain[0], plain[0]), [[1]], rtol=1e-6)
 
 
+TASKS = ("STS", "Retrieval", "PairClassification", "Classification", "MultilingualClusteringFast")
+
+
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")  # those of mteb and what it imports
-@pytest.mark.parametrize("name", ["STS", "Retrieval", "PairClassification", "Classification"])
+@pytest.mark.parametrize("name", TASKS)
 def test_mteb_drives_the_adapter(name):
     mteb = pytest.importorskip("mteb")
     mock = pytest.importorskip("mteb.mocks.mock_tasks")
@@ -227,6 +232,15 @@ def test_mteb_drives_the_adapter(name):
 # Bad input
 
 
+pair = ["text 0", "text 1"], ["text 1", "text 2"]
+
+
+def unknown_gain():
+    documents = {f"d{i}": f"text {i}" for i in range(3)}
+    judgments = {"test": {"q": {"d0": math.nan, "d1": 1}}}
+    return {"documents": documents, "queries": {"q": "text 2"}, "judgments": judgments}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -236,6 +250,18 @@ def test_mteb_drives_the_adapter(name):
         (lambda e: search.evaluate_similarity(e, ["text 0"], [], [1]), "lengths"),
         (lambda e: search.evaluate_pairs(e, [], [], []), "above 0"),
         (lambda e: search.evaluate_pairs(e, ["text 0"], ["text 1"], [0]), "no pair belongs together"),
+        (lambda e: search.evaluate_pairs(e, *pair, ["0", "1"]), "labels: hold something else than 0, 1"),
+        (lambda e: search.evaluate_pairs(e, *pair, [math.nan, 1]), "labels: hold something else than 0, 1"),
+        (lambda e: search.evaluate_pairs(e, *pair, [None, True]), "labels: hold something else than 0, 1"),
+        (lambda e: search.evaluate_pairs(e, *pair, [2, 1]), "labels: hold something else than 0, 1"),
+        (lambda e: search.evaluate_similarity(e, *pair, ["0", "1"]), "scores: are <U1; pass numbers"),
+        (lambda e: search.evaluate_similarity(e, *pair, [None, 1]), "scores: are object; pass numbers"),
+        (lambda e: search.evaluate_clustering(e, pair[0], [math.nan, 1]), "labels: hold NaN"),
+        (
+            lambda e: search.evaluate_classification(e, pair[0], [0, math.nan], *pair),
+            "labels: hold NaN",
+        ),
+        (lambda e: search.evaluate_retrieval(e, unknown_gain()), "judgments: hold NaN"),
         (lambda e: search.evaluate_clustering(e, ["text 0"], []), "lengths"),
         (
             lambda e: search.evaluate_classification(e, ["text 0"] * 2, [1, 1], ["text 1"], [1]),

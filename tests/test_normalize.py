@@ -86,6 +86,21 @@ def test_whitening_keeps_the_strongest_directions_and_does_not_blow_up_empty_one
     chex.assert_tree_all_finite(vectors.standardize(vectors.fit_whiten(np.ones((3, D))), np.ones((2, D))))
 
 
+@pytest.mark.parametrize(("count", "width"), [(5, 16), (50, 384)])
+def test_fewer_vectors_than_directions_do_not_blow_up_unseen_ones(count, width):
+    rng = np.random.default_rng(0)
+    x, unseen = rng.normal(size=(count, width)), rng.normal(size=(100, width))
+    x, unseen = x.astype(np.float32), unseen.astype(np.float32)
+    white = np.asarray(vectors.standardize(vectors.fit_whiten(x), unseen))
+    centred = x - x.mean(axis=0, dtype=np.float64)
+    left, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    directions, sizes = directions[: count - 1], sizes[: count - 1] / np.sqrt(count)
+    expected = (unseen - x.mean(axis=0)) @ directions.T / sizes @ directions
+    np.testing.assert_allclose(white, expected, atol=2e-3)
+    assert np.abs(white).max() < 50
+    assert vectors.isotropy(x)["condition"] == math.inf
+
+
 @pytest.mark.parametrize("centre", [True, False])
 def test_removed_directions_are_gone_and_removing_again_changes_nothing(centre):
     x = skewed()

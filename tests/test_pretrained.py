@@ -31,13 +31,16 @@ def golden(name):
         return dict(file)
 
 
-def write_model(folder, name="bert", *, tensors_too=True, modules=("Pooling", "Normalize"), **more):
+def write_model(
+    folder, name="bert", *, tensors_too=True, dtype=np.float16, modules=("Pooling", "Normalize"), **more
+):
     """A folder as sentence-transformers saves it, with a tokenizer whose words are w5 .. w29."""
     file = golden(name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(json.loads(str(file["config"])) | more.pop("config", {})))
     if tensors_too:
-        weights = {k.removeprefix("tensor."): v for k, v in file.items() if k.startswith("tensor.")}
+        weights = {k: v.astype(dtype) for k, v in file.items() if k.startswith("tensor.")}
+        weights = {k.removeprefix("tensor."): v for k, v in weights.items()}
         tensors.write_safetensors(folder / "model.safetensors", weights)
     words = {"[PAD]": 0, "[OTHER]": 1, "[CLS]": 2, "[SEP]": 3, "[UNK]": 4} | {
         f"w{i}": i for i in range(5, 30)
@@ -57,7 +60,8 @@ def write_model(folder, name="bert", *, tensors_too=True, modules=("Pooling", "N
         {"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{k}"}
         for i, (k, p) in enumerate(zip(kinds, places, strict=True))
     ]
-    files = {"modules.json": listed, "1_Pooling/config.json": {"pooling_mode_mean_tokens": True}} | more
+    pooling = {"pooling_mode_mean_tokens": True, "word_embedding_dimension": 16}
+    files = {"modules.json": listed, "1_Pooling/config.json": pooling} | more
     for path, value in files.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(json.dumps(value))
@@ -91,6 +95,25 @@ def test_tokens_equal_transformers(name, causal, tmp_path):
     assert not np.asarray(tokens)[~file["mask"]].any()
     if decoder and not causal:
         assert np.abs(expected - file["out"])[file["mask"]].max() > 0.1
+
+
+WINDOWS = {"mistral": {"sliding_window": 2}}
+WINDOWS["qwen2"] = WINDOWS["mistral"] | {"use_sliding_window": True, "max_window_layers": 1}
+WINDOWS["qwen2"] |= {"layer_types": None}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_decoder_without_windows_is_saved_without_them(name, tmp_path):
+    path = write_model(tmp_path / "a", name, config=WINDOWS[name])
+    loaded = pretrained.load(path, causal=False)
+    loaded.save(tmp_path / "b")
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert (config["is_causal"], config["sliding_window"]) == (False, None)
+    if name == "qwen2":
+        assert (config["use_sliding_window"], config["layer_types"]) == (False, ["full_attention"] * 2)
+    pretrained.load(path).save(tmp_path / "c")
+    config = json.loads((tmp_path / "c" / "config.json").read_text())
+    assert config.items() >= WINDOWS[name].items()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -214,10 +237,71 @@ def test_ids_out_of_range_raise_on_the_host_and_read_zeros_under_jit(encoder, wr
     encoder.encode(encoder.params, batch)
 
 
+@pytest.mark.parametrize("wrong", [0.0, -1, np.array([1.0, 0.0])])
+def test_temperatures_are_above_zero(wrong, encoder):
+    batch = encoder.tokenize(TEXTS[:2])
+    x = jnp.ones((1, 3, 1, 4))
+    for call in (
+        lambda: encoder.encode_texts(TEXTS, temperature=wrong),
+        lambda: encoder.encode_layers(encoder.params, batch, temperature=wrong),
+        lambda: encoder.hidden(encoder.params, batch, temperature=wrong),
+        lambda: encoders.dot_product_attention(x, x, x, temperature=wrong),
+    ):
+        with pytest.raises(ValueError, match="temperature: (0.0|-1) is not above 0"):
+            call()
+    warm = jax.jit(encoder.encode)(encoder.params, batch, temperature=jnp.float32(2))
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS[:2], temperature=2), warm, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "modernbert", "qwen3"])
+def test_batches_without_rows_give_no_vectors(name, tmp_path):
+    loaded = pretrained.load(write_model(tmp_path / name, name))
+    batch = loaded.tokenize([])
+    assert loaded.encode(loaded.params, batch).shape == (0, 16)
+    assert loaded.encode_layers(loaded.params, batch).shape[::2] == (0, 16)
+    assert loaded.encode_tokens(loaded.params, batch)[0].shape == (0, 8, 16)
+
+
+def test_masks_of_0_and_1_will_do(encoder):
+    for count in (1, 3):
+        batch = encoder.tokenize(TEXTS[:count])
+        numbers = {"ids": batch["ids"].astype(np.int64), "mask": batch["mask"].astype(np.int64)}
+        numbers["pool_mask"] = numbers["mask"]
+        expected = encoder.encode(encoder.params, batch)
+        np.testing.assert_array_equal(encoder.encode(encoder.params, numbers), expected)
+        tokens = encoder.hidden(encoder.params, batch)["tokens"]
+        np.testing.assert_array_equal(encoder.hidden(encoder.params, numbers)["tokens"], tokens)
+    for name in ("ids", "mask"):
+        less = {k: v for k, v in batch.items() if k != name}
+        for function in (encoder.encode, encoder.encode_layers, encoder.hidden):
+            with pytest.raises(ValueError, match=f"batch: '{name}' is missing; make the batch with tokenize"):
+                function(encoder.params, less)
+
+
+def test_a_prefix_is_read_by_all_tokens_of_a_causal_encoder(encoder, tmp_path):
+    path = write_model(tmp_path / "llama", "llama")
+    causal, free = (pretrained.load(path, causal=value) for value in (True, False))
+    batch = causal.tokenize(TEXTS[:1])
+    whole = batch | {"prefix": np.array([batch["mask"].sum()])}
+    expected = free.encode(free.params, batch)
+    np.testing.assert_allclose(causal.encode(causal.params, whole), expected, atol=1e-5)
+    assert np.abs(causal.encode(causal.params, batch) - expected).max() > 1e-3
+    for loaded in (free, encoder):
+        with pytest.raises(ValueError, match="prefix: this encoder reads later tokens anyway"):
+            loaded.encode(loaded.params, whole)
+
+
+def test_an_encoder_is_shown_in_one_line(encoder):
+    assert repr(encoder) == "Encoder(bert, layers=2, width=16, pooling=('mean',), max_length=48)"
+
+
 # Poolings, dense layers, layers
 
 
-@pytest.mark.parametrize("mode", [*pretrained.POOLINGS, ["mean", "max"]])
+SEVERAL = (["max", "mean"], ["mean", "cls"], ["lasttoken", "mean"], ["mean", "mean"])
+
+
+@pytest.mark.parametrize("mode", [*pretrained.POOLINGS, *SEVERAL])
 def test_poolings_of_the_folder(mode, folder, encoder, tmp_path):
     modes = [mode] if isinstance(mode, str) else mode
     named = {"1_Pooling/config.json": {"pooling_mode": mode}}
@@ -236,19 +320,27 @@ def test_poolings_of_the_folder(mode, folder, encoder, tmp_path):
     vector = loaded.encode_texts(TEXTS[:1])[0]
     np.testing.assert_allclose(vector, np.concatenate([expected[m] for m in modes]), atol=1e-5)
     loaded.save(tmp_path / "b")
-    assert pretrained.load(tmp_path / "b").pooling == tuple(m for m in pretrained.POOLINGS if m in modes)
+    again = pretrained.load(tmp_path / "b")
+    assert again.pooling == tuple(modes)
+    np.testing.assert_array_equal(again.encode_texts(TEXTS[:1])[0], vector)
     assert pretrained.load(folder, pooling=mode).pooling == tuple(modes)
 
 
-def test_a_dense_layer_of_the_folder(encoder, tmp_path):
-    dense = {"in_features": 16, "out_features": 3, "activation_function": "torch.nn.modules.activation.Tanh"}
-    path = write_model(
-        tmp_path / "a", modules=("Pooling", "Dense"), **{"2_Dense/config.json": dense | {"bias": True}}
-    )
+def write_dense(folder, width=16, modules=("Pooling", "Dense", "Normalize"), **more):
+    """The same with a dense layer to 3 coordinates."""
+    config = {"in_features": width, "out_features": 3, "bias": True}
+    config |= {"activation_function": "torch.nn.modules.activation.Tanh"}
+    path = write_model(folder, modules=modules, **{"2_Dense/config.json": config} | more)
     rng = np.random.default_rng(0)
-    linear = {"linear.weight": rng.normal(size=(3, 16)), "linear.bias": rng.normal(size=3)}
+    linear = {"linear.weight": rng.normal(size=(3, width)), "linear.bias": rng.normal(size=3)}
     linear = {k: v.astype(np.float32) for k, v in linear.items()}
     tensors.write_safetensors(path / "2_Dense" / "model.safetensors", linear)
+    return path
+
+
+def test_a_dense_layer_of_the_folder(encoder, tmp_path):
+    path = write_dense(tmp_path / "a", modules=("Pooling", "Dense"))
+    linear = tensors.read_tensors(path / "2_Dense")
     loaded = pretrained.load(path)
     tokens, _ = encoder.encode_tokens(encoder.params, encoder.tokenize(TEXTS[:1]))
     mean = np.asarray(tokens)[0, :5].mean(axis=0)
@@ -258,6 +350,23 @@ def test_a_dense_layer_of_the_folder(encoder, tmp_path):
     again = pretrained.load(tmp_path / "b")
     np.testing.assert_allclose(again.encode_texts(TEXTS[:1])[0], expected, atol=1e-5)
     assert again.width == 3
+
+
+@pytest.mark.parametrize("last", ["Normalize", None])
+def test_vectors_are_cut_as_the_folder_says(last, tmp_path):
+    kinds = ("Pooling",) if last is None else ("Pooling", last)
+    whole = pretrained.load(write_model(tmp_path / "whole", modules=kinds))
+    more = {"config_sentence_transformers.json": {"truncate_dim": 5, "prompts": None}}
+    loaded = pretrained.load(write_model(tmp_path / "a", modules=kinds, **more))
+    vectors = loaded.encode_texts(TEXTS)
+    np.testing.assert_array_equal(vectors, whole.encode_texts(TEXTS)[:, :5])
+    assert (loaded.width, loaded.prompts) == (5, {})
+    batch = loaded.tokenize(TEXTS)
+    assert loaded.encode_layers(loaded.params, batch).shape == (6, 3, 5)
+    loaded.save(tmp_path / "b")
+    np.testing.assert_array_equal(pretrained.load(tmp_path / "b").encode_texts(TEXTS), vectors)
+    more["config_sentence_transformers.json"]["truncate_dim"] = 99
+    assert pretrained.load(write_model(tmp_path / "c", modules=kinds, **more)).width == 16
 
 
 @pytest.mark.parametrize("name", ["bert", "llama"])
@@ -331,6 +440,60 @@ def change(name, **values):
     return damage
 
 
+def drop(name, key):
+    def damage(path):
+        kept = {k: v for k, v in json.loads((path / name).read_text()).items() if k != key}
+        (path / name).write_text(json.dumps(kept))
+
+    return damage
+
+
+def write(name, value):
+    return lambda path: (path / name).write_text(json.dumps(value))
+
+
+def header(**entry):
+    """Puts a changed header before the tensors; ``entry`` replaces what it says of one tensor."""
+
+    def damage(path):
+        file = path / "model.safetensors"
+        content = file.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        found = json.loads(content[8:end])
+        name = next(k for k in found if k != "__metadata__")
+        found[name] = {k: v for k, v in (found[name] | entry).items() if v is not None}
+        text = json.dumps(found if entry else []).encode()
+        file.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
+
+    return damage
+
+
+def dense(**changed):
+    def damage(path):
+        weights = {k: np.array(v) for k, v in tensors.read_tensors(path / "2_Dense").items()} | changed
+        weights = {k: v for k, v in weights.items() if v is not None}
+        tensors.write_safetensors(path / "2_Dense" / "model.safetensors", weights)
+
+    return damage
+
+
+def index(value):
+    def damage(path):
+        (path / "model.safetensors").unlink()
+        (path / "model.safetensors.index.json").write_text(json.dumps(value))
+
+    return damage
+
+
+def modules(**changed):
+    def damage(path):
+        listed = json.loads((path / "modules.json").read_text())
+        listed[1] = {k: v for k, v in (listed[1] | changed).items() if v is not None}
+        (path / "modules.json").write_text(json.dumps(listed))
+
+    return damage
+
+
 def pickled(path):
     (path / "model.safetensors").rename(path / "pytorch_model.bin")
 
@@ -355,13 +518,82 @@ BAD = {
     "depth": (change("config.json", num_hidden_layers=3), "no tensor encoder.layer.2"),
     "pooling": (change("1_Pooling/config.json", pooling_mode="sum"), "pooling 'sum' is unknown; known: cls"),
     "positions": (change("config.json", position_embedding_type="relative_key"), "must be 'absolute'"),
+    "half a tokenizer's settings": (
+        lambda p: (p / "tokenizer_config.json").write_text('{"model_max'),
+        "tokenizer_config.json: damaged or cut short",
+    ),
+    "no activation": (drop("2_Dense/config.json", "activation_function"), "'activation_function' is missing"),
+    "no width": (
+        drop("2_Dense/config.json", "out_features"),
+        "2_Dense/config.json: 'out_features' is missing",
+    ),
+    "other width": (
+        change("2_Dense/config.json", out_features=4),
+        r"2_Dense: tensor linear.weight is \(16, 3",
+    ),
+    "no kernel": (dense(**{"linear.weight": None}), "2_Dense: the checkpoint has no tensor linear.weight"),
+    "no bias": (dense(**{"linear.bias": None}), "2_Dense: the checkpoint has no tensor linear.bias"),
+    "odd bias": (
+        dense(**{"linear.bias": np.zeros(2)}),
+        r"tensor linear.bias is \(2,\), config.json asks for",
+    ),
+    "no map": (index({"metadata": {}}), "model.safetensors.index.json: 'weight_map' is missing"),
+    "odd map": (index({"weight_map": {"a": 3}}), "model.safetensors.index.json: 3 is not a text"),
+    "shard outside": (index({"weight_map": {"a": "../b.safetensors"}}), "is not a path inside the folder"),
+    "list of tensors": (header(), r"model.safetensors: \[\] is not an object"),
+    "no offsets": (header(data_offsets=None), "'data_offsets' is missing"),
+    "odd offsets": (header(data_offsets=[-4, "x"]), "its header is damaged"),
+    "odd dtype": (header(dtype=7), "dtype: 7 is not a text"),
+    "module without type": (modules(type=None), "modules.json: 'type' is missing"),
+    "module without path": (modules(path=None), "modules.json: 'path' is missing"),
+    "module above": (
+        modules(path="../esc/1_Pooling"),
+        "modules.json: '../esc/1_Pooling' is not a path inside",
+    ),
+    "module elsewhere": (
+        modules(path="/tmp/1_Pooling"),
+        "modules.json: '/tmp/1_Pooling' is not a path inside",
+    ),
+    "module at the top": (modules(path=""), "modules.json: '' is not a path inside"),
+    "modules null": (write("modules.json", None), "modules.json: null is not a list"),
+    "modules in words": (
+        write("modules.json", ["Transformer"]),
+        'modules.json: "Transformer" is not an object',
+    ),
+    "config null": (write("config.json", None), "config.json: null is not an object"),
+    "pooling list": (write("1_Pooling/config.json", []), r"1_Pooling/config.json: \[\] is not an object"),
+    "pooling number": (change("1_Pooling/config.json", pooling_mode=3), "pooling_mode: 3 is not a list"),
+    "no poolings": (change("1_Pooling/config.json", pooling_mode=[]), "pooling '' is unknown"),
+    "settings": (write("sentence_bert_config.json", 3), "sentence_bert_config.json: 3 is not an object"),
+    "cut": (
+        write("config_sentence_transformers.json", {"truncate_dim": 0}),
+        "truncate_dim 0 is below 1",
+    ),
+    "prompt": (
+        write("config_sentence_transformers.json", {"prompts": {"q": 3}}),
+        "transformers.json: q: 3 is not a text",
+    ),
+    "null width": (change("config.json", hidden_size=None), "hidden_size: null is not an integer"),
+    "width in words": (change("config.json", hidden_size="16"), 'hidden_size: "16" is not an integer'),
+    "null epsilon": (change("config.json", layer_norm_eps=None), "layer_norm_eps: null is not a number"),
+    "null activation": (change("config.json", hidden_act=None), "activation None is unknown"),
+    "no layers": (change("config.json", num_hidden_layers=0), "num_hidden_layers is 0, below 1"),
+    "no positions": (drop("config.json", "max_position_embeddings"), "'max_position_embeddings' is missing"),
+    "short texts": (
+        write("sentence_bert_config.json", {"max_seq_length": 1}),
+        "max_length=1: leaves no place",
+    ),
+    "negative": (
+        write("sentence_bert_config.json", {"max_seq_length": -5}),
+        "max_length=-5: leaves no place",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_folders_raise_one_line(case, tmp_path):
     damage, message = BAD[case]
-    path = write_model(tmp_path / "model")
+    path = write_dense(tmp_path / "model")
     damage(path)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         pretrained.load(path)
@@ -377,8 +609,24 @@ def test_missing_keys_unknown_modules_and_lengths(folder, tmp_path):
         pretrained.load(write_model(tmp_path / "a", modules=("Pooling", "LSTM")))
     with pytest.raises(ValueError, match="max_length=100: the model has 48 positions"):
         pretrained.load(folder, max_length=100)
+    for length in (2, 0, -5):
+        with pytest.raises(ValueError, match=f"max_length={length}: leaves no place beside 2 special tokens"):
+            pretrained.load(folder, max_length=length)
+    assert pretrained.load(folder, max_length=3).tokenize(["w5 w6"])["ids"].tolist() == [[2, 5, 3]]
     with pytest.raises(ValueError, match="rope_type 'yarn' is unknown; known: default, linear, llama3"):
         encoders.rotary_frequencies(4, scaling={"rope_type": "yarn"})
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "modernbert", "distilbert"])
+@pytest.mark.parametrize("value", [None, "x", [], {}])
+def test_no_value_of_a_config_raises_more_than_one_line(name, value, tmp_path):
+    config = json.loads(str(golden(name)["config"]))
+    for key in config:
+        try:
+            describe(config | {key: value})
+        except ValueError as error:
+            assert str(error).startswith("config.json: ")
+            assert "\n" not in str(error)
 
 
 def test_batches_longer_than_the_positions_raise(encoder):
@@ -395,7 +643,7 @@ def test_saving_never_overwrites(encoder, tmp_path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
 
 
-def test_names_on_the_hub_go_through_its_package(folder, monkeypatch):
+def test_names_on_the_hub_go_through_its_package(folder, tmp_path, monkeypatch):
     asked = []
 
     def snapshot_download(name, allow_patterns):
@@ -406,6 +654,17 @@ def test_names_on_the_hub_go_through_its_package(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", stub)
     assert pretrained.load("owner/model").width == 16
     assert asked == [("owner/model", True, False)]
+    stub.snapshot_download = lambda *_, **__: str(tmp_path)
+    with pytest.raises(ValueError, match="owner/model: has no safetensors file on the hub"):
+        pretrained.load("owner/model")
+
+    def missing(*_, **__):
+        raise OSError("No such\nrepository.")
+
+    stub.snapshot_download = missing
+    message = r"models/minilm: no such folder, and not found on the hub \(No such repository.\)$"
+    with pytest.raises(FileNotFoundError, match=message):
+        pretrained.load("models/minilm")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(FileNotFoundError, match="jaxembed\\[hub\\]"):
         pretrained.load("owner/model")
@@ -460,22 +719,73 @@ def test_minilm_equals_sentence_transformers():
     np.testing.assert_allclose(vectors, file["out"], atol=1e-4)
 
 
+FAST = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 20}
+FAST |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+
+
+def peer_vectors(path, loaded):
+    """What sentence-transformers computes from a folder and the token ids of our encoder."""
+    peer, torch = (pytest.importorskip(name) for name in ("sentence_transformers", "torch"))
+    model = peer.SentenceTransformer(str(path), device="cpu", local_files_only=True)
+    batch = loaded.tokenize(TEXTS)
+    given = {"input_ids": batch["ids"], "attention_mask": batch["mask"].astype(np.int64)}
+    with torch.no_grad():
+        out = model({k: torch.tensor(v, dtype=torch.int64) for k, v in given.items()})
+    return out["sentence_embedding"].numpy()[:, : model.truncate_dim]
+
+
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["bert", "mpnet", "modernbert", "qwen2"])
-def test_a_saved_folder_gives_the_same_vectors_in_sentence_transformers(name, tmp_path):
-    peer = pytest.importorskip("sentence_transformers")
-    fast = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 20}
-    fast |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
-    loaded = pretrained.load(write_model(tmp_path / "a", name, **{"tokenizer_config.json": fast}))
+@pytest.mark.parametrize(("name", "causal"), CASES)
+def test_a_saved_folder_gives_the_same_vectors_in_sentence_transformers(name, causal, tmp_path):
+    path = write_model(tmp_path / "a", name, **{"tokenizer_config.json": FAST})
+    loaded = pretrained.load(path, causal=causal if name in DECODERS else None)
     loaded.save(tmp_path / "b")
-    model = peer.SentenceTransformer(str(tmp_path / "b"), device="cpu", local_files_only=True)
-    if name in DECODERS:  # transformers replaces the toy tokenizer of a decoder by its own kind
-        torch, batch = pytest.importorskip("torch"), loaded.tokenize(TEXTS)
-        given = {"input_ids": batch["ids"], "attention_mask": batch["mask"].astype(np.int64)}
-        with torch.no_grad():
-            out = model({k: torch.tensor(v, dtype=torch.int64) for k, v in given.items()})
-        theirs = out["sentence_embedding"].numpy()
-    else:
-        theirs = model.encode(TEXTS)
-    np.testing.assert_allclose(loaded.encode_texts(TEXTS), theirs, atol=1e-4)
+    vectors = loaded.encode_texts(TEXTS)
+    np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "b", loaded), atol=1e-4)
+    if name in ("bert", "mpnet", "modernbert"):  # the toy tokenizers of others are replaced by their own kind
+        peer = pytest.importorskip("sentence_transformers")
+        model = peer.SentenceTransformer(str(tmp_path / "b"), device="cpu", local_files_only=True)
+        np.testing.assert_allclose(vectors, model.encode(TEXTS), atol=1e-4)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("causal", [True, False, None])
+@pytest.mark.parametrize("name", ["mistral", "qwen2"])
+def test_windows_of_decoders_equal_sentence_transformers(name, causal, tmp_path):
+    config = WINDOWS[name]
+    if causal is None:  # both ways and a window, as config.json says
+        config = config | {"is_causal": False}
+    more = {"tokenizer_config.json": FAST, "dtype": np.float32}
+    path = write_model(tmp_path / "a", name, config=config, **more)
+    loaded = pretrained.load(path, causal=causal)
+    loaded.save(tmp_path / "b")
+    vectors = loaded.encode_texts(TEXTS)
+    np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "b", loaded), atol=1e-4)
+    if causal is not False:
+        np.testing.assert_allclose(vectors, peer_vectors(path, loaded), atol=1e-4)
+        free = pretrained.load(path, causal=False).encode_texts(TEXTS)
+        assert np.abs(vectors - free).max() > 1e-3
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", SEVERAL)
+def test_the_order_of_poolings_survives_in_sentence_transformers(mode, tmp_path):
+    more = {"1_Pooling/config.json": {"pooling_mode": mode, "embedding_dimension": 16}}
+    more |= {"tokenizer_config.json": FAST, "dtype": np.float32}
+    loaded = pretrained.load(write_dense(tmp_path / "a", 32, **more))
+    loaded.save(tmp_path / "b")
+    vectors = loaded.encode_texts(TEXTS)
+    np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "a", loaded), atol=1e-4)
+    np.testing.assert_allclose(vectors, peer_vectors(tmp_path / "b", loaded), atol=1e-4)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_the_cut_of_vectors_equals_sentence_transformers(tmp_path):
+    more = {"config_sentence_transformers.json": {"truncate_dim": 5, "prompts": {}}}
+    loaded = pretrained.load(write_model(tmp_path / "a", **{"tokenizer_config.json": FAST} | more))
+    loaded.save(tmp_path / "b")
+    np.testing.assert_allclose(loaded.encode_texts(TEXTS), peer_vectors(tmp_path / "b", loaded), atol=1e-4)

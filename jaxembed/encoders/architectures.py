@@ -6,7 +6,9 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxembed.encoders.positions import rotary_frequencies
+from jaxembed.files import field
 
+REMEDY = "copy the whole folder again"
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -121,19 +123,20 @@ def _decoder(config, qkv=False, out=False, head_norm=False):
         "biases": ("qkv",) * qkv + ("out",) * out + ("mlp",) * config.get("mlp_bias", False),
         "frequencies": rotary_frequencies(size, **_rotary(scaling)),
         "causal": causal,
-        "window": _decoder_windows(config) if causal else None,
+        "window": _decoder_windows(config, causal),
     }
     return {"vocabulary": config["vocab_size"]}, blocks
 
 
-def _decoder_windows(config):
+def _decoder_windows(config, causal):
     width, types = config.get("sliding_window"), config.get("layer_types")
     if not width or not config.get("use_sliding_window", config["model_type"] == "mistral"):
         return None
     if types is None:
         after = 0 if config["model_type"] == "mistral" else config["max_window_layers"]
         types = ["sliding_attention" if n >= after else "" for n in range(config["num_hidden_layers"])]
-    return tuple(width - 1 if name == "sliding_attention" else None for name in types)
+    reach = width - 1 if causal else width  # both ways, transformers counts the token at this distance too
+    return tuple(reach if name == "sliding_attention" else None for name in types)
 
 
 def _llama(config):
@@ -148,7 +151,7 @@ def _rotary(given):
 
 
 def _activation(name):
-    if name not in ACTIVATIONS:
+    if name not in list(ACTIVATIONS):
         raise ValueError(f"config.json: activation {name!r} is unknown; known: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
@@ -255,6 +258,40 @@ FAMILIES = {
 }
 
 
+def with_causal(config, causal):
+    """Returns a config.json whose decoder hides later tokens or not; other families stay as they are.
+
+    Args:
+        config: dict.
+        causal: True, or False, which takes windows away too.
+    """
+    if "causal" not in describe(config)[2]:
+        return config
+    changed = {"is_causal": causal}
+    if not causal:
+        full = ["full_attention"] * config["num_hidden_layers"]
+        changed |= {"sliding_window": None, "use_sliding_window": False, "layer_types": full}
+        changed = {k: v for k, v in changed.items() if k in config or k in ("is_causal", "sliding_window")}
+    return config | changed
+
+
+_COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+_COUNTS += ("max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim", "local_attention")
+_KINDS = dict.fromkeys(("layer_norm_eps", "norm_eps", "rms_norm_eps"), float) | dict.fromkeys(_COUNTS, int)
+_KINDS |= {"type_vocab_size": int}
+
+
+def _check(config):
+    """Refuses numbers of a config.json that cannot be meant."""
+    field(config, "max_position_embeddings", int, "config.json", REMEDY)
+    for key in _KINDS.keys() & config.keys():
+        value = field(config, key, _KINDS[key], "config.json", REMEDY)
+        if key in _COUNTS and value < 1:
+            raise ValueError(f"config.json: {key} is {value}, below 1; {REMEDY}")
+    if config.get("num_key_value_heads") is not None:
+        field(config, "num_key_value_heads", int, "config.json", REMEDY)
+
+
 def describe(config):
     """Reads a config.json: its family, and the descriptions of the token embedding and the blocks.
 
@@ -268,9 +305,12 @@ def describe(config):
         ValueError: for an unknown model_type, or a key that is missing.
     """
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if kind not in list(FAMILIES):
         raise ValueError(f"config.json: model_type {kind!r} is unknown; known: {', '.join(FAMILIES)}")
+    _check(config)
     try:
         return FAMILIES[kind], *FAMILIES[kind].read(config)
     except KeyError as error:
         raise ValueError(f"config.json: {error} is missing; a {kind} needs it") from None
+    except (TypeError, AttributeError, ZeroDivisionError) as error:
+        raise ValueError(f"config.json: a value of the wrong kind ({error}); {REMEDY}") from None

@@ -1,10 +1,12 @@
 """Attention of tokens to tokens."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_temperature
 from jaxembed.encoders.positions import rotate
 
 
@@ -41,12 +43,12 @@ def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temper
     (batch, length, heads, _), groups = queries.shape, keys.shape[2]
     powers = _powers(queries, keys, mask, bias, temperature)
     total = jnp.sum(powers, axis=-1)
-    rows = powers.astype(values.dtype).reshape(batch, groups, heads // groups * length, -1)
+    rows = powers.astype(values.dtype).reshape(batch, groups, heads // groups * length, keys.shape[1])
     mixed = jnp.einsum(
         "bgts,bgsd->bgtd", rows, jnp.swapaxes(values, 1, 2), preferred_element_type=powers.dtype
     )
     # T * d divisions instead of T * S
-    mixed = mixed.reshape(batch, heads, length, -1) / jnp.where(total == 0, 1, total)[..., None]
+    mixed = mixed.reshape(batch, heads, length, values.shape[-1]) / jnp.where(total == 0, 1, total)[..., None]
     return jnp.swapaxes(mixed, 1, 2).astype(values.dtype)
 
 
@@ -82,12 +84,13 @@ def _powers(queries, keys, mask, bias, temperature):
     (batch, length, heads, width), groups = queries.shape, keys.shape[2]
     if heads % groups:
         raise ValueError(f"keys have {groups} heads, which do not divide the {heads} heads of the queries")
+    check_temperature(temperature)
     dtype = accumulator(queries, keys)
     # Heads lead and those that share a key lie behind one another: each product is a plain batch of matrices.
     split = jnp.swapaxes((queries * width**-0.5).astype(queries.dtype), 1, 2)
     split = split.reshape(batch, groups, heads // groups * length, width)
     scores = jnp.einsum("bgtd,bgsd->bgts", split, jnp.swapaxes(keys, 1, 2), preferred_element_type=dtype)
-    scores = scores.reshape(batch, heads, length, -1)
+    scores = scores.reshape(batch, heads, length, keys.shape[1])
     if bias is not None:
         scores = scores + bias
     if not (isinstance(temperature, int | float) and temperature == 1):
@@ -150,7 +153,8 @@ def tokenwise(layer, x):
     Returns:
         [B, T, E].
     """
-    return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+    y = layer(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class Attention(nn.Module):

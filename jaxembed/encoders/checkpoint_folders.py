@@ -8,11 +8,10 @@ import re
 import shutil
 
 import jax
-import numpy as np
 
-from jaxembed.encoders.architectures import Family, describe
-from jaxembed.encoders.tensors import REMEDY, read_tensors, tensors_of, write_safetensors
-from jaxembed.files import beside, read_json, sync_folder, written
+from jaxembed.encoders.architectures import Family, describe, with_causal
+from jaxembed.encoders.tensors import REMEDY, dense_of, read_tensors, tensors_of, write_safetensors
+from jaxembed.files import beside, field, inside, read_json, sync_folder, typed, written
 
 SMALL = (".json", ".txt", ".model", ".md", ".jinja")  # what a folder holds beside its tensors
 OLD_NAMES = {  # of poolings, in files of earlier versions
@@ -34,9 +33,11 @@ class Folder:
     config: dict
     root: str  # where the transformer lies inside the folder, "" for the folder itself
     settings: dict  # sentence_bert_config.json
+    max_length: int | None  # tokens at which texts are cut
     steps: tuple  # (kind, path, config) of Pooling, Dense and Normalize
     prompts: dict
     default_prompt: str | None
+    truncate_dim: int | None  # first coordinates of a vector that are kept
     files: dict
 
 
@@ -51,6 +52,10 @@ def find_folder(path):
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
         raise FileNotFoundError(f"{path}: no such folder")
+    return _download(str(path))
+
+
+def _download(path):
     try:
         import huggingface_hub
     except ImportError:
@@ -58,7 +63,17 @@ def find_folder(path):
             f"{path}: no such folder; to fetch it from the hub, pip install 'jaxembed[hub]'"
         ) from None
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    return pathlib.Path(huggingface_hub.snapshot_download(str(path), allow_patterns=patterns))
+    try:
+        folder = pathlib.Path(huggingface_hub.snapshot_download(path, allow_patterns=patterns))
+    except Exception as error:  # of the hub, of the network library beneath it, or of the disk
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise FileNotFoundError(f"{path}: no such folder, and not found on the hub ({reason})") from error
+    if not any(folder.rglob("*.safetensors")):
+        raise ValueError(
+            f"{path}: has no safetensors file on the hub; pickles can run code and are not read, "
+            "so save it with safetensors"
+        )
+    return folder
 
 
 def read_files(folder):
@@ -94,53 +109,81 @@ def read_folder(path, causal, pooling):
     def read(name, default=None):
         if name not in files and default is not None:
             return default
-        return read_json(path / name, REMEDY)
+        kind = list if name == "modules.json" else dict
+        return typed(read_json(path / name, REMEDY), kind, path / name, REMEDY)
 
     root, steps = "", [("Pooling", "1_Pooling", {"pooling_mode": "mean"})]
     if "modules.json" in files:
-        modules = [(m["type"].rsplit(".", 1)[-1], m["path"]) for m in read("modules.json")]
-        root, steps = _steps(modules, read)
+        root, steps = _steps(read("modules.json"), read)
     if pooling is not None:
         modes = [pooling] if isinstance(pooling, str) else list(pooling)
         steps = [(k, p, {"pooling_mode": modes} if k == "Pooling" else c) for k, p, c in steps]
     modes = modes_of(pooling_config(steps))
     if "cls" in modes and not pooling_config(steps).get("include_prompt", True):
         raise ValueError("1_Pooling/config.json: include_prompt false does not go with the pooling 'cls'")
-    inside = f"{root}/" if root else ""
-    config = read(f"{inside}config.json")
+    begin = f"{root}/" if root else ""
+    config = read(f"{begin}config.json")
     if causal is not None:
-        config = config | {"is_causal": causal}
-    names = [n for n in files if re.fullmatch(re.escape(inside) + r"sentence_\w+_config\.json", n)]
-    more = read("config_sentence_transformers.json", {"prompts": {}})
+        config = with_causal(config, causal)
+    names = [n for n in files if re.fullmatch(re.escape(begin) + r"sentence_\w+_config\.json", n)]
+    settings, own = read(names[0]) if names else {}, read(f"{begin}tokenizer_config.json", {})
+    length = _optional(settings, "max_seq_length", int, "".join(names[:1]))
     return Folder(
         family=describe(config)[0],
         config=config,
         root=root,
-        settings=read(names[0]) if names else {},
+        settings=settings,
+        max_length=length or _optional(own, "model_max_length", float, "tokenizer_config.json"),
         steps=tuple(steps),
-        prompts={k: v for k, v in more.get("prompts", {}).items() if v is not None},
-        default_prompt=more.get("default_prompt_name"),
         files=files,
+        **_prompts_and_cut(read("config_sentence_transformers.json", {"prompts": {}})),
     )
+
+
+def _optional(record, key, kind, name):
+    return None if record.get(key) is None else field(record, key, kind, name, REMEDY)
+
+
+def _prompts_and_cut(config, name="config_sentence_transformers.json"):
+    """The fields of a :class:`Folder` that this file gives."""
+    prompts, cut = (
+        _optional(config, "prompts", dict, name) or {},
+        _optional(config, "truncate_dim", int, name),
+    )
+    if cut is not None and cut < 1:
+        raise ValueError(f"{name}: truncate_dim {cut} is below 1; {REMEDY}")
+    return {
+        "prompts": {k: typed(v, str, f"{name}: {k}", REMEDY) for k, v in prompts.items() if v is not None},
+        "default_prompt": _optional(config, "default_prompt_name", str, name),
+        "truncate_dim": cut,
+    }
 
 
 def _steps(modules, read):
     """The transformer's place and what follows it; refuses modules that we do not know."""
-    if not modules or modules[0][0] != "Transformer" or [k for k, _ in modules].count("Pooling") != 1:
+    types, places = ([field(m, k, str, "modules.json", REMEDY) for m in modules] for k in ("type", "path"))
+    kinds = [name.rsplit(".", 1)[-1] for name in types]
+    if kinds[:1] != ["Transformer"] or kinds.count("Pooling") != 1:
         raise ValueError("modules.json: needs a Transformer first and one Pooling")
     steps = []
-    for kind, place in modules[1:]:
+    for kind, place in list(zip(kinds, places, strict=True))[1:]:
         if kind not in ("Pooling", "Dense", "Normalize"):
             raise ValueError(f"modules.json: module {kind} is unknown; known: Pooling, Dense, Normalize")
-        config = {} if kind == "Normalize" else read(f"{place}/config.json")
+        if kind == "Normalize":
+            steps.append((kind, place, {}))
+            continue
+        name = f"{inside(place, 'modules.json')}/config.json"
+        config = read(name)
         if kind == "Dense" and (
-            config["activation_function"].rsplit(".", 1)[-1] not in DENSE_ACTIVATIONS
+            field(config, "activation_function", str, name, REMEDY).rsplit(".", 1)[-1]
+            not in DENSE_ACTIVATIONS
+            or field(config, "out_features", int, name, REMEDY) < 1
             or config.get("use_residual")
             or config.get("module_input_name", "sentence_embedding") != "sentence_embedding"
         ):
-            raise ValueError(f"{place}/config.json: only a plain layer on the pooled vector is supported")
+            raise ValueError(f"{name}: only a plain layer on the pooled vector is supported")
         steps.append((kind, place, config))
-    return modules[0][1], steps
+    return places[0] and inside(places[0], "modules.json"), steps
 
 
 def pooling_config(steps):
@@ -161,28 +204,35 @@ def modes_of(config):
     given = config.get("pooling_mode")
     if given is None:
         given = [m for m in OLD_NAMES if config.get(f"pooling_mode_{OLD_NAMES[m]}", False)] or ["mean"]
-    modes = (given,) if isinstance(given, str) else tuple(given)
-    for mode in modes:
-        if mode not in OLD_NAMES:
+    modes = (given,) if isinstance(given, str) else tuple(typed(given, list, "pooling_mode", REMEDY))
+    for mode in modes or [""]:
+        if mode not in list(OLD_NAMES):
             raise ValueError(f"pooling {mode!r} is unknown; known: {', '.join(OLD_NAMES)}")
     return modes
 
 
-def dense_params(path, steps, dtype):
-    """Reads the parameters of the dense steps: {place: {"kernel": [D, d], "bias": [d]}}."""
+def dense_params(path, steps, width, dtype):
+    """Reads the parameters of the dense steps.
+
+    Args:
+        path: pathlib path of the folder.
+        steps: as in :class:`Folder`.
+        width: D of the pooled vectors.
+        dtype: of the parameters.
+
+    Returns:
+        ({place: {"kernel": [D, d], "bias": [d]}}, width of the last step).
+    """
     found = {}
     for kind, place, config in steps:
         if kind == "Dense":
-            tensors = read_tensors(path / place)
-            found[place] = {"kernel": np.asarray(tensors["linear.weight"]).T.astype(dtype)}
-            if config.get("bias", True):
-                found[place]["bias"] = np.asarray(tensors["linear.bias"]).astype(dtype)
-    return found
-
-
-def width_of(folder, width):
-    """Returns the width of vectors, given [D] of the pooled ones."""
-    return next((c["out_features"] for k, _, c in reversed(folder.steps) if k == "Dense"), width)
+            shape = (width, config["out_features"])
+            try:
+                found[place] = dense_of(read_tensors(path / place), shape, config.get("bias", True), dtype)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from None
+            width = config["out_features"]
+    return found, width
 
 
 def max_length_of(folder, limit, given):
@@ -193,11 +243,9 @@ def max_length_of(folder, limit, given):
         limit: positions of the model.
         given: what the caller asks for, or None.
     """
-    if given is not None and not 1 <= given <= limit:
+    if given is not None and given > limit:
         raise ValueError(f"max_length={given}: the model has {limit} positions")
-    name = f"{folder.root}/tokenizer_config.json".lstrip("/")
-    from_tokenizer = json.loads(folder.files.get(name, b"{}")).get("model_max_length") or limit
-    return int(min(given or folder.settings.get("max_seq_length") or from_tokenizer, limit))
+    return int(min((folder.max_length or limit) if given is None else given, limit))
 
 
 def save_folder(source, params, pooling, folder):
@@ -228,7 +276,10 @@ def save_folder(source, params, pooling, folder):
             width = source.config.get("hidden_size") or source.config["dim"]
             settings = {k: v for k, v in settings.items() if not k.startswith("pooling_mode")}
             settings |= {"word_embedding_dimension": width}
-            settings |= {f"pooling_mode_{OLD_NAMES[m]}": m in pooling for m in OLD_NAMES}
+            if list(pooling) == [m for m in OLD_NAMES if m in pooling]:  # what every version reads
+                settings |= {f"pooling_mode_{OLD_NAMES[m]}": m in pooling for m in OLD_NAMES}
+            else:
+                settings |= {"pooling_mode": list(pooling)}
         if kind != "Normalize":
             described[f"{place}/config.json"] = settings
     files = source.files | {name: json.dumps(v, indent=1).encode() for name, v in described.items()}

@@ -215,13 +215,13 @@ def latent_attention_pool(params, tokens, mask, *, heads=8):
     inner_width = params["query"]["kernel"].shape[1]
     if inner_width % heads:
         raise ValueError(f"heads={heads} does not divide the inner width {inner_width} of the parameters")
-    x = jnp.where(mask[..., None], tokens, 0).reshape(1, -1, tokens.shape[-1])
+    x = jnp.where(mask[..., None], tokens, 0).reshape(1, mask.size, tokens.shape[-1])
     queries = _layer_norm(x, params["query_norm"]) @ params["query"]["kernel"]
     latents = _layer_norm(params["latents"]["embedding"], params["latent_norm"])[None]
     pair = jnp.split(latents @ params["key_value"]["kernel"], 2, axis=-1)
-    queries, keys, values = (y.reshape(1, y.shape[1], heads, -1) for y in (queries, *pair))
+    queries, keys, values = (y.reshape(1, y.shape[1], heads, inner_width // heads) for y in (queries, *pair))
     mixed = dot_product_attention(queries, keys, values)
-    x = x + mixed.reshape(1, -1, inner_width) @ params["out"]["kernel"]
+    x = x + mixed.reshape(1, mask.size, inner_width) @ params["out"]["kernel"]
     y = _layer_norm(x, params["mlp_norm"]) @ params["mlp_in"]["kernel"] + params["mlp_in"]["bias"]
     value, gate = jnp.split(y, 2, axis=-1)
     y = value * jax.nn.gelu(gate, approximate=False)

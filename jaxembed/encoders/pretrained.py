@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, unit
+from jaxembed.arrays import accumulator, check_temperature, unit
 from jaxembed.encoders import pooling
 from jaxembed.encoders.architectures import describe
 from jaxembed.encoders.checkpoint_folders import (
@@ -23,7 +23,6 @@ from jaxembed.encoders.checkpoint_folders import (
     pooling_config,
     read_folder,
     save_folder,
-    width_of,
 )
 from jaxembed.encoders.tensors import params_of, read_tensors
 from jaxembed.encoders.texts import check_texts, length_bucket, open_tokenizer, pad, vectors_of_texts
@@ -58,7 +57,9 @@ class Encoder:
     ``encode_tokens -> (tokens [B, T, D], mask [B, T])`` and ``encode_layers -> [B, L+1, D]`` (row n = the
     vector of block n, row 0 = of the token embeddings); and ``hidden``, as in
     :func:`~jaxembed.encoders.transformer`. ``batch`` is {"ids": int [B, T], "mask": bool [B, T]}, as
-    ``tokenize`` makes it, with an optional "pool_mask", bool [B, T], of the tokens that the pooling reads.
+    ``tokenize`` makes it, with an optional "pool_mask", bool [B, T], of the tokens that the pooling reads,
+    and, for a causal encoder, an optional "prefix", int [B], of how many first tokens every token may read.
+    Masks of 0 and 1 will do.
     Ids out of range raise when they come from the host and read zeros under jit. After training,
     ``dataclasses.replace(encoder, params=params)``.
     """
@@ -73,6 +74,13 @@ class Encoder:
     pooling: tuple[str, ...]
     width: int
     folder: Folder
+
+    def __repr__(self):
+        depth = len(jax.tree.leaves(self.params["blocks"])[0])
+        return (
+            f"Encoder({self.folder.config['model_type']}, layers={depth}, width={self.width}, "
+            f"pooling={self.pooling}, max_length={self.max_length})"
+        )
 
     @property
     def prompts(self):
@@ -176,7 +184,9 @@ def load(
     Qwen2 and Qwen3. Pooling, dense layers and normalisation follow modules.json; a folder without it is
     pooled by the mean and not normalised. Texts are cut at ``max_seq_length`` of sentence_bert_config.json,
     else at ``model_max_length`` of tokenizer_config.json, never above the model's positions; what
-    tokenizer.json says about lengths is not used.
+    tokenizer.json says about lengths is not used. With ``truncate_dim`` in
+    config_sentence_transformers.json, the first coordinates are kept, after any normalisation; they are not
+    normalised again.
 
     ``encoder = load("all-MiniLM-L6-v2"); vectors = encoder.encode_texts(["a text", "another"])``
 
@@ -185,10 +195,10 @@ def load(
         dtype: of the products (for example bfloat16); norms, softmax and residuals stay float32.
         param_dtype: of the parameters, whatever the file holds.
         causal: False lets the tokens of a decoder read later ones, without a window; default: as config.json
-            says.
+            says. Under True, ``batch["prefix"]`` lets all tokens read the first ones.
         pooling: optional name, or several whose vectors are joined, instead of what the folder says: "cls",
             "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken".
-        max_length: optional number of tokens at which texts are cut.
+        max_length: optional number of tokens at which texts are cut, special ones counted.
         dropout: rate in the blocks, active when ``encode`` gets a key.
         checkpoint: policy of ``jax.checkpoint_policies`` for gradients. The default keeps the products with
             weights and computes the rest of a block again, which is faster too; None keeps everything.
@@ -198,9 +208,10 @@ def load(
         :class:`Encoder`.
 
     Raises:
-        FileNotFoundError: when the folder or one of its files is missing.
+        FileNotFoundError: when the folder or one of its files is missing, or the hub has no such name.
         ValueError: for an unknown architecture, pooling or module, a checkpoint that is pickled, damaged or
-            does not fit its config.json, or a length above the model's positions.
+            does not fit its config.json, a path that leaves the folder, or a length above the model's
+            positions or without place for a word.
     """
     path = find_folder(path)
     folder = read_folder(path, causal, pooling)
@@ -210,15 +221,13 @@ def load(
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     root = path / folder.root
     params = params_of(family, read_tensors(root), shapes, np.dtype(param_dtype))
-    params |= dense_params(path, folder.steps, np.dtype(param_dtype))
-    limit = (
-        embedding.get("positions", 0) - embedding.get("offset", 0) or folder.config["max_position_embeddings"]
-    )
-    length = max_length_of(folder, limit, max_length)
-    head = functools.partial(_head, folder.steps)
-    encode, encode_tokens, encode_layers = _functions(model.hidden, head, embedding["vocabulary"])
     modes = modes_of(pooling_config(folder.steps))
-    width = width_of(folder, blocks["width"] * len(modes))
+    dense, width = dense_params(path, folder.steps, blocks["width"] * len(modes), np.dtype(param_dtype))
+    params |= dense
+    limit = folder.config["max_position_embeddings"] - embedding.get("offset", 0)
+    length = max_length_of(folder, limit, max_length)
+    head = functools.partial(_head, folder)
+    encode, encode_tokens, encode_layers = _functions(model.hidden, head, embedding["vocabulary"])
     return Encoder(
         params=jax.tree.map(jnp.asarray, params),
         hidden=model.hidden,
@@ -230,7 +239,7 @@ def load(
         ),
         max_length=length,
         pooling=modes,
-        width=width,
+        width=min(width, folder.truncate_dim or width),
         folder=dataclasses.replace(folder, settings=folder.settings | {"max_seq_length": length}),
     )
 
@@ -247,6 +256,7 @@ def _embedding(form, width):
         return params
 
     def embed(params, batch):
+        batch = _with_bool_masks(batch)
         ids, mask = batch["ids"], batch["mask"]
         ids = jnp.where(mask, ids, 0)
         rows = jnp.where(ids < 0, form["vocabulary"], ids)  # .at counts from the end below zero
@@ -265,6 +275,13 @@ def _embedding(form, width):
     return init_embed, embed
 
 
+def _with_bool_masks(batch):
+    for name in ("ids", "mask"):
+        if name not in batch:
+            raise ValueError(f"batch: {name!r} is missing; make the batch with tokenize")
+    return {**batch, **{k: batch[k].astype(bool) for k in ("mask", "pool_mask") if k in batch}}
+
+
 def _functions(hidden, head, vocabulary):
     """encode, encode_tokens and encode_layers, compiled; ids that come from the host are checked."""
 
@@ -273,12 +290,14 @@ def _functions(hidden, head, vocabulary):
 
         @functools.wraps(function)
         def run(params, batch, key=None, *, layers=None, temperature=None):
+            batch = _with_bool_masks(batch)
             ids = batch["ids"]
             if isinstance(ids, np.ndarray):
                 real = ids[np.asarray(batch["mask"])]
                 wrong = real[(real < 0) | (real >= vocabulary)]
                 if wrong.size:
                     raise ValueError(f"ids: {wrong[0]} is outside 0..{vocabulary - 1}")
+            check_temperature(temperature)
             return compiled(params, batch, key, layers=layers, temperature=temperature)
 
         return run
@@ -306,13 +325,14 @@ def _functions(hidden, head, vocabulary):
     return encode, encode_tokens, encode_layers
 
 
-def _head(steps, params, tokens, mask):
-    """Pooling, dense layers and normalisation, as modules.json lists them."""
-    x = jnp.concatenate([POOLINGS[m](tokens, mask) for m in modes_of(pooling_config(steps))], axis=-1)
-    for kind, path, config in steps:
+def _head(folder, params, tokens, mask):
+    """Pooling, dense layers and normalisation, as modules.json lists them, and then the cut."""
+    modes = modes_of(pooling_config(folder.steps))
+    x = jnp.concatenate([POOLINGS[m](tokens, mask) for m in modes], axis=-1)
+    for kind, path, config in folder.steps:
         if kind == "Normalize":
             x = unit(x)
         elif kind == "Dense":
             x = x @ params[path]["kernel"] + params[path].get("bias", 0)
             x = DENSE_ACTIVATIONS[config["activation_function"].rsplit(".", 1)[-1]](x)
-    return x
+    return x[..., : folder.truncate_dim]

@@ -7,7 +7,8 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from jaxembed.files import read_json, written
+from jaxembed.encoders.architectures import REMEDY
+from jaxembed.files import field, inside, read_json, typed, written
 
 DTYPES = {
     "F64": np.float64,
@@ -21,7 +22,6 @@ DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-REMEDY = "copy the whole folder again"
 
 
 def read_tensors(folder):
@@ -41,8 +41,9 @@ def read_tensors(folder):
     if whole.exists():
         return read_safetensors(whole)
     if index.exists():
-        shards = sorted(set(read_json(index, REMEDY)["weight_map"].values()))
-        return {name: x for shard in shards for name, x in read_safetensors(folder / shard).items()}
+        shards = field(read_json(index, REMEDY), "weight_map", dict, index, REMEDY).values()
+        shards = {inside(typed(shard, str, index, REMEDY), index) for shard in shards}
+        return {name: x for shard in sorted(shards) for name, x in read_safetensors(folder / shard).items()}
     pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
     if pickles:
         raise ValueError(
@@ -71,12 +72,21 @@ def read_safetensors(path):
             header = json.loads(file.read(length))
         except ValueError:
             raise ValueError(f"{path}: its header is damaged; {REMEDY}") from None
-    header.pop("__metadata__", None)
+    typed(header, dict, path, REMEDY).pop("__metadata__", None)
+    for name, entry in header.items():
+        _check_entry(entry, f"{path}: {name}")
     needed = max((entry["data_offsets"][1] for entry in header.values()), default=0) + 8 + length
     if needed != size:
         raise ValueError(f"{path}: {size} bytes, expected {needed}; {REMEDY}")
     data = np.memmap(path, np.uint8, "r", 8 + length) if needed > 8 + length else np.zeros(0, np.uint8)
     return {name: _view(data, entry, name, path) for name, entry in header.items()}
+
+
+def _check_entry(entry, name):
+    field(entry, "dtype", str, name, REMEDY)
+    shape, offsets = (field(entry, key, list, name, REMEDY) for key in ("shape", "data_offsets"))
+    if len(offsets) != 2 or not all(isinstance(n, int) and n >= 0 for n in shape + offsets):
+        raise ValueError(f"{name}: its header is damaged; {REMEDY}")
 
 
 def _view(data, entry, name, path):
@@ -136,15 +146,11 @@ def params_of(family, tensors, shapes, dtype):
         if n == 0 and module in family.absent:
             return np.ones(shape, dtype)
         name, part, parts = _tensor(family, module, leaf, n)
-        if prefix + name not in tensors:
-            raise ValueError(f"the checkpoint has no tensor {prefix}{name}; {REMEDY}")
-        x = np.asarray(tensors[prefix + name])
-        if x.shape[0] % parts == 0:
+        x = _tensor_named(prefix + name, tensors)
+        if x.ndim and x.shape[0] % parts == 0:
             x = np.split(x, parts)[part]
         x = x.T if leaf == "kernel" else x
-        if x.shape != shape:
-            raise ValueError(f"tensor {prefix}{name} is {x.shape}, config.json asks for {shape}")
-        return x.astype(dtype)
+        return _shaped(x, shape, prefix + name).astype(dtype)
 
     def leaf(path, spec):
         path = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -153,6 +159,40 @@ def params_of(family, tensors, shapes, dtype):
         return np.stack([read(path, spec.shape[1:], n) for n in range(spec.shape[0])])
 
     return jax.tree.map_with_path(leaf, shapes)
+
+
+def dense_of(tensors, shape, bias, dtype):
+    """Builds the parameters of a dense layer that follows the pooling.
+
+    Args:
+        tensors: {name: array}.
+        shape: (D, d).
+        bias: whether it has one.
+        dtype: of the parameters.
+
+    Returns:
+        {"kernel": [D, d], "bias": [d]}, or the kernel alone.
+
+    Raises:
+        ValueError: when a tensor is missing or has another shape, with its name.
+    """
+    wanted = {"kernel": ("linear.weight", shape)} | ({"bias": ("linear.bias", shape[1:])} if bias else {})
+    return {
+        key: _shaped(_tensor_named(name, tensors).T, size, name).astype(dtype)
+        for key, (name, size) in wanted.items()
+    }
+
+
+def _tensor_named(name, tensors):
+    if name not in tensors:
+        raise ValueError(f"the checkpoint has no tensor {name}; {REMEDY}")
+    return np.asarray(tensors[name])
+
+
+def _shaped(x, shape, name):
+    if x.shape != shape:
+        raise ValueError(f"tensor {name} is {x.shape}, config.json asks for {shape}; {REMEDY}")
+    return x
 
 
 def tensors_of(family, params):

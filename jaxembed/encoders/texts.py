@@ -1,8 +1,7 @@
 """Lists of texts through a tokenizer and a compiled function: buckets of lengths, batches, order."""
 
-import contextlib
-
 import numpy as np
+from tqdm import tqdm
 
 from jaxembed.files import read_json
 
@@ -29,6 +28,12 @@ def open_tokenizer(path, max_length, lowercase=False):
     except Exception as error:  # the library raises nothing more special
         raise ValueError(f"{path}: {' '.join(str(error).split())}; {remedy}") from None
     tokenizer.no_padding()
+    special = tokenizer.num_special_tokens_to_add(False)
+    if max_length <= special:
+        raise ValueError(
+            f"max_length={max_length}: leaves no place beside {special} special tokens; "
+            f"give at least {special + 1}"
+        )
     tokenizer.enable_truncation(max_length)
     if lowercase:
         own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
@@ -112,13 +117,14 @@ def vectors_of_texts(run, tokenize, texts, batch_size, max_length, width, progre
     rows = min(batch_size, 1 << max(0, len(texts) - 1).bit_length())
     by_size = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     waiting = []
-    with _bar(progress, len(texts)) as advance:
+    hidden = None if progress else True  # None: hidden unless a person watches
+    with tqdm(total=len(texts), disable=hidden, desc="encode") as bar:
         for chosen, batch in _batches(tokenize, texts, by_size, rows, max_length):
             waiting.append((chosen, run(batch)))
             if len(waiting) > 1:  # the next batch is prepared while this one runs
-                _store(out, *waiting.pop(0), advance)
+                _store(out, *waiting.pop(0), bar)
         for pair in waiting:
-            _store(out, *pair, advance)
+            _store(out, *pair, bar)
     return out
 
 
@@ -133,17 +139,6 @@ def _batches(tokenize, texts, order, rows, max_length):
             yield [window[i] for i in part], pad([ids[i] for i in part], rows, length, skipped)
 
 
-def _store(out, chosen, vectors, advance):
+def _store(out, chosen, vectors, bar):
     out[chosen] = np.asarray(vectors, np.float32)[: len(chosen)]
-    advance(len(chosen))
-
-
-@contextlib.contextmanager
-def _bar(progress, total):
-    if not progress:
-        yield lambda count: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, disable=None, desc="encode") as bar:
-        yield bar.update
+    bar.update(len(chosen))

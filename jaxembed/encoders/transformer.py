@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_temperature
 from jaxembed.encoders.attention import Attention, attention_mask, tokenwise
 from jaxembed.encoders.pooling import mean_pool
 from jaxembed.encoders.positions import distance_buckets
@@ -149,7 +149,7 @@ def transformer(
     [L] or [L, H], traced or not. It takes ``attention``, a function ``(weights [B, H, T, T], mask [B, T]) ->
     [B, ...]`` that each block applies to its attention; the results are "attention" [B, L, ...] of what
     ``hidden`` returns. ``batch["prefix"]``, int [B], is how many first tokens everyone may read
-    under ``causal``.
+    under ``causal``; without it, it raises.
 
     >>> def init_embed(key):
     ...     return {"table": {"embedding": jax.random.normal(key, (10, 8))}}
@@ -285,7 +285,9 @@ def transformer(
         return out if attention is None else out | {"attention": jnp.moveaxis(read, 0, 1)}
 
     def _causal(batch):
-        return {"causal": causal, "prefix": batch.get("prefix") if causal else None}
+        if "prefix" in batch and not causal:
+            raise ValueError("prefix: this encoder reads later tokens anyway; leave it out of the batch")
+        return {"causal": causal, "prefix": batch.get("prefix")}
 
     return Transformer(init, hidden)
 
@@ -302,6 +304,7 @@ def _per_layer(window, layers):
 
 
 def _temperatures(temperature, layers):
+    check_temperature(temperature)
     temperature = jnp.asarray(temperature)
     if temperature.ndim and temperature.shape[0] != layers:
         raise ValueError(f"temperature {temperature.shape}: give a float, [L] or [L, H] with L={layers}")

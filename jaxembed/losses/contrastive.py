@@ -1,10 +1,9 @@
 """Losses that ask a vector to find its own among others."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, inner, unit
+from jaxembed.arrays import accumulator, check_shape, check_temperature, inner, unit
 
 BLOCKS = ("qd", "qq", "dd")
 
@@ -39,7 +38,8 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
         arXiv:2004.11362.
     """
     scores = jnp.asarray(scores)
-    chex.assert_rank(scores, 2)
+    check_shape("scores", scores, (None, None))
+    check_temperature(temperature)
     rows, columns = scores.shape
     positives, kept = _pairs(rows, columns, positives, where)
     finite = scores != -jnp.inf  # a document without tokens: never a negative, and no positive either
@@ -64,12 +64,12 @@ def _pairs(rows, columns, positives, where):
         positives = jnp.arange(rows)
     positives = jnp.asarray(positives)
     if positives.dtype != bool:
-        chex.assert_shape(positives, (rows,))
+        check_shape("positives", positives, (rows,))
         positives = positives[:, None] == jnp.arange(columns)
-    chex.assert_shape(positives, (rows, columns))
+    check_shape("positives", positives, (rows, columns))
     if where is None:
         return positives, jnp.ones((rows, columns), bool)
-    chex.assert_shape(where, (rows, columns))
+    check_shape("where", where, (rows, columns))
     return positives, where | positives
 
 
@@ -104,19 +104,23 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
     References:
         A. van den Oord et al., arXiv:1807.03748; the blocks as in Z. Li et al. (GTE), arXiv:2308.03281.
     """
-    chex.assert_rank([queries, documents], 2)
-    chex.assert_equal_shape([queries, documents], dims=1)
+    _check_sides(queries, documents)
     rows, columns = len(queries), len(documents)
     scores, kept = _blocks(unit(queries), unit(documents), blocks)
     if where is not None:
-        chex.assert_shape(where, scores.shape)
+        check_shape("where", where, scores.shape)
         kept = kept & where
     if positives is not None and jnp.asarray(positives).dtype == bool:
-        chex.assert_shape(positives, (rows, columns))
+        check_shape("positives", positives, (rows, columns))
         positives = jnp.pad(positives, ((0, 0), (0, scores.shape[1] - columns)))
     elif positives is None and columns < rows:
         raise ValueError(f"documents: {columns} rows for {rows} queries; give positives or a row per query")
     return softmax_loss(scores, positives=positives, where=kept, temperature=temperature)
+
+
+def _check_sides(queries, documents, names=("queries", "documents")):
+    check_shape(names[0], queries, (None, None))
+    check_shape(names[1], documents, (None, jnp.shape(queries)[1]))
 
 
 def _blocks(queries, documents, blocks):
@@ -208,8 +212,8 @@ def sigmoid_loss(queries, documents, *, positives=None, where=None, temperature=
     References:
         X. Zhai et al. (SigLIP), arXiv:2303.15343; its multiplier t is 1 / temperature.
     """
-    chex.assert_rank([queries, documents], 2)
-    chex.assert_equal_shape([queries, documents], dims=1)
+    _check_sides(queries, documents)
+    check_temperature(temperature)
     positives, kept = _pairs(len(queries), len(documents), positives, where)
     scores = jnp.where(kept, inner(unit(queries), unit(documents)), 0)
     logits = scores / temperature + bias
@@ -250,8 +254,7 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
     """
     if kind not in ("absolute", "relative"):
         raise ValueError(f'kind={kind!r}: pass "absolute" or "relative"')
-    chex.assert_rank([query_guide, document_guide], 2)
-    chex.assert_equal_shape([query_guide, document_guide], dims=1)
+    _check_sides(query_guide, document_guide, ("query_guide", "document_guide"))
     rows, columns = len(query_guide), len(document_guide)
     if columns < rows:
         raise ValueError(f"document_guide: {columns} rows for {rows} queries; row i has to answer query i")
@@ -281,6 +284,7 @@ def duplicate_mask(keys, other=None):
         bool [B, N] for ``where=``; True = the pair counts.
     """
     other = keys if other is None else other
-    chex.assert_rank([keys, other], 1)
+    check_shape("keys", keys, (None,))
+    check_shape("other", other, (None,))
     diagonal = jnp.arange(len(keys))[:, None] == jnp.arange(len(other))
     return (keys[:, None] != other) | diagonal

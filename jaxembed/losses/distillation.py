@@ -1,10 +1,9 @@
 """Losses that make a student agree with a teacher: its scores, its margins or its features."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_shape, check_temperature
 
 
 def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True):
@@ -35,7 +34,8 @@ def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True)
     if scores.ndim != 2 or scores.shape != teacher.shape:
         raise ValueError(f"teacher: {teacher.shape} for scores {scores.shape}; pass both as [B, M]")
     where = jnp.ones(scores.shape, bool) if where is None else where
-    chex.assert_shape(where, scores.shape)
+    check_shape("where", where, scores.shape)
+    check_temperature(temperature)
     if stop_teacher:
         teacher = jax.lax.stop_gradient(teacher)
     wide = accumulator(scores, teacher)
@@ -97,6 +97,8 @@ def margin_mse(queries, documents, negatives, *, teacher, where=None):
     References:
         S. Hofstätter et al., arXiv:2010.02666.
     """
+    check_shape("queries", queries, (None, None))
+    check_shape("negatives", negatives, (None, None, None))
     rows, size = jnp.shape(negatives)[:2]
     for name, array, shape in (
         ("documents", documents, jnp.shape(queries)),
@@ -106,7 +108,7 @@ def margin_mse(queries, documents, negatives, *, teacher, where=None):
         if jnp.shape(array) != shape:
             raise ValueError(f"{name}: {jnp.shape(array)}; the queries and negatives ask for {shape}")
     where = jnp.ones((rows, size), bool) if where is None else where
-    chex.assert_shape(where, (rows, size))
+    check_shape("where", where, (rows, size))
     negatives = jnp.where(where[..., None], negatives, 0)
     products = {"precision": "highest", "preferred_element_type": accumulator(queries, documents, negatives)}
     own = jnp.einsum("bd,bd->b", queries, documents, **products)
@@ -142,7 +144,7 @@ def compression_target(vectors, size):
         X. Li et al., ESE: Espresso Sentence Embeddings, arXiv:2402.14776v2.
     """
     vectors = jax.lax.stop_gradient(jnp.asarray(vectors))
-    chex.assert_rank(vectors, 2)
+    check_shape("vectors", vectors, (None, None))
     width = vectors.shape[1]
     if not 1 <= size <= width:
         raise ValueError(f"size: {size} is outside 1..{width}, the width of the vectors")

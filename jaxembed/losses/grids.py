@@ -161,14 +161,20 @@ def espresso_grid(layers, width, size=128):
     """Lists pairs and weights of ESE: the full vector of the last block, and a short one of every block.
 
     The last block trains ``width`` and ``size`` with weight 1; block n before it trains ``size`` with weight
-    ``1 / (1 + ln n) / (L - 1)``. ESE adds, with the same weights on the short vectors, the term
-
-        over_layers(lambda v: compression_loss(v[:, :size], target=compression_target(v, size)),
-                    full_grid(range(1, L + 1), [width]), weights)
+    ``1 / (1 + ln n) / (L - 1)``. ESE adds, with the weights of the short vectors, a term that compresses
+    them, as the example shows.
 
     >>> grid, weights = espresso_grid(3, 64, size=16)
     >>> print(grid, [round(w, 3) for w in weights])
     ((1, 16), (2, 16), (3, 16), (3, 64)) [0.5, 0.295, 1.0, 1.0]
+    >>> from jaxembed.losses import compression_loss, compression_target, over_layers
+    >>> term = over_layers(
+    ...     lambda v: compression_loss(v[:, :16], target=compression_target(v, 16)),
+    ...     full_grid(range(1, 4), [64]),
+    ...     weights[:3],
+    ... )
+    >>> print(term(jnp.ones((2, 4, 64))).shape)
+    (2,)
 
     Args:
         layers: the number L of blocks.

@@ -2,11 +2,10 @@
 
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, inner
+from jaxembed.arrays import accumulator, check_shape, inner
 from jaxembed.losses.contrastive import softmax_loss
 
 
@@ -39,12 +38,13 @@ def frozen_softmax(vectors, table, *, positives, bias=None, where=None, temperat
         H. Tsukagoshi et al., DefSent, arXiv:2105.04339; X. Liu, DefSent+, arXiv:2405.16153.
     """
     vectors, table = jnp.asarray(vectors), jax.lax.stop_gradient(jnp.asarray(table))
-    chex.assert_rank([vectors, table], 2)
+    check_shape("vectors", vectors, (None, None))
+    check_shape("table", table, (None, None))
     if vectors.shape[1] != table.shape[1]:
         raise ValueError(f"table: width {table.shape[1]}, but the vectors have {vectors.shape[1]}")
     scores = inner(vectors, table)
     if bias is not None:
-        chex.assert_shape(bias, table.shape[:1])
+        check_shape("bias", bias, table.shape[:1])
         scores = scores + jax.lax.stop_gradient(jnp.asarray(bias))
     return softmax_loss(scores, positives=positives, where=where, temperature=temperature)
 
@@ -201,7 +201,7 @@ def masked_autoencoder(params, states, table, decode, *, grid, words, where, dec
     References:
         S. Zhuang et al., Starbucks (SMAE), arXiv:2410.13230; S. Xiao et al., RetroMAE, arXiv:2205.12035.
     """
-    chex.assert_rank(states, 4)
+    check_shape("states", states, (None,) * 4)
     depth, width = states.shape[1] - 1, states.shape[3]
     total = 0
     for n, size in grid:

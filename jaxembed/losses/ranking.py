@@ -1,10 +1,9 @@
 """Losses on pairs of texts that carry a grade: put the pairs in order, or hit the grade."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, unit
+from jaxembed.arrays import accumulator, check_shape, check_temperature, unit
 
 
 def cosine_scores(first, second):
@@ -77,7 +76,8 @@ def ranking_loss(scores, *, targets, where=None, temperature=0.05):
         J. Su, CoSENT; X. Huang et al., IEEE/ACM TASLP 2024, doi:10.1109/TASLP.2024.3402087.
     """
     scores, targets = jnp.asarray(scores), jnp.asarray(targets)
-    chex.assert_rank(scores, 1)
+    check_shape("scores", scores, (None,))
+    check_temperature(temperature)
     where = _rows(scores, targets, where)
     scores = jnp.where(where, scores, 0).astype(accumulator(scores)) / temperature
     compared = (targets[:, None] < targets) & where[:, None] & where
@@ -141,7 +141,7 @@ def angle(first, second, *, targets, where=None, temperature=0.05):
     return ranking_loss(angle_scores(first, second), targets=targets, where=where, temperature=temperature)
 
 
-def cosine_loss(first, second, *, targets):
+def cosine_loss(first, second, *, targets, where=None):
     """Pulls the cosine of each pair to its grade.
 
     ``loss[i] = (cos(first[i], second[i]) - targets[i])**2``
@@ -153,16 +153,18 @@ def cosine_loss(first, second, *, targets):
         first: [B, D].
         second: [B, D], row i is the partner of row i.
         targets: [B], cosines in -1..1.
+        where: optional bool [B]. False leaves a pair out; it may hold anything.
 
     Returns:
-        [B], in at least float32.
+        [B], in at least float32; 0 for a pair that is left out.
 
     References:
         N. Reimers and I. Gurevych, Sentence-BERT, arXiv:1908.10084.
     """
-    scores = cosine_scores(first, second)
-    chex.assert_shape(targets, scores.shape)
-    return (scores - targets) ** 2
+    first, second = _kept(first, second, where)
+    scores, targets = cosine_scores(first, second), jnp.asarray(targets)
+    where = _rows(scores, targets, where)
+    return jnp.where(where, scores - jnp.where(where, targets, 0), 0) ** 2
 
 
 def _partners(first, second):
@@ -177,7 +179,7 @@ def _kept(first, second, where):
     """Writes zeros into the rows that do not count, so that their content sends no gradient."""
     if where is None:
         return first, second
-    chex.assert_shape(where, (len(first),))
+    check_shape("where", where, (len(first),))
     return jnp.where(where[:, None], first, 0), jnp.where(where[:, None], second, 0)
 
 
@@ -186,5 +188,5 @@ def _rows(scores, targets, where):
         raise ValueError(f"targets: {targets.shape} for {len(scores)} scores; pass one grade per pair")
     if where is None:
         return jnp.ones(scores.shape, bool)
-    chex.assert_shape(where, scores.shape)
+    check_shape("where", where, scores.shape)
     return where

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxembed.arrays import inner, unit
 from jaxembed.search.ranking import gains, judged, mean, mrr, ndcg, recall
 from jaxembed.search.topk import top_k
 
@@ -60,7 +61,10 @@ def evaluate_similarity(encode_texts, first, second, scores):
         ValueError: for lists of different lengths.
     """
     cosines, scores = _cosines(encode_texts, first, second, scores=scores)
-    scores = np.asarray(scores, np.float64)
+    scores = np.asarray(scores)
+    if scores.dtype.kind not in "biuf":
+        raise ValueError(f"scores: are {scores.dtype}; pass numbers")
+    scores = scores.astype(np.float64)
     return {"spearman": spearman(cosines, scores), "pearson": _correlation(cosines, scores)}
 
 
@@ -130,7 +134,7 @@ def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels
         Dict with ``accuracy`` and ``f1`` (the mean over the classes).
 
     Raises:
-        ValueError: for lists of different lengths or a single class.
+        ValueError: for lists of different lengths, a NaN among the labels or a single class.
     """
     _same_length(texts=texts, labels=labels)
     _same_length(test_texts=test_texts, test_labels=test_labels)
@@ -140,6 +144,7 @@ def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import accuracy_score, f1_score
 
+    labels, test_labels = _classes(labels=labels), _classes(test_labels=test_labels)
     model = LogisticRegression(max_iter=steps, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -164,7 +169,7 @@ def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
         Dict with ``v_measure`` in 0..1, the harmonic mean of how pure and how whole the clusters are.
 
     Raises:
-        ValueError: for lists of different lengths.
+        ValueError: for lists of different lengths or a NaN among the labels.
 
     References:
         A. Rosenberg and J. Hirschberg, EMNLP-CoNLL 2007, aclanthology.org/D07-1043.
@@ -173,6 +178,7 @@ def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
     from sklearn.cluster import KMeans
     from sklearn.metrics import v_measure_score
 
+    labels = _classes(labels=labels)
     model = KMeans(len(set(labels)), n_init=10, random_state=seed)
     found = model.fit_predict(_encode(encode_texts, texts))
     return {"v_measure": float(v_measure_score(labels, found))}
@@ -199,10 +205,13 @@ def evaluate_pairs(encode_texts, first, second, labels):
         Dict with ``ap``.
 
     Raises:
-        ValueError: for lists of different lengths or no pair that belongs together.
+        ValueError: for lists of different lengths, labels beyond 0 and 1, or no pair that belongs together.
     """
     cosines, labels = _cosines(encode_texts, first, second, labels=labels)
-    labels = np.asarray(labels).astype(bool)
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels: hold something else than 0, 1, False and True; compare them with a class")
+    labels = labels.astype(bool)
     if not labels.any():
         raise ValueError("labels: no pair belongs together, so there is no precision to average")
     order = np.argsort(-cosines, kind="stable")
@@ -235,11 +244,11 @@ class MTEBEncoder:
 
     def similarity(self, embeddings1, embeddings2):
         """Computes all cosines [n, m] of [n, D] and [m, D]."""
-        return _rows(embeddings1) @ _rows(embeddings2).T
+        return np.asarray(inner(_rows(embeddings1), _rows(embeddings2)))
 
     def similarity_pairwise(self, embeddings1, embeddings2):
         """Computes the cosine [n] of each row of [n, D] with its partner."""
-        return np.sum(_rows(embeddings1) * _rows(embeddings2), axis=-1)
+        return np.sum(np.asarray(_rows(embeddings1) * _rows(embeddings2)), axis=-1)
 
 
 def _encode(encode_texts, texts):
@@ -254,13 +263,11 @@ def _encode(encode_texts, texts):
 
 
 def _rows(vectors):
-    """Scales vectors to length 1; a zero vector stays zero."""
-    vectors = np.atleast_2d(np.asarray(vectors, np.float32))
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)
+    return unit(np.atleast_2d(np.asarray(vectors, np.float32)))
 
 
 def _unit(encode_texts, texts):
-    return _rows(_encode(encode_texts, texts))
+    return np.asarray(_rows(_encode(encode_texts, texts)))
 
 
 def _cosines(encode_texts, first, second, **values):
@@ -283,6 +290,8 @@ def _table(judgments, places):
         for column, (name, gain) in enumerate(documents.items()):
             missing = len(places) + unknown.setdefault(name, len(unknown))
             ids[row, column], grades[row, column] = places.get(name, missing), gain
+    if not np.isfinite(grades).all():
+        raise ValueError("judgments: hold NaN or infinite gains; look for a missing grade")
     return ids, grades
 
 
@@ -297,6 +306,15 @@ def _correlation(x, y):
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt(np.sum(x**2) * np.sum(y**2))
     return float(np.sum(x * y) / scale) if scale > 0 else float("nan")
+
+
+def _classes(**lists):
+    """An array of labels as scikit-learn compares them; refuses NaN, which is no class."""
+    ((name, values),) = lists.items()
+    values = np.asarray(values)
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError(f"{name}: hold NaN, which is no class; leave those texts out")
+    return values
 
 
 def _same_length(**lists):

@@ -1,6 +1,5 @@
 """Vectors on disk: a corpus embedded in resumable steps, and an index that opens without loading."""
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from jaxembed import files
 
@@ -70,7 +70,8 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
     if path.exists():
         return files.open_array(path, (count, state["width"]), state["dtype"], _AGAIN)
     starts = range(state["done"], count, batch_size)
-    with _bar(progress, count, state["done"]) as advance:
+    hidden = None if progress else True  # None: hidden unless a person watches
+    with tqdm(total=count, initial=state["done"], disable=hidden, desc="embed") as bar:
         for start in starts:
             stop = min(start + batch_size, count)
             batch = _batch(records, np.minimum(np.arange(start, start + batch_size), count - 1))
@@ -81,7 +82,7 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
             _append(partial, vectors[: stop - start].astype(dtype), state)
             state["done"] = stop
             files.write_json(files.beside(path, ".json"), state)
-            advance(stop - start)
+            bar.update(stop - start)
     os.replace(partial, path)
     files.sync_folder(path.parent)
     return files.open_array(path, (count, state["width"]), state["dtype"], _AGAIN)
@@ -329,14 +330,3 @@ def _write_lines(path, values):
         for value in values:
             offsets.append(offsets[-1] + file.write(json.dumps(value).encode() + b"\n"))
     return offsets[-1], np.array(offsets, np.int64)
-
-
-@contextlib.contextmanager
-def _bar(progress, total, done):
-    if not progress:
-        yield lambda rows: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, initial=done, disable=None, desc="embed") as bar:
-        yield bar.update

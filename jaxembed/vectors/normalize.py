@@ -1,10 +1,9 @@
 """Vectors spread evenly over directions: centring, whitening, removing the strongest directions, scores."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_shape
 from jaxembed.vectors.smoothing import mean_cosine
 
 
@@ -46,8 +45,8 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
         size: how many of the strongest directions are kept; default D.
         kind: "zca" or "pca". "pca" gives [.., size] coordinates.
         where: optional bool [N]. False leaves a row out; it may hold anything.
-        epsilon: smallest l that is divided by, as a fraction of the largest: directions without variance
-            stay near 0 instead of blowing up.
+        epsilon: smallest l that counts, as a fraction of the largest: directions with less variance become
+            0, for unseen vectors too, instead of blowing up.
 
     Returns:
         ``mean`` [D] and ``kernel`` [D, D] ("zca") or [D, size] ("pca") for :func:`standardize`.
@@ -67,9 +66,9 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
         raise ValueError(f'kind={kind!r}: pass "zca" or "pca"')
     mean = _mean(vectors, where)
     variances, directions = _spectrum(vectors - mean, where)
-    floor = jnp.where(variances[0] > 0, epsilon * variances[0], 1)
+    kept = (variances > 0) & (variances >= epsilon * variances[0])
     directions = directions[:, :size]
-    kernel = directions / jnp.sqrt(jnp.maximum(variances[:size], floor))
+    kernel = directions * jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, variances, 1)), 0)[:size]
     return {"mean": mean, "kernel": kernel if kind == "pca" else _product(kernel, directions.T)}
 
 
@@ -144,7 +143,7 @@ def isotropy(vectors, *, where=None):
       ``X' X``; 1 for even vectors.
     - ``cosine``: the mean cosine of two different vectors; 0 for even vectors.
     - ``condition``: the largest over the smallest eigenvalue of the covariance; 1 for even vectors, infinite
-      when a direction is missing.
+      when a direction is missing, up to rounding.
     - ``isoscore``: how many of the D directions the variance uses, scaled to 0..1; 1 for even vectors.
 
     >>> scores = isotropy(jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
@@ -170,10 +169,11 @@ def isotropy(vectors, *, where=None):
     partition = jax.nn.logsumexp(jnp.where(where[:, None], heights, -jnp.inf), axis=0)
     variances, _ = _spectrum(vectors - _mean(vectors, where), where)
     low, high = variances[-1], variances[0]
+    varied = low > jnp.finfo(low.dtype).eps * len(variances) * high
     return {
         "partition": jnp.exp(jnp.min(partition) - jnp.max(partition)),
         "cosine": mean_cosine(vectors, where),
-        "condition": jnp.where(low > 0, high / jnp.where(low > 0, low, 1), jnp.inf),
+        "condition": jnp.where(varied, high / jnp.where(varied, low, 1), jnp.inf),
         "isoscore": _isoscore(variances),
     }
 
@@ -198,8 +198,8 @@ def entry_means(vectors, entries, count):
         X. Liu, DefSent+, arXiv:2405.16153.
     """
     vectors, entries = jnp.asarray(vectors), jnp.asarray(entries)
-    chex.assert_rank(vectors, 2)
-    chex.assert_shape(entries, vectors.shape[:1])
+    check_shape("vectors", vectors, (None, None))
+    check_shape("entries", entries, vectors.shape[:1])
     inside = (entries >= 0) & (entries < count)
     vectors = jnp.where(inside[:, None], vectors, 0).astype(accumulator(vectors))
     place = jnp.where(inside, entries, count)
@@ -244,7 +244,7 @@ def _clean(vectors, where):
     if vectors.ndim != 2 or not vectors.size:
         raise ValueError(f"vectors: shape {vectors.shape}; pass [N, D] with at least one row")
     where = jnp.ones(len(vectors), bool) if where is None else jnp.asarray(where)
-    chex.assert_shape(where, (len(vectors),))
+    check_shape("where", where, (len(vectors),))
     return jnp.where(where[:, None], vectors, 0).astype(accumulator(vectors)), where
 
 
