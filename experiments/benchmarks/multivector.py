@@ -2,7 +2,8 @@
 
 Run ``python -m experiments.benchmarks.multivector`` with the packages fastembed, muvfde, torch and
 faiss-cpu installed; a row whose package is missing is left out. Every row of a group is timed in turn,
-again and again, so that a busy machine slows all of them alike; medians are shown, and ``ratio`` is the
+again and again, so that a busy machine slows all of them alike (short calls three times in each turn, after
+one that is not counted: threads of the package before may still spin); medians are shown, and ``ratio`` is the
 time of a row divided by that of our own (above 1: we are faster); ``CPU ratio`` is the same for the
 processor time, which other work on the machine disturbs less. "matrix product" is the one product that
 encoding contains.
@@ -51,6 +52,9 @@ class Config:
     folder: str | None = None
 
 
+SHORT = {"block": 3, "warm": 1}  # how calls of a few milliseconds take turns
+
+
 def main(cfg):
     """Measures every group and writes the table and benchmark_multivector.json."""
     rows = encoding(cfg) + reranking(cfg) + building(cfg) + searching(cfg)
@@ -59,9 +63,9 @@ def main(cfg):
     report.save("benchmark_multivector", numbers, folder=cfg.folder)
 
 
-def interleaved(group, calls, rounds, per):
+def interleaved(group, calls, rounds, per, **options):
     """Rows of one group; ``calls`` is {method: (function, how many things it handles)}, ours first."""
-    times = timing.in_turns({name: call for name, (call, _) in calls.items()}, rounds)
+    times = timing.in_turns({name: call for name, (call, _) in calls.items()}, rounds, **options)
     each, work = ({n: times[n][key] / count for n, (_, count) in calls.items()} for key in ("median", "cpu"))
     ours = next(iter(calls))
     return [
@@ -107,7 +111,7 @@ def encoding(cfg):
             }
             calls |= encoding_peers(cfg, kind, sets[: cfg.peer_sets])
             name = "documents" if kind == "document" else "queries"
-            rows += interleaved(f"encode, T = {size}", calls, cfg.rounds, name)
+            rows += interleaved(f"encode, T = {size}", calls, cfg.rounds, name, **SHORT)
     return rows
 
 
@@ -179,7 +183,7 @@ def reranking(cfg):
     found = []
     for group, calls in (("Chamfer, padded", padded), ("Chamfer, ragged", ragged)):
         counted = {name: (call, cfg.candidates) for name, call in calls.items()}
-        found += interleaved(group, counted, cfg.rounds, "pairs")
+        found += interleaved(group, counted, cfg.rounds, "pairs", **SHORT)
     return found
 
 

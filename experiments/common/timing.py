@@ -19,7 +19,7 @@ def optional(name):
         return None
 
 
-def in_turns(calls, rounds, block=1):
+def in_turns(calls, rounds, block=1, warm=0):
     """Times functions in turn, again and again, so that a busy machine slows all of them alike.
 
     Args:
@@ -27,6 +27,7 @@ def in_turns(calls, rounds, block=1):
             once beforehand, which compiles it.
         rounds: turns of every function.
         block: calls in each turn.
+        warm: calls before those of each turn that are not counted: threads of another package may still spin.
 
     Returns:
         {name: {"median", "least", "cpu"}}: seconds of one call, and the median of its processor time, which
@@ -37,6 +38,8 @@ def in_turns(calls, rounds, block=1):
         jax.block_until_ready(call())
     for _ in range(rounds):
         for name, call in calls.items():
+            for _ in range(warm):
+                jax.block_until_ready(call())
             for _ in range(block):
                 start = time.perf_counter(), time.process_time()
                 jax.block_until_ready(call())
