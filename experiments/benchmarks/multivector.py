@@ -2,9 +2,9 @@
 
 Run ``python -m experiments.benchmarks.multivector`` with the packages fastembed, muvfde, torch and
 faiss-cpu installed; a row whose package is missing is left out. Every row of a group is timed in turn,
-again and again, so that a busy machine slows all of them alike (short calls three times in each turn, after
-one that is not counted: threads of the package before may still spin); medians are shown, and ``ratio`` is the
-time of a row divided by that of our own (above 1: we are faster); ``CPU ratio`` is the same for the
+again and again, so that a busy machine slows all of them alike. Short calls take three turns at a time, after
+one that is not counted: threads of the package before them may still spin. Medians are shown, and ``ratio``
+is the time of a row divided by that of our own (above 1: we are faster); ``CPU ratio`` is the same for the
 processor time, which other work on the machine disturbs less. "matrix product" is the one product that
 encoding contains.
 2 minutes on 2 quiet cores with 20,000 documents; 100,000 need 13 GB of memory. Encoding documents takes 3.2
