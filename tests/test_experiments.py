@@ -251,11 +251,15 @@ def test_the_benchmark_of_text_runs_without_its_peer(tmp_path, monkeypatch):
     monkeypatch.setattr(text_benchmark.data, "docstrings", lambda: records)
     model = write_model(tmp_path / "toy")
     small = {"texts": 5, "batch_size": 4, "pairs": 2, "length": 6, "sizes": (2, 4), "rounds": 1}
-    small |= {"memory_batch": 8, "cached_batch": 4, "results": tmp_path, "model": model}
+    small |= {"memory_batch": 8, "cached_batch": 4, "results": tmp_path, "model": model, "sts": tmp_path}
+    lines = [f"w{i} w{i + 1},w{i + i % 3} w7,{i % 3}" for i in range(5, 15)]
+    (tmp_path / "stsb-en-test.csv").write_text("\n".join(lines) + "\n")
     text_benchmark.main(text_benchmark.Config(**small))
-    rows = json.loads((tmp_path / "benchmark_text_toy.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "benchmark_text_toy_sts.json").read_text())["rows"]
     found = {(row["what"], row["arm"]) for row in rows}
     assert {("encode long", "products"), ("train layers x sizes", "jaxembed")} <= found
     assert ("memory, 8 pairs", "cached") in found
+    (graded,) = [row for row in rows if row["what"] == "STS-B"]
+    assert -1 <= graded["Spearman"] <= 1
     with pytest.raises(ValueError, match="--sizes 4000: the encoder has width"):
         text_benchmark.main(text_benchmark.Config(**small | {"sizes": (4000,)}))

@@ -2,6 +2,7 @@
 
     python -m experiments.benchmarks.text         # compares with sentence-transformers where it is installed
     python -m experiments.benchmarks.text --rounds 2 --memory-batch 0
+    python -m experiments.benchmarks.text --sts path/to/stsb    # and Spearman's correlation on its test pairs
 
 all-MiniLM-L6-v2 in float32, the same texts, tokenizer and limits on both sides. "long" are 256 functions of
 the installed packages with docstring and code, cut at 256 tokens; "short" are 256 first sentences, "one by
@@ -30,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import report, text_models, timing
+from experiments.common import glosses, report, text_models, timing
 from jaxembed import data, encoders, losses, train
 
 TORCH = importlib.util.find_spec("sentence_transformers") is not None
@@ -41,6 +42,7 @@ class Config:
     """Times encoding and training of a text encoder, and counts what training needs."""
 
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
+    sts: pathlib.Path | None = None  # folder with stsb-en-test.csv
     texts: int = 256
     batch_size: int = 32  # texts of one call
     pairs: int = 64  # of a training step
@@ -150,6 +152,12 @@ def lines(what, times, count):
         }
         for name, t in times.items()
     ]
+
+
+def similarity(folder, encoders_of_texts):
+    """Spearman's correlation on the test pairs of STS-B: one row for each {name: encode_texts}."""
+    score = glosses.similarity(folder)
+    return [{"what": "STS-B", "arm": name, "Spearman": score(f)} for name, f in encoders_of_texts.items()]
 
 
 # Training
@@ -307,8 +315,11 @@ def main(cfg):
         print("sentence-transformers is not installed; pip install 'jaxembed[peers]' to compare", flush=True)
     rows = encoding(cfg, encoder, texts, peer) + training(cfg, encoder, texts, folder)
     rows += memory(cfg, encoder, texts)
+    if cfg.sts is not None:
+        peers = {} if peer is None else {"sentence-transformers": peer.encode}
+        rows += similarity(cfg.sts, {"jaxembed": encoder.encode_texts} | peers)
     columns = ["what", "arm", "ms", "least ms", "texts/s", "times ours", "least ratio", "CPU ratio"]
-    columns += ["FLOPs", "temporary MB"]
+    columns += ["FLOPs", "temporary MB", *(["Spearman"] if cfg.sts is not None else [])]
     print(report.table(rows, columns))
     name = report.named("benchmark_text", cfg)
     report.save(name, {"config": report.settings(cfg), "rows": rows}, folder=cfg.results)

@@ -72,11 +72,9 @@ class Block(nn.Module):
     ):
         _check_block(self)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[self.norm]
-        bias_option = {"use_bias": "norm" in self.biases} if self.norm == "layer" else {}
 
         def norm(x, name):
-            return kind(epsilon=self.epsilon, dtype=accumulator(x), name=name, **bias_option)(x)
+            return _norm(self, dtype=accumulator(x), name=name)(x)
 
         def attend(x):
             sizes = (self.heads, self.dtype, self.kv_heads, self.head_width)
@@ -104,6 +102,12 @@ class Block(nn.Module):
                 y = jnp.where(normed, y, x)
             x = x + drop(branch(y)).astype(x.dtype)
         return x
+
+
+def _norm(block, **options):
+    if block.norm == "rms":
+        return nn.RMSNorm(epsilon=block.epsilon, **options)
+    return nn.LayerNorm(epsilon=block.epsilon, use_bias="norm" in block.biases, **options)
 
 
 def _check_block(block):
@@ -197,9 +201,7 @@ def transformer(
     made = Block(heads, mlp_width or 4 * width, dropout, dtype, **block)
     _check_block(made)
     windows, made_layers = _per_layer(window, layers), layers
-    kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[made.norm]
-    bias_option = {"use_bias": "norm" in made.biases} if made.norm == "layer" else {}
-    norm = kind(epsilon=made.epsilon, **bias_option)
+    norm = _norm(made)
 
     def init(key):
         embed_key, block_key, position_key = jax.random.split(key, 3)
