@@ -57,7 +57,7 @@ class Config:
         limits = {"words": (10, 10**7), "test": (2, 10**6), "steps": (1, 10**7), "batch_size": (1, 10**6)}
         limits |= {"length": (3, 512), "seeds": (1, 100), "scale": (1e-6, 1e6), "blocks": (1, 1000)}
         report.check(self, limits | {"learning_rate": (1e-9, 10)})
-        report.exclude(self, "pairs", ("words", "paper"))
+        report.exclude(self, "pairs", ("words", "test", "paper"))
 
 
 QUICK = {"seeds": 1, "steps": 20, "words": 300, "test": 100}

@@ -186,8 +186,8 @@ def own(cfg):
     guides = {side: guide.encode_texts(x, progress=True) for side, x in texts.items()}
 
     keys = text_models.keys(*texts.values())
-    for batch in read.values():
-        text_models.told(batch, len(kept), cfg.steps * cfg.batch_size)
+    masks = np.stack([batch["mask"] for batch in read.values()])
+    text_models.told(masks, len(kept), cfg.steps * cfg.batch_size)
 
     def make(rows):
         guided = {side: x[rows] for side, x in guides.items()}

@@ -213,7 +213,7 @@ def draw(axes, cfg, rows):
 
 def main(cfg):
     began, name = time.perf_counter(), report.named("length_collapse", cfg)
-    cfg = report.preset(cfg, quick=QUICK)
+    cfg = report.preset(cfg, together=[("lengths", "halves"), ("temperatures", "tried")], quick=QUICK)
     encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
     if max(cfg.lengths) > encoder.max_length:
         raise ValueError(f"--lengths: {max(cfg.lengths)} tokens, the encoder reads {encoder.max_length}")

@@ -59,6 +59,8 @@ class Config:
         report.exclude(self, "pairs", ("parts", "sts", "paper"))
         if not self.parts:
             raise ValueError("--parts: is empty; give at least one")
+        if self.sts is not None and "text" not in self.parts and not self.paper:
+            raise ValueError("--sts: only the text part reads it; give --parts text")
 
 
 PAPER = {"steps": 15_000, "batch_size": 128, "rates": (5e-5,), "length": 64, "parts": ("text",)}
@@ -115,7 +117,6 @@ def recipes(layers, sizes):
         "last layer": nested.one_pair(layers, width),
         "1-D MRL": nested.Recipe(losses.full_grid((layers,), sizes)),
         "2DMSE": nested.sampled(layers, sizes),
-        "ESE": nested.espresso(layers, width, ESE),
         "all layers": nested.everything(layers, sizes),
     }
 
@@ -128,7 +129,11 @@ def by_layer(cfg):
         layers, sizes, options = 3, FEW, DIGITS | {"steps": 4}
     found, cells = {}, losses.full_grid(range(1, layers + 1), sizes)
     arms = recipes(layers, sizes)
-    for name, recipe in arms.items() if not cfg.quick else [(n, arms[n]) for n in ("last layer", "2DMSE")]:
+    if cfg.quick:
+        arms = {n: arms[n] for n in ("last layer", "2DMSE")}
+    else:
+        arms["ESE"] = nested.espresso(layers, max(sizes), ESE)
+    for name, recipe in arms.items():
         pull = nested.compression(ESE) if name == "ESE" else nested.pull_features
         fitted = nested.fit_digits(recipe, images, labels, layers=layers, pull=pull, **options)
         found[name] = nested.nearest(fitted, labels, cells)
@@ -165,20 +170,21 @@ def by_text(cfg):
     parts = nested_texts.read_pairs(**given)
     batch = {n: nested_texts.arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
     layers = jax.tree.leaves(encoder.params["blocks"])[0].shape[0]
-    if max(cfg.sizes) > encoder.width:
+    if max(cfg.sizes) > encoder.width and cfg.sizes != PAPER["sizes"]:
         raise ValueError(
             f"--sizes {max(cfg.sizes)}: the encoder has width {encoder.width}; choose smaller sizes"
         )
-    sizes = tuple(dict.fromkeys((*sorted(cfg.sizes), encoder.width)))
+    sizes = tuple(dict.fromkeys((*sorted(s for s in cfg.sizes if s < encoder.width), encoder.width)))
     grid = losses.full_grid(range(1, layers + 1), sizes)
     cells = losses.full_grid(range(1, layers + 1), (*vectors_sizes(encoder.width), encoder.width))
     score, seeds, size = nested_texts.scores, min(cfg.seeds, 3), len(parts["train"]["first"])
     if cfg.pairs is not None:
-        text_models.told(batch["train"], size, cfg.steps * min(cfg.batch_size, size))
+        text_models.told(batch["train"]["mask"], size, cfg.steps * min(cfg.batch_size, size))
     found = {"untrained": np.array([score(encoder, batch["test"], cells)])}
     chosen = {}
-    arms = {"last layer": recipes(layers, sizes)["last layer"], "2DMSE": recipes(layers, sizes)["2DMSE"]}
-    for name, recipe in arms.items():
+    for name, recipe in recipes(layers, sizes).items():
+        if name not in ("last layer", "2DMSE"):
+            continue
         targets = grid if name == "2DMSE" else ((layers, encoder.width),)
         options = {"steps": cfg.steps, "size": min(cfg.batch_size, size)}
         fitted, rate = nested_texts.choose(encoder, recipe, batch, cfg.rates, targets, seeds=seeds, **options)

@@ -58,6 +58,8 @@ class Config:
         limits |= {"candidates": (10, 10**6), "timed": (1, 10**6), "generated": (100, 10**6)}
         limits |= {"scored": (10, 10**6)}
         report.check(self, limits | {"sample": (256, 10**7), "iterations": (1, 1000)})
+        others = ("parts", "documents", "queries", "length", "generated", "seeds", "candidates", "sample")
+        report.exclude(self, "beir", (*others, "iterations", "scored", "timed", "quick"))
         if not self.parts:
             raise ValueError("--parts: is empty; give generated, text or both")
 

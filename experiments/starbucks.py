@@ -65,6 +65,8 @@ class Config:
         report.exclude(self, "pairs", ("parts", "sts", "paper"))
         if not self.parts:
             raise ValueError("--parts: is empty; give at least one")
+        if self.sts is not None and "text" not in self.parts and not self.paper:
+            raise ValueError("--sts: only the text part reads it; give --parts text")
         losses.diagonal_grid(self.layers, self.sizes)
 
 
@@ -96,7 +98,9 @@ def digits(cfg):
         vectors = fit(nested.one_pair(n, size), layers=n)
         alone.append(nested.nearest(vectors, labels, [(n, size)])[:, 0])
     found["separate"] = np.stack(alone, axis=1)
-    for name, (recipe, pull) in list(arms.items())[: 2 if cfg.quick else None]:
+    if cfg.quick:
+        arms = {name: arms[name] for name in ("2DMSE", "SRL")}
+    for name, (recipe, pull) in arms.items():
         values = nested.nearest(fit(recipe, layers=len(sizes), pull=pull), labels, cells)
         found[name] = values[:, [cells.index(pair) for pair in diagonal]]
         others[name] = values
@@ -177,7 +181,7 @@ def text(cfg):
     count = len(parts["train"]["first"])
     options = {"steps": cfg.steps, "size": min(cfg.batch_size, count), "seeds": min(cfg.seeds, 3)}
     if cfg.pairs is not None:
-        text_models.told(batch["train"], count, cfg.steps * options["size"])
+        text_models.told(batch["train"]["mask"], count, cfg.steps * options["size"])
     found, chosen = {"untrained": np.array([nested_texts.scores(encoder, batch["test"], cells)])}, {}
     arms = {"2DMSE": nested.sampled(cfg.layers[-1], cfg.sizes), "SRL": nested.Recipe(grid, pulled=grid[:-1])}
     for name, recipe in arms.items():
@@ -200,7 +204,7 @@ def text(cfg):
 
 def main(cfg):
     began, name = time.perf_counter(), report.named("starbucks", cfg)
-    cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
+    cfg = report.preset(cfg, together=[("layers", "sizes")], quick=QUICK, paper=PAPER)
     run = {"digits": digits, "glosses": glosses, "text": text}
     parts = ("text",) if cfg.pairs is not None else cfg.parts
     numbers = {part: run[part](cfg) for part in PARTS if part in parts}

@@ -55,6 +55,16 @@ def test_hard_negatives_stand_behind_the_documents():
     assert loss_of(GUIDED, more) == loss_of(BARE, more)  # cosines: longer vectors are not more alike
 
 
+def test_equal_texts_do_not_count_with_or_without_a_guide():
+    vectors = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    batch = {"query": vectors, "document": vectors, "guide": {"query": vectors, "document": vectors}}
+    for arm in (BARE, GUIDED):
+        loss = false_negatives.make_loss(lambda params, x: jax.numpy.asarray(x), arm, 0.05)
+        same, apart = np.array([[1, 2], [1, 3]]), np.array([[1, 2], [3, 4]])
+        assert float(loss(None, batch | {"keys": same}, None)[0]) == 0
+        assert arm == GUIDED or float(loss(None, batch | {"keys": apart}, None)[0]) > 0
+
+
 def test_mask_quality_counts_what_a_perfect_guide_hides():
     cfg = Config(senses=40, batch_size=16)
     vectors = np.repeat(np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32), 2, axis=0)

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,7 +91,15 @@ def test_rows_index_as_arrays_do(tmp_path):
             np.testing.assert_array_equal(rows[places], whole[places])
         kept = np.arange(len(rows)) % 3 == 1
         np.testing.assert_array_equal(rows[kept], whole[kept])
-        for outside in (len(rows), -len(rows) - 1, kept[1:], (2, 3), [0.5], (slice(None), slice(1, 3))):
+        for outside in (
+            len(rows),
+            -len(rows) - 1,
+            kept[1:],
+            (2, 3),
+            [0.5],
+            (np.array([0, 1]), slice(2)),
+            (slice(None), slice(1, 3)),
+        ):
             with pytest.raises(IndexError, match="^places"):
                 rows[outside]
 
@@ -106,9 +115,9 @@ def test_the_first_numbers_of_rows_stay_on_the_disk(tmp_path):
     np.testing.assert_array_equal(rows[:], whole)
     np.testing.assert_array_equal(rows[[3, 1]], whole[[3, 1]])
     queries = vectors.encode_queries(small, QUERIES, MASK)
-    for search_, chunk in ((search.top_k, 5), (search.top_k, None)):
-        scores, places = search_(queries, rows, 4, chunk=chunk)
-        wanted = search_(queries, jnp.asarray(whole), 4)
+    wanted = search.top_k(queries, jnp.asarray(whole), 4)
+    for chunk in (5, None):
+        scores, places = search.top_k(queries, rows, 4, chunk=chunk)
         np.testing.assert_array_equal(places, wanted[1])
         np.testing.assert_allclose(scores, wanted[0], rtol=1e-6)
 
@@ -160,6 +169,11 @@ def test_a_finished_build_is_returned_without_its_documents(tmp_path):
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "README.txt").write_text("mine")
     refused("holds 'README.txt'", lambda: build(tmp_path))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".DS_Store").write_text("")
+    build(tmp_path / "other")
+    (tmp_path / "other" / ".DS_Store").unlink()
+    shutil.rmtree(tmp_path / "other")
     assert (tmp_path / "README.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -493,7 +507,7 @@ def test_foreign_headers_are_refused(tmp_path):
     header = json.loads(path.read_text())
     shard = header["shards"][0]
     changes = [
-        {"version": 2},
+        {"version": 1},
         {"format": "x"},
         {"shards": []},
         {"shards": [shard | {"folder": "../other"}]},
@@ -805,7 +819,7 @@ def test_what_was_exported_is_void_when_documents_go(tmp_path, library):
     search.add_documents(tmp_path / "index", [("new", np.ones((1, 4)))], encode)
     for rows in (changed.columns["sum"], search.open_documents(tmp_path / "index").columns["sum"]):
         refused("build the index again from these rows", lambda rows=rows: read(path, rows=rows))
-    (tmp_path / "file.json").unlink()
+    (tmp_path / "file.rows.json").unlink()
     refused("missing", lambda: read(path, rows=changed.columns["sum"]), FileNotFoundError)
 
 

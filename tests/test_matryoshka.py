@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from test_pretrained import write_model
 
-from experiments import matryoshka, starbucks
+from experiments import definitions, false_negatives, matryoshka, pooling, starbucks
 from experiments.common import masked_words, nested, nested_texts, prefix_heads, report, text_models
-from jaxembed import data, encoders, losses
+from jaxembed import data, encoders, losses, train
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,6 @@ def small_recipes(layers, sizes):
     return {
         "last layer": nested.one_pair(layers, max(sizes)),
         "2DMSE": nested.sampled(layers, sizes),
-        "ESE": nested.espresso(layers, 4, 2),
     }
 
 
@@ -254,7 +253,7 @@ def test_bad_flags_are_refused_by_name(tmp_path):
         (starbucks, {"pairs": here, "paper": True}, "--paper: has no meaning beside --pairs"),
         (starbucks, {"layers": (0, 1, 2, 3)}, "--layers 0"),
         (starbucks, {"layers": (1, 2)}, "sizes: 4 for 2 layers"),
-        (starbucks, {"glosses": 10}, "--glosses 10: choose 1000"),
+        (starbucks, {"glosses": 10}, "--glosses 10: choose 1,000"),
     ):
         with pytest.raises(ValueError, match=message):
             experiment.Config(**flags)
@@ -290,6 +289,32 @@ def test_equal_texts_are_no_negatives_of_one_another():
     np.testing.assert_array_equal(blocks, np.tile(first, (1, 3)))
 
 
+def test_repeated_texts_of_a_batch_do_not_count(tmp_path):
+    encoder = encoders.pretrained.load(write_model(tmp_path / "toy"))
+    pairs = {"first": ["w5 w6", "w7 w8"], "second": ["w9 w10", "w9 w10"]}
+    tx, step = nested_texts.make_update(encoder, nested.one_pair(2, encoder.width), 1e-3, 4)
+
+    def loss(pairs):
+        batch = nested_texts.arrays(encoder, pairs, 7)
+        state = train.TrainState(jnp.int32(0), encoder.params, tx(encoder.params))
+        return float(step(state, batch, jax.random.key(0))[1]["loss"])
+
+    assert loss(pairs) == 0 and loss(pairs | {"second": ["w9 w10", "w9 w11"]}) > 0
+    assert loss(pairs | {"negatives": ["w9 w10", "w9 w10"]}) == 0
+
+
+@pytest.mark.parametrize("experiment", [matryoshka, starbucks, false_negatives, definitions, pooling])
+def test_own_pairs_go_with_quick(experiment, tmp_path):
+    cfg = experiment.Config(pairs=tmp_path / "x.tsv", quick=True)
+    assert report.preset(cfg, quick=experiment.QUICK).seeds == 1
+    assert report.named("x", cfg) == "x_own_quick"
+
+
+def test_presets_leave_groups_of_flags_alone():
+    cfg = starbucks.Config(paper=True, layers=(1, 2, 4, 12))
+    assert report.preset(cfg, [("layers", "sizes")], paper=starbucks.PAPER).sizes == starbucks.Config().sizes
+
+
 def test_flags_keep_their_values_beside_presets():
     config = matryoshka.Config(paper=True, steps=100)
     chosen = report.preset(config, quick=matryoshka.QUICK, paper=matryoshka.PAPER)
@@ -298,6 +323,9 @@ def test_flags_keep_their_values_beside_presets():
         report.preset(matryoshka.Config(paper=True, quick=True), quick={}, paper={})
     assert report.named("matryoshka", config) == "matryoshka_paper"
     assert report.named("x", matryoshka.Config(parts=("text",), model=pathlib.Path("a/b"))) == "x_b_text"
+    assert report.named("x", matryoshka.Config(parts=("text",), sts=pathlib.Path("a"))) == "x_text_sts"
+    with pytest.raises(ValueError, match="--sts: only the text part reads it"):
+        starbucks.Config(sts=pathlib.Path("a"))
 
 
 def test_save_draws_several_panels(tmp_path):

@@ -327,9 +327,9 @@ def test_flat_chamfer_of_nothing_and_of_bad_shapes():
         vectors.chamfer_flat(TOKENS, MASK, TOKENS, np.array([0]))
     with pytest.raises(ValueError, match="documents: width 11"):
         vectors.chamfer_flat(TOKENS, MASK, np.zeros((4, 11)), np.array([0, 4]))
-    for offsets in ([0, 3, 2], [0, 5], [-1, 4], [0.0, 4.0]):
+    for offsets in ([0, 3, 2], [0, 5], [-1, 4], [0.0, 4.0], np.array([0, 3, 2, 4], np.uint32)):
         with pytest.raises(ValueError, match="^offsets: .*; "):
-            vectors.chamfer_flat(TOKENS, MASK, np.zeros((4, 12)), np.array(offsets))
+            vectors.chamfer_flat(TOKENS, MASK, np.zeros((4, 12)), np.asarray(offsets))
 
 
 def test_flat_chamfer_of_some_documents_passes_over_rows_before_them():
@@ -505,6 +505,7 @@ def test_empty_shapes():
     assert vectors.chamfer(none[0], TOKENS, none[1], MASK).shape == (0, 5)
     assert np.all(vectors.chamfer(TOKENS, TOKENS[:, :0], MASK, MASK[:, :0])[:-1] == -np.inf)
     assert not np.any(vectors.encode_documents(draw(), TOKENS[:, :0], MASK[:, :0]))
+    assert vectors.encode_documents(draw(), *none).shape == (0, vectors.encoding_length(draw()))
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_own_pairs_train_a_head_that_is_saved(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "pooling.safetensors" in printed and "0% of the texts reach --length 8" in printed
     assert "training takes 32 pairs, 0.8 times the 40" in printed
-    apply = pooling_sets.load_head(tmp_path / "run" / "pooling.safetensors", heads=2)
+    apply = pooling_sets.load_head(tmp_path / "run" / "pooling.safetensors")
     encoder = encoders.pretrained.load(text_models.find_model(), max_length=8)
     states = encoder.encode_tokens(encoder.params, encoder.tokenize(lines[:3]))
     assert apply(*states).shape == (3, 16)

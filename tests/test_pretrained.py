@@ -662,7 +662,7 @@ def test_names_on_the_hub_go_through_its_package(folder, tmp_path, monkeypatch):
         raise OSError("No such\nrepository.")
 
     stub.snapshot_download = missing
-    message = r"models/minilm: no such folder, and not found on the hub \(No such repository.\)$"
+    message = r"models/minilm: no such folder, and the hub did not give it \(No such repository.\)$"
     with pytest.raises(FileNotFoundError, match=message):
         pretrained.load("models/minilm")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

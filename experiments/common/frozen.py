@@ -53,8 +53,7 @@ def read_states(encoder, texts, length, width=None, rows=64):
     tokens = np.empty((len(texts), length, kernel.shape[1]), np.float16)
     for part in parts:
         tokens[part] = run(part)[0] @ kernel
-    same = np.unique(np.asarray(texts, object).astype(str), return_inverse=True)[1].astype(np.int32)
-    return States(tokens, batch["mask"], kernel, same)
+    return States(tokens, batch["mask"], kernel, text_models.keys(texts)[:, 0])
 
 
 def plain(params, tokens, mask):
@@ -100,11 +99,9 @@ def update_of(apply, temperature, rate):
         queries, documents = found[:rows], found[rows:]
         each, others = jnp.arange(rows), (len(documents) - rows) // rows
         own = each[:, None] == jnp.repeat(each, others)
-        # A text is no negative of itself, nor of another copy of its query or document.
-        query, document, *hard = batch["texts"].T
-        other = (document[:, None] != document) & (query[:, None] != query) & (query[:, None] != document)
-        own = own & (document[:, None] != jnp.stack(hard, axis=1).reshape(-1))
-        where = jnp.concatenate([other & batch["in_batch"][:, None], own], axis=1)
+        different = text_models.distinct(batch["texts"])
+        hard = jnp.swapaxes(different[:, rows:].reshape(rows, others, rows), 1, 2).reshape(rows, -1)
+        where = jnp.concatenate([different[:, :rows] & batch["in_batch"][:, None], own & hard], axis=1)
         loss = losses.info_nce(queries, documents, where=where, temperature=temperature)
         return loss.mean(), {}
 

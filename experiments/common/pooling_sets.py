@@ -85,7 +85,7 @@ def own_pairs(cfg, encoder):
         raise ValueError(f"--pairs {cfg.pairs}: {count} pairs; at least 20 are needed, a tenth is held out")
     texts = pairs["first"] + pairs["second"] + pairs.get("negatives", [])
     states = frozen.read_states(encoder, texts, min(cfg.length, encoder.max_length), cfg.width)
-    text_models.told({"mask": states.mask}, count, sum(cfg.steps) * min(cfg.size, count))
+    text_models.told(states.mask, count, sum(cfg.steps) * min(cfg.size, count))
     order = np.random.default_rng(0).permutation(count)
     test, train = np.split(order, [-(-count // 10)])
     if "negatives" in pairs:
@@ -114,28 +114,29 @@ def own_pairs(cfg, encoder):
 
 def save(cfg, params, states):
     """Writes the head and the map of token states that stands before it, for :func:`load_head`."""
-    paths = jax.tree.flatten_with_path({"reduce": {"kernel": states.kernel}, **params})[0]
+    more = {"reduce": {"kernel": states.kernel}, "run": {"heads": np.int32(cfg.heads)}}
+    paths = jax.tree.flatten_with_path(more | params)[0]
     tensors = {"/".join(k.key for k in path): np.asarray(x) for path, x in paths}
     cfg.workdir.mkdir(parents=True, exist_ok=True)
     write_safetensors(cfg.workdir / "pooling.safetensors", tensors)
     print(f"wrote {cfg.workdir / 'pooling.safetensors'}", flush=True)
 
 
-def load_head(path, *, heads):
+def load_head(path):
     """The head that --pairs wrote, as a function (token states [B, T, D], mask [B, T]) -> [B, W].
 
     With ``tokens, mask = encoder.encode_tokens(encoder.params, encoder.tokenize(texts))`` and
-    ``load_head(path, heads=4)(tokens, mask)`` texts become vectors that compare by the cosine.
+    ``load_head(path)(tokens, mask)`` texts become vectors that compare by the cosine. The head was trained
+    on texts that were cut at --length tokens.
 
     Args:
         path: of pooling.safetensors.
-        heads: --heads of the run.
     """
     params = {}
     for name, x in read_safetensors(path).items():
         *parents, last = name.split("/")
         functools.reduce(lambda inner, key: inner.setdefault(key, {}), parents, params)[last] = x
-    kernel = params.pop("reduce")["kernel"]
+    kernel, heads = params.pop("reduce")["kernel"], int(params.pop("run")["heads"])
 
     @jax.jit
     def apply(tokens, mask):

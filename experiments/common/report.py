@@ -1,5 +1,6 @@
 """What every experiment does with its numbers: a table, a JSON file, a picture."""
 
+import copy
 import dataclasses
 import functools
 import math
@@ -134,10 +135,10 @@ def check(config, limits, multiples=None):
     for name, (low, high) in limits.items():
         given = getattr(config, name)
         if given == ():
-            raise ValueError(f"{flag(name)}: is empty; give at least one number, {low:g} to {high:g}")
+            raise ValueError(f"{flag(name)}: is empty; give at least one number, {low:,} to {high:,}")
         for value in given if isinstance(given, tuple) else (given,):
             if value is not None and not low <= value <= high:
-                raise ValueError(f"{flag(name)} {value}: choose {low:g} to {high:g}")
+                raise ValueError(f"{flag(name)} {value}: choose {low:,} to {high:,}")
     for name, divisor in (multiples or {}).items():
         if getattr(config, name) % divisor:
             raise ValueError(f"{flag(name)} {getattr(config, name)}: choose a multiple of {divisor}")
@@ -168,21 +169,31 @@ def exclude(config, name, others):
             raise ValueError(f"{flag(other)}: has no meaning beside {flag(name)}; leave one of them out")
 
 
-def preset(config, **presets):
+def preset(config, together=(), **presets):
     """Takes the settings of a flag, such as ``quick``, where the user gave none.
+
+    A value that equals the default counts as none.
 
     Args:
         config: dataclass.
+        together: groups of fields; where one of a group was given, none of it is set.
         **presets: {field of bool: {field: value}}; at most one of those flags may be set.
+
+    Returns:
+        A copy whose settings are not checked again: they are those of a preset and of the user.
     """
-    chosen = [name for name in presets if getattr(config, name)]
-    if len(chosen) > 1:
-        raise ValueError(f"{flag(chosen[0])} {flag(chosen[1])}: choose one of them")
-    settings = presets[chosen[0]] if chosen else {}
-    return dataclasses.replace(config, **{n: x for n, x in settings.items() if n not in given(config)})
+    on = [name for name in presets if getattr(config, name)]
+    if len(on) > 1:
+        raise ValueError(f"{flag(on[0])} {flag(on[1])}: choose one of them")
+    chosen, made = given(config), copy.copy(config)
+    kept = {*chosen, *(name for group in together if chosen.keys() & set(group) for name in group)}
+    for name, value in (presets[on[0]] if on else {}).items():
+        if name not in kept:
+            object.__setattr__(made, name, value)  # replace() would take it for the user's
+    return made
 
 
-OWN = ("pairs", "texts", "table", "corpus")  # fields that hold a user's own data
+OWN = ("pairs", "texts")  # fields that hold files of a user
 
 
 def named(name, config):
@@ -205,7 +216,8 @@ def named(name, config):
         parts.append("own")
     else:
         parts += [pathlib.Path(chosen[n]).resolve().name for n in ("beir", "model") if n in chosen]
-        parts += ["sts"] if "sts" in chosen else chosen.get("parts", ())
+        parts += [chosen["split"]] if "split" in chosen else []
+        parts += [*chosen.get("parts", ()), *(["sts"] if "sts" in chosen else [])]
     return "_".join([*parts, *(n for n in ("quick", "paper") if n in chosen)])
 
 

@@ -47,19 +47,16 @@ def tokens(encoder, texts, length):
     return {"ids": ids, "mask": mask}
 
 
-def told(batch, count, seen):
-    """Prints what of a user's own pairs training reads: texts that are cut, and pairs that are seen.
+def told(mask, count, seen):
+    """Prints what of a user's own pairs training reads: texts that may be cut, and pairs that are seen.
 
     Args:
-        batch: of :func:`tokens`, or such batches stacked; a text that fills its row is taken as cut.
+        mask: bool [..., T] of the tokens of all texts.
         count: pairs to train on.
         seen: pairs of all steps.
     """
-    share = np.asarray(batch["mask"]).all(axis=-1).mean()
-    print(
-        f"{share:.0%} of the texts reach --length {batch['mask'].shape[-1]} tokens and are cut there",
-        flush=True,
-    )
+    share, length = np.asarray(mask).all(axis=-1).mean(), mask.shape[-1]
+    print(f"{share:.0%} of the texts reach --length {length} tokens and may be cut there", flush=True)
     print(f"training takes {seen:,} pairs, {seen / count:.1f} times the {count:,} of the file", flush=True)
 
 
@@ -89,11 +86,12 @@ def distinct(keys, blocks=("qd",)):
         blocks: as for ``losses.info_nce``.
 
     Returns:
-        bool [B, M]. Pair (i, j) counts unless query or document of j is that of i. A hard negative counts
-        unless it is the document of i.
+        bool [B, M]. Pair (i, j) counts unless the query or the document of j is that of i, or the document
+        of j the query of i. A hard negative counts unless it is the document of i.
     """
     queries, documents, *hard = keys.T
     own = losses.duplicate_mask(queries) & losses.duplicate_mask(documents)
+    own = own & losses.duplicate_mask(queries, documents)
     others = [documents[:, None] != negatives for negatives in hard]
     parts = {"qd": jnp.concatenate([own, *others], axis=1), "qq": own, "dd": own}
     return jnp.concatenate([parts[name] for name in losses.contrastive.BLOCKS if name in blocks], axis=1)

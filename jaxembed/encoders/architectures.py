@@ -288,8 +288,11 @@ def _check(config):
         value = field(config, key, _KINDS[key], "config.json", REMEDY)
         if key in _COUNTS and value < 1:
             raise ValueError(f"config.json: {key} is {value}, below 1; {REMEDY}")
-    if config.get("num_key_value_heads") is not None:
-        field(config, "num_key_value_heads", int, "config.json", REMEDY)
+    for key in ("num_key_value_heads", "head_dim"):
+        if config.get(key) is not None and field(config, key, int, "config.json", REMEDY) < 1:
+            raise ValueError(f"config.json: {key} is {config[key]}, below 1; {REMEDY}")
+    if config.get("type_vocab_size", 0) < 0:
+        raise ValueError(f"config.json: type_vocab_size is {config['type_vocab_size']}, below 0; {REMEDY}")
 
 
 def describe(config):

@@ -67,7 +67,7 @@ def _download(path):
         folder = pathlib.Path(huggingface_hub.snapshot_download(path, allow_patterns=patterns))
     except Exception as error:  # of the hub, of the network library beneath it, or of the disk
         reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise FileNotFoundError(f"{path}: no such folder, and not found on the hub ({reason})") from error
+        raise FileNotFoundError(f"{path}: no such folder, and the hub did not give it ({reason})") from error
     if not any(folder.rglob("*.safetensors")):
         raise ValueError(
             f"{path}: has no safetensors file on the hub; pickles can run code and are not read, "
@@ -133,7 +133,7 @@ def read_folder(path, causal, pooling):
         config=config,
         root=root,
         settings=settings,
-        max_length=length or _optional(own, "model_max_length", float, "tokenizer_config.json"),
+        max_length=length or _longest(own),
         steps=tuple(steps),
         files=files,
         **_prompts_and_cut(read("config_sentence_transformers.json", {"prompts": {}})),
@@ -142,6 +142,13 @@ def read_folder(path, causal, pooling):
 
 def _optional(record, key, kind, name):
     return None if record.get(key) is None else field(record, key, kind, name, REMEDY)
+
+
+def _longest(tokenizer_config, name="tokenizer_config.json"):
+    longest = _optional(tokenizer_config, "model_max_length", float, name)
+    if longest is not None and not longest >= 1:
+        raise ValueError(f"{name}: model_max_length is {longest}, below 1; {REMEDY}")
+    return longest
 
 
 def _prompts_and_cut(config, name="config_sentence_transformers.json"):
@@ -259,13 +266,13 @@ def save_folder(source, params, pooling, folder):
     """
     params = jax.device_get(params)
     dense = {place for kind, place, _ in source.steps if kind == "Dense"}
-    inside = f"{source.root}/" if source.root else ""
+    begin = f"{source.root}/" if source.root else ""
     config = {k: v for k, v in source.config.items() if k != "torch_dtype"}
     dtype = str(params["table"]["embedding"].dtype)
     modules = [("Transformer", source.root), *((kind, place) for kind, place, _ in source.steps)]
     described = {
-        f"{inside}config.json": config | {"dtype": dtype},
-        f"{inside}sentence_bert_config.json": source.settings,
+        f"{begin}config.json": config | {"dtype": dtype},
+        f"{begin}sentence_bert_config.json": source.settings,
         "modules.json": [
             {"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{kind}"}
             for i, (kind, place) in enumerate(modules)
@@ -284,7 +291,7 @@ def save_folder(source, params, pooling, folder):
             described[f"{place}/config.json"] = settings
     files = source.files | {name: json.dumps(v, indent=1).encode() for name, v in described.items()}
     trunk = {k: v for k, v in params.items() if k not in dense}
-    tensors = {f"{inside}model.safetensors": tensors_of(source.family, trunk)}
+    tensors = {f"{begin}model.safetensors": tensors_of(source.family, trunk)}
     for place in dense:
         named = {"linear.weight": params[place]["kernel"].T}
         named |= {"linear.bias": params[place]["bias"]} if "bias" in params[place] else {}

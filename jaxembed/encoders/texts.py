@@ -117,8 +117,8 @@ def vectors_of_texts(run, tokenize, texts, batch_size, max_length, width, progre
     rows = min(batch_size, 1 << max(0, len(texts) - 1).bit_length())
     by_size = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     waiting = []
-    hidden = None if progress else True  # None: hidden unless a person watches
-    with tqdm(total=len(texts), disable=hidden, desc="encode") as bar:
+    disable = None if progress else True  # None: hidden unless a person watches
+    with tqdm(total=len(texts), disable=disable, desc="encode") as bar:
         for chosen, batch in _batches(tokenize, texts, by_size, rows, max_length):
             waiting.append((chosen, run(batch)))
             if len(waiting) > 1:  # the next batch is prepared while this one runs

@@ -153,7 +153,7 @@ def transformer(
     [L] or [L, H], traced or not. It takes ``attention``, a function ``(weights [B, H, T, T], mask [B, T]) ->
     [B, ...]`` that each block applies to its attention; the results are "attention" [B, L, ...] of what
     ``hidden`` returns. ``batch["prefix"]``, int [B], is how many first tokens everyone may read
-    under ``causal``; without it, it raises.
+    under ``causal``; an encoder that is not causal refuses it.
 
     >>> def init_embed(key):
     ...     return {"table": {"embedding": jax.random.normal(key, (10, 8))}}

@@ -80,8 +80,8 @@ def build_documents(
     _check_meta(manifest, meta)
     if manifest["dtype"] not in (None, wanted):
         raise ValueError(
-            f"dtype: {files.difference(manifest['dtype'], wanted, 'dtype')}; "
-            "pass that of the build, restart=True while it is unfinished, or choose another folder"
+            f"dtype: {files.difference(manifest['dtype'], wanted, 'dtype')}; pass that of the build"
+            + ("" if manifest["built"] else ", or restart=True")
         )
     if manifest["built"]:
         return store.open_documents(path)
@@ -125,7 +125,6 @@ def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, 
     if restart and manifest["pending"]:
         manifest |= {"pending": []}
         files.write_json(folder / "index.json", manifest)  # before the files go that it named
-        store.clean(folder, manifest)
     return _extend(folder, manifest, documents, encode, batch_size, shard_size, least=0 if restart else 1)
 
 

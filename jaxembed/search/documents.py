@@ -14,10 +14,10 @@ import numpy as np
 from jaxembed import files
 
 FORMAT = "jaxembed-documents"
-VERSION = 1
+VERSION = 2
 README = """\
 This folder is an index of documents with token vectors, written by jaxembed.search.build_documents
-and opened by jaxembed.search.open_documents. Format "jaxembed-documents", version 1.
+and opened by jaxembed.search.open_documents. Format "jaxembed-documents", version 2.
 
 index.json            The one file that says what belongs to the index. It is replaced in one step, so
                       whatever it names is complete; files and folders that it does not name are left
@@ -171,13 +171,8 @@ class _Rows:
 
     def _first(self, places):
         """Returns rows[:, :n], which stay on the disk; any other tuple belongs to rows that are read."""
-        whole = len(places) == 2 and self.ndim > 1 and places[0] == slice(None)
-        if (
-            not whole
-            or not isinstance(places[1], slice)
-            or places[1].start
-            or places[1].step not in (None, 1)
-        ):
+        slices = len(places) == 2 and self.ndim > 1 and all(isinstance(p, slice) for p in places)
+        if not slices or places[0] != slice(None) or places[1].start or places[1].step not in (None, 1):
             raise IndexError(f"places: {places}; pass [:, :n], or read rows first, as rows[places][...]")
         return _Rows(*self._given, cut=len(range(self.shape[1])[places[1]]))
 
@@ -367,12 +362,14 @@ def read_manifest(folder):
 
 
 def is_ours(path):
-    """Whether a file or folder in the folder of an index was written by this module's functions.
+    """Whether a file or folder in the folder of an index is part of it, left over from it, or hidden.
 
     Args:
         path: pathlib path.
     """
     name = path.name.removesuffix(".new")
+    if name.startswith("."):  # of the system
+        return True
     if name == "README.txt":
         return README.encode().startswith(path.read_bytes())  # or its beginning, by a killed writer
     return name == "index.json" or bool(SHARD.fullmatch(name) or PARAMS.fullmatch(name))

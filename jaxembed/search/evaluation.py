@@ -311,10 +311,10 @@ def _correlation(x, y):
 def _classes(**lists):
     """An array of labels as scikit-learn compares them; refuses NaN, which is no class."""
     ((name, values),) = lists.items()
-    values = np.asarray(values)
-    if values.dtype.kind == "f" and np.isnan(values).any():
-        raise ValueError(f"{name}: hold NaN, which is no class; leave those texts out")
-    return values
+    values = np.asarray(values, object)
+    if any(x is None or x != x for x in values):
+        raise ValueError(f"{name}: hold NaN or None, which is no class; leave those texts out")
+    return np.array(values.tolist())
 
 
 def _same_length(**lists):

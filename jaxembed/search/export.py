@@ -14,7 +14,7 @@ _USEARCH = ("f32", "f16", "bf16")
 def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, **options):
     """Writes rows as a faiss index for the inner product; row n gets the number n.
 
-    Beside it ``path.json`` says which rows they were: adding or deleting documents renumbers rows, so
+    Beside it ``path.rows.json`` says which rows they were: adding or deleting documents renumbers rows, so
     give ``open_faiss`` the rows too. ``factory`` is faiss's own description: "Flat" (exact), "HNSW32" (a
     graph), "IVF256,Flat" (lists), "PQ1280x8" (product quantisation), "OPQ64,IVF256,PQ64x8" and so on.
 
@@ -99,7 +99,7 @@ def open_faiss(path, *, rows=None, **options):
 def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, chunk=16_384):
     """Writes rows as a usearch graph for the inner product; row n gets the number n.
 
-    Beside it ``path.json`` says which rows they were, as for ``build_faiss``.
+    Beside it ``path.rows.json`` says which rows they were, as for ``build_faiss``.
 
     Args:
         rows: [N, D]. What lies on the disk is read chunk by chunk.
@@ -188,9 +188,9 @@ def _float32(rows):
 
 def _set_faiss(faiss, index, options):
     for name, value in options.items():
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float | np.number):
             raise ValueError(f"options: {name}={value!r} is no number; see faiss's parameters")
-        faiss.ParameterSpace().set_index_parameter(index, name, value)
+        faiss.ParameterSpace().set_index_parameter(index, name, float(value))
 
 
 def _described(rows):
@@ -204,7 +204,7 @@ def _described(rows):
 
 def _replace(path, write, rows):
     path = pathlib.Path(path)
-    new, note = files.beside(path, ".new"), files.beside(path, ".json")
+    new, note = files.beside(path, ".new"), files.beside(path, ".rows.json")
     write(str(new))
     with open(new, "rb") as file:
         os.fsync(file.fileno())
@@ -219,7 +219,7 @@ def _opened(path, read, rows):
     if not path.exists():
         raise FileNotFoundError(f"{path}: missing; build the index first")
     if rows is not None:
-        written, given = files.read_json(files.beside(path, ".json"), remedy), _described(rows)
+        written, given = files.read_json(files.beside(path, ".rows.json"), remedy), _described(rows)
         if written != given:
             raise ValueError(f"{path}: {files.difference(written, given, 'rows')}; {remedy} from these rows")
     try:

@@ -323,8 +323,8 @@ def _signals():
 def _bar(first, steps, progress):
     from tqdm import tqdm
 
-    hidden = None if progress and jax.process_index() == 0 else True  # None: hidden unless a person watches
-    return tqdm(total=steps, initial=first, unit="step", disable=hidden, dynamic_ncols=True)
+    disable = None if progress and jax.process_index() == 0 else True  # None: hidden unless a person watches
+    return tqdm(total=steps, initial=first, unit="step", disable=disable, dynamic_ncols=True)
 
 
 @contextlib.contextmanager

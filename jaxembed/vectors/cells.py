@@ -66,11 +66,12 @@ def _cells(params, tokens, mask, *, aggregate, fill_empty):
     total = repetitions * 2**planes
     cell, projected = _project(params, tokens)
     # Padding has zeros as projections and may stand in any cell of its own set.
-    slot = (cell + jnp.arange(repetitions, dtype=jnp.int32) * 2**planes).reshape(batch, -1)
-    rows = projected.reshape(batch, -1, projected.shape[3])
+    places = size * repetitions
+    slot = (cell + jnp.arange(repetitions, dtype=jnp.int32) * 2**planes).reshape(batch, places)
+    rows = projected.reshape(batch, places, projected.shape[3])
 
     def per_token(x):
-        return jnp.broadcast_to(x[..., None], cell.shape).reshape(batch, -1)
+        return jnp.broadcast_to(x[..., None], cell.shape).reshape(batch, places)
 
     def scatter(start, shape, operation, x):
         empty = jnp.full((total, *shape), start, x.dtype)
@@ -88,7 +89,7 @@ def _cells(params, tokens, mask, *, aggregate, fill_empty):
         nearest = _nearest(first, size)[..., None]
         found = jnp.take_along_axis(jnp.swapaxes(projected, 1, 2), nearest, axis=2, mode="promise_in_bounds")
         values = jnp.where((held > 0)[..., None], values, found.reshape(values.shape))
-    return values.reshape(batch, -1)
+    return values.reshape(batch, total * projected.shape[3])
 
 
 def _project(params, tokens):
@@ -107,7 +108,7 @@ def _project(params, tokens):
     weights = 2 ** jnp.arange(planes, dtype=jnp.int32)
     bits = (sides > level).reshape(batch, size, repetitions, planes)
     cell = jnp.sum(jnp.where(bits, weights[None, None, None], 0), axis=3, dtype=jnp.int32)
-    return cell, projected.reshape(batch, size, repetitions, -1)
+    return cell, projected.reshape(batch, size, repetitions, params["projection"].shape[2])
 
 
 def _product(x, y):

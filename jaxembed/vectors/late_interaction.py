@@ -74,7 +74,7 @@ def chamfer_flat(queries, query_mask, tokens, offsets):
     """
     queries, query_mask = check_set("queries", queries, query_mask)
     known = isinstance(offsets, np.ndarray) and offsets.size > 0
-    if known and (offsets[0] < 0 or offsets[-1] > len(tokens) or np.any(np.diff(offsets) < 0)):
+    if known and (offsets[0] < 0 or offsets[-1] > len(tokens) or np.any(offsets[1:] < offsets[:-1])):
         raise ValueError(f"offsets: they fall or leave 0..{len(tokens)}; pass where each document begins")
     tokens, offsets = jnp.asarray(tokens), jnp.asarray(offsets)
     if tokens.ndim != 2 or offsets.ndim != 1 or len(offsets) < 1:

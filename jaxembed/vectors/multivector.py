@@ -161,7 +161,7 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
     Notes:
         Planes and projections of other packages can be put into ``params``. Google's C++ code (muvfde)
         orders cells by a Gray code: its cell n is ours whose bits, plane 0 first and highest, spell
-        ``n ^ (n >> 1)``. Its sketch and that of fastembed lack the factor 1/sqrt(p), which belongs into
+        ``n ^ (n >> 1)``. Its sketch and that of fastembed lack the factor 1/sqrt(p), which belongs in
         ``projection``. Where tokens are equally near to an empty cell fastembed takes another one than
         the first; all other cells agree.
 

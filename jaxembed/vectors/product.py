@@ -130,7 +130,7 @@ def decode_product(params, codes):
 
     Args:
         params: the arrays of ``fit_product``.
-        codes: integers [B, M] in 0..C-1, from ``encode_product``. What lies outside counts as the end.
+        codes: integers [B, M] in 0..C-1, from ``encode_product``. What lies outside is clipped.
 
     Returns:
         [B, D] in at least float32.
@@ -194,12 +194,12 @@ def product_scores(tables, codes):
 
     Args:
         tables: [B, M, C].
-        codes: integers [N, M] in 0..C-1, from ``encode_product``. What lies outside counts as the end.
+        codes: integers [N, M] in 0..C-1, from ``encode_product``. What lies outside is clipped.
 
     Returns:
         [B, N] in at least float32. Lookups cost B * N * M; for more than a few queries, and on
         hardware that gathers slowly, the inner product with ``decode_product`` of a chunk of codes is
-        faster (on a CPU from 16 to 256 queries on, by the number of codes).
+        faster: on 2 CPU cores from 256 queries on with 20,000 codes, from 16 on with 100,000.
 
     Raises:
         ValueError: when the codes have another number of parts than the tables.
