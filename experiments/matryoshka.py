@@ -133,6 +133,7 @@ def by_layer(cfg):
         arms = {n: arms[n] for n in ("last layer", "2DMSE")}
     else:
         arms["ESE"] = nested.espresso(layers, max(sizes), ESE)
+        arms["ESE, no compression"] = dataclasses.replace(arms["ESE"], pulled=())
     for name, recipe in arms.items():
         pull = nested.compression(ESE) if name == "ESE" else nested.pull_features
         fitted = nested.fit_digits(recipe, images, labels, layers=layers, pull=pull, **options)
