@@ -222,7 +222,7 @@ def test_the_benchmark_of_token_sets_runs_without_its_peers(tmp_path, monkeypatc
     rows = json.loads((tmp_path / "benchmark_multivector.json").read_text())["rows"]
     assert all(row["per second"] > 0 for row in rows)
     found = {(row["group"], row["method"]) for row in rows}
-    assert ("encode, T = 4", "matrix product") in found and (
+    assert ("encode, T = 4, product", "matrix product") in found and (
         "300 product codes, 3 at a time",
         "jaxembed",
     ) in found

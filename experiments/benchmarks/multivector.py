@@ -105,13 +105,12 @@ def encoding(cfg):
         sets = unit(rng, count, size, cfg.width)
         x, mask = jnp.asarray(sets), jnp.ones((count, size), bool)
         for kind, encode in (("document", vectors.encode_documents), ("query", vectors.encode_queries)):
-            calls = {
-                "jaxembed": (lambda e=encode, x=x, m=mask: e(params, x, m), count),
-                "matrix product": (lambda x=x: product(x, matrix), count),
-            }
-            calls |= encoding_peers(cfg, kind, sets[: cfg.peer_sets])
-            name = "documents" if kind == "document" else "queries"
-            rows += interleaved(f"encode, T = {size}", calls, cfg.rounds, name, **SHORT)
+            ours = {"jaxembed": (lambda e=encode, x=x, m=mask: e(params, x, m), count)}
+            bare = {"matrix product": (lambda x=x: product(x, matrix), count)}
+            peers, name = encoding_peers(cfg, kind, sets[: cfg.peer_sets]), f"{kind}s".replace("ys", "ies")
+            for group, others in (("product", bare), ("peers", peers)):
+                given = f"encode, T = {size}, {group}", ours | others, cfg.rounds, name
+                rows += interleaved(*given, **SHORT)
     return rows
 
 
