@@ -49,8 +49,8 @@ class Config:
     batch_size: int = 32  # pairs
     rates: tuple[float, ...] = (1e-4,)  # the text part; of several the best on the dev pairs is taken
     length: int = 16  # tokens of a text
-    digit_steps: int = 120
-    gloss_steps: int = 120
+    digit_steps: int = 100
+    gloss_steps: int = 100
     glosses: int = 30_000
     vocabulary: int = 2000  # commonest words of glosses
     quick: bool = False  # digits alone, one seed, few layers, sizes and steps
