@@ -9,7 +9,7 @@ Paper: MUVERA (arXiv:2405.19504). `make data` brings the text encoder (all-MiniL
 About 5 minutes on 2 CPU cores. 1-Recall@1 on generated tokens with a common direction of length 0 / 1 / 2,
 3 seeds: (20,5,16) 1 / .96 / .27, without fill 1 / .86 / .03, planes through the mean 1 / .99 / .47; raw
 means, the encoding without planes, .73 / .28 / .23, but means of length 1 .96 / .92 / .68. On 4,000 functions
-the exact best is among 7 candidates of (20,5,16) for 90 % of queries, 11 of its 1,280-byte codes, 10 of the
+the exact best is among 7 candidates of (20,5,16) for 90 % of queries, 10 of its 1,280-byte codes, 10 of the
 single-vector heuristic at 6 to 27 times the time, and 6 of unit means of 384 numbers: these tokens hardly
 need more than their mean, and half the heuristic's candidates, 1 against 2 on generated tokens at s = 1, is
 not reproduced here. Carving leaves .65 of the query vectors, costs recall (.960 to .906 at 200 candidates)
