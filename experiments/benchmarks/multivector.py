@@ -7,14 +7,15 @@ one that is not counted: threads of the package before them may still spin. Medi
 is the time of a row divided by that of our own (above 1: we are faster); ``CPU ratio`` is the same for the
 processor time, which other work on the machine disturbs less. "matrix product" is the one product that
 encoding contains.
-2 minutes on 2 quiet cores with 20,000 documents; 100,000 need 13 GB of memory. Encoding documents takes 3.2
-/ 2.8 / 2.6 times its matrix product at T = 32 / 128 / 512 (2.0 / 1.7 / 1.7 times in CPU time: the product
-uses both cores, XLA's scatter one), fastembed 32 / 24 / 20 and muvfde 17 / 11 / 10 times as long as ours.
-Chamfer of ragged documents as they lie is 4.3 times as fast as padding them for torch's einsum, 1.5 times
-as fast as that einsum on padded arrays, where ours is level, and .45 of torch's scatter_reduce, which also
-takes them as they lie. Exact search takes half to a quarter of faiss's time. Product codes are made at .6
-and searched at .2 to .35 of faiss's rate by tables of products; decoding chunks of codes is twice as fast
-as faiss for 256 queries.
+2.5 minutes on 2 quiet cores with 20,000 documents; 100,000 need 13 GB of memory. Encoding documents takes 3.0
+/ 2.1 / 1.8 times its matrix product at T = 32 / 128 / 512 (2.4 / 1.9 / 1.7 times in CPU time: the product
+uses both cores, XLA's scatter one), fastembed 35 / 30 / 24 and muvfde 19 / 15 / 12 times as long as ours.
+Chamfer of ragged documents as they lie is 8 times as fast as padding them for torch's einsum, 2.8 times as
+fast as that einsum on padded arrays, where ours is level, and .77 of torch's scatter_reduce, which also takes
+them as they lie; with tokens and offsets on the host, as ``search.rerank`` takes them, 2.3 times as fast as
+padding. Exact search takes half to a quarter of faiss's time. Product codes are made at .6 and searched at .2
+to .5 of faiss's rate by tables of products; decoding chunks of codes is twice as fast as faiss for 256
+queries.
 """
 
 import dataclasses
