@@ -108,7 +108,7 @@ def write_safetensors(path, tensors):
     """
     kinds = {np.dtype(v): k for k, v in DTYPES.items()}
     header, offset = {"__metadata__": {"format": "pt"}}, 0
-    arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    arrays = {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
     for name, x in arrays.items():
         entry = {"dtype": kinds[x.dtype], "shape": x.shape, "data_offsets": [offset, offset + x.nbytes]}
         header[name], offset = entry, offset + x.nbytes
