@@ -9,7 +9,8 @@ processor time, which other work on the machine disturbs less. "matrix product" 
 encoding contains.
 2.5 minutes on 2 quiet cores with 20,000 documents; 100,000 need 13 GB of memory. Encoding documents takes 3.0
 / 2.1 / 1.8 times its matrix product at T = 32 / 128 / 512 (2.4 / 1.9 / 1.7 times in CPU time: the product
-uses both cores, XLA's scatter one), fastembed 35 / 30 / 24 and muvfde 19 / 15 / 12 times as long as ours.
+uses both cores, XLA's scatter one; 3.0 / 2.7 / 2.5 in a run in which the packages took turns in between),
+fastembed 35 / 30 / 24 and muvfde 19 / 15 / 12 times as long as ours.
 Chamfer of ragged documents as they lie is 8 times as fast as padding them for torch's einsum, 2.8 times as
 fast as that einsum on padded arrays, where ours is level, and .77 of torch's scatter_reduce, which also takes
 them as they lie; with tokens and offsets on the host, as ``search.rerank`` takes them, 2.3 times as fast as
