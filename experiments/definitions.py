@@ -69,9 +69,8 @@ TWO, ON = "DefSent+, two stages", "DefSent+, two stages, continued"
 def open_encoder(cfg):
     """The first blocks of the model, and the same with the mean of the states as its ``encode``."""
     encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
-    own, whole = cfg.pairs is not None or cfg.paper, len(jax.tree.leaves(encoder.params["blocks"])[0])
-    if cfg.blocks is not None and cfg.blocks > whole:
-        raise ValueError(f"--blocks {cfg.blocks}: the encoder has {whole}; choose at most that")
+    own, whole = cfg.pairs is not None or cfg.paper, encoder.depth
+    report.at_most(cfg, "blocks", whole, f"the encoder has {whole}")
     blocks = cfg.blocks or (whole if own else min(2, whole))
     encoder = text_models.first_blocks(encoder, blocks)
 

@@ -27,7 +27,6 @@ import pathlib
 import time
 from typing import Literal
 
-import jax
 import numpy as np
 
 from experiments.common import nested, nested_texts, prefix_heads, report, text_models
@@ -59,8 +58,6 @@ class Config:
         limits = {"seeds": (1, 100), "steps": (1, 10**7), "batch_size": (2, 10**5), "length": (3, 8192)}
         report.check(self, limits | {"rates": (1e-9, 10), "sizes": (1, 10**5)})
         report.exclude(self, "pairs", ("parts", "sts", "paper"))
-        if not self.parts:
-            raise ValueError("--parts: is empty; give at least one")
         if self.sts is not None and "text" not in self.parts and not self.paper:
             raise ValueError("--sts: only the text part reads it; give --parts text")
 
@@ -71,6 +68,7 @@ QUICK = {"seeds": 1, "steps": 4, "sizes": (32,), "parts": ("prefixes", "layers")
 PREFIXES = (2, 4, 8, 16, 32, 64)
 ESE = 8  # the short size that ESE trains at every layer
 FEW = (4, 16, 64)  # with --quick
+COMPARED = ("last layer", "2DMSE")  # arms of the criteria, of the text part and of --quick
 DIGITS = {"width": 64, "steps": 240, "batch": 64, "rate": 2e-3}
 
 
@@ -132,7 +130,7 @@ def by_layer(cfg):
     found, cells = {}, losses.full_grid(range(1, layers + 1), sizes)
     arms = recipes(layers, sizes)
     if cfg.quick:
-        arms = {n: arms[n] for n in ("last layer", "2DMSE")}
+        arms = {name: arms[name] for name in COMPARED}
     else:
         arms["ESE"] = nested.espresso(layers, max(sizes), ESE)
         arms["ESE, no compression"] = dataclasses.replace(arms["ESE"], pulled=())
@@ -141,7 +139,7 @@ def by_layer(cfg):
         fitted = nested.fit_digits(recipe, images, labels, layers=layers, pull=pull, **options)
         found[name] = nested.nearest(fitted, labels, cells)
         print(f"digits, {name}: {found[name].mean():.3f}", flush=True)
-    return summary("B", found, cells, "last layer", "2DMSE", gain=0.05, loss=0.03)
+    return summary("B", found, cells, *COMPARED, gain=0.05, loss=0.03)
 
 
 def summary(part, found, cells, plain, nest, *, gain, loss):
@@ -172,11 +170,9 @@ def by_text(cfg):
     given = {"sts": cfg.sts, "pairs": cfg.pairs, "paper": cfg.paper, "most": 60 if cfg.quick else 500}
     parts = nested_texts.read_pairs(**given)
     batch = {n: nested_texts.arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
-    layers = jax.tree.leaves(encoder.params["blocks"])[0].shape[0]
-    if max(cfg.sizes) > encoder.width and cfg.sizes != PAPER["sizes"]:
-        raise ValueError(
-            f"--sizes {max(cfg.sizes)}: the encoder has width {encoder.width}; choose smaller sizes"
-        )
+    layers = encoder.depth
+    if cfg.sizes != PAPER["sizes"]:
+        report.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
     sizes = tuple(dict.fromkeys((*sorted(s for s in cfg.sizes if s < encoder.width), encoder.width)))
     grid = losses.full_grid(range(1, layers + 1), sizes)
     cells = losses.full_grid(range(1, layers + 1), (*vectors_sizes(encoder.width), encoder.width))
@@ -185,18 +181,18 @@ def by_text(cfg):
         text_models.told(batch["train"]["mask"], size, cfg.steps * min(cfg.batch_size, size))
     found = {"untrained": np.array([score(encoder, batch["test"], cells)])}
     chosen = {}
-    for name, recipe in recipes(layers, sizes).items():
-        if name not in ("last layer", "2DMSE"):
-            continue
+    arms = recipes(layers, sizes)
+    for name in COMPARED:
         targets = grid if name == "2DMSE" else ((layers, encoder.width),)
-        options = {"steps": cfg.steps, "size": min(cfg.batch_size, size)}
-        fitted, rate = nested_texts.choose(encoder, recipe, batch, cfg.rates, targets, seeds=seeds, **options)
+        options = {"seeds": seeds, "steps": cfg.steps, "size": min(cfg.batch_size, size)}
+        given = encoder, arms[name], batch, cfg.rates, targets
+        fitted, rate = nested_texts.choose(*given, **options)
         chosen[name] = rate
         found[name] = np.array([score(e, batch["test"], cells) for e in fitted])
         print(f"text, {name}, rate {rate}: {found[name].mean():.3f}", flush=True)
     if cfg.pairs is not None:
         text_models.save_trained(fitted[0], cfg.workdir, "the encoder trained on layers and sizes (seed 0)")
-    made = summary("C", found, cells, "last layer", "2DMSE", gain=0.0, loss=0.02)
+    made = summary("C", found, cells, *COMPARED, gain=0.0, loss=0.02)
     return made | {"rates": chosen, "pairs": {n: len(p["first"]) for n, p in parts.items()}}
 
 

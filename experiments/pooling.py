@@ -67,8 +67,8 @@ class Config:
         limits |= {"factor": (1, 100), "steps": (0, 10**7), "temperature": (1e-3, 100), "rate": (1e-9, 10)}
         report.check(self, limits, multiples={"size": 2})
         report.exclude(self, "pairs", ("parts", "retrieval", "posts", "tested", "toy_steps"))
-        if not self.parts or not sum(self.steps):
-            raise ValueError("--parts, --steps: give at least one part, and one step of training")
+        if not sum(self.steps):
+            raise ValueError("--steps: give at least one step of training")
 
 
 QUICK = {"parts": ("stages",), "steps": (10, 10), "retrieval": 200, "posts": 200, "tested": 60}

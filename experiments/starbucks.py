@@ -30,7 +30,6 @@ import pathlib
 import time
 from typing import Literal
 
-import jax
 import numpy as np
 
 from experiments.common import masked_words, nested, nested_texts, report, text_models
@@ -69,8 +68,6 @@ class Config:
         limits |= {"glosses": (1000, 10**6), "rates": (1e-9, 10), "layers": (1, 1000), "sizes": (1, 10**5)}
         report.check(self, limits)
         report.exclude(self, "pairs", ("parts", "sts", "paper"))
-        if not self.parts:
-            raise ValueError("--parts: is empty; give at least one")
         if self.sts is not None and "text" not in self.parts and not self.paper:
             raise ValueError("--sts: only the text part reads it; give --parts text")
         losses.diagonal_grid(self.layers, self.sizes)
@@ -175,13 +172,9 @@ def text(cfg):
     given = {"sts": cfg.sts, "pairs": cfg.pairs, "paper": cfg.paper, "most": 60 if cfg.quick else 500}
     parts = nested_texts.read_pairs(**given)
     batch = {n: nested_texts.arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
-    grid, blocks = (
-        losses.diagonal_grid(cfg.layers, cfg.sizes),
-        len(jax.tree.leaves(encoder.params["blocks"])[0]),
-    )
-    for flag, most, has in (("layers", max(cfg.layers), blocks), ("sizes", max(cfg.sizes), encoder.width)):
-        if most > has:
-            raise ValueError(f"--{flag} {most}: the encoder has {has}; choose at most that")
+    report.at_most(cfg, "layers", encoder.depth, f"the encoder has {encoder.depth} blocks")
+    report.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
+    grid = losses.diagonal_grid(cfg.layers, cfg.sizes)
     cells = losses.full_grid(range(1, cfg.layers[-1] + 1), cfg.sizes)
     count = len(parts["train"]["first"])
     options = {"steps": cfg.steps, "size": min(cfg.batch_size, count), "seeds": min(cfg.seeds, 3)}

@@ -106,17 +106,17 @@ def encoding(cfg):
         count = max(1, cfg.batch // size)
         sets = unit(rng, count, size, cfg.width)
         x, mask = jnp.asarray(sets), jnp.ones((count, size), bool)
-        for kind, encode in (("document", vectors.encode_documents), ("query", vectors.encode_queries)):
+        for name, encode in (("documents", vectors.encode_documents), ("queries", vectors.encode_queries)):
             ours = {"jaxembed": (lambda e=encode, x=x, m=mask: e(params, x, m), count)}
             bare = {"matrix product": (lambda x=x: product(x, matrix), count)}
-            peers, name = encoding_peers(cfg, kind, sets[: cfg.peer_sets]), f"{kind}s".replace("ys", "ies")
+            peers = encoding_peers(cfg, name, sets[: cfg.peer_sets])
             for group, others in (("product", bare), ("peers", peers)):
                 given = f"encode, T = {size}, {group}", ours | others, cfg.rounds, name
                 rows += interleaved(*given, **SHORT)
     return rows
 
 
-def encoding_peers(cfg, kind, sets):
+def encoding_peers(cfg, name, sets):
     """Packages that encode one set at a time."""
     calls = {}
     fastembed, muvfde = timing.optional("fastembed.postprocess"), timing.optional("muvfde")
@@ -124,7 +124,7 @@ def encoding_peers(cfg, kind, sets):
         peer = fastembed.Muvera(
             dim=cfg.width, k_sim=cfg.planes, dim_proj=cfg.projected, r_reps=cfg.repetitions, random_seed=42
         )
-        one = peer.process_document if kind == "document" else peer.process_query
+        one = peer.process_document if name == "documents" else peer.process_query
         calls["fastembed"] = (lambda: [one(s) for s in sets], len(sets))
     if muvfde:
         settings = muvfde.fixed_dimensional_encoding_config()
@@ -132,7 +132,7 @@ def encoding_peers(cfg, kind, sets):
         settings.set_num_simhash_projections(cfg.planes)
         settings.set_projection_dimension(cfg.projected)
         settings.set_projection_type(muvfde.projection_type.AMS_SKETCH)
-        if kind == "document":
+        if name == "documents":
             settings.set_encoding_type(muvfde.encoding_type.AVERAGE)
             settings.enable_fill_empty(True)
         encode = muvfde.generate_fixed_dimensional_encoding

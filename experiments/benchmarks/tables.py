@@ -385,12 +385,11 @@ def main(cfg):
     columns = ["arm", "rows", "ms", "least ms", "times ours", "extra MB", "extra / table"]
     columns += ["M ids/s", "samples/s", "note"]
     print(report.table(found, [c for c in columns if any(c in r for r in found)]))
-    settings = {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in dataclasses.asdict(cfg).items()}
     distinct = len(np.unique(draw(cfg, cfg.heights[0])[0]))
     numbers = {
         "torch": torch.__version__ if TORCH else None,
         "distinct": distinct,
-        "config": settings,
+        "config": report.settings(cfg),
         "rows": found,
     }
     picture = functools.partial(draw_times, found, cfg.heights)

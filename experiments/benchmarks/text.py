@@ -86,10 +86,7 @@ def products(encoder, shapes):
     """A function that does the matrix products of the encoder for batches of some shapes [rows, T]."""
     block = jax.tree.map(lambda x: x[0], encoder.params["blocks"])
     kernels = [x for x in jax.tree.leaves(block) if x.ndim == 2]
-    names = ("num_attention_heads", "n_heads"), ("num_hidden_layers", "n_layers")
-    heads, layers = (
-        next(encoder.folder.config[n] for n in some if n in encoder.folder.config) for some in names
-    )
+    heads = encoder.folder.config.get("num_attention_heads") or encoder.folder.config["n_heads"]
     width = len(encoder.params["table"]["embedding"].T)  # of the states; the vectors may have another one
 
     @functools.partial(jax.jit, static_argnames="shape")
@@ -102,11 +99,10 @@ def products(encoder, shapes):
             mixed = jnp.einsum("bths,bshd->bthd", jnp.einsum("bthd,bshd->bths", q, q), q)
             return sum(o[0, 0] for o in outs) + mixed[0, 0, 0, 0], None
 
-        return jax.lax.scan(one, jnp.float32(0), None, length=layers)[0]
+        return jax.lax.scan(one, jnp.float32(0), None, length=encoder.depth)[0]
 
     rng = np.random.default_rng(0)
-    wide = {k.shape[0] for k in kernels}
-    wide.add(width)
+    wide = {width, *(k.shape[0] for k in kernels)}
     inputs = {
         s: {w: jnp.asarray(rng.normal(size=(s[0] * s[1], w)).astype(np.float32) * 1e-3) for w in wide}
         for s in set(shapes)
@@ -258,7 +254,7 @@ def three(call):
 
 
 def training(cfg, encoder, texts, folder):
-    layers = len(jax.tree.leaves(encoder.params["blocks"])[0])
+    layers = encoder.depth
     batch = jax.device_put(make_batch(cfg, encoder, texts, cfg.pairs))
     theirs = peer_steps(cfg, folder, texts, layers) if TORCH else {}
     rows, flops = [], None
@@ -300,10 +296,7 @@ def memory(cfg, encoder, texts):
 def main(cfg):
     folder = text_models.find_model(cfg.model)
     encoder = encoders.pretrained.load(folder)
-    if max(cfg.sizes) > encoder.width:
-        raise ValueError(
-            f"--sizes {max(cfg.sizes)}: the encoder has width {encoder.width}; choose smaller sizes"
-        )
+    report.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
     texts, peer = read_texts(cfg.texts), None
     if TORCH:
         import torch

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from experiments.common import frozen, text_models
 from jaxembed import data, encoders, search
@@ -115,8 +116,7 @@ def own_pairs(cfg, encoder):
 def save(cfg, params, states):
     """Writes the head and the map of token states that stands before it, for :func:`load_head`."""
     more = {"reduce": {"kernel": states.kernel}, "run": {"heads": np.int32(cfg.heads)}}
-    paths = jax.tree.flatten_with_path(more | params)[0]
-    tensors = {"/".join(k.key for k in path): np.asarray(x) for path, x in paths}
+    tensors = {path: np.asarray(x) for path, x in flatten_dict(more | params, sep="/").items()}
     cfg.workdir.mkdir(parents=True, exist_ok=True)
     write_safetensors(cfg.workdir / "pooling.safetensors", tensors)
     print(f"wrote {cfg.workdir / 'pooling.safetensors'}", flush=True)
@@ -132,10 +132,7 @@ def load_head(path):
     Args:
         path: of pooling.safetensors.
     """
-    params = {}
-    for name, x in read_safetensors(path).items():
-        *parents, last = name.split("/")
-        functools.reduce(lambda inner, key: inner.setdefault(key, {}), parents, params)[last] = x
+    params = unflatten_dict(read_safetensors(path), sep="/")
     kernel, heads = params.pop("reduce")["kernel"], int(params.pop("run")["heads"])
 
     @jax.jit

@@ -125,23 +125,42 @@ def peak_memory():
 
 
 def check(config, limits, multiples=None):
-    """Refuses settings outside their limits, by the name of the flag.
+    """Refuses settings outside their limits and tuples that were emptied, by the name of the flag.
 
     Args:
         config: dataclass.
-        limits: {field: (lowest, highest)}, for every entry of a tuple, which may not be empty; None passes.
+        limits: {field: (lowest, highest)}, for every entry of a tuple; None passes.
         multiples: optional {field: number that must divide it}.
     """
+    for name, value in given(config).items():
+        if value == ():
+            raise ValueError(f"{flag(name)}: is empty; give at least one")
     for name, (low, high) in limits.items():
-        given = getattr(config, name)
-        if given == ():
-            raise ValueError(f"{flag(name)}: is empty; give at least one number, {low:,} to {high:,}")
-        for value in given if isinstance(given, tuple) else (given,):
-            if value is not None and not low <= value <= high:
+        for value in _entries(config, name):
+            if not low <= value <= high:
                 raise ValueError(f"{flag(name)} {value}: choose {low:,} to {high:,}")
     for name, divisor in (multiples or {}).items():
         if getattr(config, name) % divisor:
             raise ValueError(f"{flag(name)} {getattr(config, name)}: choose a multiple of {divisor}")
+
+
+def at_most(config, name, most, why):
+    """Refuses a setting above what only the data or the model tell, with the reason.
+
+    Args:
+        config: dataclass.
+        name: of a field, of which every entry of a tuple counts; None passes.
+        most: number.
+        why: text of what has that limit.
+    """
+    for value in _entries(config, name):
+        if value > most:
+            raise ValueError(f"{flag(name)} {value}: {why}; choose at most {most:,}")
+
+
+def _entries(config, name):
+    value = getattr(config, name)
+    return [x for x in (value if isinstance(value, tuple) else (value,)) if x is not None]
 
 
 def flag(name):

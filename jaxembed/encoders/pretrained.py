@@ -76,11 +76,15 @@ class Encoder:
     folder: Folder
 
     def __repr__(self):
-        depth = len(jax.tree.leaves(self.params["blocks"])[0])
         return (
-            f"Encoder({self.folder.config['model_type']}, layers={depth}, width={self.width}, "
+            f"Encoder({self.folder.config['model_type']}, layers={self.depth}, width={self.width}, "
             f"pooling={self.pooling}, max_length={self.max_length})"
         )
+
+    @property
+    def depth(self):
+        """The number of blocks."""
+        return len(jax.tree.leaves(self.params["blocks"])[0])
 
     @property
     def prompts(self):

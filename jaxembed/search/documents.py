@@ -1,6 +1,7 @@
 """Documents with token vectors on disk: the format, and opening it without loading it."""
 
 import bisect
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -127,14 +128,11 @@ def open_documents(folder, *, params=None, meta=None, verify=False):
 class _Rows:
     """The rows of one file of every shard, as one array that is read where it is indexed."""
 
-    def __init__(self, folder, shards, name, shape, dtype, cut=None):
-        self._given = folder, shards, name, shape, dtype
-        self._folder, self._name, self._cut = folder, name, cut
+    def __init__(self, folder, shards, name, shape, dtype):
+        self._folder, self._name, self._cut = folder, name, slice(None)
         sizes = [shard["files"][name]["shape"][0] for shard in shards]
         self._shards, self._stops = shards, np.cumsum(sizes).tolist()
         self.shape, self.dtype = (self._stops[-1], *shape), np.dtype(dtype)
-        if cut is not None:
-            self.shape = (self._stops[-1], cut, *shape[1:])
         self.ndim = len(self.shape)
 
     def __len__(self):
@@ -174,7 +172,9 @@ class _Rows:
         slices = len(places) == 2 and self.ndim > 1 and all(isinstance(p, slice) for p in places)
         if not slices or places[0] != slice(None) or places[1].start or places[1].step not in (None, 1):
             raise IndexError(f"places: {places}; pass [:, :n], or read rows first, as rows[places][...]")
-        return _Rows(*self._given, cut=len(range(self.shape[1])[places[1]]))
+        rows, size = copy.copy(self), len(range(self.shape[1])[places[1]])
+        rows._cut, rows.shape = slice(size), (len(self), size, *self.shape[2:])
+        return rows
 
     @property
     def version(self):
@@ -206,7 +206,7 @@ class _Rows:
             raise FileNotFoundError(
                 f"{self._folder}: was changed since it was opened; open it again"
             ) from None
-        return found if self._cut is None else found[:, : self._cut]
+        return found[:, self._cut] if self.ndim > 1 else found
 
 
 def shard_array(folder, shard, name):
