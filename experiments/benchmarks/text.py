@@ -15,7 +15,7 @@ arguments, plain and ``cached`` in chunks of 64 pairs.
 
 10 minutes. On 2 CPU cores sentence-transformers takes .80 of our time for long texts, 1.01 for short ones
 (1.06 one by one), and .72 to .74 for a training step of each kind. That is about the time of our matrix
-products alone (.79, .88, .75 of ours): XLA's products run at 180 to 280 GFLOP/s here, torch's at 230 to 310.
+products alone (.79, .88, .75 of ours).
 Five sizes add .02 % to the FLOPs of one loss, layers x sizes .2 %. Temporary memory at 512 and 4,096 pairs:
 plain 9.5 and 75 GB, cached 1.31 and 1.33 GB; 512 cached pairs take 33 s a step, plain 32. The vectors of both
 agree to a cosine of .9999 or the run stops; Spearman's correlation on STS-B's test pairs is .8203.
