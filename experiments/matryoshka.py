@@ -17,8 +17,8 @@ shallow layers are not reproduced (3.6), the loss is. ESE's pairs give .839 .947
 components, whose squares outweigh the rest here, .569 .749. C, docstrings, Recall@10: untrained .195 .536,
 last layer .204 .615, 2DMSE .216 .585: shallow layers gain on every seed, and layer 6 loses 3 points. STS-B
 (second command, 4 minutes), Spearman: untrained .418 .779, last layer .424 .793, 2DMSE .469 .752: the same,
-and the loss of 4 points is above the 2 expected. At the default 24 steps and rate .0001 they are .430 .756 and
-.460 .765: that rate is too high for the last layer alone, so only a choice on the dev pairs compares them.
+and the loss of 4 points is above the 2 expected. At the default 24 steps and rate .0001 they are .430 .756
+and .460 .765: that rate is too high for the last layer alone, so compare after a choice on the dev pairs.
 """
 
 import dataclasses
