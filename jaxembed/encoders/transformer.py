@@ -200,98 +200,150 @@ def transformer(
 
     made = Block(heads, mlp_width or 4 * width, dropout, dtype, **block)
     _check_block(made)
-    windows, made_layers = _per_layer(window, layers), layers
-    norm = _norm(made)
+    windows = _per_layer(window, layers)
+    lengths, norms = (width, layers, positions, distances), (final_norm, first_norm)
+    stack = _Stack(made, *lengths, windows, frequencies, causal, *norms, checkpoint, unroll)
 
     def init(key):
-        embed_key, block_key, position_key = jax.random.split(key, 3)
-        params, x = init_embed(embed_key), jnp.zeros((1, 1, width))
-        blocks = jax.vmap(lambda k: made.init(k, x)["params"])(jax.random.split(block_key, layers))
-        params = {**params, "blocks": blocks}
-        if final_norm:
-            params["norm"] = norm.init(block_key, x)["params"]
-        scale = jax.nn.initializers.normal(0.02)
-        if positions:
-            params["position"] = {"embedding": scale(position_key, (positions, width))}
-        if distances:
-            params["distance"] = {"embedding": scale(position_key, (distances, heads))}
-        return params
-
-    def start(params, batch):
-        tokens, mask = embed(params, batch)
-        if tokens.shape[:2] != mask.shape:
-            raise ValueError(f"embed: tokens {tokens.shape} and mask {mask.shape} differ in [B, T]")
-        if tokens.shape[-1] != width:
-            raise ValueError(f"width={width}, but embed gives tokens of width {tokens.shape[-1]}")
-        x = jnp.where(mask[..., None], tokens, 0)
-        if not positions:
-            return x, mask
-        if x.shape[1] > positions:
-            raise ValueError(
-                f"positions={positions} is below the {x.shape[1]} tokens of the batch; cut the text"
-            )
-        return x + params["position"]["embedding"][: x.shape[1]], mask
-
-    def options(length, temperature):
-        """What differs from block to block, with a leading [L]."""
-        each = {}
-        if windows is not None:
-            each["window"] = np.array([length if w is None else min(w, length) for w in windows], np.int32)
-        if frequencies is not None:
-            each["frequencies"] = np.broadcast_to(frequencies, (layers, np.shape(frequencies)[-1]))
-        if temperature is not None:
-            each["temperature"] = _temperatures(temperature, layers)
-        if not first_norm:
-            each["normed"] = np.arange(layers) > 0
-        return each
+        return stack.init(init_embed, key)
 
     def hidden(params, batch, key=None, *, layers=None, each=None, temperature=None, attention=None):
-        x, mask = start(params, batch)
-        depth = jax.tree.leaves(params["blocks"])[0].shape[0]
-        depth_of_run = depth if layers is None else layers
-        if not 0 <= depth_of_run <= depth:
-            raise ValueError(f"layers={layers}: the encoder has blocks 1..{depth}")
-        each = each or mean_pool
-        shared = {} if windows is not None else {"mask": attention_mask(mask, **_causal(batch))}
-        if distances:
-            buckets = distance_buckets(x.shape[1], buckets=distances)
-            shared["bias"] = jnp.moveaxis(params["distance"]["embedding"][buckets], -1, 0)
-
-        def export(x):
-            return norm.apply({"params": params["norm"]}, x.astype(accumulator(x))) if final_norm else x
-
-        def step(x, scanned):
-            block_params, index, more = scanned
-            if windows is not None:
-                more = more | {"mask": attention_mask(mask, window=more["window"], **_causal(batch))}
-                del more["window"]
-            rngs = None if key is None else {"dropout": jax.random.fold_in(key, index)}
-            given = shared | more
-            given |= {"deterministic": key is None, "rngs": rngs}
-            if attention is None:
-                x, read = made.apply({"params": block_params}, x, **given), None
-            else:
-                x, stored = made.apply({"params": block_params}, x, mutable=["attention"], **given)
-                read = attention(stored["attention"]["attention"]["weights"], mask)
-            return x, (each(export(x), mask), read)
-
-        if checkpoint is not None:
-            step = jax.checkpoint(step, policy=checkpoint, prevent_cse=False)
-        scanned = params["blocks"], jnp.arange(depth), options(x.shape[1], temperature)
-        if depth_of_run < made_layers:
-            scanned = jax.tree.map(lambda p: p[:depth_of_run], scanned)
-        first = each(export(x), mask)
-        x, (later, read) = jax.lax.scan(step, x, scanned, unroll=max(1, min(unroll, depth_of_run)))
-        stacked = jnp.moveaxis(jnp.concatenate([first[None], later]), 0, 1)
-        out = {"tokens": jnp.where(mask[..., None], export(x), 0), "mask": mask, "layers": stacked}
-        return out if attention is None else out | {"attention": jnp.moveaxis(read, 0, 1)}
-
-    def _causal(batch):
-        if "prefix" in batch and not causal:
-            raise ValueError("prefix: this encoder reads later tokens anyway; leave it out of the batch")
-        return {"causal": causal, "prefix": batch.get("prefix")}
+        states, pool = stack.start(params, *embed(params, batch)), each or mean_pool
+        return stack.run(params, batch, *states, key, layers, pool, temperature, attention)
 
     return Transformer(init, hidden)
+
+
+class _Stack(NamedTuple):
+    """What is fixed when a transformer is built, and the parts of its pass that depend on it."""
+
+    block: Block
+    width: int
+    layers: int
+    positions: int
+    distances: int
+    windows: tuple | None
+    frequencies: object
+    causal: bool
+    final_norm: bool
+    first_norm: bool
+    checkpoint: object
+    unroll: int
+
+    def init(self, init_embed, key):
+        embed_key, block_key, position_key = jax.random.split(key, 3)
+        params, x = init_embed(embed_key), jnp.zeros((1, 1, self.width))
+        keys = jax.random.split(block_key, self.layers)
+        params = {**params, "blocks": jax.vmap(lambda k: self.block.init(k, x)["params"])(keys)}
+        if self.final_norm:
+            params["norm"] = _norm(self.block).init(block_key, x)["params"]
+        scale = jax.nn.initializers.normal(0.02)
+        if self.positions:
+            params["position"] = {"embedding": scale(position_key, (self.positions, self.width))}
+        if self.distances:
+            params["distance"] = {"embedding": scale(position_key, (self.distances, self.block.heads))}
+        return params
+
+    def start(self, params, tokens, mask):
+        """The input of the first block, and the mask."""
+        if tokens.shape[:2] != mask.shape:
+            raise ValueError(f"embed: tokens {tokens.shape} and mask {mask.shape} differ in [B, T]")
+        if tokens.shape[-1] != self.width:
+            raise ValueError(f"width={self.width}, but embed gives tokens of width {tokens.shape[-1]}")
+        x, length = jnp.where(mask[..., None], tokens, 0), tokens.shape[1]
+        if not self.positions:
+            return x, mask
+        if length > self.positions:
+            raise ValueError(
+                f"positions={self.positions} is below the {length} tokens of the batch; cut the text"
+            )
+        return x + params["position"]["embedding"][:length], mask
+
+    def run(self, params, batch, x, mask, key, layers, pool, temperature, attention):
+        """The pass through the blocks: what ``hidden`` of :class:`Transformer` returns."""
+        depth, prefix = self.depth(params, layers), self.prefix(batch)
+        shared = self.shared(params, mask, prefix)
+
+        def step(x, scanned):
+            block_params, index, own = scanned
+            given = shared | self.own(own, mask, prefix) | _dropout(key, index)
+            x, weights = _apply(self.block, block_params, x, given, attention is not None)
+            read = None if attention is None else attention(weights, mask)
+            return x, (pool(self.export(params, x), mask), read)
+
+        if self.checkpoint is not None:
+            step = jax.checkpoint(step, policy=self.checkpoint, prevent_cse=False)
+        first = pool(self.export(params, x), mask)
+        scanned = self.scanned(params, x.shape[1], temperature, depth)
+        x, (later, read) = jax.lax.scan(step, x, scanned, unroll=max(1, min(self.unroll, depth)))
+        stacked = jnp.moveaxis(jnp.concatenate([first[None], later]), 0, 1)
+        tokens = jnp.where(mask[..., None], self.export(params, x), 0)
+        out = {"tokens": tokens, "mask": mask, "layers": stacked}
+        return out if attention is None else out | {"attention": jnp.moveaxis(read, 0, 1)}
+
+    def depth(self, params, layers):
+        """How many blocks a pass runs."""
+        made = jax.tree.leaves(params["blocks"])[0].shape[0]
+        if layers is not None and not 0 <= layers <= made:
+            raise ValueError(f"layers={layers}: the encoder has blocks 1..{made}")
+        return made if layers is None else layers
+
+    def prefix(self, batch):
+        """The options of the attention mask that a batch decides."""
+        if "prefix" in batch and not self.causal:
+            raise ValueError("prefix: this encoder reads later tokens anyway; leave it out of the batch")
+        return {"causal": self.causal, "prefix": batch.get("prefix")}
+
+    def shared(self, params, mask, prefix):
+        """The arguments that all blocks get alike."""
+        shared = {} if self.windows is not None else {"mask": attention_mask(mask, **prefix)}
+        if self.distances:
+            buckets = distance_buckets(mask.shape[1], buckets=self.distances)
+            shared["bias"] = jnp.moveaxis(params["distance"]["embedding"][buckets], -1, 0)
+        return shared
+
+    def scanned(self, params, length, temperature, depth):
+        """Parameters, numbers and options of the blocks that run, with a leading [depth]."""
+        each = {}
+        if self.windows is not None:
+            limits = [length if w is None else min(w, length) for w in self.windows]
+            each["window"] = np.array(limits, np.int32)
+        if self.frequencies is not None:
+            shape = (self.layers, np.shape(self.frequencies)[-1])
+            each["frequencies"] = np.broadcast_to(self.frequencies, shape)
+        if temperature is not None:
+            each["temperature"] = _temperatures(temperature, self.layers)
+        if not self.first_norm:
+            each["normed"] = np.arange(self.layers) > 0
+        made = jax.tree.leaves(params["blocks"])[0].shape[0]
+        scanned = params["blocks"], jnp.arange(made), each
+        return jax.tree.map(lambda p: p[:depth], scanned) if depth < self.layers else scanned
+
+    def own(self, options, mask, prefix):
+        """The arguments of one block, its window turned into a mask."""
+        if self.windows is None:
+            return options
+        rest = {name: value for name, value in options.items() if name != "window"}
+        return rest | {"mask": attention_mask(mask, window=options["window"], **prefix)}
+
+    def export(self, params, x):
+        """The states after a block as they are shown, with the final norm where there is one."""
+        if not self.final_norm:
+            return x
+        return _norm(self.block).apply({"params": params["norm"]}, x.astype(accumulator(x)))
+
+
+def _dropout(key, index):
+    rngs = None if key is None else {"dropout": jax.random.fold_in(key, index)}
+    return {"deterministic": key is None, "rngs": rngs}
+
+
+def _apply(block, params, x, given, stores):
+    """One block, and its attention weights [B, H, T, T] where they are stored."""
+    if not stores:
+        return block.apply({"params": params}, x, **given), None
+    x, stored = block.apply({"params": params}, x, mutable=["attention"], **given)
+    return x, stored["attention"]["attention"]["weights"]
 
 
 def _per_layer(window, layers):

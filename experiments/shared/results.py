@@ -1,0 +1,331 @@
+"""The plug of every experiment: it reads flags, runs, prints tables and verdicts, and saves one JSON.
+
+An experiment brings a ``Config`` dataclass, ``run(cfg) -> Result`` and ``CLAIMS``; everything else is here.
+"""
+
+import functools
+import math
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.shared import flags, plots
+from jaxembed import files
+
+SCHEMA = 1
+REPRODUCED, PARTLY, NOT = "reproduced", "partly", "not reproduced"
+
+
+class Result(NamedTuple):
+    """What a run found.
+
+    Attributes:
+        tables: {name: rows}, printed and shown on the experiment's page. A row is a dict; beside a mean
+            "top-1" its spread is "± top-1".
+        figures: {name: draw}, or {name: (draw, (rows, columns))} for a picture of several axes. ``draw``
+            gets the axes and has its numbers bound already. The name "" is the run's own.
+        details: JSON values that the tables were made from; saved, not shown.
+    """
+
+    tables: dict
+    figures: dict = {}
+    details: dict = {}
+
+
+class Answer(NamedTuple):
+    """A measured value, its spread over seeds, and the verdict on a claim."""
+
+    value: float | None
+    spread: float | None
+    verdict: str
+
+
+class Claim(NamedTuple):
+    """A sentence of a paper and how a run's tables answer it.
+
+    Attributes:
+        source: arXiv id, as in papers.toml; "" for a question of our own.
+        sentence: what is claimed, in words.
+        ours: ``{**tables, **details} -> Answer``, or None where this run did not ask.
+        paper: the paper's own number, where it gives one.
+    """
+
+    source: str
+    sentence: str
+    ours: Callable[[dict], Answer | None]
+    paper: float | None = None
+
+
+def holds(true, value=None, spread=None):
+    """The answer of a yes or no: reproduced or not.
+
+    >>> print(holds(False, 0.25).verdict)
+    not reproduced
+    """
+    return Answer(_number(value), _number(spread), REPRODUCED if true else NOT)
+
+
+def every(differences, least=0.0):
+    """Asks every seed: each difference of two arms above ``least``. The value is their mean.
+
+    >>> print(every([0.1, 0.3]).verdict, every([0.1, -0.3]).verdict)
+    reproduced not reproduced
+
+    Args:
+        differences: one number for each seed, paired.
+        least: number that every difference has to exceed.
+    """
+    differences = np.asarray(differences, float)
+    spread = differences.std(ddof=1) if differences.size > 1 else None
+    return holds(bool((differences > least).all()), differences.mean(), spread)
+
+
+def share(bools):
+    """Asks several cases: all of them is reproduced, some of them partly. The value is the share.
+
+    >>> print(share([True, False]))
+    Answer(value=0.5, spread=None, verdict='partly')
+    """
+    bools = np.asarray(bools, bool)
+    return Answer(float(bools.mean()), None, REPRODUCED if bools.all() else PARTLY if bools.any() else NOT)
+
+
+def paired(differences, least=0.0):
+    """Asks the mean of paired differences: the 95 % interval of the t distribution against ``least``.
+
+    Reproduced where the whole interval lies above, partly where only the mean does. Fewer than five seeds
+    have no interval worth printing.
+
+    >>> print(paired([0.1, 0.12, 0.11, 0.09, 0.1]).verdict, paired([0.1, -0.1, 0.2, -0.1, 0.1]).verdict)
+    reproduced partly
+
+    Args:
+        differences: one number for each seed, at least five.
+        least: number to compare with.
+
+    Returns:
+        :class:`Answer` with the mean and half of the interval.
+    """
+    from scipy import stats
+
+    differences = np.asarray(differences, float)
+    if differences.size < 5:
+        raise ValueError(f"differences: {differences.size} seeds; an interval needs at least 5")
+    mean = differences.mean()
+    half = stats.t.ppf(0.975, differences.size - 1) * differences.std(ddof=1) / math.sqrt(differences.size)
+    verdict = REPRODUCED if mean - half > least else PARTLY if mean > least else NOT
+    return Answer(float(mean), float(half), verdict)
+
+
+def judged(claims, result):
+    """The answers to the claims that a run asked, as rows of its JSON.
+
+    Args:
+        claims: sequence of :class:`Claim`.
+        result: :class:`Result`.
+
+    Returns:
+        List of {"paper", "sentence", "paper_value", "ours", "spread", "verdict"}.
+    """
+    numbers, rows = {**result.details, **result.tables}, []
+    for claim in claims:
+        answer = claim.ours(numbers)
+        if answer is not None:
+            found = dict(zip(("ours", "spread", "verdict"), answer, strict=True))
+            rows.append(
+                {"paper": claim.source, "sentence": claim.sentence, "paper_value": claim.paper} | found
+            )
+    return rows
+
+
+def main(name, config, run, claims=(), *, quick=None, paper=None, together=(), inputs=None):
+    """Runs an experiment from the command line; an error that names its remedy is one line.
+
+    Args:
+        name: how the module is called after ``experiments.``.
+        config: dataclass of the settings; its fields are the flags.
+        run: ``config -> Result``, or None where nothing is to be saved.
+        claims: sequence of :class:`Claim`.
+        quick: settings of ``--quick``, {field: value}.
+        paper: settings of ``--paper``.
+        together: groups of fields; where one of a group was given, presets leave the whole group alone.
+        inputs: optional ``config -> None`` that opens what the run needs, before any work.
+    """
+    try:
+        cfg = flags.parse(name, config)
+        folder = flags.results_folder(name, cfg)
+        files.check_writable(folder)
+        label = flags.run_name(cfg)
+        presets = {key: value for key, value in (("quick", quick), ("paper", paper)) if value is not None}
+        used = flags.preset(cfg, together, **presets) if presets else cfg
+        if inputs is not None:
+            inputs(used)
+        began = time.perf_counter()
+        result = run(used)
+        if result is not None:
+            finish(name, label, used, result, claims, folder, began)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt as error:
+        sys.exit(f"{error or 'stopped; nothing was saved'}")
+
+
+def finish(name, label, cfg, result, claims, folder, began):
+    """Prints tables and verdicts and writes the JSON and the pictures of a run.
+
+    Args:
+        name: of the experiment.
+        label: of the run.
+        cfg: the settings that ran.
+        result: :class:`Result`.
+        claims: sequence of :class:`Claim`.
+        folder: where to write.
+        began: ``time.perf_counter()`` at the start.
+    """
+    for title, rows in result.tables.items():
+        print(f"\n{title}\n{table(rows)}", flush=True)
+    verdicts = judged(claims, result)
+    for row in verdicts:
+        value = "" if row["ours"] is None else f" ({table_cell(row['ours'])})"
+        print(f"{row['verdict']}: {row['sentence']}{value}", flush=True)
+    numbers = {
+        "schema": SCHEMA,
+        "experiment": name,
+        "run": label,
+        "command": shlex.join(["python", "-m", f"experiments.{name}", *sys.argv[1:]]),
+        "commit": commit(),
+        "machine": machine(),
+        "seconds": round(time.perf_counter() - began),
+        "seeds": getattr(cfg, "seeds", 1),
+        "config": flags.settings(cfg),
+        "tables": result.tables,
+        "claims": verdicts,
+        "details": result.details,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{label}.json"
+    files.write_json(path, finite(numbers))
+    print(f"wrote {path}")
+    for suffix, figure in result.figures.items():
+        draw, panels = figure if isinstance(figure, tuple) else (figure, None)
+        path = folder / f"{'_'.join(filter(None, (label, suffix)))}.png"
+        plots.save(path, draw, panels)
+        print(f"wrote {path}")
+
+
+def machine():
+    """What a run was measured on: versions, devices, cores and the largest resident memory."""
+    import jax
+
+    return {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cores": os.cpu_count(),
+        "peak_memory_gb": round(peak_memory() / 1e9, 2),
+    }
+
+
+@functools.cache
+def commit():
+    """The short hash of the checkout's commit, or None outside a checkout."""
+    root = pathlib.Path(__file__).parents[2]
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10
+        )
+    except OSError:
+        return None
+    return asked.stdout.strip() or None
+
+
+def peak_memory():
+    """Returns the largest resident memory of this process so far, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def finite(value):
+    """A JSON value with None in the place of numbers that JSON has not: NaN and infinities.
+
+    >>> finite({"a": [1.5, float("nan")]})
+    {'a': [1.5, None]}
+    """
+    if isinstance(value, dict):
+        return {name: finite(x) for name, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def merged(rows, columns=None):
+    """Rows as text, a mean and its spread in one cell.
+
+    >>> merged([{"arm": "guided", "top-1": 0.5, "± top-1": 0.25}])
+    (['arm', 'top-1'], [['guided', '0.500 ± 0.250']])
+
+    Args:
+        rows: list of dicts. Lists and dicts in them are left out.
+        columns: keys to show; default all that hold one value.
+
+    Returns:
+        (columns, list of rows of text).
+    """
+    if columns is None:
+        columns = [c for c in dict.fromkeys(c for row in rows for c in row) if not c.startswith("± ")]
+        columns = [c for c in columns if not any(isinstance(r.get(c), list | dict) for r in rows)]
+
+    def cell(row, column):
+        spread = row.get(f"± {column}")
+        return table_cell(row.get(column)) + (f" ± {table_cell(spread)}" if spread is not None else "")
+
+    return list(columns), [[cell(row, column) for column in columns] for row in rows]
+
+
+def table(rows, columns=None):
+    """Lays rows out as an aligned text table.
+
+    >>> print(table([{"method": "BM25", "mrr": 0.381}, {"method": "encoder", "mrr": None}]))
+    method     mrr
+    BM25     0.381
+    encoder      -
+
+    Args:
+        rows: list of dicts, as in :func:`merged`.
+        columns: keys to show.
+
+    Returns:
+        str.
+    """
+    columns, cells = merged(rows, columns)
+    widths = [max(len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
+    left = [not any(isinstance(r.get(c), int | float) for r in rows) for c in columns]
+    return "\n".join(
+        "  ".join(
+            x.ljust(w) if flush else x.rjust(w) for x, w, flush in zip(row, widths, left, strict=True)
+        ).rstrip()
+        for row in [columns, *cells]
+    )
+
+
+def _number(value):
+    return None if value is None else float(value)
+
+
+def table_cell(value):
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
