@@ -58,7 +58,9 @@ def runs(root=ROOT):
         if saved.get("schema") != SCHEMA:
             raise ValueError(f"{path}: has not the schema {SCHEMA}; run the experiment again")
         found[saved["experiment"]][saved["run"]] = saved | {"path": path}
-    return {name: dict(sorted(x.items(), key=lambda y: (y[0] != "default", y[0]))) for name, x in found.items()}
+    return {
+        name: dict(sorted(x.items(), key=lambda y: (y[0] != "default", y[0]))) for name, x in found.items()
+    }
 
 
 def header(path):
@@ -215,7 +217,14 @@ def _verdicts(found):
 
 
 def _index_page(listed, told, saved):
-    lines = ["# Experiments", "", "Each folder asks one question: `python -m experiments.<name>`.", "", MARK, ""]
+    lines = [
+        "# Experiments",
+        "",
+        "Each folder asks one question: `python -m experiments.<name>`.",
+        "",
+        MARK,
+        "",
+    ]
     lines += ["| question | papers | minutes | verdicts | page |", "|---|---|---:|---|---|"]
     for name, path in told.items():
         if name.startswith("benchmarks."):

@@ -4,6 +4,7 @@ An experiment brings a ``Config`` dataclass, ``run(cfg) -> Result`` and ``CLAIMS
 """
 
 import functools
+import json
 import math
 import os
 import pathlib
@@ -17,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.shared import flags, plots
+from experiments.shared import flags, inputs, plots
 from jaxembed import files
 
+EXPERIMENTS = pathlib.Path(__file__).parents[1]
 SCHEMA = 1
 REPRODUCED, PARTLY, NOT = "reproduced", "partly", "not reproduced"
 
@@ -30,13 +32,10 @@ class Result(NamedTuple):
     Attributes:
         tables: {name: rows}, printed and shown on the experiment's page. A row is a dict; beside a mean
             "top-1" its spread is "± top-1".
-        figures: {name: draw}, or {name: (draw, (rows, columns))} for a picture of several axes. ``draw``
-            gets the axes and has its numbers bound already. The name "" is the run's own.
         details: JSON values that the tables were made from; saved, not shown.
     """
 
     tables: dict
-    figures: dict = {}
     details: dict = {}
 
 
@@ -146,7 +145,9 @@ def judged(claims, result):
     return rows
 
 
-def main(name, config, run, claims=(), *, quick=None, paper=None, together=(), inputs=None):
+def main(
+    name, config, run, claims=(), *, figures=None, quick=None, paper=None, together=(), check=None, runs=None
+):
     """Runs an experiment from the command line; an error that names its remedy is one line.
 
     Args:
@@ -154,71 +155,90 @@ def main(name, config, run, claims=(), *, quick=None, paper=None, together=(), i
         config: dataclass of the settings; its fields are the flags.
         run: ``config -> Result``, or None where nothing is to be saved.
         claims: sequence of :class:`Claim`.
+        figures: optional ``numbers -> {suffix: draw or (draw, (rows, columns))}``, where numbers are those of
+            the JSON, as :func:`numbers_of` gives them, so that pictures can be drawn anew.
         quick: settings of ``--quick``, {field: value}.
         paper: settings of ``--paper``.
         together: groups of fields; where one of a group was given, presets leave the whole group alone.
-        inputs: optional ``config -> None`` that opens what the run needs, before any work.
+        check: optional ``config -> None`` that looks at inputs before any work.
+        runs: optional usual settings of runs, as ``flags.run_name`` takes them.
     """
     try:
         cfg = flags.parse(name, config)
-        folder = flags.results_folder(name, cfg)
-        files.check_writable(folder)
-        label = flags.run_name(cfg)
+        label = flags.run_name(cfg, runs)
         presets = {key: value for key, value in (("quick", quick), ("paper", paper)) if value is not None}
         used = flags.preset(cfg, together, **presets) if presets else cfg
-        if inputs is not None:
-            inputs(used)
+        if check is not None:
+            check(used)
         began = time.perf_counter()
         result = run(used)
         if result is not None:
-            finish(name, label, used, result, claims, folder, began)
+            finish(name, label, used, result, claims, figures, round(time.perf_counter() - began))
+    except ImportError as error:
+        sys.exit(f"error: {inputs.with_extra(error)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as error:
-        sys.exit(f"{error or 'stopped; nothing was saved'}")
+        print(str(error) or "stopped", file=sys.stderr)
+        sys.exit(130)
 
 
-def finish(name, label, cfg, result, claims, folder, began):
-    """Prints tables and verdicts and writes the JSON and the pictures of a run.
-
-    Args:
-        name: of the experiment.
-        label: of the run.
-        cfg: the settings that ran.
-        result: :class:`Result`.
-        claims: sequence of :class:`Claim`.
-        folder: where to write.
-        began: ``time.perf_counter()`` at the start.
-    """
+def finish(name, label, cfg, result, claims, figures, seconds):
+    """Prints tables and verdicts and writes the JSON and the pictures of a run; returns the JSON's path."""
     for title, rows in result.tables.items():
         print(f"\n{title}\n{table(rows)}", flush=True)
     verdicts = judged(claims, result)
     for row in verdicts:
         value = "" if row["ours"] is None else f" ({table_cell(row['ours'])})"
         print(f"{row['verdict']}: {row['sentence']}{value}", flush=True)
-    numbers = {
+    saved = {
         "schema": SCHEMA,
         "experiment": name,
         "run": label,
-        "command": shlex.join(["python", "-m", f"experiments.{name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"experiments.{name}", *map(_shown, sys.argv[1:])]),
         "commit": commit(),
         "machine": machine(),
-        "seconds": round(time.perf_counter() - began),
+        "seconds": seconds,
         "seeds": getattr(cfg, "seeds", 1),
         "config": flags.settings(cfg),
         "tables": result.tables,
         "claims": verdicts,
         "details": result.details,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{label}.json"
-    files.write_json(path, finite(numbers))
-    print(f"wrote {path}")
-    for suffix, figure in result.figures.items():
-        draw, panels = figure if isinstance(figure, tuple) else (figure, None)
-        path = folder / f"{'_'.join(filter(None, (label, suffix)))}.png"
-        plots.save(path, draw, panels)
-        print(f"wrote {path}")
+    path = path_of(name, label, cfg.results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, finite(saved))
+    for written in (path, *draw(path, figures)):
+        print(f"wrote {written}")
+    return path
+
+
+def path_of(name, label, folder=None):
+    """The JSON of a run: ``experiments/<name>/results/<run>.json``, in a family ``<story>_<run>.json``."""
+    family, _, last = name.rpartition(".")
+    stem = label if not family else last if label == "default" else f"{last}_{label}"
+    return pathlib.Path(folder or EXPERIMENTS / (family or name) / "results") / f"{stem}.json"
+
+
+def numbers_of(saved):
+    """The tables, details and config of a saved run as one dict."""
+    return {**saved["details"], **saved["tables"], "config": saved["config"]}
+
+
+def draw(path, figures):
+    """Draws the pictures of a saved run beside its JSON, without running anything; returns their paths."""
+    written = []
+    found = figures(numbers_of(json.loads(path.read_text(encoding="utf-8")))) if figures else {}
+    for suffix, figure in found.items():
+        paint, panels = figure if isinstance(figure, tuple) else (figure, None)
+        written.append(path.with_name(f"{'_'.join(filter(None, (path.stem, suffix)))}.png"))
+        plots.write(written[-1], paint, panels)
+    return written
+
+
+def _shown(argument):
+    """A flag's value as it is saved: of a path its last name alone."""
+    return pathlib.PurePath(argument).name if argument.startswith(("/", "..", "~")) else argument
 
 
 def machine():

@@ -1,0 +1,216 @@
+"""The command line of an experiment: a dataclass as flags, presets, limits, and a name for every run."""
+
+import copy
+import dataclasses
+import hashlib
+import pathlib
+import re
+import sys
+import time
+
+from experiments.shared import inputs
+
+BEGAN = time.perf_counter()
+OWN = ("pairs", "texts", "table")  # fields that hold files of a user
+NAMES = ("beir", "model", "data", "compare", "split")  # fields whose value is a part of the name
+PLACES = ("results", "workdir", "folder", "query")  # fields on which no result depends
+
+
+def flag(name):
+    """The flag of a field: "gloss_steps" -> "--gloss-steps"."""
+    return f"--{name.replace('_', '-')}"
+
+
+def given(config):
+    """The fields of a dataclass that differ from their defaults, as a dict."""
+    found = {f.name: (getattr(config, f.name), f.default) for f in dataclasses.fields(config)}
+    return {name: value for name, (value, default) in found.items() if value != default}
+
+
+def check(config, limits, multiples=None, depends=None):
+    """Refuses settings outside their limits and tuples that were emptied, by the name of the flag.
+
+    Args:
+        config: dataclass.
+        limits: {field: (lowest, highest)}, for every entry of a tuple; None passes.
+        multiples: optional {field: number that must divide it}.
+        depends: optional {field: the field on which its limit or divisor depends}, which an error names where
+            the user gave that one alone.
+    """
+    chosen = given(config)
+
+    def named(name, value):
+        by = (depends or {}).get(name)
+        cause = f"{flag(by)} {_said(chosen[by])}: beside it, " if by in chosen and name not in chosen else ""
+        return f"{cause}{flag(name)} {value}"
+
+    for name, value in chosen.items():
+        if value == ():
+            raise ValueError(f"{flag(name)}: is empty; give at least one")
+    for name, (low, high) in limits.items():
+        for value in _entries(config, name):
+            if not low <= value <= high:
+                raise ValueError(f"{named(name, value)}: choose {low:,} to {high:,}")
+    for name, divisor in (multiples or {}).items():
+        if getattr(config, name) % divisor:
+            raise ValueError(f"{named(name, getattr(config, name))}: choose a multiple of {divisor}")
+
+
+def at_most(config, name, most, why):
+    """Refuses a setting above what only the data or the model tell, with the reason.
+
+    Args:
+        config: dataclass.
+        name: of a field, of which every entry of a tuple counts; None passes.
+        most: number.
+        why: text of what has that limit.
+    """
+    for value in _entries(config, name):
+        if value > most:
+            raise ValueError(f"{origin(config, name)} {value}: {why}; choose at most {most:,}")
+
+
+def _entries(config, name):
+    value = getattr(config, name)
+    return [x for x in (value if isinstance(value, tuple) else (value,)) if x is not None]
+
+
+def origin(config, name):
+    """The flag of a field as an error names it: with the preset that set it, where the user did not."""
+    preset, fields = vars(config).get("_preset", (None, ()))
+    return f"{flag(preset)} sets {flag(name)}" if name in fields else flag(name)
+
+
+def exclude(config, name, others):
+    """Refuses flags that have no meaning beside another one.
+
+    Args:
+        config: dataclass.
+        name: of the field that, when it is given, makes the others meaningless.
+        others: names of fields.
+    """
+    chosen = given(config)
+    for other in others if name in chosen else ():
+        if other in chosen:
+            raise ValueError(f"{flag(other)}: has no meaning beside {flag(name)}; leave one of them out")
+
+
+def changed(config, **values):
+    """A copy of a dataclass with other values, which are not checked again and not taken for the user's."""
+    made = copy.copy(config)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def preset(config, together=(), **presets):
+    """Takes the settings of a flag, such as ``quick``, where the user gave none.
+
+    A value that equals the default counts as none.
+
+    Args:
+        config: dataclass.
+        together: groups of fields; where one of a group was given, none of it is set.
+        **presets: {field of bool: {field: value}}; at most one of those flags may be set.
+
+    Returns:
+        A copy whose settings are not checked again: they are those of a preset and of the user.
+    """
+    on = [name for name in presets if getattr(config, name)]
+    if len(on) > 1:
+        raise ValueError(f"{flag(on[0])} {flag(on[1])}: choose one of them")
+    chosen = given(config)
+    kept = {*chosen, *(name for group in together if chosen.keys() & set(group) for name in group)}
+    values = {n: v for n, v in (presets[on[0]] if on else {}).items() if n not in kept}
+    return changed(config, **values, _preset=(on[0] if on else None, tuple(values)))
+
+
+def run_name(config, runs=None):
+    """The name of a run: its parts and data, then every setting that differs from the usual one.
+
+    So a run with other settings never has the name of results that are kept.
+
+    >>> @dataclasses.dataclass
+    ... class Config:
+    ...     sts: str | None = None
+    ...     steps: int = 40
+    ...     quick: bool = False
+    >>> print(run_name(Config()), run_name(Config(sts="stsb", quick=True)))
+    default sts_quick
+    >>> usual = {"sts": {"steps": 2}}
+    >>> print(run_name(Config(steps=2), usual), run_name(Config("stsb", steps=2), usual))
+    steps-2 sts
+
+    Args:
+        config: the dataclass as the user gave it.
+        runs: optional {name: {field: value}}, the usual settings of runs with some parts and data, where they
+            are not the defaults.
+
+    Returns:
+        str; a long list of settings is cut and ends with a digest of all.
+    """
+    chosen = given(config)
+    base = "_".join([*_labels(chosen), *(n for n in ("quick", "paper") if n in chosen)])
+    named_already = {*OWN, *NAMES, *PLACES, "parts", "sts", "encoder", "quick", "paper"}
+    usual = {f.name: f.default for f in dataclasses.fields(config) if f.name not in named_already}
+    usual |= (runs or {}).get(base, {})
+    tail = "_".join(_worded(n, getattr(config, n)) for n, x in usual.items() if getattr(config, n) != x)
+    if len(tail) > 80:
+        tail = f"{tail[:60]}_{hashlib.sha256(tail.encode()).hexdigest()[:8]}"
+    return "_".join(filter(None, (base, tail))) or "default"
+
+
+def _labels(chosen):
+    own = [n for n in OWN if isinstance(chosen.get(n), pathlib.Path)]
+    labels = [label for n in own for label in ("own", chosen[n].resolve().stem)]
+    labels += [_word(chosen[n]) for n in NAMES if n in chosen]
+    if "encoder" in chosen:
+        labels.append("encoder")
+        labels += [] if inputs.is_installed_model(chosen["encoder"]) else [_word(chosen["encoder"])]
+    return labels + [*chosen.get("parts", ()), *(["sts"] if "sts" in chosen else [])]
+
+
+def _worded(field, value):
+    if isinstance(value, bool):
+        return field if value else f"no-{field}"
+    return f"{field}-{_word(value)}"
+
+
+def _word(value):
+    if isinstance(value, tuple):
+        return "-".join(map(_word, value))
+    if isinstance(value, pathlib.Path):
+        value = value.resolve().name
+    return re.sub(r"[^\w.+-]+", "-", f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def settings(config):
+    """The fields of a dataclass as JSON values; of a path its last name, and not where results go."""
+    found = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    found = {k: v for k, v in found.items() if k not in inputs.OUTPUTS}
+    return {k: v.resolve().name if isinstance(v, pathlib.Path) else v for k, v in found.items()}
+
+
+def stage(text):
+    """Prints a line when a stage begins, with the seconds since the program did; pipes get it at once."""
+    print(f"[{time.perf_counter() - BEGAN:.0f} s] {text}", flush=True)
+
+
+def parse(name, config):
+    """Reads the flags of an experiment and looks at the paths among them.
+
+    Args:
+        name: how the module is called after ``experiments.``.
+        config: dataclass of the settings.
+
+    Returns:
+        An instance of ``config``.
+    """
+    import tyro
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a pipe gets every line when it is printed
+    cfg = tyro.cli(config, prog=f"python -m experiments.{name}")
+    inputs.check_paths(cfg)
+    inputs.installed("matplotlib")
+    return cfg
