@@ -197,7 +197,7 @@ def test_a_data_frame_is_one_chunk(library):
     if not importlib.util.find_spec(library):
         pytest.skip(f"{library} is not installed")
     frame = importlib.import_module(library).DataFrame({"y": [0, 1, 1], "u": ["a", "b", None]})
-    for source in (frame, [frame], iter([frame])):
+    for source in (frame, [frame]):
         assert whole(source, ID, limit=2)["vocabularies"]["u"] == ["a", "b"]
         assert whole(source, ID)["vocabularies"]["u"] == ["", "a", "b"]
 
