@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from programs import collectives, elements
 
@@ -35,10 +35,18 @@ def read_all(gather, table, codes):
     return jax.grad(total, has_aux=True)(table)
 
 
-def test_rows_and_batch_on_the_one_axis_of_a_mesh():
-    mesh = jax.make_mesh((8,), ("x",))
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("placed", [None, P(), P("x")], ids=str)
+def test_rows_and_batch_on_the_one_axis_of_a_mesh(kind, placed):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(kind,))
     gather = tables.sharded_rows(mesh, "x", batch_axis="x")
-    assert gather(jnp.arange(16.0)[:, None], jnp.arange(16))[:, 0].tolist() == list(range(16))
+    table, codes = jnp.arange(16.0)[:, None], jnp.arange(16)
+    if placed is not None:
+        table, codes = jax.device_put((table, codes), NamedSharding(mesh, placed))
+    total = jax.grad(lambda table: jnp.vdot(gather(table, codes)[:, 0], jnp.arange(16.0)))
+    with jax.set_mesh(mesh):
+        assert gather(table, codes)[:, 0].tolist() == list(range(16))
+        assert jax.jit(total)(table)[:, 0].tolist() == list(range(16))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

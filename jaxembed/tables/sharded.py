@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxembed.tables.lookup import row_and_sign, rows_of
@@ -91,6 +92,11 @@ def _sharded_rows(mesh, axes, batch_axes):
                     f"{what}: {size} rows are not divisible by the {devices} devices of mesh axis "
                     f"{', '.join(names)}; pad to a multiple of {devices}"
                 )
+        if AxisType.Explicit in mesh.axis_types:  # types then carry shardings, which have to match
+            table, codes = (
+                jax.sharding.reshard(x, NamedSharding(mesh, spec))
+                for x, spec in ((table, rows), (codes, batch))
+            )
         return gather(table, codes)
 
     return checked
