@@ -89,8 +89,46 @@ def ngrams(word, size):
     return [marked[i : i + size] for i in range(len(marked) - size + 1)]
 
 
-def _checksum(string):
-    return zlib.crc32(string.encode("utf-8", "surrogatepass"))
+def _checksum(value):
+    text = value if isinstance(value, str | bytes) else _text(value)
+    return zlib.crc32(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
+
+
+def _text(value):
+    """The text that stands for a value of any type, the same whatever container it came in."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if not isinstance(value, float | np.floating):
+        kind = type(value).__name__
+        raise ValueError(f"values: {kind} is not hashed; give strings, integers, numbers or their arrays")
+    if np.isnan(value):
+        return ""
+    if value == np.trunc(value) and np.isfinite(value):
+        return str(int(value))
+    import pyarrow
+
+    return pyarrow.array([value]).cast(pyarrow.string())[0].as_py()
+
+
+@functools.cache
+def _steps():
+    """The table of CRC-32 for one byte: uint32 [256]."""
+    return np.array([zlib.crc32(bytes([255 - b])) ^ 0xFF000000 for b in range(256)], np.uint32)
+
+
+def _decimal_checksums(numbers):
+    """CRC-32 of the decimal texts of integers, digit by digit for all of them at once."""
+    flat = np.ascontiguousarray(numbers).ravel().astype("S")
+    digits = flat.view(np.uint8).reshape(len(flat), flat.dtype.itemsize)
+    found = np.full(len(flat), 0xFFFFFFFF, np.uint32)
+    for column in digits.T:
+        moved = _steps()[(found ^ column) & np.uint32(255)] ^ (found >> np.uint32(8))
+        found = np.where(column == 0, found, moved)  # zeros fill the shorter texts
+    return ~found.reshape(numbers.shape)
 
 
 def _mix(values, seed):
@@ -98,32 +136,45 @@ def _mix(values, seed):
     return mix(np.asarray(values, np.uint32) ^ mix(start))
 
 
-def hashed(strings, *, seed=0):
-    """Gives each string or 64-bit id a 32-bit number that is the same on every machine and Python version.
+def hashed(values, *, seed=0):
+    """Gives each string or id a 32-bit number that is the same on every machine and Python version.
 
     ``hashed(s) = mix(crc32(utf8(s)) ^ mix(seed + 0x9e3779b9))`` with ``mix`` the finalizer of
     MurmurHash3, a bijection of 32-bit numbers. Two given strings collide with probability about 2^-32,
-    n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed. An
-    integer v takes ``(v mod 2^32) ^ mix(v div 2^32)`` in place of the checksum, so those below 2^32 never
-    collide.
+    n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed.
 
-    >>> print(hashed(["cat", "dog", "cat"]) % 1000, hashed(np.array([7, 2**40 + 7])) % 1000)
-    [293 110 293] [ 11 691]
+    One value has one hash, whatever container it comes in: an integer is hashed as its decimal text, so 7,
+    "7", b"7" and 7.0 are the same value. "07" and "7.0" are other ones. Missing values (None, NaN) are
+    hashed as "", booleans as "true" and "false". ``ctr_table(hashed=...)`` follows the same rule.
+
+    >>> print(hashed(["cat", "dog", "7"]) % 1000, hashed(np.array([7, 2**40 + 7])) % 1000)
+    [293 110 923] [923 185]
 
     Args:
-        strings: iterable of n str, lone surrogates allowed; or a NumPy array of integers of any shape.
+        values: n values in a list, an iterator, a pandas or Arrow column; or a NumPy array of any shape.
+            Lone surrogates are allowed.
         seed: int; seeds that differ by a multiple of 2^32 are the same.
 
     Returns:
         uint32 [n], or the shape of the array.
 
+    Raises:
+        ValueError: for one string in place of a list, or a value that is neither text nor number.
+
     References:
         A. Appleby, MurmurHash3 (fmix32).
     """
-    if isinstance(strings, np.ndarray) and strings.dtype.kind in "iu":
-        wide = strings.astype(np.uint64)
-        return _mix(wide.astype(np.uint32) ^ mix((wide >> np.uint64(32)).astype(np.uint32)), seed)
-    return _mix(np.fromiter(map(_checksum, strings), np.uint32), seed)
+    if isinstance(values, str | bytes):
+        raise ValueError(f"values: {values[:40]!r} is one text; put it into a list")
+    if hasattr(values, "to_pylist"):  # Arrow, whose integers would become floats beside missing ones
+        values = values.to_pylist()
+    elif hasattr(values, "__array__"):
+        values = np.asarray(values)
+        if values.dtype.kind in "iu":
+            return _mix(_decimal_checksums(values), seed)
+    shape = values.shape if isinstance(values, np.ndarray) else (-1,)
+    flat = values.ravel() if isinstance(values, np.ndarray) else values
+    return _mix(np.fromiter(map(_checksum, flat), np.uint32).reshape(shape), seed)
 
 
 def distinct(lists, *, length, size=None):
