@@ -304,6 +304,46 @@ def test_batches_bad_arguments(n, size, options, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_dict_of_arrays_is_cut_by_rows(shuffle):
+    columns = {"x": np.arange(10), "deep": {"y": [[i, -i] for i in range(10)]}}
+    ds = one(columns, 4, shuffle=shuffle, seed=5)
+    rows = one(np.arange(10), 4, shuffle=shuffle, seed=5, make=lambda rows: {"rows": rows})
+    for t in range(5):
+        expected = rows[t]["rows"]
+        assert ds[t]["x"].tolist() == expected.tolist()
+        assert ds[t]["deep"]["y"].tolist() == [[i, -i] for i in expected]
+    assert one(columns, 4, shuffle=False, make=lambda batch: {"z": batch["x"] + 1})[0]["z"].tolist() == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    parts = [batches(columns, 4, process=p, processes=2, seed=5)[3]["x"] for p in range(2)]
+    assert np.concatenate(parts).tolist() == one(columns, 4, seed=5)[3]["x"].tolist()
+
+
+class Frame:
+    """What looks like a DataFrame."""
+
+    columns = ("x",)
+
+
+@pytest.mark.parametrize(
+    "records, message",
+    [
+        ({"x": np.arange(8), "y": np.arange(7)}, "records: the arrays differ in length, {'x': 8, 'y': 7}"),
+        ({"x": [1, 2], "deep": {"y": 3}}, "records: 'deep/y' is int; pass a dict of arrays"),
+        ({"x": [[1, 2], [3]]}, "records: 'x' is ragged; pad it"),
+        ({}, "records is empty"),
+        (Frame(), "records: Frame has columns, not records; pass {column: NumPy array [N]}"),
+    ],
+)
+def test_columns_that_are_no_records_are_named(records, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        one(records, 1)
+
+
 @pytest.mark.parametrize(
     "records, message",
     [
@@ -734,12 +774,43 @@ def test_beir(tmp_path, packed):
         ({"queries": "\n"}, "queries.jsonl holds no texts"),
         ({"judged": JUDGED + "q1 d1 1\n"}, "line 5: expected query id, document id and integer gain"),
         ({"judged": JUDGED + "q1\td1\thigh\n"}, "line 5: expected query id"),
+        ({"judged": JUDGED + "q2\td1\t0.5\n"}, "line 5: expected query id"),
+        ({"judged": "q1\td1\tinf\n"}, "line 1: expected query id"),
+        ({"judged": "q1\td1\tnan\n"}, "line 1: expected query id"),
+        ({"judged": JUDGED + "q1\td1\t3\n"}, "line 5: 'd1' has another gain for 'q1' before; keep one"),
+        (
+            {"corpus": '{"_id": "1", "text": "a"}\n{"_id": 1, "text": "b"}'},
+            "line 2: _id '1' has another text",
+        ),
+        ({"queries": '{"_id": "q", "text": "a"}\n\n{"_id": "q", "text": ""}'}, "line 3: _id 'q' has another"),
     ],
 )
 def test_beir_malformed_lines_are_named(tmp_path, options, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         data.beir(beir_folder(tmp_path, **options))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("first", ["q1\td1\t1.0\n", "q1\td1\t1\n", "q1\td1\t+1\n", "q1\td1\t1e0\n"])
+def test_a_first_line_with_a_gain_is_a_judgment(tmp_path, first):
+    found = data.beir(beir_folder(tmp_path, judged=first + "q1\t2\t-1.0\nq1\td1\t1\n"))
+    assert found["judgments"]["test"] == {"q1": {"d1": 1, "2": -1}}
+    assert all(type(gain) is int for gain in found["judgments"]["test"]["q1"].values())
+
+
+def test_only_names_of_judgments_are_read(tmp_path):
+    beir_folder(tmp_path)
+    expected = data.beir(tmp_path)
+    other = b"query-id\tcorpus-id\tscore\nq1\td1\t9\n"
+    for name in ("test.tsv.orig", "test.tsv~", "test.tsv.bak", ".test.tsv", "notes.txt", "x.tsv.gz.part"):
+        (tmp_path / "qrels" / name).write_bytes(other)
+    (tmp_path / "qrels" / "test.tsv.gz").write_bytes(gzip.compress(other))  # beside the plain file
+    (tmp_path / "qrels" / "test.tsv.md5").write_text("d41d8cd98f00b204e9800998ecf8427e  test.tsv")
+    (tmp_path / "qrels" / "._test.tsv").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "qrels" / "folder.tsv").mkdir()
+    assert data.beir(tmp_path) == expected
+    (tmp_path / "qrels" / "a.tsv.b.tsv").write_bytes(other)
+    assert list(data.beir(tmp_path)["judgments"]) == ["a.tsv.b", "dev", "test"]
 
 
 def test_beir_missing_and_damaged_files(tmp_path):
