@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 
+from jaxembed.data.cells import arrow, strings
 from jaxembed.hashing import mix
 
 _RUN = 64  # longest piece of one word, so that a string without spaces stays cheap
@@ -89,29 +90,8 @@ def ngrams(word, size):
     return [marked[i : i + size] for i in range(len(marked) - size + 1)]
 
 
-def _checksum(value):
-    text = value if isinstance(value, str | bytes) else _text(value)
-    return zlib.crc32(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
-
-
-def _text(value):
-    """The text that stands for a value of any type, the same whatever container it came in."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return ""
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, int | np.integer):
-        return str(int(value))
-    if not isinstance(value, float | np.floating):
-        kind = type(value).__name__
-        raise ValueError(f"values: {kind} is not hashed; give strings, integers, numbers or their arrays")
-    if np.isnan(value):
-        return ""
-    if value == np.trunc(value) and np.isfinite(value):
-        return str(int(value))
-    import pyarrow
-
-    return pyarrow.array([value]).cast(pyarrow.string())[0].as_py()
+def _checksum(text):
+    return zlib.crc32(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
 
 
 @functools.cache
@@ -144,8 +124,8 @@ def hashed(values, *, seed=0):
     n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed.
 
     One value has one hash, whatever container it comes in: an integer is hashed as its decimal text, so 7,
-    "7", b"7" and 7.0 are the same value. "07" and "7.0" are other ones. Missing values (None, NaN) are
-    hashed as "", booleans as "true" and "false". ``ctr_table(hashed=...)`` follows the same rule.
+    "7", b"7" and 7.0 are the same value; "07" and "7.0" are other ones. Missing values (None, NaN) are
+    hashed as "", booleans as "true" and "false". ``ctr_table`` reads the values of its columns by this rule.
 
     >>> print(hashed(["cat", "dog", "7"]) % 1000, hashed(np.array([7, 2**40 + 7])) % 1000)
     [293 110 923] [923 185]
@@ -159,22 +139,28 @@ def hashed(values, *, seed=0):
         uint32 [n], or the shape of the array.
 
     Raises:
-        ValueError: for one string in place of a list, or a value that is neither text nor number.
+        ValueError: for one string in place of a list, for values of several kinds or of none that has a
+            name, and for whole floats too large to be exact (2**53 in float64).
 
     References:
         A. Appleby, MurmurHash3 (fmix32).
     """
     if isinstance(values, str | bytes):
         raise ValueError(f"values: {values[:40]!r} is one text; put it into a list")
-    if hasattr(values, "to_pylist"):  # Arrow, whose integers would become floats beside missing ones
-        values = values.to_pylist()
-    elif hasattr(values, "__array__"):
+    shape = (-1,)
+    if hasattr(values, "__array__") and not hasattr(values, "to_pylist"):  # not Arrow's: its nulls are kept
         values = np.asarray(values)
         if values.dtype.kind in "iu":
             return _mix(_decimal_checksums(values), seed)
-    shape = values.shape if isinstance(values, np.ndarray) else (-1,)
-    flat = values.ravel() if isinstance(values, np.ndarray) else values
-    return _mix(np.fromiter(map(_checksum, flat), np.uint32).reshape(shape), seed)
+        shape, values = values.shape, values.ravel()
+        values = values.tolist() if values.dtype.kind in "US" else values
+    elif not hasattr(values, "to_pylist"):
+        values = list(values)
+    try:
+        found = np.fromiter(map(_checksum, values), np.uint32)
+    except AttributeError:  # not all of them are text
+        found = np.fromiter(map(_checksum, strings(arrow(values, "values"), "values").to_pylist()), np.uint32)
+    return _mix(found.reshape(shape), seed)
 
 
 def distinct(lists, *, length, size=None):
