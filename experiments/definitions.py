@@ -17,7 +17,6 @@ the raw encoder is not better than going on.
 """
 
 import dataclasses
-import functools
 import pathlib
 import time
 
@@ -27,7 +26,7 @@ import numpy as np
 import optax
 
 from experiments.common import dictionaries, glosses, report, text_models
-from jaxembed import data, encoders, losses, train, vectors
+from jaxembed import data, losses, train, vectors
 from jaxembed.arrays import masked_mean
 
 
@@ -68,7 +67,7 @@ TWO, ON = "DefSent+, two stages", "DefSent+, two stages, continued"
 
 def open_encoder(cfg):
     """The first blocks of the model, and the same with the mean of the states as its ``encode``."""
-    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
+    encoder = text_models.load(cfg.model)
     own, whole = cfg.pairs is not None or cfg.paper, encoder.depth
     report.at_most(cfg, "blocks", whole, f"the encoder has {whole}")
     blocks = cfg.blocks or (whole if own else min(2, whole))
@@ -113,8 +112,7 @@ def make_update(cfg, encoder):
 def fit(cfg, encoder, update, params, table, pairs, seed):
     """Trains from given parameters on pairs (row of the table, definition); returns the parameters."""
     numbers, texts = np.array([n for n, _ in pairs], np.int32), [text for _, text in pairs]
-    if len(pairs) < cfg.batch_size:
-        raise ValueError(f"--batch-size {cfg.batch_size}: there are only {len(pairs)} definitions to learn")
+    report.at_most(cfg, "batch_size", len(pairs), f"there are only {len(pairs)} definitions to learn")
     read = text_models.tokens(encoder, texts, cfg.length)
     source = data.batches(
         np.arange(len(pairs)),
@@ -147,6 +145,7 @@ def train_arms(cfg, encoder, update, trained, names, seed):
         return vectors.entry_means(with_blocks(encoder, params).encode_texts(texts), numbers, len(names))
 
     def run(params, table, pairs=trained):
+        report.stage(f"seed {seed}: trains {cfg.steps} steps on {len(pairs):,} definitions")
         return fit(cfg, encoder, update, params, table, pairs, seed)
 
     def stage(params, table):
@@ -224,6 +223,7 @@ def criteria(draws):
 def main(cfg):
     began, name = time.perf_counter(), report.named("definitions", cfg)
     cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
+    dictionaries.look(cfg)
     whole, encoder = open_encoder(cfg)
     update, score = make_update(cfg, encoder), glosses.similarity(cfg.sts) if cfg.sts else None
     draws = []
@@ -240,8 +240,7 @@ def main(cfg):
     numbers = {"table": rows, "isotropy": tables, "criteria": holds, "draws": draws}
     numbers["seconds"] = round(time.perf_counter() - began)
     numbers["config"] = report.settings(cfg)
-    picture = functools.partial(dictionaries.draw, rows=rows, base=RAW) if len(rows[0]) > 1 else None
-    report.save(name, numbers, picture, cfg.results)
+    report.save(name, numbers, dictionaries.picture(numbers), cfg.results)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ what the truth does, on every seed, and loses nothing where nothing is planted. 
 """
 
 import dataclasses
-import functools
 import pathlib
 import time
 
@@ -27,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import glosses, planted, report, text_models
-from jaxembed import data, encoders, losses, train
+from experiments.common import glosses, inputs, planted, report, text_models
+from jaxembed import data, losses, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,15 +160,8 @@ def criteria(rows, rates):
     }
 
 
-def draw(axes, rows):
-    """Top-1 against the rate, a line for each arm."""
-    for arm in ARMS:
-        lines = [[row[key] or 0 for row in rows if row["arm"] == arm] for key in ("rate", "top-1", "± top-1")]
-        axes.errorbar(*lines, label=arm, capsize=3, marker="o")
-    axes.set(xlabel="share of each batch that repeats a sense", ylabel="top-1 among held-out senses")
-    axes.set(title="False negatives, with and without a guide")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+def picture(numbers):
+    return planted.picture(numbers, dict(zip(ARMS, ("--", "--", "-", "-", ":", "-"), strict=True)))
 
 
 def own(cfg):
@@ -177,12 +169,12 @@ def own(cfg):
     queries, documents, negatives = glosses.entailments() if cfg.paper else glosses.own_pairs(cfg.pairs)
     order = np.random.default_rng(0).permutation(len(queries))
     held, kept = np.split(order, [min(cfg.test, -(-len(order) // 10))])
-    if len(kept) < cfg.batch_size:
-        raise ValueError(f"--batch-size {cfg.batch_size}: there are only {len(kept)} pairs to train on")
-    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
-    guide = encoders.pretrained.load(cfg.guide) if cfg.guide else encoder
+    report.at_most(cfg, "batch_size", len(kept), f"there are only {len(kept)} pairs to train on")
+    encoder = text_models.load(cfg.model)
+    guide = text_models.load(cfg.guide, "guide") if cfg.guide else encoder
     texts = {"query": queries, "document": documents} | ({"negative": negatives} if negatives else {})
     read = {side: text_models.tokens(encoder, x, cfg.length) for side, x in texts.items()}
+    report.stage("the guide reads the texts")
     guides = {side: guide.encode_texts(x, progress=True) for side, x in texts.items()}
 
     keys = text_models.keys(*texts.values())
@@ -201,6 +193,7 @@ def own(cfg):
 
     tx, rows = optax.adamw(cfg.learning_rate), [{"arm": "before"} | evaluate(encoder.params)]
     for arm in (BARE, GUIDED):
+        report.stage(f"trains {cfg.steps} steps: {arm}")
         margin = cfg.margin if arm == GUIDED else None
         update = train.gradient_update(make_loss(encoder.encode, arm, cfg.temperature, margin), tx)
         given = {"batches": data.batches(kept, cfg.batch_size, make=make), "steps": cfg.steps}
@@ -227,12 +220,14 @@ def main(cfg):
     began, mine = time.perf_counter(), cfg.pairs is not None or cfg.paper
     name = report.named("false_negatives", cfg)
     cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
-    cfg = dataclasses.replace(cfg, learning_rate=cfg.learning_rate or (2e-5 if mine else 3e-4))
+    cfg = report.changed(cfg, learning_rate=cfg.learning_rate or (2e-5 if mine else 3e-4))
+    inputs.sets(*([] if mine else ["wordnet"]))
+    inputs.sts(cfg.sts, "test")
     numbers = own(cfg) if mine else planted_rates(cfg)
     numbers["seconds"] = round(time.perf_counter() - began)
     numbers["config"] = report.settings(cfg)
-    picture = None if mine else functools.partial(draw, rows=numbers["table"])
-    report.save(name, numbers, picture, cfg.results)
+    made, panels = picture(numbers)
+    report.save(name, numbers, made, cfg.results, panels)
 
 
 if __name__ == "__main__":

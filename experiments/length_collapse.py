@@ -28,8 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import lengths, report, text_models
-from jaxembed import data, encoders, search
+from experiments.common import inputs, lengths, report, text_models
+from jaxembed import data, search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +63,8 @@ class Config:
             raise ValueError("--halves: some of --lengths")
 
 
-QUICK = {
-    "passages": 12,
-    "inside": 1,
-    "temperatures": (1.0, 0.8),
-    "tried": (1.0, 0.8),
-    "lengths": (8, 16, 64, 256),
-}
-QUICK |= {"halves": (64,), "documents": 0}
+QUICK = {"passages": 12, "inside": 1, "temperatures": (1.0, 0.8), "tried": (1.0, 0.8)}
+QUICK |= {"lengths": (8, 16, 64, 256), "halves": (64,), "documents": 0}
 RANGES = (64, 128, 256)  # tokens; a post belongs to the first that holds it, longer ones are cut
 SHARES = (0.4, 0.25)  # of the classified posts: training, validation; the rest are tested
 
@@ -197,28 +191,17 @@ def similarity(cfg, encoder):
     return rows
 
 
-def draw(axes, cfg, rows):
-    """Mean cosine against length, a line for each temperature; dashes after subtracting the mean."""
-    for i, t in enumerate(cfg.temperatures):
-        for key, style in (("cosine", "o-"), ("centred", "--")):
-            values = [lengths.mean_of(rows, key, temperature=t, tokens=n) for n in cfg.lengths]
-            label = f"temperature {t}" if key == "cosine" else None
-            axes.plot(cfg.lengths, values, style, color=f"C{i}", label=label)
-    axes.set(xscale="log", xlabel="tokens of the same passages", ylabel="mean cosine of two passages")
-    axes.set_xticks(cfg.lengths, [str(n) for n in cfg.lengths], minor=False)
-    axes.set_title("Do long texts crowd together? (dashed: without the mean of all)")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-
-
 def main(cfg):
     began, name = time.perf_counter(), report.named("length_collapse", cfg)
     cfg = report.preset(cfg, together=[("lengths", "halves"), ("temperatures", "tried")], quick=QUICK)
-    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
-    if max(cfg.lengths) > encoder.max_length:
-        raise ValueError(f"--lengths: {max(cfg.lengths)} tokens, the encoder reads {encoder.max_length}")
+    encoder = text_models.load(cfg.model)
+    report.at_most(cfg, "lengths", encoder.max_length, f"the encoder reads {encoder.max_length} tokens")
+    inputs.sets(*([] if cfg.texts else ["book_excerpts", "newsgroups"]))
+    inputs.sts(cfg.sts, "test")
     samples, given = read(cfg, encoder), (cfg.lengths, cfg.inside)
+    report.stage(f"reads {cfg.samples} samples at {len(cfg.lengths)} lengths and every temperature")
     rows, last = lengths.measure(encoder, samples, cfg.temperatures, *given)
+    report.stage("the same with random weights")
     drawn = lengths.random_weights(encoder.params, jax.random.key(0))
     at_random, _ = lengths.measure(encoder, samples, (1.0,), *given, drawn)
     told = criteria(cfg, rows, "encoder") | criteria(cfg, at_random, "random weights")
@@ -230,6 +213,7 @@ def main(cfg):
         "random weights": lengths.summary(at_random, (1.0,), cfg.lengths),
         "random blocks": lengths.by_layer(at_random, cfg.lengths),
     }
+    report.stage("continuations, classes and pairs")
     found["continuations"] = continuations(cfg, encoder, samples, last)
     if cfg.documents and cfg.texts is None:
         found["newsgroups"] = classify(cfg, encoder)
@@ -242,7 +226,7 @@ def main(cfg):
     numbers = found | {"criteria": told, "rows": rows, "random rows": at_random}
     numbers["seconds"] = round(time.perf_counter() - began)
     numbers["config"] = report.settings(cfg)
-    report.save(name, numbers, functools.partial(draw, cfg=cfg, rows=rows), cfg.results)
+    report.save(name, numbers, lengths.picture(numbers), cfg.results)
 
 
 if __name__ == "__main__":

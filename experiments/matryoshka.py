@@ -30,7 +30,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.common import nested, nested_texts, prefix_heads, report, text_models
+from experiments.common import inputs, nested, nested_texts, prefix_heads, report, text_models
 from jaxembed import encoders, losses
 
 PARTS = ("prefixes", "layers", "text")
@@ -66,6 +66,7 @@ class Config:
 PAPER = {"steps": 15_000, "batch_size": 128, "rates": (5e-5,), "length": 64, "parts": ("text",)}
 PAPER |= {"sizes": (8, 16, 32, 64, 128, 256, 512)}
 QUICK = {"seeds": 1, "steps": 4, "sizes": (32,), "parts": ("prefixes", "layers")}
+RUNS = {"matryoshka_text_sts": {"steps": 40, "rates": (3e-5, 1e-4)}}  # the second command above
 PREFIXES = (2, 4, 8, 16, 32, 64)
 ESE = 8  # the short size that ESE trains at every layer
 FEW = (4, 16, 64)  # with --quick
@@ -75,6 +76,7 @@ DIGITS = {"width": 64, "steps": 240, "batch": 64, "rate": 2e-3}
 
 def prefixes(cfg):
     """Part A: accuracy at every size of five ways to get vectors of that size."""
+    report.stage("digits, prefixes of one network")
     images, labels = nested.digits(cfg.seeds)
     sizes, steps = (FEW, 20) if cfg.quick else (PREFIXES, 400)
     fit = functools.partial(prefix_heads.fit_network, images, labels, steps=steps)
@@ -83,6 +85,7 @@ def prefixes(cfg):
     (heads, nest), (tied, nest_tied) = fit(64, own, names), fit(64, one, {"all": 64})
     found = {}
     for m in sizes:
+        report.stage(f"digits, a network of {m} numbers")
         alone = fit(m, functools.partial(prefix_heads.one_head, sizes=(m,)), {"all": m})
         found["MRL", m] = prefix_heads.accuracies(heads[str(m)], nest[..., :m], labels)
         found["MRL-E", m] = prefix_heads.accuracies(
@@ -172,8 +175,6 @@ def by_text(cfg):
     parts = nested_texts.read_pairs(**given)
     batch = {n: nested_texts.arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
     layers = encoder.depth
-    if cfg.sizes != PAPER["sizes"]:
-        report.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
     sizes = tuple(dict.fromkeys((*sorted(s for s in cfg.sizes if s < encoder.width), encoder.width)))
     grid = losses.full_grid(range(1, layers + 1), sizes)
     cells = losses.full_grid(range(1, layers + 1), (*vectors_sizes(encoder.width), encoder.width))
@@ -202,11 +203,22 @@ def vectors_sizes(width):
     return tuple(itertools.takewhile(lambda s: s < width, (8 * 2**i for i in range(20))))
 
 
+def look(cfg, parts):
+    """Refuses what the parts would stumble over, before the first of them begins."""
+    inputs.installed("sklearn")
+    if "text" in parts:
+        inputs.sts(cfg.sts, "train", "dev", "test")
+        encoder = text_models.load(cfg.model)
+        if cfg.sizes != PAPER["sizes"]:
+            report.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
+
+
 def main(cfg):
-    began, name = time.perf_counter(), report.named("matryoshka", cfg)
+    began, name = time.perf_counter(), report.named("matryoshka", cfg, RUNS)
     cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
     run = {"prefixes": prefixes, "layers": by_layer, "text": by_text}
     parts = ("text",) if cfg.pairs is not None else cfg.parts
+    look(cfg, parts)
     numbers = {part: run[part](cfg) for part in PARTS if part in parts}
     report.layers_and_sizes(name, numbers, cfg, began)
 

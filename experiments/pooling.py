@@ -28,8 +28,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.common import frozen, mechanisms, pooling_sets, report, text_models
-from jaxembed import encoders
+from experiments.common import frozen, inputs, mechanisms, plots, pooling_sets, report, text_models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +93,7 @@ def compare(cfg, sets):
     rows = [{"arm": "mean, untrained", "seed": None} | pooling_sets.judge(sets, frozen.plain, None)]
     options = {"size": cfg.size, "temperature": cfg.temperature, "rate": cfg.rate}
     for seed in range(cfg.seeds):
+        report.stage(f"seed {seed}: trains every arm")
         pairs, examples, named = pooling_sets.tables(cfg, sets, seed)
         plans = schedules(cfg, pairs, examples)
         arms = {name: ("latent", plan) for name, plan in plans.items() if "stages" in cfg.parts}
@@ -120,6 +120,7 @@ def toys(cfg):
         arms[name] = mechanisms.ends_model(causal, pool), mechanisms.both_ends
     rows = []
     for (name, (model, draw)), seed in itertools.product(arms.items(), range(cfg.seeds)):
+        report.stage(f"{name}, seed {seed}")
         accuracy = mechanisms.learn(*model, draw, seed=seed, steps=cfg.toy_steps)
         rows.append({"arm": name, "seed": seed, "accuracy": accuracy})
     return rows
@@ -198,15 +199,22 @@ def draw(axes, rows):
         axes.plot([r["kNN"] for r in mine], [r["MRR@10"] for r in mine], **marks)
     axes.set(xlabel="kNN accuracy on posts", ylabel="MRR@10 on WordNet", title="Retrieval against classes")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    plots.legend(axes)
+
+
+def picture(numbers):
+    """What draws saved results; None for toys and for pairs of a user."""
+    rows = [r for r in numbers.get("rows", ()) if "kNN" in r]
+    return functools.partial(draw, rows=rows) if rows else None
 
 
 def main(cfg):
-    began, numbers, picture = time.perf_counter(), {}, None
+    began, numbers = time.perf_counter(), {}
     name = report.named("pooling", cfg)
     cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
     if cfg.pairs is not None or set(cfg.parts) != {"toys"}:
-        encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
+        encoder = text_models.load(cfg.model)
+        inputs.sets(*([] if cfg.pairs else ["wordnet", "newsgroups"]))
     if cfg.pairs is not None:
         numbers["own pairs"] = rows = pooling_sets.own_pairs(cfg, encoder)
         print(report.table(summary(rows)), flush=True)
@@ -223,10 +231,9 @@ def main(cfg):
         }
         for sentence, holds in numbers["criteria"].items():
             print(f"{'holds' if holds else 'not reproduced'}: {sentence}")
-        picture = functools.partial(draw, rows=rows) if rows else None
     numbers["seconds"] = round(time.perf_counter() - began)
     numbers["config"] = report.settings(cfg)
-    report.save(name, numbers, picture, cfg.results)
+    report.save(name, numbers, picture(numbers), cfg.results)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.common import masked_words, nested, nested_texts, report, text_models
+from experiments.common import inputs, masked_words, nested, nested_texts, report, text_models
 from jaxembed import encoders, losses
 
 PARTS = ("digits", "glosses", "text")
@@ -76,6 +76,7 @@ class Config:
 PAPER = {"steps": 2200, "batch_size": 128, "rates": (5e-5,), "length": 64, "parts": ("text",)}
 PAPER |= {"layers": (2, 4, 6, 8, 10, 12), "sizes": (32, 64, 128, 256, 512, 768)}
 QUICK = {"seeds": 1, "steps": 4, "digit_steps": 4, "gloss_steps": 20, "glosses": 2000, "parts": ("digits",)}
+RUNS = {"starbucks_text_sts": {"rates": (2e-5, 5e-5, 1e-4, 2e-4)}}  # the second command above
 SIZES = (4, 8, 16, 24, 48, 64)
 GLOSSES = losses.diagonal_grid((1, 2, 3, 4), (8, 16, 32, 64))
 
@@ -97,6 +98,7 @@ def digits(cfg):
     found, others = {}, {}
     alone = []
     for n, size in diagonal:
+        report.stage(f"digits, a model of {n} layers and {size} numbers")
         vectors = fit(nested.one_pair(n, size), layers=n)
         alone.append(nested.nearest(vectors, labels, [(n, size)])[:, 0])
     found["separate"] = np.stack(alone, axis=1)
@@ -172,8 +174,6 @@ def text(cfg):
     given = {"sts": cfg.sts, "pairs": cfg.pairs, "paper": cfg.paper, "most": 60 if cfg.quick else 500}
     parts = nested_texts.read_pairs(**given)
     batch = {n: nested_texts.arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
-    report.at_most(cfg, "layers", encoder.depth, f"the encoder has {encoder.depth} blocks")
-    report.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
     grid = losses.diagonal_grid(cfg.layers, cfg.sizes)
     cells = losses.full_grid(range(1, cfg.layers[-1] + 1), cfg.sizes)
     count = len(parts["train"]["first"])
@@ -200,11 +200,23 @@ def text(cfg):
     return {"table": rows, "criteria": criteria, "cells": cells, "grids": grids, "rates": chosen}
 
 
+def look(cfg, parts):
+    """Refuses what the parts would stumble over, before the first of them begins."""
+    inputs.installed("sklearn")
+    inputs.sets(*(["wordnet"] if "glosses" in parts else []))
+    if "text" in parts:
+        inputs.sts(cfg.sts, "train", "dev", "test")
+        encoder = text_models.load(cfg.model)
+        report.at_most(cfg, "layers", encoder.depth, f"the encoder has {encoder.depth} blocks")
+        report.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
+
+
 def main(cfg):
-    began, name = time.perf_counter(), report.named("starbucks", cfg)
+    began, name = time.perf_counter(), report.named("starbucks", cfg, RUNS)
     cfg = report.preset(cfg, together=[("layers", "sizes")], quick=QUICK, paper=PAPER)
     run = {"digits": digits, "glosses": glosses, "text": text}
     parts = ("text",) if cfg.pairs is not None else cfg.parts
+    look(cfg, parts)
     numbers = {part: run[part](cfg) for part in PARTS if part in parts}
     report.layers_and_sizes(name, numbers, cfg, began)
 
