@@ -1,4 +1,4 @@
-"""Differences of two arms over the same seeds: their mean, its interval, and what may be claimed."""
+"""Intervals of shares and of differences of two arms over the same seeds, and what may be claimed of them."""
 
 import numpy as np
 from scipy import stats
@@ -32,6 +32,29 @@ def interval(differences, level=0.95):
     mean, count = x.mean(axis=0), len(x)
     half = stats.t.ppf((1 + level) / 2, count - 1) * x.std(axis=0, ddof=1) / count**0.5
     return mean, mean - half, mean + half
+
+
+def share(hits, count, level=0.95):
+    """Wilson's interval of a share of independent cases.
+
+    ``(p + z² / 2n ± z sqrt(p (1 - p) / n + z² / 4n²)) / (1 + z² / n)`` with the normal quantile z.
+
+    >>> print(*(round(float(x), 3) for x in share(92, 168)))
+    0.548 0.472 0.621
+
+    Args:
+        hits: number of cases that count, out of ``count``.
+        level: share of such intervals that hold the true share.
+
+    Returns:
+        (share, low, high).
+
+    References:
+        E. B. Wilson, Journal of the American Statistical Association 22 (1927).
+    """
+    p, z = hits / count, stats.norm.ppf((1 + level) / 2)
+    middle, wide = p + z**2 / (2 * count), z * (p * (1 - p) / count + z**2 / (4 * count**2)) ** 0.5
+    return p, (middle - wide) / (1 + z**2 / count), (middle + wide) / (1 + z**2 / count)
 
 
 def claim(sentence, differences, *, margin=0.0, denied=False):
@@ -75,6 +98,7 @@ def told(claims):
     Returns:
         {"claims": claims, "criteria": {sentence: bool}} with the verdicts of those that have one.
     """
-    print(report.table(claims, ["claim", "seeds", "mean", "low", "high"]), flush=True)
+    if claims:
+        print(report.table(claims, ["claim", "seeds", "mean", "low", "high"]), flush=True)
     verdicts = {row["claim"]: row["holds"] for row in claims if row["holds"] is not None}
     return {"claims": claims, "criteria": verdicts}
