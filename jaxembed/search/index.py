@@ -56,8 +56,8 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
         A read-only memory-mapped array [N, D].
 
     Raises:
-        ValueError: when there are no records, ``encode`` returns another shape, or the files at
-            ``path`` belong to another call or are damaged.
+        ValueError: when there are no records, ``encode`` returns another shape or what is not finite or
+            does not fit in ``dtype``, or the files at ``path`` belong to another call or are damaged.
     """
     path, meta = pathlib.Path(path), json.loads(json.dumps(meta))
     count = len(next(iter(records.values()))) if isinstance(records, dict) else len(records)
@@ -79,7 +79,7 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
             _check_vectors(vectors, batch_size, state["width"])
             if state["width"] is None:
                 state["width"] = vectors.shape[1]
-            _append(partial, vectors[: stop - start].astype(dtype), state)
+            _append(partial, _stored(vectors[: stop - start], dtype, start), state)
             state["done"] = stop
             files.write_json(files.beside(path, ".json"), state)
             bar.update(stop - start)
@@ -123,7 +123,7 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
         folder: made where it does not exist. One process writes it at a time.
         vectors: array [N, ...] or a dict from names to such arrays, of dtypes that NumPy knows by
             itself (so not bfloat16); memory-mapped arrays are copied without being loaded whole.
-        ids: N integers or N strings.
+        ids: N integers or N strings, none of which ends in NUL.
         metadata: optional sequence of N JSON values.
         meta: optional JSON value, for example the model that made the vectors.
 
@@ -136,6 +136,7 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
     for name, x in vectors.items():
         if x.ndim < 1 or len(x) != len(ids) or x.size == 0:
             raise ValueError(f"vectors: {name} is {x.shape} for {len(ids)} ids; pass [N, ...] with N > 0")
+    _check_ids(ids)
     arrays = {f"vectors.{name}.npy": x for name, x in vectors.items()} | {"ids.npy": _storable("ids", ids)}
     if metadata is not None and len(metadata) != len(ids):
         raise ValueError(f"metadata: {len(metadata)} entries for {len(ids)} ids; pass one for each")
@@ -258,6 +259,20 @@ def _check_vectors(vectors, rows, width):
         )
 
 
+def _stored(vectors, dtype, start):
+    """Vectors in the dtype of the file; what it does not hold is refused by the number of the record."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = vectors.astype(dtype)
+    held = np.isfinite(stored) if stored.dtype.kind in "fc" else stored == vectors
+    if not held.all():
+        bad = start + int(np.argmin(held.all(axis=1)))
+        raise ValueError(
+            f"encode: the vector of record {bad} is not finite or does not fit in {stored.dtype}; "
+            "mend the encoder, or pass a wider dtype"
+        )
+    return stored
+
+
 def _append(partial, vectors, state):
     """Writes rows behind those that are counted; what a killed run left behind them is cut off."""
     header = _npy_header(state)
@@ -292,6 +307,18 @@ def _storable(name, x):
     x = x if isinstance(x, np.ndarray) else np.asarray(x)
     files.native_dtype(x.dtype, name)
     return x
+
+
+def _check_ids(ids):
+    """Refuses ids that an array of strings would change: a NUL at the end, or numbers among strings."""
+    if isinstance(ids, np.ndarray):
+        return
+    texts = [isinstance(name, str) for name in ids]
+    if any(texts) and not all(texts):
+        raise ValueError(f"ids: {ids[texts.index(False)]!r} stands among strings; pass ids of one kind")
+    for name in ids if any(texts) else ():
+        if name.endswith("\0"):
+            raise ValueError(f"ids: {name!r} ends in NUL, which NumPy's strings drop; choose another id")
 
 
 def _check_owned(path):
