@@ -101,7 +101,41 @@ def test_retrieval_equals_the_formula(k):
     found = search.evaluate_retrieval(encoder(vectors), data, k=k)
     np.testing.assert_allclose(found[f"ndcg@{k}"], expected, rtol=1e-5)
     assert found["queries"] == count == 7
-    assert set(found) == {f"ndcg@{k}", f"recall@{k}", f"mrr@{k}", "queries"}
+    assert found["without_text"] == 1
+    assert set(found) == {f"ndcg@{k}", f"recall@{k}", f"mrr@{k}", "queries", "without_text"}
+
+
+def judging(judgments):
+    """A call on two queries and these judgments."""
+    data = {"documents": {"d0": "text 0", "q1": "text 1"}, "queries": {"q1": "text 2", "q2": "text 1"}}
+    return lambda e: search.evaluate_retrieval(e, data | {"judgments": {"test": judgments}})
+
+
+@pytest.mark.parametrize(
+    "judgments, message",
+    [
+        ({}, "split='test': no judged queries; the source has"),
+        ({"q1": {}}, "no judged queries"),
+        (
+            {"q7": {"d0": 1}, "q8": {"d0": 1}},
+            "none of 2 judged queries has a text \\('q7'\\); check their ids",
+        ),
+        ({"q1": {"d0": 0}, "q2": {"d0": -1}}, "no judgment of 2 queries is above 0, so nothing can be found"),
+        ({"q1": {"q1": 1}}, "no judgment of 1 queries is above 0"),  # only of itself
+    ],
+    ids=str,
+)
+def test_judgments_from_which_no_number_comes_are_refused(judgments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        judging(judgments)(encoder(texts_and_vectors(3)[1]))
+    assert "\n" not in str(caught.value)
+
+
+def test_queries_without_text_are_counted():
+    found = judging({"q1": {"d0": 1}, "q7": {"d0": 1}, "q8": {"d0": 0}, "q9": {}})(
+        encoder(texts_and_vectors(3)[1])
+    )
+    assert found["queries"] == 1 and found["without_text"] == 2
 
 
 def test_a_document_that_is_the_query_is_left_out():

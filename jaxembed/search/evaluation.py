@@ -78,7 +78,7 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
     ...     "judgments": {"test": {"q": {"d2": 1}}},
     ... }
     >>> print(evaluate_retrieval(lambda texts: [vectors[t] for t in texts], source, k=1))
-    {'ndcg@1': 1.0, 'recall@1': 1.0, 'mrr@1': 1.0, 'queries': 1}
+    {'ndcg@1': 1.0, 'recall@1': 1.0, 'mrr@1': 1.0, 'queries': 1, 'without_text': 0}
 
     Args:
         encode_texts: list of str -> [n, D].
@@ -91,17 +91,18 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
         mesh: optional mesh for :func:`top_k`; its "data" axis divides the documents.
 
     Returns:
-        Dict with ``ndcg@k``, ``recall@k``, ``mrr@k`` and the number of ``queries`` that count: those with a
-        relevant judgment. A document whose id is that of the query is left out, as BEIR does; so is a
-        judgment of it.
+        Dict with ``ndcg@k``, ``recall@k``, ``mrr@k``, the number of ``queries`` that count, which are those
+        with a relevant judgment, and the number of judged queries ``without_text``, which are left out. A
+        document whose id is that of the query is left out, as BEIR does; so is a judgment of it.
 
     Raises:
-        ValueError: for a split without judgments.
+        ValueError: for a split without judgments, or in which no query with a text has a relevant one.
     """
-    judgments = source["judgments"].get(split, {})
-    names = [q for q, documents in judgments.items() if q in source["queries"] and documents]
-    if not names:
+    judgments = {q: given for q, given in source["judgments"].get(split, {}).items() if given}
+    if not judgments:
         raise ValueError(f"split={split!r}: no judged queries; the source has {sorted(source['judgments'])}")
+    names = [q for q in judgments if q in source["queries"]]
+    _check_relevant(judgments, names, split)
     places = {name: i for i, name in enumerate(source["documents"])}
     documents = _unit(encode_texts, list(source["documents"].values()))
     queries = _unit(encode_queries or encode_texts, [source["queries"][q] for q in names])
@@ -115,7 +116,7 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
     hits, counts = gains(ids, judged_ids, grades), judged(grades)
     metrics = {"ndcg": ndcg, "recall": recall, "mrr": mrr}
     values = {f"{name}@{k}": float(mean(f(hits, grades, k=k), counts)) for name, f in metrics.items()}
-    return values | {"queries": int(np.sum(counts))}
+    return values | {"queries": int(np.sum(counts)), "without_text": len(judgments) - len(names)}
 
 
 def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels, *, seed=0, steps=100):
@@ -279,6 +280,21 @@ def _cosines(encode_texts, first, second, **values):
     vectors = _unit(encode_texts, texts).astype(np.float64)
     one, two = (vectors[[place[t] for t in side]] for side in (first, second))
     return np.sum(one * two, axis=1), value
+
+
+def _check_relevant(judgments, names, split):
+    """Refuses judgments from which no number comes: none of a query with a text, or none above 0."""
+    if not names:
+        count, first = len(judgments), next(iter(judgments))
+        raise ValueError(
+            f"split={split!r}: none of {count} judged queries has a text ({first!r}); check their ids"
+        )
+    gains_of = (gain for q in names for d, gain in judgments[q].items() if d != q)
+    if not any(not gain <= 0 for gain in gains_of):  # NaN is named later
+        raise ValueError(
+            f"split={split!r}: no judgment of {len(names)} queries is above 0, so nothing can be found; "
+            "check the gains"
+        )
 
 
 def _table(judgments, places):
