@@ -1,6 +1,7 @@
 """The data room: documented functions, BEIR folders, TFDS, batches and hashed text."""
 
 import ast
+import contextlib
 import gzip
 import json
 import math
@@ -76,17 +77,64 @@ def test_hashed_matches_the_formula(seed):
     assert found.tolist() == [slow_hash(s, seed) for s in strings]
 
 
-def test_hashed_takes_64_bit_ids():
-    def slow_mix(h):
-        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-            h = (h ^ (h >> shift)) * factor % 2**32
-        return h ^ (h >> 16)
+def test_hashed_takes_integers_as_their_decimal_text():
+    for dtype in (np.int8, np.uint16, np.int32, np.int64, np.uint64):
+        info = np.iinfo(dtype)
+        ids = np.array([[0, 1, 7], [info.max, info.min, 100]], dtype)
+        for layout in (ids, ids.T, ids[:, ::2]):
+            expected = [slow_hash(str(v), 3) for v in layout.ravel().tolist()]
+            found = text.hashed(layout, seed=3)
+            assert found.shape == layout.shape and found.dtype == np.uint32
+            assert found.ravel().tolist() == expected
+    assert len(np.unique(text.hashed(np.arange(100_000)))) == 100_000
+    assert text.hashed(np.zeros((0, 3), int)).shape == (0, 3)
 
-    ids = np.array([[0, 1, 2**32 - 1], [2**32 + 1, 2**63 - 1, -1]])
-    start = slow_mix((3 + 0x9E3779B9) % 2**32)
-    expected = [slow_mix((v % 2**32) ^ slow_mix((v % 2**64) >> 32) ^ start) for v in ids.ravel().tolist()]
-    assert text.hashed(ids, seed=3).ravel().tolist() == expected
-    assert len(np.unique(text.hashed(np.arange(100_000)))) == 100_000  # a bijection of 32-bit ids
+
+def containers():
+    """{container: (function of values that are there, function of values of which some are missing)}."""
+    arrow, pandas = pytest.importorskip("pyarrow"), None
+    with contextlib.suppress(ImportError):
+        import pandas
+    kinds = {
+        "list": (list, list),
+        "iterator": (iter, iter),
+        "numpy": (np.array, lambda v: np.array(v, object)),
+        "arrow": (arrow.array, arrow.array),
+        "chunks": (lambda v: arrow.chunked_array([v]), lambda v: arrow.chunked_array([v])),
+        "dictionary": (lambda v: arrow.array(v).dictionary_encode(), arrow.array),
+    }
+    if pandas is not None:
+        kinds["pandas"] = (pandas.Series, lambda v: pandas.Series(v, dtype=object))
+        kinds["categories"] = (lambda v: pandas.Series(v, dtype="category"),) * 2
+        integers = lambda v: pandas.Series(v, dtype="Int64" if isinstance(v[0], int) else "string")  # noqa: E731
+        kinds["nullable"] = (integers, integers)
+    return kinds
+
+
+def test_one_value_has_one_hash_whatever_its_container():
+    ids = [7, 123456789012, 2**40 + 7, 0, -5]
+    expected = [slow_hash(str(v), 0) for v in ids]
+    strings = ["rome", "käln", "", "07"]
+    for name, (whole, missing) in containers().items():
+        for values in (ids, [str(v) for v in ids]):
+            assert text.hashed(whole(values)).tolist() == expected, name
+            gaps = text.hashed(missing([*values, None])).tolist()
+            assert gaps == [*expected, slow_hash("", 0)], name
+        assert text.hashed(whole(strings)).tolist() == [slow_hash(s, 0) for s in strings], name
+    assert text.hashed(np.array([*ids, np.nan])).tolist() == [*expected, slow_hash("", 0)]
+    assert text.hashed([str(v).encode() for v in ids]).tolist() == expected
+    for values in ([7.0, 2.5], np.array([7, 2.5], np.float32), np.array([7, 2.5], object)):
+        assert text.hashed(values).tolist() == text.hashed(["7", "2.5"]).tolist()
+    assert text.hashed([True, False]).tolist() == text.hashed(["true", "false"]).tolist()
+    assert text.hashed(np.array([["a"], [None]], object)).shape == (2, 1)
+
+
+def test_hashed_refuses_one_string_and_what_has_no_text():
+    with pytest.raises(ValueError, match="values: 'abc' is one text; put it into a list"):
+        text.hashed("abc")
+    for values, message in [([[1, 2]], "list"), (["7", 7], "one kind"), ([2.0**53], "is not exact")]:
+        with pytest.raises(ValueError, match=f"column 'values': .*{message}"):
+            text.hashed(values)
 
 
 def test_hashed_is_stable_and_even():
