@@ -781,7 +781,7 @@ def test_beir(tmp_path, packed):
         ({"judged": JUDGED + "q1\td1\t3\n"}, "line 5: 'd1' has another gain for 'q1' before; keep one"),
         (
             {"corpus": '{"_id": "1", "text": "a"}\n{"_id": 1, "text": "b"}'},
-            "line 2: _id '1' has another text",
+            "line 2: _id '1' has another",
         ),
         ({"queries": '{"_id": "q", "text": "a"}\n\n{"_id": "q", "text": ""}'}, "line 3: _id 'q' has another"),
     ],

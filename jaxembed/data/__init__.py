@@ -6,12 +6,19 @@ from jaxembed.data.clicklogs import avazu, criteo, flights, movielens_1m, moviel
 from jaxembed.data.clickrows import click_rows
 from jaxembed.data.clicks import Schema, ctr_table, take
 from jaxembed.data.columns import column_names
-from jaxembed.data.labelled import book_excerpts, labelled_texts, newsgroups, reuters
+from jaxembed.data.labelled import (
+    book_excerpts,
+    labelled_lines,
+    labelled_table,
+    labelled_texts,
+    newsgroups,
+    reuters,
+)
 from jaxembed.data.masking import hide, word_masks
 from jaxembed.data.packages import package_file
 from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
-from jaxembed.data.sentences import sentence_pairs
+from jaxembed.data.sentences import sentence_pairs, sick, sts
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
 from jaxembed.data.wordnet import wordnet
@@ -39,6 +46,8 @@ __all__ = [
     "hide",
     "idf",
     "inverse_cloze",
+    "labelled_lines",
+    "labelled_table",
     "labelled_texts",
     "log_counts",
     "movielens_100k",
@@ -51,7 +60,9 @@ __all__ = [
     "reuters",
     "scale_columns",
     "sentence_pairs",
+    "sick",
     "sources",
+    "sts",
     "take",
     "text",
     "tfds",
