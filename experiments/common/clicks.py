@@ -8,8 +8,8 @@ import numpy as np
 from experiments.common import paired, plots, report
 from jaxembed import data, tables
 
-OF_TABLE = ("label", "threshold", "positive", "categorical", "dense", "counts", "scaling", "fill", "time")
-OF_TABLE += ("strip", "least")  # flags that describe a table of one's own
+OF_TABLE = ("label", "threshold", "categorical", "dense", "time", "positive", "strip")
+OF_TABLE += ("counts", "scaling", "fill", "least")  # flags that describe a table of one's own
 
 
 def check_flags(cfg, defaults):
