@@ -328,18 +328,6 @@ def run(main, config):
         sys.exit(130)
 
 
-def auc_against_bytes(axes, rows):
-    """Draws "AUC" and "spread" against "bytes": a colour for each scheme, dashes where nothing is shared."""
-    schemes = list(dict.fromkeys(r["tables"].split(", ")[-1] for r in rows))
-    for name in dict.fromkeys(r["tables"] for r in rows):
-        lines = [[r[key] or 0 for r in rows if r["tables"] == name] for key in ("bytes", "AUC", "spread")]
-        colour, dashes = f"C{schemes.index(name.split(', ')[-1])}", "--" if "per feature" in name else "-"
-        axes.errorbar(*lines, label=name, capsize=3, marker="o", ls=dashes, color=colour)
-    axes.set(xscale="log", xlabel="bytes of all tables", ylabel="test AUC", title="AUC against memory")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-
-
 def layers_and_sizes(name, numbers, config, began):
     """Prints the tables and criteria of the parts of an experiment and saves them with their heat maps.
 
