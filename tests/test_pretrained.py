@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from jaxembed import encoders
 from jaxembed.encoders import pretrained, tensors
 from jaxembed.encoders.architectures import FAMILIES, describe
+from jaxembed.encoders.text_model import POOLINGS
 from jaxembed.encoders.texts import length_bucket
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "text"
@@ -301,7 +302,7 @@ def test_an_encoder_is_shown_in_one_line(encoder):
 SEVERAL = (["max", "mean"], ["mean", "cls"], ["lasttoken", "mean"], ["mean", "mean"])
 
 
-@pytest.mark.parametrize("mode", [*pretrained.POOLINGS, *SEVERAL])
+@pytest.mark.parametrize("mode", [*POOLINGS, *SEVERAL])
 def test_poolings_of_the_folder(mode, folder, encoder, tmp_path):
     modes = [mode] if isinstance(mode, str) else mode
     named = {"1_Pooling/config.json": {"pooling_mode": mode}}
