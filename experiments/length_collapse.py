@@ -28,8 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import lengths, report, text_models
-from jaxembed import data, encoders, search
+from experiments.common import inputs, lengths, paired, report, text_models
+from jaxembed import data, search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Config:
     sts: pathlib.Path | None = None  # folder of STS-B
     lengths: tuple[int, ...] = (8, 16, 32, 64, 128, 256)  # tokens of a prefix, special ones among them
     temperatures: tuple[float, ...] = (1.0, 0.95, 0.9, 0.8, 0.7)  # 1 is the encoder as it is
-    passages: int = 40  # of one sample
-    samples: int = 3  # disjoint
+    passages: int = 24  # of one sample
+    samples: int = 5  # disjoint
     tried: tuple[float, ...] = (1.0, 0.9, 0.8)  # temperatures of continuations and classes
     inside: int = 2  # passages of a sample whose attention is read
     halves: tuple[int, ...] = (32, 256)  # lengths at which a passage has to find its continuation
@@ -63,14 +63,8 @@ class Config:
             raise ValueError("--halves: some of --lengths")
 
 
-QUICK = {
-    "passages": 12,
-    "inside": 1,
-    "temperatures": (1.0, 0.8),
-    "tried": (1.0, 0.8),
-    "lengths": (8, 16, 64, 256),
-}
-QUICK |= {"halves": (64,), "documents": 0}
+QUICK = {"passages": 12, "inside": 1, "temperatures": (1.0, 0.8), "tried": (1.0, 0.8)}
+QUICK |= {"lengths": (8, 16, 64, 256), "halves": (64,), "documents": 0}
 RANGES = (64, 128, 256)  # tokens; a post belongs to the first that holds it, longer ones are cut
 SHARES = (0.4, 0.25)  # of the classified posts: training, validation; the rest are tested
 
@@ -97,42 +91,43 @@ def read(cfg, encoder):
     return [[found[i] for i in rows] for rows in np.split(order, cfg.samples)]
 
 
-def criteria(cfg, rows, name):
-    """What counts as reproduced: {sentence: bool}; of rows at temperature 1 alone, what concerns that."""
-    long, told, samples = [n for n in cfg.lengths if n >= 32], {}, range(cfg.samples)
+def claims(cfg, rows, name):
+    """What would count as reproduced, over the samples; of rows at temperature 1 alone, what concerns that.
+
+    A list of ``paired.claim``, whose seeds are the samples.
+    """
+    long, told = [n for n in cfg.lengths if n >= 32], []
     used = sorted({r["temperature"] for r in rows}, reverse=True)
     low, high = sorted(cfg.lengths)[1], max(cfg.lengths)
 
-    def rises(key, part=slice(None)):
-        at = [
-            [lengths.mean_of(rows, key, tokens=n, temperature=1.0, sample=k) for n in long] for k in samples
-        ]
-        return bool((np.diff(np.array(at)[..., part], axis=1) > 0).all())
+    def found(key, at=cfg.lengths, t=1.0):  # [samples, lengths, ...]
+        where = [[{"sample": k, "tokens": n, "temperature": t} for n in at] for k in range(cfg.samples)]
+        return np.array([[lengths.mean_of(rows, key, **one) for one in sample] for sample in where])
 
-    ends = "rises with length from 32 tokens, all samples"
-    told[f"{name}: mean cosine {ends}"] = rises("cosine", None)
-    told[f"{name}, blocks 1 to 4: mean cosine {ends}"] = rises("layers", slice(1, 5))
-    told[f"{name}: cosine of tokens within texts {ends}"] = rises("within", None)
-    for t in {0.9, 0.8} & set(used):
-        cosines = [
-            [lengths.mean_of(rows, "cosine", tokens=n, sample=k, temperature=u) for u in (1.0, t)]
-            for k in samples
-            for n in (low, high)
-        ]
-        drops = -np.diff(cosines, axis=1).reshape(-1, 2)
-        sentence = f"{name}: {t} lowers the mean cosine at {high} tokens, and more than at {low}, all samples"
-        told[sentence] = bool(((drops[:, 1] > drops[:, 0]) & (drops[:, 1] > 0)).all())
-    rates = [[lengths.mean_of(rows, "rates", tokens=n, temperature=t) for n in cfg.lengths] for t in used]
-    told[f"{name}: filter rate falls with length, all blocks"] = bool((np.diff(rates, axis=1) < 0).all())
+    def claim(sentence, differences):
+        told.append(paired.claim(f"{name}{sentence}", differences.reshape(cfg.samples, -1)))
+
+    ends = "rises with length from 32 tokens"
+    claim(f": mean cosine {ends}", np.diff(found("cosine", long), axis=1))
+    claim(f", blocks 1 to 4: mean cosine {ends}", np.diff(found("layers", long), axis=1)[..., 1:5])
+    claim(f": cosine of tokens within texts {ends}", np.diff(found("within", long), axis=1))
+    for t in sorted({0.9, 0.8} & set(used), reverse=True):
+        drops = found("cosine", (low, high)) - found("cosine", (low, high), t)
+        sentence = f": {t} lowers the mean cosine at {high} tokens, and more than at {low}"
+        claim(sentence, np.stack([drops[:, 1], drops[:, 1] - drops[:, 0]], axis=1))
+    rates = np.stack([found("rates", t=t) for t in used], axis=1)  # [samples, temperatures, lengths, blocks]
+    claim(": filter rate falls with length, all blocks", -np.diff(rates, axis=2))
     if len(used) > 1:
-        sentence = f"{name}: filter rate rises as the temperature falls, all blocks"
-        told[sentence] = bool((np.diff(rates, axis=0) > 0).all())
+        claim(": filter rate rises as the temperature falls, all blocks", np.diff(rates, axis=1))
     return told
 
 
 def continuations(cfg, encoder, samples, last):
-    """How often a prefix finds the text that follows it among those of all passages: MRR@10."""
-    flat, rows = [p for sample in samples for p in sample], []
+    """How often a prefix finds the text that follows it among those of all passages: MRR@10.
+
+    With t-intervals over the passages, and its gain over the first temperature on the same passages.
+    """
+    flat, ranks, rows = [p for sample in samples for p in sample], {}, []
     special = encoder.tokenizer.num_special_tokens_to_add(False)
     own = np.arange(len(flat))[:, None]
     for t, n in itertools.product(cfg.tried, cfg.halves):
@@ -140,13 +135,19 @@ def continuations(cfg, encoder, samples, last):
         found = lengths.embed(encoder, rest, n, t, cfg.passages)[:, -1]
         ids = search.top_k(last[t, n], found, min(10, len(flat)))[1]
         gains = search.gains(ids, own, np.ones_like(own))
-        mrr = search.mrr(gains, np.ones_like(own), k=10)
-        rows.append({"temperature": t, "tokens": n, "MRR@10": float(mrr.mean())})
+        ranks[t, n] = np.asarray(search.mrr(gains, np.ones_like(own), k=10))
+        row = {"temperature": t, "tokens": n, "passages": len(flat)}
+        for key, x in (("MRR@10", ranks[t, n]), ("gain", ranks[t, n] - ranks[cfg.tried[0], n])):
+            row |= dict(zip((key, f"{key} low", f"{key} high"), map(float, paired.interval(x)), strict=True))
+        rows.append(row)
     return rows
 
 
 def classify(cfg, encoder):
-    """Accuracy on newsgroup posts of each range of lengths; the temperature is chosen on validation posts."""
+    """Accuracy on newsgroup posts, also by ranges of lengths; validation posts choose the temperature.
+
+    Each with the number n of posts and Wilson's interval.
+    """
     posts = {split: data.newsgroups(split) for split in ("train", "test")}
     cuts = [round(s * cfg.documents) for s in SHARES]
     chosen = {"train": [], "validation": [], "test": []}
@@ -175,16 +176,17 @@ def classify(cfg, encoder):
             made = search.evaluate_classification(lambda rows: rows, joined, known["train"], x, labels)
             return made["accuracy"]
 
-        row = {
-            "temperature": t,
-            "validation": accuracy(np.concatenate(found["validation"]), known["validation"]),
-        }
-        row["test"] = accuracy(np.concatenate(found["test"]), known["test"])
+        scored = {part: (np.concatenate(found[part]), known[part]) for part in ("validation", "test")}
         for (n, _, labels), x in zip(chosen["test"], found["test"], strict=True):
-            row[f"up to {n}"] = accuracy(x, labels)
-        table.append(row)
-    best = max(table, key=lambda r: r["validation"])  # the first of equals, nearest to 1
-    return [row | {"chosen": "*" if row is best else ""} for row in table]
+            scored[f"up to {n}"] = x, labels
+        for posts, (x, labels) in scored.items():
+            count, value = len(labels), accuracy(x, labels)
+            low, high = paired.share(round(value * count), count)[1:]
+            row = {"temperature": t, "posts": posts, "n": count, "accuracy": value}
+            table.append(row | {"low": float(low), "high": float(high)})
+    held = [r for r in table if r["posts"] == "validation"]
+    best = max(held, key=lambda r: r["accuracy"])["temperature"]  # the first of equals, nearest to 1
+    return [row | {"chosen": "*" if row["temperature"] == best else ""} for row in table]
 
 
 def similarity(cfg, encoder):
@@ -197,31 +199,20 @@ def similarity(cfg, encoder):
     return rows
 
 
-def draw(axes, cfg, rows):
-    """Mean cosine against length, a line for each temperature; dashes after subtracting the mean."""
-    for i, t in enumerate(cfg.temperatures):
-        for key, style in (("cosine", "o-"), ("centred", "--")):
-            values = [lengths.mean_of(rows, key, temperature=t, tokens=n) for n in cfg.lengths]
-            label = f"temperature {t}" if key == "cosine" else None
-            axes.plot(cfg.lengths, values, style, color=f"C{i}", label=label)
-    axes.set(xscale="log", xlabel="tokens of the same passages", ylabel="mean cosine of two passages")
-    axes.set_xticks(cfg.lengths, [str(n) for n in cfg.lengths], minor=False)
-    axes.set_title("Do long texts crowd together? (dashed: without the mean of all)")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-
-
 def main(cfg):
     began, name = time.perf_counter(), report.named("length_collapse", cfg)
     cfg = report.preset(cfg, together=[("lengths", "halves"), ("temperatures", "tried")], quick=QUICK)
-    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
-    if max(cfg.lengths) > encoder.max_length:
-        raise ValueError(f"--lengths: {max(cfg.lengths)} tokens, the encoder reads {encoder.max_length}")
+    encoder = text_models.load(cfg.model)
+    report.at_most(cfg, "lengths", encoder.max_length, f"the encoder reads {encoder.max_length} tokens")
+    inputs.sets(*([] if cfg.texts else ["book_excerpts", "newsgroups"]))
+    inputs.sts(cfg.sts, "test")
     samples, given = read(cfg, encoder), (cfg.lengths, cfg.inside)
+    report.stage(f"reads {cfg.samples} samples at {len(cfg.lengths)} lengths and every temperature")
     rows, last = lengths.measure(encoder, samples, cfg.temperatures, *given)
+    report.stage("the same with random weights")
     drawn = lengths.random_weights(encoder.params, jax.random.key(0))
     at_random, _ = lengths.measure(encoder, samples, (1.0,), *given, drawn)
-    told = criteria(cfg, rows, "encoder") | criteria(cfg, at_random, "random weights")
+    claimed = claims(cfg, rows, "encoder") + claims(cfg, at_random, "random weights")
     found = {
         "encoder": lengths.summary(rows, cfg.temperatures, cfg.lengths),
         "blocks": lengths.by_layer(rows, cfg.lengths),
@@ -230,6 +221,7 @@ def main(cfg):
         "random weights": lengths.summary(at_random, (1.0,), cfg.lengths),
         "random blocks": lengths.by_layer(at_random, cfg.lengths),
     }
+    report.stage("continuations, classes and pairs")
     found["continuations"] = continuations(cfg, encoder, samples, last)
     if cfg.documents and cfg.texts is None:
         found["newsgroups"] = classify(cfg, encoder)
@@ -237,12 +229,13 @@ def main(cfg):
         found["STS-B"] = similarity(cfg, encoder)
     for title, table in found.items():
         print(title, report.table(table), sep="\n", flush=True)
-    for sentence, holds in told.items():
+    told = paired.told(claimed)
+    for sentence, holds in told["criteria"].items():
         print(f"{'holds' if holds else 'not reproduced'}: {sentence}")
-    numbers = found | {"criteria": told, "rows": rows, "random rows": at_random}
+    numbers = found | told | {"rows": rows, "random rows": at_random}
     numbers["seconds"] = round(time.perf_counter() - began)
     numbers["config"] = report.settings(cfg)
-    report.save(name, numbers, functools.partial(draw, cfg=cfg, rows=rows), cfg.results)
+    report.save(name, numbers, lengths.picture(numbers), cfg.results)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,10 @@ def one_draw(cfg, shift, seed):
 
 def generated(cfg):
     """Every way at every strength of the common direction, and what must hold in it, over the seeds."""
-    draws = {s: [one_draw(cfg, s, seed) for seed in range(cfg.seeds)] for s in SHIFTS}
+    draws = {}
+    for s in SHIFTS:
+        report.stage(f"generated tokens, a common direction of length {s}")
+        draws[s] = [one_draw(cfg, s, seed) for seed in range(cfg.seeds)]
     rows = []
     for name in draws[1][0][0]:
         row = {"encoding": name}
@@ -133,6 +136,7 @@ def criteria(rows):
 
 def text(cfg):
     """Functions of the installed packages: the first sentence asks, the name and the rest are the text."""
+    report.stage("reads functions and their token vectors")
     records = data.docstrings(progress=True)
     chosen = np.random.default_rng(0).permutation(len(records))[: cfg.documents]
     some = [records[i] for i in chosen]
@@ -143,6 +147,7 @@ def text(cfg):
 
 def compare(cfg, sets):
     """All that is measured on one collection: searches, times, the shape of the tokens, the bound."""
+    report.stage("compares the ways to search")
     scores, width = token_sets.exact(sets), sets.queries.shape[2]
     drawn = {name: candidates.init(0, width, *size) for name, size in SIZES.items()}
     centered = f"{WHOLE} centered"
@@ -201,6 +206,7 @@ def judged_texts(cfg):
     ids = [[known.get(d, len(known) + n) for n, d in enumerate(found)] for found in pairs.values()]
     ids, grades = data.pad(ids, value=-1)[0], data.pad([[*found.values()] for found in pairs.values()])[0]
     sides = [texts["queries"][q] for q in pairs], list(texts["documents"].values())
+    report.stage(f"encodes {len(sides[1]):,} texts")
     encoder = encoders.pretrained.load(model)
     singles = [jnp.asarray(encoder.encode_texts(side, progress=True)) for side in sides]
     most = {"length": encoder.max_length, "query_length": encoder.max_length}
@@ -214,9 +220,11 @@ def show(rows):
 
 
 def main(cfg):
-    began, numbers, draw = time.perf_counter(), {}, None
+    began, numbers = time.perf_counter(), {}
     name = report.named("multivector_search", cfg)
     cfg = report.preset(cfg, quick=QUICK)
+    if cfg.beir is not None or "text" in cfg.parts:
+        text_models.load(cfg.model)  # refuses a bad one before the generated tokens
     if cfg.beir is not None:
         numbers["judged"] = judged_texts(cfg)
         show(numbers["judged"])
@@ -230,10 +238,9 @@ def main(cfg):
         numbers["text"] = found = compare(cfg, text(cfg))
         for rows in found.values():
             show(rows)
-        draw = functools.partial(candidates.draw, rows=found["searches"], times=found["times"])
     numbers["seconds"] = round(time.perf_counter() - began)
     numbers["config"] = report.settings(cfg)
-    report.save(name, numbers, draw, cfg.results)
+    report.save(name, numbers, candidates.picture(numbers), cfg.results)
 
 
 if __name__ == "__main__":

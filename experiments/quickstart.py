@@ -24,8 +24,8 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec as P
 
-from experiments.common import checkpoint, functions, report, retrieval
-from jaxembed import data, encoders, losses, search, tables, train, vectors
+from experiments.common import checkpoint, functions, plots, report, retrieval
+from jaxembed import encoders, losses, search, tables, train, vectors
 
 RULES = ((r"^table/", P("model", None)),)
 FDES = ((3, 8), (4, 8), (5, 16))  # (planes, projected) at 20 repetitions
@@ -66,6 +66,7 @@ class Config:
         report.check(self, limits, multiples={"batch_size": 2 * max(1, self.token_batch), "token_width": 4})
         if list(self.sizes) != sorted(set(self.sizes)) or width % 2:
             raise ValueError(f"--sizes {self.sizes}: give rising widths, the last one even")
+        functions.check(self)
 
     @property
     def held(self):
@@ -188,8 +189,8 @@ def compare(cfg, folder, records, text, encode, trained, untrained, mesh):
         params = vectors.init_fde(key, cfg.token_width, planes=planes, projected=projected)
         find, size = retrieval.fde(params, sets[0][0], found[0][1], path, mesh=mesh)
         rows.append(measure(f"FDE (20, {planes}, {projected})", find, size=size))
-    second = retrieval.reranked(find, *sets[0])
-    return [*rows, measure("that FDE, then Chamfer", second, size=size + token_bytes)]
+    second, last = retrieval.reranked(find, *sets[0]), rows[-1]["method"]
+    return [*rows, measure(f"{last}, then Chamfer", second, size=size + token_bytes)]
 
 
 def ask(cfg):
@@ -209,8 +210,7 @@ def main(cfg):
     if cfg.query is not None or cfg.encoder is not None:
         return ask(cfg) if cfg.query is not None else checkpoint.run(cfg, Config)
     began = time.perf_counter()
-    folders = [cfg.corpus] if cfg.corpus else []
-    records = data.docstrings(() if cfg.alone else None, folders=folders, holdout=[cfg.held], progress=True)
+    records = functions.read(cfg)
     text, meta = functions.read_text(records), functions.describe(dataclasses.asdict(cfg), records)
     folder = cfg.workdir / functions.name_of(meta)
     (init, words, tokens), mesh = build(cfg), train.make_mesh(model=cfg.model_devices)
@@ -231,18 +231,18 @@ def main(cfg):
         evaluate_every=40,
         profile=cfg.profile,
     )
-    training_seconds = round(time.perf_counter() - began)
+    seconds = {"read and train": round(time.perf_counter() - began)}
     model = {k: getattr(cfg, k) for k in ("rows", "sizes", "token_width", "layers", "seed")}
     pages = embed_corpus(cfg, folder, text, encode, state.params)[0]
     functions.save_index(cfg.workdir, folder.name, records, text, pages, model)
+    report.stage("compares the ways to search")
     untrained = jax.jit(init)(jax.random.key(cfg.seed))
     rows = compare(cfg, folder, records, text, encode, state.params, untrained, mesh)
-    seconds = {"read and train": training_seconds, "all": round(time.perf_counter() - began)}
+    seconds["all"] = round(time.perf_counter() - began)
     print(report.table(rows))
     numbers = {"functions": len(records), "seconds": seconds, "config": meta["config"], "rows": rows}
     numbers["validation"] = train.read_metrics(folder)[-1]
-    draw = functools.partial(report.quality_against_bytes, rows=rows)
-    report.save("quickstart", numbers, draw, cfg.results)
+    report.save(report.named("quickstart", cfg), numbers, plots.of_rows(numbers), cfg.results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The data room: documented functions, BEIR folders, TFDS, batches and hashed text."""
 
 import ast
+import contextlib
 import gzip
 import json
 import math
@@ -76,17 +77,64 @@ def test_hashed_matches_the_formula(seed):
     assert found.tolist() == [slow_hash(s, seed) for s in strings]
 
 
-def test_hashed_takes_64_bit_ids():
-    def slow_mix(h):
-        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-            h = (h ^ (h >> shift)) * factor % 2**32
-        return h ^ (h >> 16)
+def test_hashed_takes_integers_as_their_decimal_text():
+    for dtype in (np.int8, np.uint16, np.int32, np.int64, np.uint64):
+        info = np.iinfo(dtype)
+        ids = np.array([[0, 1, 7], [info.max, info.min, 100]], dtype)
+        for layout in (ids, ids.T, ids[:, ::2]):
+            expected = [slow_hash(str(v), 3) for v in layout.ravel().tolist()]
+            found = text.hashed(layout, seed=3)
+            assert found.shape == layout.shape and found.dtype == np.uint32
+            assert found.ravel().tolist() == expected
+    assert len(np.unique(text.hashed(np.arange(100_000)))) == 100_000
+    assert text.hashed(np.zeros((0, 3), int)).shape == (0, 3)
 
-    ids = np.array([[0, 1, 2**32 - 1], [2**32 + 1, 2**63 - 1, -1]])
-    start = slow_mix((3 + 0x9E3779B9) % 2**32)
-    expected = [slow_mix((v % 2**32) ^ slow_mix((v % 2**64) >> 32) ^ start) for v in ids.ravel().tolist()]
-    assert text.hashed(ids, seed=3).ravel().tolist() == expected
-    assert len(np.unique(text.hashed(np.arange(100_000)))) == 100_000  # a bijection of 32-bit ids
+
+def containers():
+    """{container: (function of values that are there, function of values of which some are missing)}."""
+    arrow, pandas = pytest.importorskip("pyarrow"), None
+    with contextlib.suppress(ImportError):
+        import pandas
+    kinds = {
+        "list": (list, list),
+        "iterator": (iter, iter),
+        "numpy": (np.array, lambda v: np.array(v, object)),
+        "arrow": (arrow.array, arrow.array),
+        "chunks": (lambda v: arrow.chunked_array([v]), lambda v: arrow.chunked_array([v])),
+        "dictionary": (lambda v: arrow.array(v).dictionary_encode(), arrow.array),
+    }
+    if pandas is not None:
+        kinds["pandas"] = (pandas.Series, lambda v: pandas.Series(v, dtype=object))
+        kinds["categories"] = (lambda v: pandas.Series(v, dtype="category"),) * 2
+        integers = lambda v: pandas.Series(v, dtype="Int64" if isinstance(v[0], int) else "string")  # noqa: E731
+        kinds["nullable"] = (integers, integers)
+    return kinds
+
+
+def test_one_value_has_one_hash_whatever_its_container():
+    ids = [7, 123456789012, 2**40 + 7, 0, -5]
+    expected = [slow_hash(str(v), 0) for v in ids]
+    strings = ["rome", "käln", "", "07"]
+    for name, (whole, missing) in containers().items():
+        for values in (ids, [str(v) for v in ids]):
+            assert text.hashed(whole(values)).tolist() == expected, name
+            gaps = text.hashed(missing([*values, None])).tolist()
+            assert gaps == [*expected, slow_hash("", 0)], name
+        assert text.hashed(whole(strings)).tolist() == [slow_hash(s, 0) for s in strings], name
+    assert text.hashed(np.array([*ids, np.nan])).tolist() == [*expected, slow_hash("", 0)]
+    assert text.hashed([str(v).encode() for v in ids]).tolist() == expected
+    for values in ([7.0, 2.5], np.array([7, 2.5], np.float32), np.array([7, 2.5], object)):
+        assert text.hashed(values).tolist() == text.hashed(["7", "2.5"]).tolist()
+    assert text.hashed([True, False]).tolist() == text.hashed(["true", "false"]).tolist()
+    assert text.hashed(np.array([["a"], [None]], object)).shape == (2, 1)
+
+
+def test_hashed_refuses_one_string_and_what_has_no_text():
+    with pytest.raises(ValueError, match="values: 'abc' is one text; put it into a list"):
+        text.hashed("abc")
+    for values, message in [([[1, 2]], "list"), (["7", 7], "one kind"), ([2.0**53], "is not exact")]:
+        with pytest.raises(ValueError, match=f"column 'values': .*{message}"):
+            text.hashed(values)
 
 
 def test_hashed_is_stable_and_even():
@@ -255,6 +303,46 @@ def test_batches_bad_arguments(n, size, options, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         batches(rows_of(n), size, **{"process": 0, "processes": 1, **options})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_dict_of_arrays_is_cut_by_rows(shuffle):
+    columns = {"x": np.arange(10), "deep": {"y": [[i, -i] for i in range(10)]}}
+    ds = one(columns, 4, shuffle=shuffle, seed=5)
+    rows = one(np.arange(10), 4, shuffle=shuffle, seed=5, make=lambda rows: {"rows": rows})
+    for t in range(5):
+        expected = rows[t]["rows"]
+        assert ds[t]["x"].tolist() == expected.tolist()
+        assert ds[t]["deep"]["y"].tolist() == [[i, -i] for i in expected]
+    assert one(columns, 4, shuffle=False, make=lambda batch: {"z": batch["x"] + 1})[0]["z"].tolist() == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    parts = [batches(columns, 4, process=p, processes=2, seed=5)[3]["x"] for p in range(2)]
+    assert np.concatenate(parts).tolist() == one(columns, 4, seed=5)[3]["x"].tolist()
+
+
+class Frame:
+    """What looks like a DataFrame."""
+
+    columns = ("x",)
+
+
+@pytest.mark.parametrize(
+    "records, message",
+    [
+        ({"x": np.arange(8), "y": np.arange(7)}, "records: the arrays differ in length, {'x': 8, 'y': 7}"),
+        ({"x": [1, 2], "deep": {"y": 3}}, "records: 'deep/y' is int; pass a dict of arrays"),
+        ({"x": [[1, 2], [3]]}, "records: 'x' is ragged; pad it"),
+        ({}, "records is empty"),
+        (Frame(), "records: Frame has columns, not records; pass {column: NumPy array [N]}"),
+    ],
+)
+def test_columns_that_are_no_records_are_named(records, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        one(records, 1)
 
 
 @pytest.mark.parametrize(
@@ -687,12 +775,43 @@ def test_beir(tmp_path, packed):
         ({"queries": "\n"}, "queries.jsonl holds no texts"),
         ({"judged": JUDGED + "q1 d1 1\n"}, "line 5: expected query id, document id and integer gain"),
         ({"judged": JUDGED + "q1\td1\thigh\n"}, "line 5: expected query id"),
+        ({"judged": JUDGED + "q2\td1\t0.5\n"}, "line 5: expected query id"),
+        ({"judged": "q1\td1\tinf\n"}, "line 1: expected query id"),
+        ({"judged": "q1\td1\tnan\n"}, "line 1: expected query id"),
+        ({"judged": JUDGED + "q1\td1\t3\n"}, "line 5: 'd1' has another gain for 'q1' before; keep one"),
+        (
+            {"corpus": '{"_id": "1", "text": "a"}\n{"_id": 1, "text": "b"}'},
+            "line 2: _id '1' has another",
+        ),
+        ({"queries": '{"_id": "q", "text": "a"}\n\n{"_id": "q", "text": ""}'}, "line 3: _id 'q' has another"),
     ],
 )
 def test_beir_malformed_lines_are_named(tmp_path, options, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         data.beir(beir_folder(tmp_path, **options))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("first", ["q1\td1\t1.0\n", "q1\td1\t1\n", "q1\td1\t+1\n", "q1\td1\t1e0\n"])
+def test_a_first_line_with_a_gain_is_a_judgment(tmp_path, first):
+    found = data.beir(beir_folder(tmp_path, judged=first + "q1\t2\t-1.0\nq1\td1\t1\n"))
+    assert found["judgments"]["test"] == {"q1": {"d1": 1, "2": -1}}
+    assert all(type(gain) is int for gain in found["judgments"]["test"]["q1"].values())
+
+
+def test_only_names_of_judgments_are_read(tmp_path):
+    beir_folder(tmp_path)
+    expected = data.beir(tmp_path)
+    other = b"query-id\tcorpus-id\tscore\nq1\td1\t9\n"
+    for name in ("test.tsv.orig", "test.tsv~", "test.tsv.bak", ".test.tsv", "notes.txt", "x.tsv.gz.part"):
+        (tmp_path / "qrels" / name).write_bytes(other)
+    (tmp_path / "qrels" / "test.tsv.gz").write_bytes(gzip.compress(other))  # beside the plain file
+    (tmp_path / "qrels" / "test.tsv.md5").write_text("d41d8cd98f00b204e9800998ecf8427e  test.tsv")
+    (tmp_path / "qrels" / "._test.tsv").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "qrels" / "folder.tsv").mkdir()
+    assert data.beir(tmp_path) == expected
+    (tmp_path / "qrels" / "a.tsv.b.tsv").write_bytes(other)
+    assert list(data.beir(tmp_path)["judgments"]) == ["a.tsv.b", "dev", "test"]
 
 
 def test_beir_missing_and_damaged_files(tmp_path):

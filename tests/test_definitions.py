@@ -68,21 +68,21 @@ def test_whitened_tables_have_even_rows():
 
 
 def draws_of(**numbers):
-    """Two draws with one number for each arm and an IsoScore for each table."""
+    """Five draws with one number for each arm and an IsoScore for each table."""
     scores = {"entries, raw": 0.1, "entries, stage 1": 0.2, "entries, stage 2": 0.3}
     isotropy = {name: {"isoscore": x} for name, x in scores.items()}
-    return [{"numbers": {a: {"MRR": x} for a, x in numbers.items()}, "isotropy": isotropy}] * 2
+    return [{"numbers": {a: {"MRR": x} for a, x in numbers.items()}, "isotropy": isotropy}] * 5
 
 
-def test_criteria_compare_the_arms_that_were_trained():
-    found = definitions.criteria(
-        draws_of(**{RAW: 0.1, DEFSENT: 0.2, ONE: 0.3, WHITE: 0.2, TWO: 0.4, ON: 0.5})
-    )
-    assert list(found.values()) == [True, True, False, True, False, True]
-    found = definitions.criteria(draws_of(**{RAW: 0.1, ONE: 0.3, WHITE: 0.2, TWO: 0.4, ON: 0.5}))
-    assert len(found) == 4 and not any("DefSent is" in sentence for sentence in found)
+def test_claims_compare_the_arms_that_were_trained():
+    draws = draws_of(**{RAW: 0.1, DEFSENT: 0.2, ONE: 0.3, WHITE: 0.2, TWO: 0.4, ON: 0.5})
+    found = definitions.claims(draws)
+    assert [row["holds"] for row in found] == [True, True, False, True, False, True]
+    assert [row["holds"] for row in definitions.claims(draws[:3])] == [None] * 6
+    found = definitions.claims(draws_of(**{RAW: 0.1, ONE: 0.3, WHITE: 0.2, TWO: 0.4, ON: 0.5}))
+    assert len(found) == 4 and not any("DefSent is" in row["claim"] for row in found)
     rows = definitions.summary(draws_of(**{RAW: 0.1, ONE: 0.3}))
-    assert rows[1] == {"arm": ONE, "MRR": pytest.approx(0.3), "± MRR": 0, "MRR above raw": "2/2"}
+    assert rows[1] == {"arm": ONE, "MRR": pytest.approx(0.3), "± MRR": 0, "MRR above raw": "5/5"}
 
 
 @needs_model

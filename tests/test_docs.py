@@ -27,7 +27,8 @@ HEAVY = ("flax", "orbax", "tensorflow_datasets", "grain", "tensorflow", "torch")
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings(name):
+def test_examples_in_docstrings(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     module = importlib.import_module(name)
     result = doctest.testmod(module)
     assert result.failed == 0

@@ -81,20 +81,23 @@ def test_mask_quality_counts_what_a_perfect_guide_hides():
     }
 
 
-def test_gains_and_criteria_are_those_of_the_table():
+def test_gains_and_claims_are_those_of_the_table():
     tops = {0.0: (0.5, 0.5, 0.5, 0.5), 0.5: (0.3, 0.4, 0.3, 0.5)}  # bare, guided, random, truth
     rows = [
-        {"arm": arm, "rate": rate, "runs": [{"top-1": top}, {"top-1": top + 0.1}]}
+        {"arm": arm, "rate": rate, "runs": [{"top-1": top + seed / 10} for seed in range(5)]}
         for rate, numbers in tops.items()
         for arm, top in zip((BARE, GUIDED, RANDOM, TRUTH), numbers, strict=True)
     ]
-    rows += [{"arm": WIDER, "rate": rate, "runs": [{"top-1": 0.6}, {"top-1": 0.6}]} for rate in tops]
+    rows += [{"arm": WIDER, "rate": rate, "runs": [{"top-1": 0.6}] * 5} for rate in tops]
     none, half = false_negatives.gains(rows, (0.0, 0.5))
     assert none["share of true senses"] is None and none["seeds won"] == 0
     assert half["gain, guided"] == pytest.approx(0.1) and half["share of true senses"] == pytest.approx(0.5)
-    assert list(false_negatives.criteria(rows, (0.0, 0.5)).values()) == [True, True, True, True]
-    rows[1]["runs"] = [{"top-1": 0.8}, {"top-1": 0.9}]  # guided at rate 0
-    assert list(false_negatives.criteria(rows, (0.0, 0.5)).values())[2] is False
+    assert [row["holds"] for row in false_negatives.claims(rows, (0.0, 0.5))] == [True, True, True, True]
+    rows[1]["runs"] = [{"top-1": 0.8 + seed / 10} for seed in range(5)]  # guided at rate 0
+    assert [row["holds"] for row in false_negatives.claims(rows, (0.0, 0.5))] == [True, True, False, True]
+    rows[2]["runs"] = rows[1]["runs"]  # the random guide at rate 0
+    assert [row["holds"] for row in false_negatives.claims(rows, (0.0, 0.5))] == [True, True, False, False]
+    assert len(false_negatives.claims(rows, (0.5,))) == 3  # one rate does not grow
 
 
 def test_shortened_texts_keep_their_order():
@@ -147,7 +150,8 @@ def test_a_small_run_saves_every_arm_at_every_rate(tmp_path, capsys, monkeypatch
     assert bare[0]["MRR"] == pytest.approx(truth[0]["MRR"], rel=1e-5)  # nothing is planted at rate 0
     assert bare[1]["MRR"] != truth[1]["MRR"]
     printed = capsys.readouterr().out
-    assert all(sentence in printed for sentence in saved["criteria"])
+    assert all(row["claim"] in printed and row["seeds"] == 2 for row in saved["claims"])
+    assert not saved["criteria"]  # two seeds are too few for a verdict
     assert (tmp_path / "false_negatives.png").stat().st_size > 10_000
 
 

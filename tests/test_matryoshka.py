@@ -121,12 +121,16 @@ def test_networks_with_heads_learn_every_prefix():
 
 def test_summary_says_what_holds():
     cells = ((1, 2), (1, 4), (2, 2), (2, 4))
-    found = {"plain": np.array([[0.1, 0.2, 0.5, 0.9]] * 2), "nest": np.array([[0.3, 0.4, 0.5, 0.88]] * 2)}
+    found = {"plain": np.array([[0.1, 0.2, 0.5, 0.9]] * 5), "nest": np.array([[0.3, 0.4, 0.5, 0.88]] * 5)}
     made = matryoshka.summary("X", found, cells, "plain", "nest", gain=0.1, loss=0.03)
-    assert list(made["criteria"].values()) == [True, True]
+    assert list(made["criteria"].values()) == [True, True] and made["seeds"] == 5
     assert made["table"][0]["layers before the last"] == pytest.approx(0.15)
     worse = matryoshka.summary("X", found, cells, "plain", "nest", gain=0.3, loss=0.01)
     assert list(worse["criteria"].values()) == [False, False]
+    few = {arm: x[:3] for arm, x in found.items()}
+    made = matryoshka.summary("X", few, cells, "plain", "nest", gain=0.1, loss=0.03)
+    assert not made["criteria"] and [row["seeds"] for row in made["claims"]] == [3, 3]
+    assert [row["mean"] for row in made["claims"]] == [pytest.approx(0.2), pytest.approx(-0.02)]
 
 
 # Pre-training on glosses
@@ -211,7 +215,9 @@ def test_own_pairs_train_and_the_encoder_is_saved(experiment, graded, tmp_path, 
     grids = saved["text"]["grids"]
     assert set(grids) == {"untrained", "2DMSE", "SRL" if experiment is starbucks else "last layer"}
     assert all(len(grid) == len(saved["text"]["cells"]) for grid in grids.values())
-    assert set(saved["text"]["rates"].values()) <= {1e-2, 1e-3} and saved["criteria"]
+    assert set(saved["text"]["rates"].values()) <= {1e-2, 1e-3}
+    assert all(set(dev) == {"0.01", "0.001"} for dev in saved["text"]["dev"].values())
+    assert all(row["seeds"] == 1 for row in saved["text"]["claims"]) and not saved["criteria"]
     assert (tmp_path / f"{name}_own.png").stat().st_size > 5_000
     (folder,) = tmp_path.glob("encoder-*")
     before, after = (encoders.pretrained.load(f).encode_texts(["w5 w6 w7"]) for f in (model, folder))
@@ -229,7 +235,7 @@ def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(matryoshka, "recipes", small_recipes)
     matryoshka.main(matryoshka.Config(parts=("layers",), quick=True, results=tmp_path))
     saved = json.loads((tmp_path / "matryoshka_layers_quick.json").read_text())
-    assert set(saved["layers"]["grids"]) == {"last layer", "2DMSE"} and len(saved["criteria"]) == 2
+    assert set(saved["layers"]["grids"]) == {"last layer", "2DMSE"} and len(saved["layers"]["claims"]) == 2
     assert all(0 <= x <= 1 for grid in saved["layers"]["grids"].values() for x in grid)
     assert (tmp_path / "matryoshka_layers_quick.png").stat().st_size > 5_000
 
@@ -276,8 +282,8 @@ def test_a_rate_at_which_training_diverges_is_not_chosen(tmp_path, capsys):
     options = {"seeds": 1, "steps": 2, "size": 8}
     with pytest.raises(ValueError, match="--rates inf: training diverges; choose smaller"):
         nested_texts.choose(encoder, recipe, batch, (math.inf,), targets, **options)
-    _, best = nested_texts.choose(encoder, recipe, batch, (math.inf, 1e-3), targets, **options)
-    assert best == 1e-3 and "at rate inf training diverges" in capsys.readouterr().out
+    _, best, dev = nested_texts.choose(encoder, recipe, batch, (math.inf, 1e-3), targets, **options)
+    assert best == 1e-3 and not dev and "at rate inf training diverges" in capsys.readouterr().out
 
 
 def test_equal_texts_are_no_negatives_of_one_another():

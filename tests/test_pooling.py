@@ -167,14 +167,14 @@ def test_a_map_of_single_tokens_finds_the_needle():
 
 @pytest.mark.experiment
 def test_toys_are_printed_and_saved_with_their_criteria(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(mechanisms, "learn", lambda init, logits, draw, *, seed, steps: 0.5 + seed / 10)
-    pooling.main(Config(parts=("toys",), seeds=2, results=tmp_path))
+    monkeypatch.setattr(mechanisms, "learn", lambda init, logits, draw, *, seed, steps: 0.5 + seed / 20)
+    pooling.main(Config(parts=("toys",), seeds=5, results=tmp_path))
     saved, printed = json.loads((tmp_path / "pooling_toys.json").read_text()), capsys.readouterr().out
-    assert len(saved["toys"]) == 6 and len(saved["rows"]) == 12 and not saved["table"]
+    assert len(saved["toys"]) == 6 and len(saved["rows"]) == 30 and not saved["table"]
     assert saved["toys"][0] == {
         "arm": "needle: mean",
-        "accuracy": 0.55,
-        "± accuracy": pytest.approx(0.0707, abs=1e-3),
+        "accuracy": pytest.approx(0.6),
+        "± accuracy": pytest.approx(0.0791, abs=1e-3),
     }
     assert len(saved["criteria"]) == 3 and not any(saved["criteria"].values())
     assert printed.count("not reproduced: ") == 3 and "needle: latent" in printed

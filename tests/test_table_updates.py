@@ -1,4 +1,4 @@
-"""Row-sparse training and row-sharded reading: the dense results, at the cost of the batch alone."""
+"""Row-sparse training: the dense results, at the cost of the batch alone."""
 
 import contextlib
 import functools
@@ -19,6 +19,7 @@ import oracles
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from programs import collectives, elements
 
 from jaxembed import tables, train
 from jaxembed.tables import Feature
@@ -405,21 +406,6 @@ def test_the_same_arguments_compile_once():
 # What a step costs
 
 
-COLLECTIVE = re.compile(
-    r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
-)
-
-
-def collectives(text):
-    """(operation, shape of its result) of each exchange between devices."""
-    return sorted((kind, re.sub(r"\{[^}]*\}", "", shape)) for shape, kind, _ in COLLECTIVE.findall(text))
-
-
-def elements(shape):
-    sizes = [np.prod([int(n) for n in dims.split(",") if n]) for dims in re.findall(r"\[([\d,]*)\]", shape)]
-    return int(sum(sizes))
-
-
 @functools.cache
 def compiled_step(height, mesh):
     """One row-sparse step of a table [height, 4] over a mesh, compiled with optimizations."""
@@ -537,89 +523,3 @@ def test_lists_of_different_sizes_are_refused():
     update = tables.row_update(loss_fn, TX, {PATH: optax.sgd(0.1)}, parts=3)
     with pytest.raises(ValueError, match="'rows' holds 64 rows, which 3 lists of one size do not make"):
         fit(update, Batches(listed), steps=1)
-
-
-# Row-sharded reading
-
-
-def read_all(gather, table, codes):
-    def total(table):
-        vectors = gather(table, codes)
-        return jnp.sum(jnp.sin(3 * vectors)), vectors
-
-    return jax.grad(total, has_aux=True)(table)
-
-
-@pytest.mark.parametrize("mesh", [(1, 8), (2, 4), (8, 1)], ids=str)
-@pytest.mark.parametrize("shape", [(16,), (8, 3), (8, 2, 3)], ids=str)
-def test_a_sharded_gather_is_the_whole_gather(mesh, shape):
-    rng = np.random.default_rng(0)
-    table, codes = rng.normal(size=(32, 4)).astype(np.float32), rng.integers(-40, 40, shape).astype(np.int32)
-    expected = read_all(tables.rows_of, jnp.asarray(table), codes)
-    mesh = train.make_mesh(*mesh)
-    placed = jax.device_put(table, NamedSharding(mesh, P("model", None)))
-    split = jax.device_put(codes, NamedSharding(mesh, P("data")))
-    ours = jax.jit(functools.partial(read_all, tables.sharded_rows(mesh)))(placed, split)
-    chex.assert_trees_all_close(ours, expected, atol=1e-6)
-    assert ours[0].sharding.is_equivalent_to(placed.sharding, 2)
-
-
-@pytest.mark.parametrize("mesh", [(1, 8), (2, 4), (8, 1)], ids=str)
-def test_lookup_takes_a_sharded_gather(mesh):
-    params, batch = jax.jit(init)(jax.random.key(0)), example(0)
-    expected = tables.lookup(PLAN, params, batch["codes"], batch["masks"])
-    mesh = train.make_mesh(*mesh)
-    placed = jax.device_put(params, train.path_shardings(params, mesh, RULES))
-    gather = tables.sharded_rows(mesh)
-    run = jax.jit(lambda p, c, m: tables.lookup(PLAN, p, c, m, gather=gather))
-    ours = run(placed, batch["codes"], batch["masks"])
-    chex.assert_trees_all_close(jax.tree.map(np.asarray, ours), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("mesh", [(1, 8), (2, 4), (8, 1)], ids=str)
-def test_a_sharded_gather_exchanges_the_batch_alone(mesh):
-    mesh = train.make_mesh(*mesh)
-    gather, found = tables.sharded_rows(mesh), {}
-    codes = jax.ShapeDtypeStruct((64, 3), np.int32, sharding=NamedSharding(mesh, P("data")))
-    for height in (4096, 8 * 4096):
-        sharding = NamedSharding(mesh, P("model", None))
-        table = jax.ShapeDtypeStruct((height, 4), np.float32, sharding=sharding)
-        jitted = jax.jit(functools.partial(read_all, gather), out_shardings=(sharding, None))
-        with optimized():
-            found[height] = collectives(jitted.lower(table, codes).compile().as_text())
-    assert found[4096] == found[8 * 4096]
-    assert found[4096]
-    assert all(elements(shape) <= 64 * 3 * 4 + 64 * 3 for _, shape in found[4096])
-
-
-def test_rows_of_equal_tables_over_devices_are_whole_tables():
-    p = tables.plan([Feature("a", chunks=8)], rows=4, width=2, tables=8)
-    params = tables.init_tables(jax.random.key(0), p)
-    mesh = train.make_mesh(2, 4)
-    placed = jax.device_put(params, train.path_shardings(params, mesh, RULES))["table"]["embedding"]
-    whole = np.asarray(params["table"]["embedding"]).reshape(8, 4, 2)
-    for shard in placed.addressable_shards:
-        first = shard.index[0].start or 0
-        assert first % p.rows == 0
-        np.testing.assert_array_equal(
-            np.asarray(shard.data).reshape(2, 4, 2), whole[first // 4 : first // 4 + 2]
-        )
-    codes = tables.codes(p, {"a": np.arange(16)})
-    ours = tables.lookup(p, {"table": {"embedding": placed}}, codes, gather=tables.sharded_rows(mesh))
-    np.testing.assert_allclose(ours["a"], tables.lookup(p, params, codes)["a"], atol=1e-6)
-
-
-def test_a_sharded_gather_names_what_does_not_fit():
-    mesh = train.make_mesh(2, 4)
-    gather = tables.sharded_rows(mesh)
-    with pytest.raises(
-        ValueError, match="table: 30 rows are not divisible by the 4 devices of mesh axis model"
-    ):
-        gather(jnp.ones((30, 2)), jnp.zeros(4, int))
-    with pytest.raises(
-        ValueError, match="codes: 3 rows are not divisible by the 2 devices of mesh axis data"
-    ):
-        gather(jnp.ones((32, 2)), jnp.zeros(3, int))
-    with pytest.raises(ValueError, match="axis='rows': the mesh has the axes"):
-        tables.sharded_rows(mesh, "rows")
-    assert gather is tables.sharded_rows(mesh)

@@ -277,7 +277,7 @@ def test_nan_weights_of_padding_do_not_matter():
     )
 
 
-@pytest.mark.parametrize("combine", ["mean", "sum", "max"])
+@pytest.mark.parametrize("combine", tables.plans.COMBINE)
 def test_an_all_padding_bag_gives_zeros_and_no_gradient(combine):
     p = tables.plan([Feature("a", combine=combine)], rows=5, width=2)
     params = tables.init_tables(jax.random.key(0), p)
@@ -386,14 +386,15 @@ def test_names_that_would_break_a_path_are_refused(name):
 
 
 @pytest.mark.parametrize("merge", ["concat", "sum"])
-@pytest.mark.parametrize("combine", ["mean", "sum", "max"])
+@pytest.mark.parametrize("combine", tables.plans.COMBINE)
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)], ids=str)
 def test_batches_and_bags_without_values_give_zeros(shape, combine, merge):
     p = tables.plan([Feature("a", chunks=2, combine=combine)], rows=5, width=3, merge=merge)
     params = tables.init_tables(jax.random.key(0), p)
     codes = tables.codes(p, {"a": np.zeros(shape, int)})
     found = tables.lookup(p, params, codes)["a"]
-    np.testing.assert_array_equal(found, np.zeros((shape[0], 6 if merge == "concat" else 3)))
+    expected = shape if combine == "none" else shape[:1]
+    np.testing.assert_array_equal(found, np.zeros((*expected, 6 if merge == "concat" else 3)))
 
 
 def test_a_mask_and_weights_of_single_values_are_those_of_bags_of_one():
@@ -408,6 +409,36 @@ def test_a_mask_and_weights_of_single_values_are_those_of_bags_of_one():
     table = {"table": {"embedding": params["table"]["embedding"].at[codes["a"][1, 0]].set(jnp.nan)}}
     again = tables.lookup(p, table, {"a": codes["a"]}, {"a": mask})["a"]
     np.testing.assert_array_equal(again[1], 0)
+
+
+@pytest.mark.parametrize("merge", tables.plans.MERGE)
+@pytest.mark.parametrize("vocabulary", [None, 50])
+def test_unpooled_values_are_the_vectors_of_single_ones(merge, vocabulary):
+    make = lambda kind: tables.plan(  # noqa: E731
+        [Feature("a", chunks=2, combine=kind, vocabulary=vocabulary)], rows=9, width=2, merge=merge
+    )
+    p, pooled = make("none"), make("sum")
+    params = tables.init_tables(jax.random.key(0), p)
+    rng = np.random.default_rng(0)
+    ids, mask, weights = rng.integers(0, 50, (4, 3)), rng.random((4, 3)) < 0.6, rng.random((4, 3))
+    codes, single = tables.codes(p, {"a": ids}), tables.codes(p, {"a": ids.ravel()})
+    found = tables.lookup(p, params, codes)["a"]
+    one_by_one = tables.lookup(p, params, single)["a"]
+    np.testing.assert_array_equal(found, np.reshape(one_by_one, (4, 3, -1)))
+    np.testing.assert_array_equal(tables.lookup(p, params, codes, {"a": mask})["a"], found * mask[..., None])
+    found = tables.lookup(p, params, codes, {"a": mask}, {"a": weights})["a"]
+    expected = tables.lookup(pooled, params, codes, {"a": mask}, {"a": weights})["a"]
+    np.testing.assert_allclose(np.sum(found, axis=1), expected, atol=1e-6)
+    alone = tables.lookup(p, params, single, {"a": mask.ravel()})["a"]
+    np.testing.assert_array_equal(alone, one_by_one * mask.ravel()[:, None])
+
+
+def test_unpooled_padding_may_hold_nan():
+    p = tables.plan([Feature("a", combine="none")], rows=9, width=2)
+    table = {"table": {"embedding": jnp.full((9, 2), jnp.nan)}}
+    codes, mask = tables.codes(p, {"a": np.zeros((2, 3), int)}), np.zeros((2, 3), bool)
+    found = tables.lookup(p, table, codes, {"a": mask})["a"]
+    np.testing.assert_array_equal(found, np.zeros((2, 3, 2)))
 
 
 def test_bad_lookups_raise():
@@ -426,13 +457,13 @@ def test_bad_lookups_raise():
             tables.lookup(p, params, **{"codes": codes} | change)
 
 
-@pytest.mark.parametrize("combine", ["mean", "sum", "max"])
+@pytest.mark.parametrize("combine", tables.plans.COMBINE)
 def test_gradients_equal_numerical_ones_in_float64(combine):
     rng = np.random.default_rng(0)
     p = tables.plan([Feature("a", chunks=2, combine=combine)], rows=4, width=2)
     codes = tables.codes(p, {"a": rng.integers(0, 99, (2, 3))})
     masks = {"a": np.array([[True, True, False], [True, True, True]])}
-    readout = rng.normal(size=(2, 4))
+    readout = rng.normal(size=(2, 3, 4) if combine == "none" else (2, 4))
     with jax.enable_x64(True):
 
         def total(table, weights):

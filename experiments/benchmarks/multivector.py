@@ -51,7 +51,7 @@ class Config:
     k: int = 100
     built: int = 4000  # documents of the index on disk
     rounds: int = 9
-    folder: str | None = None
+    results: pathlib.Path = report.RESULTS
 
 
 SHORT = {"block": 3, "warm": 1}  # how calls of a few milliseconds take turns
@@ -59,10 +59,13 @@ SHORT = {"block": 3, "warm": 1}  # how calls of a few milliseconds take turns
 
 def main(cfg):
     """Measures every group and writes the table and benchmark_multivector.json."""
-    rows = encoding(cfg) + reranking(cfg) + building(cfg) + searching(cfg)
+    rows = []
+    for part in (encoding, reranking, building, searching):
+        report.stage(f"times {part.__name__}")
+        rows += part(cfg)
     print(report.table(rows, ["group", "method", "of", "per second", "ratio", "CPU ratio", "bytes each"]))
     numbers = {"config": report.settings(cfg), "rows": rows}
-    report.save("benchmark_multivector", numbers, folder=cfg.folder)
+    report.save(report.named("benchmark_multivector", cfg), numbers, folder=cfg.results)
 
 
 def interleaved(group, calls, rounds, per, **options):

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import report, timing
+from experiments.common import plots, report, timing
 from jaxembed import tables, train
 
 PATH = "table/embedding"
@@ -206,6 +206,7 @@ def lookups(cfg, height, rows):
 
 def measure(cfg, height):
     """Rows of the report for tables of one height."""
+    report.stage(f"tables of {height:,} rows")
     rows, cotangent = draw(cfg, height)
     steps, extra, rest = {}, {}, []
     for name, arm in ARMS.items():
@@ -339,6 +340,7 @@ def products_alone(cfg):
 
 def measure_model(cfg):
     """Rows of the report for the DCN-V2; its table part is the whole less the dense part."""
+    report.stage(f"DCN-V2 around a table of {cfg.model_rows:,} rows")
     rows, _ = draw(cfg, cfg.model_rows)
     labels = np.random.default_rng(1).integers(0, 2, len(rows)).astype(np.float32)
     steps = our_model(cfg, rows, labels) | products_alone(cfg)
@@ -367,12 +369,16 @@ def draw_times(found, heights, axes):
     axes.set(xscale="log", yscale="log", xlabel="rows of the table", ylabel="ms per step")
     axes.set_title("Training step of a table, 4,096 x 26 rows of width 16 each")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    plots.legend(axes, loc="best")
+
+
+def picture(numbers):
+    return functools.partial(draw_times, numbers["rows"], numbers["config"]["heights"])
 
 
 def main(cfg):
-    if cfg.values > min(cfg.heights):
-        raise ValueError(f"values={cfg.values} is more than the smallest height, {min(cfg.heights)}")
+    name = report.named("benchmark_tables", cfg)
+    report.at_most(cfg, "values", min(cfg.heights), "every value needs a row in each of --heights")
     if TORCH:
         import torch
 
@@ -386,14 +392,9 @@ def main(cfg):
     columns += ["M ids/s", "samples/s", "note"]
     print(report.table(found, [c for c in columns if any(c in r for r in found)]))
     distinct = len(np.unique(draw(cfg, cfg.heights[0])[0]))
-    numbers = {
-        "torch": torch.__version__ if TORCH else None,
-        "distinct": distinct,
-        "config": report.settings(cfg),
-        "rows": found,
-    }
-    picture = functools.partial(draw_times, found, cfg.heights)
-    report.save("benchmark_tables", numbers, picture, folder=cfg.results)
+    numbers = {"torch": torch.__version__ if TORCH else None, "distinct": distinct}
+    numbers |= {"config": report.settings(cfg), "rows": found}
+    report.save(name, numbers, picture(numbers), folder=cfg.results)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import glosses, report, text_models, timing
+from experiments.common import glosses, inputs, report, text_models, timing
 from jaxembed import data, encoders, losses, train
 
 TORCH = importlib.util.find_spec("sentence_transformers") is not None
@@ -294,8 +294,8 @@ def memory(cfg, encoder, texts):
 
 
 def main(cfg):
-    folder = text_models.find_model(cfg.model)
-    encoder = encoders.pretrained.load(folder)
+    folder, encoder = text_models.find_model(cfg.model), text_models.load(cfg.model)
+    inputs.sts(cfg.sts, "test")
     report.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
     texts, peer = read_texts(cfg.texts), None
     if TORCH:
@@ -307,7 +307,11 @@ def main(cfg):
         peer = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     else:
         print("sentence-transformers is not installed; pip install 'jaxembed[peers]' to compare", flush=True)
-    rows = encoding(cfg, encoder, texts, peer) + training(cfg, encoder, texts, folder)
+    report.stage("times encoding")
+    rows = encoding(cfg, encoder, texts, peer)
+    report.stage("times training")
+    rows += training(cfg, encoder, texts, folder)
+    report.stage("reads the memory of steps")
     rows += memory(cfg, encoder, texts)
     if cfg.sts is not None:
         peers = {} if peer is None else {"sentence-transformers": peer.encode}

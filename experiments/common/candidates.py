@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import token_sets
+from experiments.common import plots, token_sets
 from jaxembed import search, vectors
 from jaxembed.arrays import masked_mean, unit
 
@@ -171,6 +171,12 @@ def timed(sets, ways, scores, widths, count):
     return rows
 
 
+def picture(numbers):
+    """What draws saved results of texts, or None."""
+    found = numbers.get("text")
+    return found and functools.partial(draw, rows=found["searches"], times=found["times"])
+
+
 def draw(axes, rows, times):
     """Draws recall against size, recall against candidates, and recall against time, side by side."""
     figure = axes.figure
@@ -194,4 +200,4 @@ def draw(axes, rows, times):
     right.set(xscale="log", xlabel="ms per query, exact scores included", ylabel="10-Recall@10", title="Time")
     for panel in (left, middle, right):
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=7)
+        plots.legend(panel, fontsize=7, loc="best")

@@ -67,14 +67,13 @@ def embed(encoder, records, path):
 
 def run(cfg, defaults):
     """Trains, indexes and compares as the quickstart does; ``defaults`` has the settings without flags."""
-    began = time.perf_counter()
+    began, name = time.perf_counter(), report.named("quickstart", cfg)
     unset = {n: v for n, v in SETTINGS.items() if getattr(cfg, n) == getattr(defaults, n)}
     cfg = dataclasses.replace(cfg, **unset | {"token_batch": 0})
-    folders = [cfg.corpus] if cfg.corpus else []
-    records = data.docstrings(() if cfg.alone else None, folders=folders, holdout=[cfg.held], progress=True)
+    start = text_models.load(cfg.encoder, "encoder", max_length=cfg.length)
+    records = functions.read(cfg)
     text, meta = functions.read_text(records), functions.describe(dataclasses.asdict(cfg), records)
     folder = cfg.workdir / functions.name_of(meta)
-    start = encoders.pretrained.load(cfg.encoder, max_length=cfg.length)
     sizes = (*(s for s in cfg.sizes if s < start.width), start.width)
     state = train.fit(
         init=lambda key: jax.tree.map(jnp.copy, start.params),
@@ -98,17 +97,18 @@ def run(cfg, defaults):
     words = [data.words(q, limit=64) for q in chosen], [sum(f.values(), []) for f in text.fields]
     plain, size = retrieval.bm25(*words)
     rows = [measure("BM25", plain, size=size)]
-    for name, encoder in (("as published", start), ("trained", trained)):
-        pages = embed(encoder, records, folder / f"{name.replace(' ', '-')}.npy")
+    for arm, encoder in (("as published", start), ("trained", trained)):
+        report.stage(f"embeds {len(records):,} functions with the encoder {arm}")
+        pages = embed(encoder, records, folder / f"{arm.replace(' ', '-')}.npy")
         asked = encoder.encode_texts(chosen, batch_size=64)
         finds = {n: retrieval.cosine(asked, pages, n) for n in sizes}
-        rows += [measure(f"{name}, prefix {n}", find, size=2 * n) for n, find in finds.items()]
+        rows += [measure(f"{arm}, prefix {n}", find, size=2 * n) for n, find in finds.items()]
     fused = retrieval.fused(plain, finds[start.width])
     rows.append(measure("trained, fused with BM25", fused, size=2 * start.width + size))
     functions.save_index(cfg.workdir, folder.name, records, text, pages, {"length": cfg.length})
     print(report.table(rows))
     numbers = {"functions": len(records), "seconds": round(time.perf_counter() - began), "rows": rows}
-    report.save("quickstart_encoder", numbers | {"config": meta["config"]}, None, cfg.results)
+    report.save(name, numbers | {"config": meta["config"]}, None, cfg.results)
 
 
 def vector(run, model, query):

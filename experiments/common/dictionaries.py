@@ -1,10 +1,18 @@
 """A dictionary cut into entries with definitions to train on, held-out definitions, and examples."""
 
+import functools
+
 import numpy as np
 
-from experiments.common import glosses
+from experiments.common import glosses, inputs, plots
 from jaxembed import data, vectors
 from jaxembed.arrays import inner, unit
+
+
+def look(cfg):
+    """Refuses a run whose data are missing."""
+    inputs.sets(*([] if cfg.pairs else ["wordnet"]))
+    inputs.sts(cfg.sts, "test")
 
 
 def dictionary(cfg, seed):
@@ -57,10 +65,16 @@ def evaluate(encoder, trained, held, examples, count, score):
     return numbers | ({"STS-B": score(encode)} if score else {})
 
 
-def draw(axes, rows, base):
-    """Bars of what each arm gains over the arm ``base``, the first row, in points."""
+def picture(numbers):
+    """What draws saved results, or None where nothing was measured."""
+    rows = numbers["table"]
+    return functools.partial(draw, rows=rows) if len(rows[0]) > 1 else None
+
+
+def draw(axes, rows):
+    """Bars of what each arm gains over that of the first row, in points."""
     names = [n for n in rows[0] if n != "arm" and "±" not in n and "above" not in n]
-    arms = [r for r in rows if r["arm"] != base]
+    arms = rows[1:]
     for i, name in enumerate(names):
         place = np.arange(len(arms)) + i * 0.8 / len(names)
         height = [100 * (r[name] - rows[0][name]) for r in arms]
@@ -70,4 +84,4 @@ def draw(axes, rows, base):
     axes.invert_yaxis()
     axes.axvline(0, color="black", lw=0.8)
     axes.set(xlabel="points above the untrained encoder", title="Definitions as training data")
-    axes.legend(fontsize=8)
+    plots.legend(axes, handlelength=2)

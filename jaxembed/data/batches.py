@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from jaxembed.data.clicks import take
+
 
 def pad(sequences, length=None, *, value=0, dtype=np.int32):
     """Writes sequences into the rows of one array and marks what is real.
@@ -76,6 +78,38 @@ def _cut(step, place, *, records, make, size, order, steps, process, processes):
     return make(records[rows[process * share : (process + 1) * share]])
 
 
+def _arrays(columns, path=""):
+    """A nested dict with every leaf a NumPy array, and {path: length} of them."""
+    arrays, lengths = {}, {}
+    for name, leaf in columns.items():
+        place = f"{path}/{name}".lstrip("/")
+        if isinstance(leaf, dict):
+            arrays[name], found = _arrays(leaf, place)
+            lengths |= found
+            continue
+        try:
+            arrays[name] = np.asarray(leaf)
+        except ValueError:
+            raise ValueError(f"records: {place!r} is ragged; pad it, or pass a list of records") from None
+        if not arrays[name].ndim:
+            raise ValueError(f"records: {place!r} is {type(leaf).__name__}; pass a dict of arrays [N, ...]")
+        lengths[place] = len(arrays[name])
+    return arrays, lengths
+
+
+def _columns(columns, make):
+    """The row numbers of a dict of arrays, and what makes a batch of some of them."""
+    columns, lengths = _arrays(columns)
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"records: the arrays differ in length, {lengths}; cut them alike")
+    cut = functools.partial(take, columns)
+    return np.arange(next(iter(lengths.values()), 0)), functools.partial(_made, cut, make)
+
+
+def _made(cut, make, rows):
+    return cut(rows) if make is None else make(cut(rows))
+
+
 def _check(n, size, drop_remainder, process, processes):
     if n == 0:
         raise ValueError("records is empty; check the split or the filter that made it")
@@ -108,7 +142,8 @@ def batches(
     Args:
         records: anything with ``len`` and ``[]``. An array, of row numbers for example, is cut as a whole
             without a loop over records: ``make`` gets an array and must be given, and 8 bytes per record
-            hold the permutation of an epoch.
+            hold the permutation of an epoch. A dict of arrays [N, ...], also a nested one, is cut in the
+            same way by :func:`take`: ``make`` gets the dict of a batch, which is the batch when None.
         size: the rows of the global batch.
         make: turns a list of records into a dict of NumPy arrays; stacks the leaves of dicts when None.
         seed: int >= 0.
@@ -122,11 +157,17 @@ def batches(
 
     Raises:
         ValueError: when there are no records, fewer than ``size``, rows that do not divide among the
-            processes, or, on reading, a ragged leaf (named in the message).
+            processes, columns of a dict that differ in length, a DataFrame, or, on reading, a ragged leaf
+            (named in the message).
     """
     import grain
     import jax
 
+    if isinstance(records, dict):
+        records, make = _columns(records, make)
+    elif hasattr(records, "columns"):
+        kind = type(records).__name__
+        raise ValueError(f"records: {kind} has columns, not records; pass {{column: NumPy array [N]}}")
     processes = jax.process_count() if processes is None else processes
     process = jax.process_index() if process is None else process
     _check(len(records), size, drop_remainder, process, processes)

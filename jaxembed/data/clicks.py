@@ -1,12 +1,12 @@
 """Tables of clicks → arrays of labels, ids and numbers, with splits and the vocabularies of training rows."""
 
-import contextlib
 import dataclasses
-import pathlib
+import os
 
 import numpy as np
 
-from jaxembed.data.columns import blocks, demand, limited
+from jaxembed.data.cells import arrow, bags, floats, strings, times
+from jaxembed.data.columns import blocks, demand, limited, tables
 from jaxembed.data.text import hashed as hash_strings
 
 SPLITS = ("random", "time", "tail")
@@ -21,9 +21,11 @@ class Schema:
 
     Args:
         label: the column that is to be predicted.
-        categorical: columns with one value per row; an empty cell is a value like any other.
+        categorical: columns with one value per row. One that is missing (an empty cell, null, NaN) is the
+            value "", a value like any other. Numbers are told apart by their decimal text, whole numbers
+            without a point: 7, 7.0 and "7" are one value, whatever the dtype of a chunk.
         dense: columns of numbers.
-        multivalent: columns whose cells hold any number of values between ``joint``s.
+        multivalent: columns whose cells hold any number of values: lists, or text with ``joint``s between.
         time: a column of numbers or ISO 8601 times that orders the rows; None is the order of the file.
         threshold: the label is 1 where the column exceeds it; None takes a column of 0 and 1 as it is.
         dropped: values of the label column whose rows are left out; None among them stands for empty cells.
@@ -102,8 +104,8 @@ def ctr_table(
     [1 2 1 0] {'city': 3} [3]
 
     Args:
-        path: a text file, also compressed (.gz) or alone in a .zip; a .parquet file; or an iterable of
-            chunks {column: array [n]} of a table that is elsewhere.
+        path: a text file, also compressed (.gz) or alone in a .zip; a .parquet file; or a table that is
+            elsewhere: {column: array [n]}, a DataFrame or a pyarrow.Table, or an iterable of such chunks.
         schema: :class:`Schema`.
         split: "random", "time" or "tail".
         fractions: of the train, validation and test rows; they sum to 1.
@@ -127,17 +129,18 @@ def ctr_table(
     Raises:
         FileNotFoundError: without the file.
         ValueError: for a missing or repeated column, a headerless file with another number of columns, a
-            malformed or cut file, no rows, an empty label that is not dropped, a label that is neither 0 nor
-            1, a dense value that is not finite after ``transform``, an unknown split or bad fractions.
+            malformed or cut file, a column of mixed kinds, a category that is a whole float too large to be
+            exact (2**53 in float64), no rows, an empty label that is not dropped, a label that is neither 0
+            nor 1, a dense value that is not finite after ``transform``, an unknown split or bad fractions.
     """
     transform = transform or {}
     _check(schema, split, fractions, least, most, hashed, longest, transform, limit)
-    if isinstance(path, str | pathlib.Path):
+    if isinstance(path, str | os.PathLike):
         numbers = (schema.label, *schema.dense)
         options = {name: getattr(schema, name) for name in ("names", "separator", "quote")}
         chunks = blocks(path, schema.columns, numbers=numbers, limit=limit, block=block, **options)
     else:
-        chunks, path = limited(path, limit), "the table"
+        chunks, path = limited(tables(path, schema.columns), limit), "the table"
     known = {name: {} for name in schema.features if name not in hashed}
     parts = [_part(chunk, schema, known, longest, transform) for chunk in chunks]
     labels = _joined(parts, "labels")
@@ -220,10 +223,7 @@ def _part(chunk, schema, known, longest, transform):
     import pyarrow
 
     demand(schema.columns, chunk)
-    chunk = {name: chunk[name] for name in schema.columns}
-    for name, column in chunk.items():
-        if not isinstance(column, pyarrow.Array):
-            chunk[name] = pyarrow.array(column)
+    chunk = {name: arrow(chunk[name], name) for name in schema.columns}
     if len({len(column) for column in chunk.values()}) > 1:
         raise ValueError(
             f"columns differ in length: { {n: len(c) for n, c in chunk.items()} }; cut them alike"
@@ -233,18 +233,18 @@ def _part(chunk, schema, known, longest, transform):
         chunk = {name: column.filter(pyarrow.array(keep)) for name, column in chunk.items()}
     part = {"labels": labels, "dense": _dense(chunk, schema.dense, transform, len(labels))}
     if schema.time is not None:
-        part["time"] = _time(chunk[schema.time], schema.time)
+        part["time"] = times(chunk[schema.time], schema.time)
     for name in schema.categorical:
-        part["ids", name] = _numbered(_strings(chunk[name]), known.get(name))
+        part["ids", name] = _numbered(strings(chunk[name], name), known.get(name))
     for name in schema.multivalent:
-        values, part["lengths", name] = _values(_strings(chunk[name]), schema.joint, longest)
+        values, part["lengths", name] = bags(chunk[name], name, schema.joint, longest)
         part["ids", name] = _numbered(values, known.get(name))
     return part
 
 
 def _labels(column, schema):
     """Labels float32 of the rows that stay, and which rows stay."""
-    values = _floats(column, schema.label)
+    values = floats(column, schema.label)
     keep = np.ones(len(values), bool)
     for value in schema.dropped:
         keep &= ~np.isnan(values) if value is None else values != value
@@ -263,7 +263,7 @@ def _dense(chunk, names, transform, count):
     """float32 [count, len(names)], all finite."""
     array = np.empty((count, len(names)), np.float32)
     for i, name in enumerate(names):
-        values = _floats(chunk[name], name)
+        values = floats(chunk[name], name)
         if name in transform:
             values = np.asarray(transform[name](values))
         if values.shape != (count,):
@@ -276,51 +276,6 @@ def _dense(chunk, names, transform, count):
         if len(bad):
             raise ValueError(f"dense {name!r} holds {bad[0]}; fill it by transform={{{name!r}: ...}}")
     return array
-
-
-def _floats(column, name):
-    import pyarrow
-
-    try:
-        return np.array(column.cast(pyarrow.float64()).to_numpy(zero_copy_only=False))
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"column {name!r} is no column of numbers: {' '.join(str(error).split())}") from None
-
-
-def _time(column, name):
-    import pyarrow
-
-    kinds = pyarrow.float64(), pyarrow.timestamp("us"), pyarrow.timestamp("us", "UTC")
-    for kind in kinds:
-        with contextlib.suppress(pyarrow.ArrowException):
-            cast = column.cast(kind, safe=False)
-            if cast.null_count:
-                break
-            cast = cast if kind == kinds[0] else cast.cast(pyarrow.int64())
-            return cast.to_numpy(zero_copy_only=False).astype(np.float64)
-    raise ValueError(f"time {name!r} must hold a number or an ISO 8601 time in every row")
-
-
-def _strings(column):
-    import pyarrow
-    from pyarrow import compute
-
-    return compute.fill_null(column.cast(pyarrow.string()), "")
-
-
-def _values(column, joint, longest):
-    """All values of multi-valent cells, one cell after the other, and how many each cell has."""
-    from pyarrow import compute
-
-    lists = compute.split_pattern(column, joint)
-    values, cells = lists.flatten(), compute.list_parent_indices(lists).to_numpy()
-    real = compute.not_equal(values, "").to_numpy(zero_copy_only=False)
-    if longest is not None:
-        counts = np.bincount(cells[real], minlength=len(column))
-        place = np.arange(real.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        real[real] = place < longest
-    lengths = np.bincount(cells[real], minlength=len(column)).astype(np.int32)
-    return values.filter(real), lengths
 
 
 def _numbered(column, known):

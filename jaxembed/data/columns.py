@@ -4,6 +4,10 @@ import contextlib
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Mapping
+
+_LONGEST = 1 << 26  # bytes of the longest row of a text file
+_TOO_SMALL = ("straddling object", "Empty CSV file or block")  # what pyarrow says of a block below a row
 
 
 def blocks(path, columns, *, numbers=(), names=None, separator=",", quote='"', limit=None, block=1 << 24):
@@ -17,7 +21,7 @@ def blocks(path, columns, *, numbers=(), names=None, separator=",", quote='"', l
         separator: what stands between cells.
         quote: what surrounds cells that contain the separator, or None.
         limit: optional number of rows after which reading stops.
-        block: bytes of text that are read at once.
+        block: bytes of text that are read at once; doubled where a row is longer, up to 64 MB.
 
     Returns:
         Iterator of {column: pyarrow.Array [n]}.
@@ -53,13 +57,12 @@ def column_names(path, *, separator=",", quote='"'):
         FileNotFoundError: without the file.
         ValueError: for a malformed or cut file.
     """
-    from pyarrow import csv, parquet
+    from pyarrow import parquet
 
     with _readable(path) as path:
         if path.suffix == ".parquet":
             return list(parquet.read_schema(path).names)
-        parse = csv.ParseOptions(delimiter=separator, quote_char=quote or False)
-        with _opened(path) as file, csv.open_csv(file, parse_options=parse) as reader:
+        with _reader(path, None, separator, quote) as reader:
             return list(reader.schema.names)
 
 
@@ -90,14 +93,38 @@ def _text(path, columns, numbers, names, separator, quote, block):
     import pyarrow
     from pyarrow import csv
 
-    read = csv.ReadOptions(column_names=names and list(names), block_size=block)
-    parse = csv.ParseOptions(delimiter=separator, quote_char=quote or False)
-    with _opened(path) as file, csv.open_csv(file, read, parse) as reader:
-        demand(columns, reader.schema.names)
+    form = names and list(names), separator, quote
     types = {name: pyarrow.float64() if name in numbers else pyarrow.string() for name in columns}
     convert = csv.ConvertOptions(column_types=types, include_columns=list(columns))
+    done = 0  # rows that were passed on before a block was too small for a row
+    while True:
+        try:
+            with _reader(path, *form, block) as reader:
+                demand(columns, reader.schema.names)
+            with _reader(path, *form, block, convert) as reader:
+                seen = 0
+                for part in reader:
+                    seen += len(part)
+                    if seen > done:
+                        yield part.slice(max(0, len(part) - (seen - done)))
+                        done = seen
+                return
+        except pyarrow.ArrowInvalid as error:
+            if block >= _LONGEST or not any(cause in str(error) for cause in _TOO_SMALL):
+                raise
+            block *= 2
+
+
+@contextlib.contextmanager
+def _reader(path, names, separator, quote, block=1 << 20, convert=None):
+    from pyarrow import csv
+
+    read = csv.ReadOptions(column_names=names, block_size=block)
+    parse = csv.ParseOptions(
+        delimiter=separator, quote_char=quote or False, newlines_in_values=quote is not None
+    )
     with _opened(path) as file, csv.open_csv(file, read, parse, convert) as reader:
-        yield from reader
+        yield reader
 
 
 @contextlib.contextmanager
@@ -111,6 +138,53 @@ def _opened(path):
             raise ValueError(f"the archive holds {len(names)} files, not one")
         with archive.open(names[0]) as file:
             yield file
+
+
+def tables(source, columns):
+    """Yields some columns of a table in memory, or of each table of an iterable.
+
+    >>> list(tables({"user": [7, 8], "item": [1, 2]}, ["user"]))
+    [{'user': [7, 8]}]
+
+    Args:
+        source: {column: array [n]}, a DataFrame, a pyarrow.Table or RecordBatch, a structured array of NumPy,
+            or an iterable of them.
+        columns: names.
+
+    Returns:
+        Iterator of {column: values [n]}.
+
+    Raises:
+        ValueError: for a missing or repeated column, or for what is no table of columns.
+    """
+    if _names(source) is not None:
+        source = [source]
+    elif isinstance(source, bytes) or not hasattr(source, "__iter__"):
+        raise ValueError(f"path: {type(source).__name__} is no table; pass a path, a table or chunks of one")
+    for table in source:
+        names = _names(table)
+        if names is None:
+            raise ValueError(
+                f"path: a chunk is {type(table).__name__}; pass {{column: array [n]}}, a DataFrame or a "
+                "pyarrow.Table, or an iterable of them"
+            )
+        demand(columns, names)
+        for name in columns:
+            if isinstance(table[name], str | bytes) or not hasattr(table[name], "__len__"):
+                raise ValueError(
+                    f"column {name!r} of a chunk is {table[name]!r:.40}; pass {{column: array [n]}}, not rows"
+                )
+        yield {name: table[name] for name in columns}
+
+
+def _names(table):
+    """The names of the columns of what has columns, else None."""
+    if isinstance(table, Mapping):
+        return list(table)
+    for found in (getattr(table, n, None) for n in ("column_names", "columns")):
+        if found is not None:
+            return list(found)
+    return getattr(getattr(table, "dtype", None), "names", None)
 
 
 def limited(chunks, limit):

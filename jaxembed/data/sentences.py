@@ -1,19 +1,31 @@
-"""Pairs of sentences from text files."""
+"""Pairs of sentences from text files: one's own, and the layouts of STS-B, SICK and STS12 to STS16."""
 
-import csv
 import pathlib
+import re
 
 import numpy as np
 
+from jaxembed.data.rows import decoded, delimited
 
-def sentence_pairs(path):
+# What people call columns of texts; a first line of two such names is a header.
+_NAME = re.compile(
+    r"(anchor|answer|body|context|definition|description|doc|document|first|gloss|hypothes[ei]s|passage|phrase"
+    r"|positive|premise|question|quer(y|ie)|response|second|sent|sentence|source|summary|target|term|text|title"
+    r"|utterance|word)s?([\W\d_]*|[ _-]?[ab])",
+    re.IGNORECASE,
+)
+
+
+def sentence_pairs(path, *, columns=None, header=None, separator=None, encoding="utf-8"):
     """Reads pairs of texts, with or without a score, from a file with one pair per line.
 
     Files ending in .csv are read as comma separated with quotes, all others as tab separated without. The
     first two columns are the texts. A third column holds numbers (how alike the two are, as in STS-B) in
-    every line, or it is missing in every line, or it holds texts (negatives). A first line whose third
-    column is no number where all others are, or whose columns are named sentence1 and sentence2, is a header
-    and left out.
+    every line, or it is missing in every line, or it holds texts (negatives).
+
+    A first line whose third column is not a number where all others are is a header and left out. So is one
+    that names two columns of texts: query and document, sentence1 and sentence2, anchor and positive,
+    question and answer, and the like, in any case and number.
 
     >>> _ = pathlib.Path("pairs.tsv").write_text("a dog\\tthe dog\\t4.5\\na dog\\ta car\\t0\\n")
     >>> pairs = sentence_pairs("pairs.tsv")
@@ -21,7 +33,13 @@ def sentence_pairs(path):
     ['a dog', 'a dog'] ['the dog', 'a car'] [4.5, 0.0]
 
     Args:
-        path: of the file, UTF-8.
+        path: of the file.
+        columns: optional two or three columns, by name or by number from 0, where the file has more or in
+            another order: ("sentence1", "sentence2", "score") for STS-B of GLUE, (1, 2, 0) for a score in
+            front, (5, 6, 4) with a tab as the separator for STS-B's own sts-train.csv.
+        header: optional bool, whether the first line is a header where the rule above fails.
+        separator: optional character between columns; a tab means columns without quotes.
+        encoding: by Python's name.
 
     Returns:
         Dict: "first" and "second", lists of N str, and, where the file has a third column, "scores", float32
@@ -29,46 +47,74 @@ def sentence_pairs(path):
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: for a file without pairs, or a line with an empty text or another number of columns than
-            the first; the message holds the line's number.
+        ValueError: for a file without pairs, an unknown column, bytes that are not ``encoding``, numbers in
+            place of first texts, or a line with an empty text or another number of columns than the first;
+            the message has the file and the line.
     """
     path = pathlib.Path(path)
-    comma = path.suffix == ".csv"
-    kind = {"delimiter": ","} if comma else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True, **kind)
-        try:
-            lines = [(reader.line_num, row) for row in reader if row]
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-    if lines and _header(lines):
+    separator = separator or ("," if path.suffix == ".csv" else "\t")
+    lines = delimited(path, separator, quoted=separator != "\t", encoding=encoding)
+    top = lines[0][1] if lines else []
+    if columns is not None:
+        header = True if any(isinstance(c, str) for c in columns) else header
+        lines = _chosen(path, lines, columns)
+    if lines and (_header([row for _, row in lines]) if header is None else header):
         lines = lines[1:]
     if not lines:
         raise ValueError(f"{path} holds no pairs; write two texts per line, separated by a tab")
-    columns = len(lines[0][1])
+    _check(path, lines, top, columns)
+    pairs = {"first": [row[0] for _, row in lines], "second": [row[1] for _, row in lines]}
+    return pairs | (_third(path, lines) if len(lines[0][1]) == 3 else {})
+
+
+def _third(path, lines):
+    """Scores, where the third column holds any, else negatives."""
+    numbers = [_number(row[2]) for _, row in lines]
+    if None not in numbers:
+        return {"scores": np.asarray(numbers, np.float32)}
+    if any(n is not None for n in numbers):
+        number = next(n for (n, _), x in zip(lines, numbers, strict=True) if x is None)
+        raise ValueError(f"{path}, line {number}: the score is no finite number")
+    return {"negatives": [row[2] for _, row in lines]}
+
+
+def _chosen(path, lines, columns):
+    """The chosen cells of every line; names are looked up in the first line, which stays."""
+    top = lines[0][1] if lines else []
+    if len(columns) not in (2, 3):
+        raise ValueError(f"columns: {columns}; pass two columns of texts, and a third of scores or negatives")
+    for name in columns:
+        if isinstance(name, str) and top.count(name) != 1:
+            raise ValueError(f"columns: {name!r} is not one of {top} in {path}; pass names of its header")
+    places = [top.index(c) if isinstance(c, str) else c for c in columns]
+    if min(places) < 0:
+        raise ValueError(f"columns: {min(places)} is below 0; count the columns from 0")
     for number, row in lines:
-        if len(row) != columns or not 2 <= columns <= 3:
-            expected = columns if 2 <= columns <= 3 else "2 or 3"
-            raise ValueError(f"{path}, line {number}: {len(row)} columns, expected {expected}")
+        if len(row) <= max(places):
+            raise ValueError(f"{path}, line {number}: {len(row)} columns, expected {max(places) + 1} or more")
+    return [(number, [row[place] for place in places]) for number, row in lines]
+
+
+def _check(path, lines, top, columns):
+    count = len(lines[0][1])
+    for number, row in lines:
+        if len(row) != count or not 2 <= count <= 3:
+            expected = count if 2 <= count <= 3 else "2 or 3"
+            hint = f"; choose by columns= among {top}"[:120] if count > 3 else ""
+            raise ValueError(f"{path}, line {number}: {len(row)} columns, expected {expected}{hint}")
         if not row[0].strip() or not row[1].strip():
             raise ValueError(f"{path}, line {number}: an empty text; drop the line")
-    pairs = {"first": [row[0] for _, row in lines], "second": [row[1] for _, row in lines]}
-    if columns == 3:
-        numbers = [_number(row[2]) for _, row in lines]
-        if None not in numbers:
-            return pairs | {"scores": np.asarray(numbers, np.float32)}
-        if any(n is not None for n in numbers):
-            number = next(n for (n, _), x in zip(lines, numbers, strict=True) if x is None)
-            raise ValueError(f"{path}, line {number}: the score is no finite number")
-        pairs["negatives"] = [row[2] for _, row in lines]
-    return pairs
+    if columns is None and all(_number(row[0]) is not None for _, row in lines):
+        raise ValueError(
+            f"{path}: the first column holds numbers, not texts; choose by columns=, as (1, 2, 0)"
+        )
 
 
-def _header(lines):
-    first = lines[0][1]
-    if [c.strip().lower() for c in first[:2]] == ["sentence1", "sentence2"]:
+def _header(rows):
+    first = rows[0]
+    if len(first) > 1 and all(_NAME.fullmatch(cell.strip()) for cell in first[:2]):
         return True
-    scored = len(lines) > 1 and all(len(r) == 3 and _number(r[2]) is not None for _, r in lines[1:])
+    scored = len(rows) > 1 and all(len(r) == 3 and _number(r[2]) is not None for r in rows[1:])
     return scored and len(first) == 3 and _number(first[2]) is None
 
 
@@ -78,3 +124,121 @@ def _number(text):
     except ValueError:
         return None
     return value if np.isfinite(value) else None
+
+
+def sick(path, split=None, *, encoding="utf-8"):
+    """Reads SICK: pairs of sentences with how related they are, from 1 to 5, and what follows from what.
+
+    A table between tabs with a header: SICK.txt, or SICK_train.txt, SICK_trial.txt and
+    SICK_test_annotated.txt of SemEval 2014. Columns are found by their names.
+
+    >>> names = ["pair_ID", "sentence_A", "sentence_B", "relatedness_score", "entailment_judgment"]
+    >>> lines = ["\\t".join(names), "1\\ta\\tb\\t4.5\\tNEUTRAL"]
+    >>> _ = pathlib.Path("sick.txt").write_text("\\n".join(lines))
+    >>> sick("sick.txt")
+    {'first': ['a'], 'second': ['b'], 'scores': array([4.5], dtype=float32), 'labels': ['NEUTRAL']}
+
+    Args:
+        path: of the file.
+        split: optional "train", "trial" or "test", for SICK.txt, which holds all of them.
+        encoding: by Python's name.
+
+    Returns:
+        {"first": list of N str, "second": list of N str, "scores": float32 [N], "labels": list of N str:
+        ENTAILMENT, NEUTRAL or CONTRADICTION}.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: for a column that is missing, a score that is not a number or a split without pairs.
+
+    References:
+        M. Marelli et al., LREC 2014.
+    """
+    lines = delimited(path, "\t", quoted=False, encoding=encoding)
+    top = lines[0][1] if lines else []
+    entailment = "entailment_label" if "entailment_label" in top else "entailment_judgment"
+    names = ["sentence_A", "sentence_B", "relatedness_score", entailment]
+    names += ["SemEval_set"] if split is not None else []
+    missing = [name for name in names if name not in top]
+    if missing:
+        raise ValueError(f"{path}: column {missing[0]!r} is missing in {top}; pass a file of SICK")
+    short = next((number for number, row in lines if len(row) < len(top)), None)
+    if short is not None:
+        raise ValueError(f"{path}, line {short}: fewer columns than the header; mend the line")
+    rows = [(number, [row[top.index(name)] for name in names]) for number, row in lines[1:]]
+    if split is not None:
+        rows = [(number, row) for number, row in rows if row[4].lower() == split]
+    if not rows:
+        raise ValueError(
+            f'{path} holds no pairs of split={split!r}; pass "train", "trial" or "test", or None'
+        )
+    scores = [_score(path, number, row[2]) for number, row in rows]
+    first, second, _, labels, *_ = map(list, zip(*(row for _, row in rows), strict=True))
+    return {"first": first, "second": second, "scores": np.array(scores, np.float32), "labels": labels}
+
+
+def sts(folder, *, encoding="utf-8"):
+    """Reads STS12 to STS16: the pairs of all sets of one year with their scores from 0 to 5.
+
+    The folder holds, for each set, ``STS.input.NAME.txt`` with two texts per line between tabs, and
+    ``STS.gs.NAME.txt`` with the score of each line (in 2016 the names begin with ``STS2016.``). Further
+    columns are left out, so are lines whose score is empty, and the set ALL where others are there.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pathlib.Path(folder, "STS.input.news.txt").write_text("a\\tb\\nc\\td\\n")
+    ...     _ = pathlib.Path(folder, "STS.gs.news.txt").write_text("4.2\\n\\n")
+    ...     print(sts(folder))
+    {'first': ['a'], 'second': ['b'], 'scores': array([4.2], dtype=float32), 'sets': ['news']}
+
+    Args:
+        folder: of one year, as SemEval or SentEval hands it out.
+        encoding: by Python's name.
+
+    Returns:
+        {"first": list of N str, "second": list of N str, "scores": float32 [N], "sets": list of N str, the
+        name of the set of each pair}. Over all pairs at once ``search.evaluate_similarity`` gives the number
+        that is usually reported.
+
+    Raises:
+        FileNotFoundError: when the folder has no sets, or a set has no scores.
+        ValueError: for a line without two texts, a score that is not a number, or files of other lengths.
+
+    References:
+        E. Agirre et al., SemEval 2012 to 2016; the count over all pairs: T. Gao et al., arXiv:2104.08821.
+    """
+    inputs = {
+        re.split(r"\.input\.", p.name)[1][:-4]: p for p in pathlib.Path(folder).glob("STS*.input.*.txt")
+    }
+    if not inputs:
+        raise FileNotFoundError(f"folder: {str(folder)!r} has no STS.input.NAME.txt; check the path")
+    found = {"first": [], "second": [], "scores": [], "sets": []}
+    for name in sorted(inputs.keys() - {"ALL"}) or ["ALL"]:
+        scores = inputs[name].with_name(inputs[name].name.replace(".input.", ".gs."))
+        if not scores.is_file():
+            raise FileNotFoundError(f"{scores}: missing; it holds the scores of {inputs[name].name}")
+        texts, grades = (_plain_lines(path, encoding) for path in (inputs[name], scores))
+        if len(texts) != len(grades):
+            raise ValueError(f"{scores}: {len(grades)} lines for {len(texts)} pairs; fetch both files again")
+        for number, (line, grade) in enumerate(zip(texts, grades, strict=True), start=1):
+            if not grade.strip():
+                continue
+            cells = line.split("\t")
+            if len(cells) < 2 or not cells[0].strip() or not cells[1].strip():
+                raise ValueError(f"{inputs[name]}, line {number}: expected two texts between tabs")
+            row = (cells[0], cells[1], _score(scores, number, grade), name)
+            for column, value in zip(found.values(), row, strict=True):
+                column.append(value)
+    return found | {"scores": np.array(found["scores"], np.float32)}
+
+
+def _plain_lines(path, encoding):
+    lines = [line.removesuffix("\r") for line in decoded(path, encoding).split("\n")]
+    return lines[:-1] if not lines[-1] else lines
+
+
+def _score(path, number, text):
+    value = _number(text)
+    if value is None:
+        raise ValueError(f"{path}, line {number}: {text[:40]!r} is not a finite number; mend the score")
+    return value

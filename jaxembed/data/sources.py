@@ -22,9 +22,11 @@ def beir(folder):
     """Reads a judged retrieval set in the folder layout of the BEIR benchmark.
 
     ``corpus.jsonl`` holds objects with ``_id``, ``title`` and ``text``, ``queries.jsonl`` objects with
-    ``_id`` and ``text``, and ``qrels/SPLIT.tsv`` a header line and then query id, document id and integer
-    gain, separated by tabs. Each file may be compressed and then ends in ``.gz``. The text of a document
-    is its title, a space and its text. Judgments may name documents that the corpus lacks.
+    ``_id`` and ``text``, and ``qrels/SPLIT.tsv`` query id, document id and integer gain (1 or 1.0),
+    separated by tabs, below a header, which is a first line whose gain is not a number. Each file may be
+    compressed and then ends in ``.gz``; where both forms lie there, the plain one is read. Other names in
+    ``qrels``, and those that begin with a dot, are left alone. The text of a document is its title, a space
+    and its text. Judgments may name documents that the corpus lacks.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -48,19 +50,23 @@ def beir(folder):
 
     Raises:
         FileNotFoundError: when a file is missing.
-        ValueError: when a line is malformed; the message names file and line.
+        ValueError: when a line is malformed, or repeats an id with another text or a judgment with another
+            gain; the message names file and line.
 
     References:
         N. Thakur et al., arXiv:2104.08663.
     """  # noqa: E501
     folder = pathlib.Path(folder)
-    judged = {path.name.split(".tsv")[0]: path for path in sorted(folder.glob("qrels/*.tsv*"))}
+    judged = {}
+    for suffix in (".tsv.gz", ".tsv"):  # the plain file stands for both
+        found = [p for p in folder.glob(f"qrels/*{suffix}") if p.is_file() and not p.name.startswith(".")]
+        judged |= {path.name.removesuffix(suffix): path for path in found}
     if not judged:
         raise FileNotFoundError(f"folder: {str(folder / 'qrels')!r} has no .tsv file; check the path")
     return {
         "documents": _texts(_existing(folder, "corpus.jsonl")),
         "queries": _texts(_existing(folder, "queries.jsonl")),
-        "judgments": {split: _judgments(path) for split, path in judged.items()},
+        "judgments": {split: _judgments(path) for split, path in sorted(judged.items())},
     }
 
 
@@ -89,9 +95,11 @@ def _texts(path):
         try:
             entry = json.loads(line)
             name, parts = str(entry["_id"]), (entry.get("title") or "", entry["text"] or "")
-            texts[name] = " ".join(parts).strip()
+            text = " ".join(parts).strip()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError(f"{path}, line {number}: expected a JSON object with _id and text") from None
+        if texts.setdefault(name, text) != text:
+            raise ValueError(f"{path}, line {number}: _id {name!r} has another text before; keep one line")
     if not texts:
         raise ValueError(f"{path} holds no texts; fetch the file again")
     return texts
@@ -101,16 +109,26 @@ def _judgments(path):
     judged = {}
     for number, line in _lines(path):
         fields = line.split("\t")
-        if number == 1 and len(fields) == 3 and not fields[2].strip().lstrip("-").isdigit():
-            continue
-        try:
-            query, document, gain = fields
-            judged.setdefault(query, {})[document] = int(gain)
-        except ValueError:
+        gain = _number(fields[-1])
+        if number == 1 and len(fields) == 3 and gain is None:
+            continue  # the header
+        if len(fields) != 3 or gain is None or not gain.is_integer():
             raise ValueError(
                 f"{path}, line {number}: expected query id, document id and integer gain between tabs"
-            ) from None
+            )
+        query, document, _ = fields
+        if judged.setdefault(query, {}).setdefault(document, int(gain)) != int(gain):
+            raise ValueError(
+                f"{path}, line {number}: {document!r} has another gain for {query!r} before; keep one line"
+            )
     return judged
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 class _Decoded(Sequence):

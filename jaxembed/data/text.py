@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 
+from jaxembed.data.cells import arrow, strings
 from jaxembed.hashing import mix
 
 _RUN = 64  # longest piece of one word, so that a string without spaces stays cheap
@@ -89,8 +90,25 @@ def ngrams(word, size):
     return [marked[i : i + size] for i in range(len(marked) - size + 1)]
 
 
-def _checksum(string):
-    return zlib.crc32(string.encode("utf-8", "surrogatepass"))
+def _checksum(text):
+    return zlib.crc32(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+
+
+@functools.cache
+def _steps():
+    """The table of CRC-32 for one byte: uint32 [256]."""
+    return np.array([zlib.crc32(bytes([255 - b])) ^ 0xFF000000 for b in range(256)], np.uint32)
+
+
+def _decimal_checksums(numbers):
+    """CRC-32 of the decimal texts of integers, digit by digit for all of them at once."""
+    flat = np.ascontiguousarray(numbers).ravel().astype("S")
+    digits = flat.view(np.uint8).reshape(len(flat), flat.dtype.itemsize)
+    found = np.full(len(flat), 0xFFFFFFFF, np.uint32)
+    for column in digits.T:
+        moved = _steps()[(found ^ column) & np.uint32(255)] ^ (found >> np.uint32(8))
+        found = np.where(column == 0, found, moved)  # zeros fill the shorter texts
+    return ~found.reshape(numbers.shape)
 
 
 def _mix(values, seed):
@@ -98,32 +116,51 @@ def _mix(values, seed):
     return mix(np.asarray(values, np.uint32) ^ mix(start))
 
 
-def hashed(strings, *, seed=0):
-    """Gives each string or 64-bit id a 32-bit number that is the same on every machine and Python version.
+def hashed(values, *, seed=0):
+    """Gives each string or id a 32-bit number that is the same on every machine and Python version.
 
     ``hashed(s) = mix(crc32(utf8(s)) ^ mix(seed + 0x9e3779b9))`` with ``mix`` the finalizer of
     MurmurHash3, a bijection of 32-bit numbers. Two given strings collide with probability about 2^-32,
-    n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed. An
-    integer v takes ``(v mod 2^32) ^ mix(v div 2^32)`` in place of the checksum, so those below 2^32 never
-    collide.
+    n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed.
 
-    >>> print(hashed(["cat", "dog", "cat"]) % 1000, hashed(np.array([7, 2**40 + 7])) % 1000)
-    [293 110 293] [ 11 691]
+    One value has one hash, whatever container it comes in: an integer is hashed as its decimal text, so 7,
+    "7", b"7" and 7.0 are the same value; "07" and "7.0" are other ones. Missing values (None, NaN) are
+    hashed as "", booleans as "true" and "false". ``ctr_table`` reads the values of its columns by this rule.
+
+    >>> print(hashed(["cat", "dog", "7"]) % 1000, hashed(np.array([7, 2**40 + 7])) % 1000)
+    [293 110 923] [923 185]
 
     Args:
-        strings: iterable of n str, lone surrogates allowed; or a NumPy array of integers of any shape.
+        values: n values in a list, an iterator, a pandas or Arrow column; or a NumPy array of any shape.
+            Lone surrogates are allowed.
         seed: int; seeds that differ by a multiple of 2^32 are the same.
 
     Returns:
         uint32 [n], or the shape of the array.
 
+    Raises:
+        ValueError: for one string in place of a list, for values of several kinds or of none that has a
+            name, and for whole floats too large to be exact (2**53 in float64).
+
     References:
         A. Appleby, MurmurHash3 (fmix32).
     """
-    if isinstance(strings, np.ndarray) and strings.dtype.kind in "iu":
-        wide = strings.astype(np.uint64)
-        return _mix(wide.astype(np.uint32) ^ mix((wide >> np.uint64(32)).astype(np.uint32)), seed)
-    return _mix(np.fromiter(map(_checksum, strings), np.uint32), seed)
+    if isinstance(values, str | bytes):
+        raise ValueError(f"values: {values[:40]!r} is one text; put it into a list")
+    shape = (-1,)
+    if hasattr(values, "__array__") and not hasattr(values, "to_pylist"):  # not Arrow's: its nulls are kept
+        values = np.asarray(values)
+        if values.dtype.kind in "iu":
+            return _mix(_decimal_checksums(values), seed)
+        shape, values = values.shape, values.ravel()
+        values = values.tolist() if values.dtype.kind in "US" else values
+    elif not hasattr(values, "to_pylist"):
+        values = list(values)
+    try:
+        found = np.fromiter(map(_checksum, values), np.uint32)
+    except AttributeError:  # not all of them are text
+        found = np.fromiter(map(_checksum, strings(arrow(values, "values"), "values").to_pylist()), np.uint32)
+    return _mix(found.reshape(shape), seed)
 
 
 def distinct(lists, *, length, size=None):

@@ -3,6 +3,7 @@
 from jaxembed.tables.codes import by_table, codes
 from jaxembed.tables.lookup import init_tables, lookup, rows_of
 from jaxembed.tables.plans import Feature, Plan, plan
+from jaxembed.tables.rounding import stochastic_round
 from jaxembed.tables.sharded import sharded_rows
 from jaxembed.tables.statistics import bytes_of, collision_stats, reader_angles, reader_overlap
 from jaxembed.tables.updates import distinct, row_update, rowwise_adagrad
@@ -24,4 +25,5 @@ __all__ = [
     "rows_of",
     "rowwise_adagrad",
     "sharded_rows",
+    "stochastic_round",
 ]

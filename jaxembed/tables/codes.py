@@ -26,7 +26,8 @@ def codes(plan, batch):
     Args:
         plan: :class:`~jaxembed.tables.Plan`.
         batch: {feature: integer ids [B] or [B, n]}; further keys are ignored. Strings and 64-bit ids are
-            hashed to 32 bits beforehand (``data.text.hashed``).
+            hashed to 32 bits beforehand (``data.hashed``). A feature takes either plain ids or hashed ones,
+            in training and in use alike: 7 and its hash read different rows.
 
     Returns:
         {feature: int32 [B, chunks * span] or [B, n, chunks * span]}, row numbers in the stacked table

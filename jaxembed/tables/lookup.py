@@ -97,8 +97,28 @@ def rows_of(table, codes):
     """
     rows, flipped = row_and_sign(jnp.asarray(codes))
     inside = jnp.where(rows < 0, table.shape[0], rows)  # a negative index would count from the end
-    vectors = table.at[inside].get(mode="fill", fill_value=0)
+    narrow = jnp.asarray(table).dtype != accumulator(table)
+    vectors = _narrow_rows(table, inside) if narrow else _filled(table, inside)
     return jnp.where(flipped[..., None], -vectors, vectors)
+
+
+def _filled(table, rows):
+    return table.at[rows].get(mode="fill", fill_value=0)
+
+
+@jax.custom_vjp
+def _narrow_rows(table, rows):
+    """Rows of a table of low precision, whose gradients are added up in at least float32."""
+    return _filled(table, rows)
+
+
+def _narrow_add(kept, cotangents):
+    table, rows = kept
+    total = jnp.zeros(table.shape, accumulator(table)).at[rows].add(cotangents, mode="drop")
+    return total.astype(table.dtype), None
+
+
+_narrow_rows.defvjp(lambda table, rows: (_filled(table, rows), (table, rows)), _narrow_add)
 
 
 def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
@@ -108,7 +128,7 @@ def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
     multiplies, or adds with weights that the importances give: ``sum_c importance[b, c] table[codes[b, c]]``.
     With n values of weight w and mask m, "sum" is ``sum_i m_i w_i vector_i``, "mean" divides that by ``sum_i
     m_i w_i``, "max" is the maximum of each coordinate over the values with m_i. A bag without values (or, for
-    "mean", without weight) gives zeros.
+    "mean", without weight) gives zeros. "none" does not pool: ``vectors[b, i] = m_i w_i vector_i``.
 
     >>> from jaxembed.tables import Feature, codes, plan
     >>> p = plan([Feature("user", chunks=2), Feature("tags", combine="sum")], rows=100, width=8)
@@ -129,8 +149,8 @@ def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
         gather: ``(table [V, D], codes int [...]) -> [..., D]`` for the shared table and the importances.
 
     Returns:
-        {feature: [B, chunks * span * width]} with merge="concat", else {feature: [B, span * width]}. Padding
-        may hold any code.
+        {feature: [B, chunks * span * width]} with merge="concat", else {feature: [B, span * width]}; of a
+        multi-valent feature with combine="none" [B, n, ...], zeros where masked. Padding may hold any code.
 
     Raises:
         ValueError: for codes, masks or weights of a wrong shape, or of a feature that the plan lacks.
@@ -160,7 +180,7 @@ def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
             vectors, mask, weight = (None if x is None else x[:, None] for x in (vectors, mask, weight))
         if vectors.ndim == 3:
             vectors = combine(vectors, mask, weight, kind=feature.combine)
-        result[name] = vectors
+        result[name] = vectors[:, 0] if vectors.ndim > rows.ndim else vectors
     return result
 
 
@@ -203,10 +223,10 @@ def combine(vectors, mask=None, weights=None, *, kind="mean"):
         vectors: [B, n, D].
         mask: optional bool [B, n].
         weights: optional float [B, n].
-        kind: "mean", "sum" or "max".
+        kind: "mean", "sum", "max" or "none".
 
     Returns:
-        [B, D] in the dtype of ``vectors``.
+        [B, D] in the dtype of ``vectors``; with "none" [B, n, D].
     """
     mask = jnp.ones(vectors.shape[:2], bool) if mask is None else mask
     if kind == "max":
@@ -216,6 +236,8 @@ def combine(vectors, mask=None, weights=None, *, kind="mean"):
         return jnp.where(jnp.any(mask, axis=1)[:, None], highest, 0)
     dtype = accumulator(vectors)
     weights = jnp.where(mask, 1 if weights is None else weights, 0).astype(dtype)
+    if kind == "none":
+        return (jnp.where(mask[..., None], vectors, 0) * weights[..., None]).astype(vectors.dtype)
     total = jnp.einsum("bn,bnd->bd", weights, jnp.where(mask[..., None], vectors, 0).astype(dtype))
     if kind == "mean":
         weight = jnp.sum(weights, axis=1)[:, None]

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-COMBINE = ("mean", "sum", "max")
+COMBINE = ("mean", "sum", "max", "none")
 SCHEMES = ("hash", "mixed_radix", "exact")
 MERGE = ("concat", "sum", "weighted", "product")
 IMPORTANCE = "/importance"  # ends the keys of the codes that read importances
@@ -21,7 +21,8 @@ class Feature:
         chunks: how many rows a value reads; ``plan(merge=)`` says how they become its vector.
         vocabulary: None reads the shared table. A number gives the feature exact rows of its own for ids
             0..vocabulary-1, as fits tiny features.
-        combine: "mean", "sum" or "max" over the values of a multi-valent feature.
+        combine: "mean", "sum" or "max" over the values of a multi-valent feature; "none" keeps one vector
+            for each value, [B, n, D], as attention over a history wants.
         size: number of distinct values. The schemes "mixed_radix" and "exact" take ids 0..size-1; "hash"
             takes any id below 2**32 and reads the size only with ``plan(multiplexed=False)``, which splits
             the rows in proportion to it.

@@ -1,22 +1,24 @@
 """Rows of a table that is split over devices."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxembed.tables.lookup import row_and_sign, rows_of
 
 
-@functools.lru_cache(maxsize=64)
 def sharded_rows(mesh, axis="model", *, batch_axis="data"):
     """Makes a gather from a table whose rows are split over a mesh axis, for ``lookup(gather=)``.
 
-    Every device holds one contiguous block of rows, reads those codes of its share of the batch that fall
-    into its block, with zeros for the others, and one ``psum`` over ``axis`` adds the blocks up. Backwards
-    the cotangents and codes of the batch are gathered over ``batch_axis`` and every device adds those of its
-    own block. Both exchanges carry as many bytes as the batch reads; neither depends on V.
+    Every device holds one contiguous block of rows. It reads those codes that fall into its block, with
+    zeros for the others, and a sum over ``axis`` adds the blocks up. Where the batch is split over the same
+    axis, the codes are gathered over it first and the sums are scattered back. Backwards the cotangents and
+    codes of the batch are gathered over ``batch_axis`` and every device adds those of its own block. All
+    exchanges carry as many bytes as the batch reads; none depends on V.
 
     A stack of K tables [K * M, D] over a number of devices that divides K is thereby placed table by table:
     a block of rows is then one or more whole tables.
@@ -28,31 +30,47 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
 
     Args:
         mesh: ``jax.sharding.Mesh``.
-        axis: mesh axis over which the rows lie.
-        batch_axis: mesh axis over which the first axis of the codes is split.
+        axis: mesh axis over which the rows lie, or a tuple of axes.
+        batch_axis: mesh axis over which the first axis of the codes is split, or a tuple of axes. It may
+            have axes in common with ``axis``, or be the same.
 
     Returns:
         ``(table [V, D], codes int [B, ...]) -> [B, ..., D]``, equal to
         :func:`~jaxembed.tables.rows_of`, differentiable in reverse mode; the same object for the same
         arguments. It raises ValueError when the devices of an axis do not divide V or B.
     """
-    for name, value in (("axis", axis), ("batch_axis", batch_axis)):
-        if value not in mesh.shape:
-            raise ValueError(f"{name}={value!r}: the mesh has the axes {tuple(mesh.shape)}")
-    rows, batch = P(axis, None), P(batch_axis)
+    return _sharded_rows(mesh, _axes("axis", axis, mesh), _axes("batch_axis", batch_axis, mesh))
+
+
+def _axes(name, value, mesh):
+    """The mesh axes of an argument as a tuple."""
+    axes = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if not axes or len(set(axes)) < len(axes) or set(axes) - set(mesh.shape):
+        raise ValueError(
+            f"{name}={value!r}: the mesh has the axes {tuple(mesh.shape)}; name one, or several once"
+        )
+    return axes
+
+
+@functools.lru_cache(maxsize=64)
+def _sharded_rows(mesh, axes, batch_axes):
+    rows, batch = P(axes, None), P(batch_axes)
+    shared = tuple(name for name in batch_axes if name in axes)
+    others = tuple(name for name in axes if name not in shared)
 
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=(rows, batch), out_specs=batch, check_vma=False)
     def read(block, codes):
-        return jax.lax.psum(rows_of(block, _in_block(block.shape[0], codes, axis)), axis)
+        codes = _gathered(codes, shared)
+        vectors = rows_of(block, _in_block(block.shape[0], codes, axes))
+        vectors = jax.lax.psum(vectors, others) if others else vectors
+        return jax.lax.psum_scatter(vectors, shared, tiled=True) if shared else vectors
 
     @functools.partial(
         jax.shard_map, mesh=mesh, in_specs=(rows, batch, batch), out_specs=rows, check_vma=False
     )
     def add(block, codes, cotangents):
-        codes, cotangents = (
-            jax.lax.all_gather(x, batch_axis, axis=0, tiled=True) for x in (codes, cotangents)
-        )
-        own = _in_block(block.shape[0], codes, axis)
+        codes, cotangents = (_gathered(x, batch_axes) for x in (codes, cotangents))
+        own = _in_block(block.shape[0], codes, axes)
         return jax.vjp(lambda b: rows_of(b, own), block)[1](cotangents)[0]
 
     @jax.custom_vjp
@@ -67,20 +85,30 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
 
     def checked(table, codes):
         codes = jnp.asarray(codes)
-        for what, size, name in (("table", table.shape[0], axis), ("codes", codes.shape[0], batch_axis)):
-            if size % mesh.shape[name]:
+        for what, size, names in (("table", table.shape[0], axes), ("codes", codes.shape[0], batch_axes)):
+            devices = math.prod(mesh.shape[name] for name in names)
+            if size % devices:
                 raise ValueError(
-                    f"{what}: {size} rows are not divisible by the {mesh.shape[name]} devices of mesh axis "
-                    f"{name}; pad to a multiple of {mesh.shape[name]}"
+                    f"{what}: {size} rows are not divisible by the {devices} devices of mesh axis "
+                    f"{', '.join(names)}; pad to a multiple of {devices}"
                 )
+        if AxisType.Explicit in mesh.axis_types:  # types then carry shardings, which have to match
+            table, codes = (
+                jax.sharding.reshard(x, NamedSharding(mesh, spec))
+                for x, spec in ((table, rows), (codes, batch))
+            )
         return gather(table, codes)
 
     return checked
 
 
-def _in_block(size, codes, axis):
+def _gathered(x, axes):
+    return jax.lax.all_gather(x, axes, axis=0, tiled=True) if axes else x
+
+
+def _in_block(size, codes, axes):
     """Codes that count from the first row of this device's block; -1 for rows of other blocks."""
     rows, flipped = row_and_sign(codes)
-    local = rows - jax.lax.axis_index(axis) * size
+    local = rows - jax.lax.axis_index(axes) * size
     inside = (local >= 0) & (local < size) & (rows >= 0)
     return jnp.where(inside, jnp.where(flipped, -2 - local, local), -1)

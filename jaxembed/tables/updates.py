@@ -10,6 +10,9 @@ import optax
 
 from jaxembed.tables.lookup import row_and_sign
 from jaxembed.tables.plans import IMPORTANCE
+from jaxembed.tables.rounding import stochastic_round
+
+ROUNDING = ("nearest", "stochastic")
 
 
 def distinct(codes, masks, rows, size, *, part=None):
@@ -104,7 +107,7 @@ def _ranks(rows, kept):
     return rows_sorted[first], ranks
 
 
-def row_update(loss_fn, tx, rules, *, parts=None):
+def row_update(loss_fn, tx, rules, *, parts=None, rounding="nearest"):
     """Makes an update for ``train.fit`` that trains tables by the rows that a batch touches.
 
     The step gathers the rows listed in ``batch["rows"][path]`` of the table and of every array of its
@@ -120,6 +123,10 @@ def row_update(loss_fn, tx, rules, *, parts=None):
     ``tx`` covers the other parameters only. Give ``fit`` the plan as ``meta``: codes of another plan would
     train other rows of the same table, and only ``meta`` lets a checkpoint refuse it.
 
+    A table of low precision, bfloat16 say, is updated in float32, and so are the arrays of its state. Only
+    what is written back is rounded. To the nearest, a step below half of the last digit is lost each time it
+    is made; stochastically, it moves the row in the share of the steps that keeps the mean right.
+
     >>> loss_fn = lambda params, batch, key: (jnp.sum(params["table"]["embedding"][batch["codes"]]), {})
     >>> init, step = row_update(loss_fn, optax.adam(1e-3), {"table/embedding": optax.adagrad(0.1)})
     >>> state = init({"table": {"embedding": jnp.ones((5, 2))}, "head": jnp.ones(3)})
@@ -133,27 +140,33 @@ def row_update(loss_fn, tx, rules, *, parts=None):
         rules: {path of a table [V, D], such as "table/embedding": optax transformation}.
         parts: how many lists ``batch["rows"][path]`` holds one after the other, [parts * size]; equal rows
             of different lists are merged. Default: the number of processes.
+        rounding: "nearest" or "stochastic", of the rows of low-precision tables
+            (:func:`~jaxembed.tables.stochastic_round` with a key made of the step's). Other tables are not
+            rounded.
 
     Returns:
         ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))``, the same object for the
         same arguments. The optimizer state is {"dense": state of ``tx``, "rows": one state for each path}.
 
     Raises:
-        ValueError: when called, for a path that the params or ``batch["rows"]`` lack, or a rule that adds up
-            gradients over steps (``optax.MultiSteps``, ``optax.apply_every``).
+        ValueError: for another rounding; when called, for a path that the params or ``batch["rows"]`` lack,
+            or a rule that adds up gradients over steps (``optax.MultiSteps``, ``optax.apply_every``).
 
     References:
         M. Naumov et al., DLRM, arXiv:1906.00091.
     """
-    return _row_update(loss_fn, tx, tuple(rules.items()), parts)
+    if rounding not in ROUNDING:
+        raise ValueError(f"rounding={rounding!r}; choose one of {ROUNDING}")
+    return _row_update(loss_fn, tx, tuple(rules.items()), parts, rounding == "stochastic")
 
 
 @functools.lru_cache(maxsize=64)
-def _row_update(loss_fn, tx, rules, parts):
+def _row_update(loss_fn, tx, rules, parts, stochastic):
     paths = [path for path, _ in rules]
 
     def init(params):
-        states = [rule.init(_nest(path, _leaf(params, path))) for path, rule in rules]
+        tables = {path: _leaf(params, path) for path in paths}
+        states = [rule.init(_nest(path, tables[path].astype(_wide(tables[path])))) for path, rule in rules]
         for path, state in zip(paths, states, strict=True):
             _refuse_accumulation(path, state)
         return {"dense": tx.init(_replaced(params, dict.fromkeys(paths))), "rows": states}
@@ -179,7 +192,8 @@ def _row_update(loss_fn, tx, rules, parts):
         params, states = optax.apply_updates(dense, updates), []
         for (path, rule), rule_state in zip(rules, state.opt_state["rows"], strict=True):
             rows, g = _merged(listed[path], gradient[1][path], tables[path].shape[0], parts)
-            table, rule_state = _step_rows(rule, path, tables[path], rule_state, rows, g)
+            noise = jax.random.fold_in(jax.random.fold_in(key, ROUNDS), len(states)) if stochastic else None
+            table, rule_state = _step_rows(rule, path, tables[path], rule_state, rows, g, noise)
             params, states = _replaced(params, {path: table}), [*states, rule_state]
         opt_state = {"dense": dense_state, "rows": states}
         return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra), metrics
@@ -196,14 +210,16 @@ def _refuse_accumulation(path, state):
 
 
 SORTED = {"unique_indices": True, "indices_are_sorted": True}
+ROUNDS = 0x726F756E  # tells the key of the rounding from those that the loss folds
 
 
 def _read(array, rows):
     return array.at[rows].get(mode="fill", fill_value=0)
 
 
-def _step_rows(rule, path, table, state, rows, gradient):
-    """Applies a rule to the listed rows of a table and of its state."""
+def _step_rows(rule, path, table, state, rows, gradient, key):
+    """Applies a rule to the listed rows of a table and of its state; a key rounds by chance."""
+    wide = _wide(table)
 
     def tall(leaf):
         return leaf.ndim > 0 and leaf.shape[0] == table.shape[0]
@@ -211,11 +227,12 @@ def _step_rows(rule, path, table, state, rows, gradient):
     def write(array, new):
         return array.at[rows].set(new.astype(array.dtype), mode="drop", **SORTED)
 
-    small = _read(table, rows)
+    small = _read(table, rows).astype(wide)
     small_state = jax.tree.map(lambda s: _read(s, rows) if tall(s) else s, state)
-    updates, new = rule.update(_nest(path, gradient), small_state, _nest(path, small))
+    updates, new = rule.update(_nest(path, gradient.astype(wide)), small_state, _nest(path, small))
     state = jax.tree.map(lambda s, n: write(s, n) if tall(s) else n, state, new)
-    return write(table, optax.apply_updates(small, _leaf(updates, path))), state
+    moved = optax.apply_updates(small, _leaf(updates, path))
+    return write(table, moved if key is None else stochastic_round(key, moved, table.dtype)), state
 
 
 def _merged(rows, gradient, height, parts):
@@ -225,6 +242,7 @@ def _merged(rows, gradient, height, parts):
         raise ValueError(f"batch: 'rows' holds {len(rows)} rows, which {parts} lists of one size do not make")
     if parts == 1:
         return rows, gradient
+    gradient = gradient.astype(_wide(gradient))
     order = jnp.argsort(rows)
     ordered = rows[order]
     first = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])

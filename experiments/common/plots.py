@@ -1,0 +1,152 @@
+"""The pictures of experiments: how they are written and what several of them share."""
+
+import functools
+import json
+import os
+import pathlib
+
+import numpy as np
+
+
+def write(path, draw, panels=None):
+    """Writes what ``draw(axes)`` draws as a PNG file, which is replaced in one step.
+
+    Args:
+        path: of the picture.
+        draw: function that draws on matplotlib axes.
+        panels: optional (rows, columns) of a picture of several axes; ``draw`` gets their array then.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows, columns = panels or (1, 1)
+    size = (9, 5) if panels is None else (3 * columns + 0.6, 2.8 * rows)
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    draw(axes if panels else axes[0, 0])
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.stem}.partial")
+    figure.savefig(partial, dpi=120, format="png")
+    pyplot.close(figure)
+    os.replace(partial, path)
+
+
+def redraw(path, picture, folder=None):
+    """Draws the picture of saved results anew, without running anything.
+
+    Args:
+        path: of ``name.json`` as ``report.save`` wrote it.
+        picture: function numbers -> draw, None, or (draw, panels).
+        folder: of the picture ``name.png``; None takes that of the file.
+
+    Returns:
+        The path of the picture.
+    """
+    path = pathlib.Path(path)
+    found = picture(json.loads(path.read_text()))
+    draw, panels = found if isinstance(found, tuple) else (found, None)
+    if draw is None:
+        raise ValueError(f"{path}: these results have no picture")
+    made = pathlib.Path(folder or path.parent) / f"{path.stem}.png"
+    write(made, draw, panels)
+    return made
+
+
+def legend(axes, **options):
+    """A legend whose samples are long enough to tell dashed lines from solid ones behind their marks.
+
+    Args:
+        axes: matplotlib axes.
+        **options: of ``axes.legend``. Without ``loc`` it stands right of the axes, where it hides nothing.
+    """
+    beside = {} if "loc" in options else {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+    axes.legend(**{"fontsize": 8, "handlelength": 3.6} | beside | options)
+
+
+def quality_against_bytes(axes, rows):
+    """Draws the first recall of rows of ``retrieval.measure`` against their bytes; prefixes as a line."""
+    quality = [c for c in rows[0] if c.startswith("Recall")][0]
+    prefixes = [r for r in rows if r["method"].startswith("prefix ") and r["method"].split()[1].isdigit()]
+    axes.plot(
+        [r["bytes"] for r in prefixes], [r[quality] for r in prefixes], "o-", label="matryoshka prefixes"
+    )
+    for marker, row in zip("sDv^<>PX*hdp", [r for r in rows if r not in prefixes], strict=False):
+        axes.plot(row["bytes"], row[quality], marker, label=row["method"], markersize=8)
+    axes.set(
+        xscale="log", xlabel="bytes per document", ylabel=quality, title="Quality against size of the index"
+    )
+    axes.grid(alpha=0.3)
+    legend(axes)
+
+
+def of_rows(numbers):
+    """What draws the saved rows of a comparison of searches."""
+    return functools.partial(quality_against_bytes, rows=numbers["rows"])
+
+
+def heat_map(axes, title, values, layers, sizes, low, high):
+    """Draws numbers of layers and sizes, the deepest layer on top, each number in its cell.
+
+    Args:
+        axes: matplotlib axes.
+        title: of the panel.
+        values: [N, M].
+        layers: N block numbers.
+        sizes: M prefix widths.
+        low, high: the numbers at the ends of the colours.
+
+    Returns:
+        The image, for a colour bar.
+    """
+    image = axes.imshow(values, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis")
+    for i, j in np.ndindex(np.shape(values)):
+        value = values[i][j]
+        ink = "black" if value > (low + high) / 2 else "white"
+        axes.text(j, i, f"{value:.2f}".replace("0.", ".", 1), ha="center", va="center", color=ink, fontsize=7)
+    axes.set_xticks(range(len(sizes)), sizes, fontsize=7)
+    axes.set_yticks(range(len(layers)), layers, fontsize=7)
+    axes.set_xlabel("first numbers of the vector", fontsize=8)
+    axes.set_ylabel("layer", fontsize=8)
+    axes.set_title(title, fontsize=9)
+    return image
+
+
+def heat_maps(numbers):
+    """The picture of parts with grids: a row of heat maps for each part, its metric on a colour bar.
+
+    Args:
+        numbers: {part: {"cells": pairs (layer, size), "grids": {arm: one number per pair}}}; parts without
+            "grids" are left out. "config" tells what the grids of a text part hold.
+
+    Returns:
+        (draw, panels), both None where no part has grids.
+    """
+    parts = {n: found for n, found in numbers.items() if isinstance(found, dict) and "grids" in found}
+    if not parts:
+        return None, None
+    panels = (len(parts), max(len(found["grids"]) for found in parts.values()))
+    return functools.partial(_draw_heat_maps, parts=parts, config=numbers["config"]), panels
+
+
+def _metric(part, config):
+    if part != "text":
+        return "accuracy by the nearest neighbour"
+    if config["pairs"] is not None:
+        return "Spearman, or Recall@10 without grades"
+    return "Recall@10" if config["sts"] is None else "Spearman on STS-B"
+
+
+def _draw_heat_maps(axes, parts, config):
+    for row, (part, found) in zip(axes, parts.items(), strict=True):
+        values = np.array(list(found["grids"].values()))
+        layers, sizes = (sorted(set(numbers)) for numbers in zip(*found["cells"], strict=True))
+        for panel in row[len(found["grids"]) :]:
+            panel.axis("off")
+        for panel, (arm, grid) in zip(row, found["grids"].items(), strict=False):
+            shaped = np.reshape(grid, (len(layers), len(sizes)))
+            image = heat_map(panel, f"{part}: {arm}", shaped, layers, sizes, values.min(), values.max())
+        used = list(row[: len(found["grids"])])
+        bar = row[0].figure.colorbar(image, ax=used, pad=0.01, fraction=0.05, aspect=16)
+        bar.set_label(_metric(part, config), fontsize=8)
+        bar.ax.tick_params(labelsize=7)
