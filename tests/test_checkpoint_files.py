@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from test_pretrained import FAST, TEXTS, golden, write_dense, write_model
 
+from experiments.common import lengths, text_models
 from jaxembed.encoders import pretrained, tensors
 from jaxembed.encoders.architectures import FAMILIES, describe
 from jaxembed.encoders.texts import vectors_of_texts
@@ -131,8 +132,11 @@ def test_texts_are_cut_on_the_side_of_the_folder(case, tmp_path):
     again = pretrained.load(tmp_path / "b")
     assert again.tokenize([LONG, "w5"])["ids"].tolist() == [[2, *kept, 3], [2, 5, 3, 0, 0]]
     np.testing.assert_array_equal(again.encode_texts([LONG]), loaded.encode_texts([LONG]))
-    four = loaded.tokenize([LONG], length=4)["ids"][0].tolist()
-    assert four == [2, *(kept[-2:] if kept[0] == 8 else kept[:2]), 3]
+    four = [2, *(kept[-2:] if kept[0] == 8 else kept[:2]), 3]
+    assert loaded.tokenize([LONG], length=4)["ids"][0].tolist() == four
+    assert text_models.tokens(loaded, [LONG], 4)["ids"][0].tolist() == four
+    assert lengths.pieces(loaded, [LONG], 6)[0][0] == LONG
+    assert loaded.tokenize([LONG])["ids"][0].tolist() == [2, *kept, 3]
 
 
 def test_an_unknown_side_raises(tmp_path):
@@ -272,7 +276,7 @@ def heads():
 def test_tensors_beside_the_encoder_are_given_and_written_back(encoder, tmp_path):
     path = rewrite(write_model(tmp_path / "a"), lambda n: f"bert.{n}", **heads())
     loaded = pretrained.load(path)
-    expected = {with_gamma_mended(k): v for k, v in heads().items()}
+    expected = {k.replace("gamma", "weight"): v for k, v in heads().items()}
     chex.assert_trees_all_equal(dict(sorted(loaded.heads.items())), dict(sorted(expected.items())))
     np.testing.assert_array_equal(loaded.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
     assert encoder.heads == {}
@@ -292,10 +296,6 @@ def test_tensors_beside_the_encoder_are_given_and_written_back(encoder, tmp_path
     own = "bert.embeddings.LayerNorm.bias"
     with pytest.raises(ValueError, match=f"heads: {own} is a tensor of the encoder; leave it out"):
         dataclasses.replace(again, heads={own: np.zeros(16)}).save(tmp_path / "d")
-
-
-def with_gamma_mended(name):
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight")
 
 
 # A digest

@@ -720,6 +720,20 @@ def test_minilm_equals_sentence_transformers():
     np.testing.assert_allclose(vectors, file["out"], atol=1e-4)
 
 
+def test_minilm_keeps_every_tensor_of_its_file(tmp_path):
+    before = tensors.read_tensors(minilm())
+    loaded = pretrained.load(minilm())
+    pooler = {"pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids"}
+    assert loaded.heads.keys() == pooler
+    assert loaded.heads["pooler.dense.weight"].shape == (384, 384)
+    loaded.save(tmp_path / "a")
+    after = tensors.read_tensors(tmp_path / "a")
+    assert after.keys() == before.keys()
+    for name, x in before.items():
+        np.testing.assert_array_equal(after[name], x)
+        assert after[name].dtype == x.dtype
+
+
 FAST = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 20}
 FAST |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
 

@@ -65,8 +65,8 @@ def read_safetensors(path):
     """Maps one safetensors file into memory.
 
     The bytes of the tensors must follow one another from the first to the last byte after the header, as the
-    format asks. This reader is our own because the NumPy form of the package ``safetensors`` copies every
-    tensor and does not know the dtypes of 8 bits.
+    format asks. This reader is our own because the NumPy form of the package ``safetensors`` (0.8) does not
+    read the dtypes of 8 bits.
 
     Args:
         path: pathlib path.
