@@ -53,11 +53,12 @@ def first_blocks(encoder, blocks):
 
 def tokens(encoder, texts, length):
     """Ids of texts at one length, special tokens among them: {"ids": int32 [N, length], "mask": bool}."""
-    encoder.tokenizer.enable_truncation(length)
+    side = encoder.tokenizer.truncation["direction"]
+    encoder.tokenizer.enable_truncation(length, direction=side)
     try:
         rows = [e.ids for e in encoder.tokenizer.encode_batch(list(texts))]
     finally:
-        encoder.tokenizer.enable_truncation(encoder.max_length)
+        encoder.tokenizer.enable_truncation(encoder.max_length, direction=side)
     ids, mask = pad(rows, length)
     return {"ids": ids, "mask": mask}
 

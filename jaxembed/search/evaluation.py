@@ -4,14 +4,11 @@ Every function takes ``encode_texts``, a function list of str -> [n, D], and lis
 host. Classification and clustering need the package scikit-learn, which they import when called.
 """
 
-import dataclasses
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from jaxembed.arrays import inner, unit
+from jaxembed.arrays import unit
 from jaxembed.search.ranking import gains, judged, mean, mrr, ndcg, recall
 from jaxembed.search.topk import top_k
 
@@ -149,8 +146,8 @@ def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels
     model = LogisticRegression(max_iter=steps, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(_encode(encode_texts, texts), labels)
-    told = model.predict(_encode(encode_texts, test_texts))
+        model.fit(checked_vectors(encode_texts, texts), labels)
+    told = model.predict(checked_vectors(encode_texts, test_texts))
     return {
         "accuracy": float(accuracy_score(test_labels, told)),
         "f1": float(f1_score(test_labels, told, average="macro")),
@@ -181,7 +178,7 @@ def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
 
     labels = _classes(labels=labels)
     model = KMeans(len(set(labels)), n_init=10, random_state=seed)
-    found = model.fit_predict(_encode(encode_texts, texts))
+    found = model.fit_predict(checked_vectors(encode_texts, texts))
     return {"v_measure": float(v_measure_score(labels, found))}
 
 
@@ -222,38 +219,19 @@ def evaluate_pairs(encode_texts, first, second, labels):
     return {"ap": float(np.sum(np.diff(hits, prepend=0) * hits / (ends + 1)) / hits[-1])}
 
 
-@dataclasses.dataclass(frozen=True)
-class MTEBEncoder:
-    """An encoder in the form that the package ``mteb`` drives: ``mteb.evaluate(MTEBEncoder(f), tasks)``.
+def checked_vectors(encode_texts, texts):
+    """Encodes texts and checks that finite vectors come back.
 
     Args:
         encode_texts: list of str -> [n, D].
-        encode_queries: optional encoder of what MTEB calls queries (a prompt); default ``encode_texts``.
-        mteb_model_meta: optional ``mteb.ModelMeta``, under whose name results are stored.
+        texts: iterable of n str.
+
+    Returns:
+        NumPy array [n, D].
+
+    Raises:
+        ValueError: for another shape, NaN or infinite numbers.
     """
-
-    encode_texts: Callable
-    encode_queries: Callable | None = None
-    mteb_model_meta: Any = None
-
-    def encode(self, inputs, *, prompt_type=None, **_):
-        """Encodes a list of str, or batches {"text": list of str}, to float32 [n, D]."""
-        inputs = list(inputs)
-        texts = [t for part in inputs for t in (part["text"] if isinstance(part, dict) else [part])]
-        queries = getattr(prompt_type, "value", prompt_type) == "query" and self.encode_queries
-        return _encode(self.encode_queries if queries else self.encode_texts, texts).astype(np.float32)
-
-    def similarity(self, embeddings1, embeddings2):
-        """Computes all cosines [n, m] of [n, D] and [m, D]."""
-        return np.asarray(inner(_rows(embeddings1), _rows(embeddings2)))
-
-    def similarity_pairwise(self, embeddings1, embeddings2):
-        """Computes the cosine [n] of each row of [n, D] with its partner."""
-        return np.sum(np.asarray(_rows(embeddings1) * _rows(embeddings2)), axis=-1)
-
-
-def _encode(encode_texts, texts):
-    """Encodes texts and checks that finite vectors come back."""
     texts = list(texts)
     vectors = np.asarray(encode_texts(texts))
     if vectors.ndim != 2 or len(vectors) != len(texts):
@@ -268,7 +246,7 @@ def _rows(vectors):
 
 
 def _unit(encode_texts, texts):
-    return np.asarray(_rows(_encode(encode_texts, texts)))
+    return np.asarray(_rows(checked_vectors(encode_texts, texts)))
 
 
 def _cosines(encode_texts, first, second, **values):
