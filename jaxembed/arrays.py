@@ -52,7 +52,7 @@ def check_shape(name, array, shape):
     Raises:
         ValueError: with both shapes.
     """
-    found = jnp.shape(array)
+    found = array.shape if hasattr(array, "shape") else host(name, array).shape
     if len(found) != len(shape) or any(n not in (None, m) for n, m in zip(shape, found, strict=True)):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"{name}: shape {found}; pass [{wanted}]")

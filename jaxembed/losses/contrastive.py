@@ -101,8 +101,8 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
         queries: [B, D]; normalised inside.
         documents: [N, D], finite (fill padding with zeros), normalised inside. Without
             ``positives``, row i answers query i (N >= B) and every other row is a negative: hard
-            negatives stand after the first B rows, in the order of the queries: row j is one of query
-            j mod B.
+            negatives stand after the first B rows. Where N is a multiple of B they stand in the order of
+            the queries, row j one of query j mod B, which "dd" asks for.
         positives: as in :func:`softmax_loss`, among the documents: int [B] or bool [B, N].
         where: optional bool [B, M]. False drops a pair from the softmax, which is how duplicates and
             suspected false negatives are hidden. Positives are never dropped.
@@ -143,7 +143,7 @@ def _directions(vectors):
 
 def _check_sides(queries, documents, names=("queries", "documents")):
     check_shape(names[0], queries, (None, None))
-    check_shape(names[1], documents, (None, jnp.shape(queries)[1]))
+    check_shape(names[1], documents, (None, np.shape(queries)[1]))
 
 
 def _blocks(queries, documents, blocks):
@@ -152,8 +152,11 @@ def _blocks(queries, documents, blocks):
         raise ValueError(f'blocks={blocks!r}: a subset of {BLOCKS} with "qd" among them')
     rows = len(queries)
     columns = len(documents)
-    if {"dd", "dq"} & set(blocks) and columns < rows:
-        raise ValueError(f'documents: blocks "dd" and "dq" need one per query, got {columns} for {rows}')
+    for name in {"dd", "dq"} & set(blocks):
+        if columns < rows:
+            raise ValueError(
+                f'documents: block "{name}" needs a document per query, got {columns} for {rows}'
+            )
     own = documents[:rows]
     pairs = {
         "qd": (queries, documents),
@@ -161,7 +164,9 @@ def _blocks(queries, documents, blocks):
         "dd": (own, documents),
         "dq": (own, queries),
     }
-    other_row = jnp.arange(rows)[:, None] != jnp.arange(columns) % max(rows, 1)
+    owner = jnp.arange(columns)
+    owner = owner if columns % max(rows, 1) else owner % rows  # else the hard negatives are all queries'
+    other_row = jnp.arange(rows)[:, None] != owner
     kept = {"qd": jnp.ones((rows, columns), bool), "qq": ~jnp.eye(rows, dtype=bool)}
     kept |= {"dd": other_row, "dq": jnp.ones((rows, rows), bool)}
     chosen = [name for name in BLOCKS if name in blocks]
@@ -207,8 +212,8 @@ def symmetric(loss):
         turned = dict(options)
         for name in ("where", "positives"):
             if options.get(name) is not None:
-                if jnp.shape(options[name]) != (rows, columns):
-                    raise ValueError(f"{name}: {jnp.shape(options[name])}; both directions need bool [B, N]")
+                if np.shape(options[name]) != (rows, columns):
+                    raise ValueError(f"{name}: {np.shape(options[name])}; both directions need bool [B, N]")
                 turned[name] = jnp.asarray(options[name], bool)[:, :rows].T
         return (loss(queries, documents, **options) + loss(documents[:rows], queries, **turned)) / 2
 
@@ -283,8 +288,8 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
         blocks: as in :func:`info_nce`. The pairs of all blocks are compared with the same t.
 
     Returns:
-        bool [B, M] for ``where=``; True = the pair counts. Each query's own document is always kept; the
-        pairs that :func:`info_nce` drops from "qq" and "dd" never.
+        bool [B, M] for ``where=``; True = the pair counts. Each query's own document is always kept, in
+        "dq" too; the pairs that :func:`info_nce` drops from "qq" and "dd" never.
 
     Raises:
         ValueError: for an unknown kind or block, or fewer documents than queries.
@@ -303,6 +308,8 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
     own = jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1])
     threshold = jnp.sum(jnp.where(own, scores, 0), axis=1, keepdims=True)
     threshold = threshold - margin * (1 if kind == "absolute" else jnp.abs(threshold))
+    if "dq" in blocks:  # the last block, where the own pair stands once more
+        own = own | (jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1]) - (scores.shape[1] - rows))
     return (others & (scores <= threshold)) | own
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, check_temperature
 
@@ -102,14 +103,14 @@ def margin_mse(queries, documents, negatives, *, teacher, where=None):
     """
     check_shape("queries", queries, (None, None))
     check_shape("negatives", negatives, (None, None, None))
-    rows, size = jnp.shape(negatives)[:2]
+    rows, size = np.shape(negatives)[:2]
     for name, array, shape in (
-        ("documents", documents, jnp.shape(queries)),
-        ("negatives", negatives, (rows, size, jnp.shape(queries)[-1])),
+        ("documents", documents, np.shape(queries)),
+        ("negatives", negatives, (rows, size, np.shape(queries)[-1])),
         ("teacher", teacher, (len(queries), 1 + size)),
     ):
-        if jnp.shape(array) != shape:
-            raise ValueError(f"{name}: {jnp.shape(array)}; the queries and negatives ask for {shape}")
+        if np.shape(array) != shape:
+            raise ValueError(f"{name}: {np.shape(array)}; the queries and negatives ask for {shape}")
     where = jnp.ones((rows, size), bool) if where is None else jnp.asarray(where, bool)
     check_shape("where", where, (rows, size))
     queries, documents = jnp.asarray(queries), jnp.asarray(documents)

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, inner, on_device
 from jaxembed.losses.contrastive import softmax_loss
@@ -153,10 +154,10 @@ def masked_words_loss(params, states, table, *, words, where, most=None):
         J. Devlin et al., BERT, arXiv:1810.04805.
     """
     words = on_device("words", words)
-    rows, length = jnp.shape(where)
+    rows, length = np.shape(where)
     most = length if most is None else most
-    if jnp.shape(words) != (rows, length) or jnp.shape(states)[:2] != (rows, length):
-        raise ValueError(f"words {jnp.shape(words)}, states {jnp.shape(states)}: lead with {(rows, length)}")
+    if np.shape(words) != (rows, length) or np.shape(states)[:2] != (rows, length):
+        raise ValueError(f"words {np.shape(words)}, states {np.shape(states)}: lead with {(rows, length)}")
     if not 1 <= most <= length:
         raise ValueError(f"most: {most} is outside 1..{length}, the places of a row")
     _, places = jax.lax.top_k(jnp.asarray(where).astype(jnp.int32), most)  # masked places stand first

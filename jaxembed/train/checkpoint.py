@@ -55,11 +55,14 @@ class Checkpoints:
                     get_metric_fn=lambda m: score(m, best), n=1, keep_checkpoints_without_metrics=False
                 )
             )
-        self._inner = ocp.training.Checkpointer(
-            self.folder / "checkpoints",
-            save_decision_policy=_EveryAsked(),
-            preservation_policy=policies.AnyPreservationPolicy(kept),
-        )
+        try:
+            self._inner = ocp.training.Checkpointer(
+                self.folder / "checkpoints",
+                save_decision_policy=_EveryAsked(),
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+            )
+        except ImportError as error:
+            raise ValueError(f"workdir={str(workdir)!r}: {error}; install it for checkpoints there") from None
 
     def _compare_meta(self):
         path = self.folder / "meta.json"

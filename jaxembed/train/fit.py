@@ -89,7 +89,7 @@ def fit(
         rules: sequence of (regex on path, PartitionSpec) for parameters and optimizer state.
         batch_rules: the same for batches.
         workdir: folder for checkpoints and metrics.jsonl, or None to keep nothing. "gs://...", "s3://..." and
-            "az://..." are folders in a bucket, for which ``etils.epath`` needs gcsfs, s3fs or adlfs.
+            "az://..." are folders in a bucket, which need gcsfs and google-cloud-storage, s3fs, or adlfs.
         meta: JSON value that describes the run (plan, config); a workdir with another one is refused.
         evaluate: ``state -> {name: float}``, called every ``evaluate_every`` steps and after the last.
         log_every: steps between log rows, each the mean over its steps.
@@ -306,7 +306,9 @@ def _ahead(batches, first, steps, depth=2):
         def take(t):
             try:
                 batch = waiting.pop(t).result()
-            except IndexError as error:
+            except (IndexError, KeyError) as error:
+                if isinstance(error, KeyError) and error.args != (t,):
+                    raise
                 raise ValueError(
                     f"batches: none at [{t}], of {steps} steps ({error}); pass one each"
                 ) from error

@@ -15,7 +15,7 @@ def folder_of(workdir):
 
     Args:
         workdir: str or path. What begins with gs://, s3:// or az:// is a path of ``etils.epath``, which
-            needs the client of that store (gcsfs, s3fs or adlfs).
+            needs the client of that store (gcsfs and google-cloud-storage, s3fs, or adlfs).
 
     Returns:
         ``pathlib.Path`` or ``epath.Path``.
