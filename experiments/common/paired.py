@@ -55,7 +55,7 @@ def share(hits, count, level=0.95):
     p, z = hits / count, float(stats.norm.ppf((1 + level) / 2))
     middle, wide = p + z**2 / (2 * count), z * (p * (1 - p) / count + z**2 / (4 * count**2)) ** 0.5
     low, high = ((middle + sign * wide) / (1 + z**2 / count) for sign in (-1, 1))
-    return p, min(low, p), max(high, p)  # rounding aside, p lies between them
+    return p, max(0.0, min(low, p)), min(1.0, max(high, p))  # what holds but for rounding
 
 
 def claim(sentence, differences, *, margin=0.0, denied=False):
