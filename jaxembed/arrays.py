@@ -34,9 +34,12 @@ def wide(tree):
     Returns:
         The tree.
     """
-    return jax.tree.map(
-        lambda x: jnp.asarray(x, accumulator(x)) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
-    )
+
+    def widened(x):
+        narrow = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+        return jnp.asarray(x, accumulator(x)) if narrow else x
+
+    return jax.tree.map(widened, tree)
 
 
 def check_shape(name, array, shape):

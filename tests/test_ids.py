@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed import data, losses, search
+from jaxembed import data, losses, search, vectors
 from jaxembed.arrays import host, narrow_ids, on_device
 
 FAR = 2**32 + 7  # 7 in 32 bits
@@ -119,6 +119,7 @@ def doors():
         "keys": (lambda: losses.duplicate_mask(np.array([FAR]), jnp.array([7])), "keys: 4294967303"),
         "other": (lambda: losses.duplicate_mask(jnp.array([7]), np.array([FAR])), "other: 4294967303"),
         "targets": (lambda: losses.cosent(q, q, targets=np.array([0, 2**32])), "targets: 4294967296"),
+        "entries": (lambda: vectors.entry_means(q, np.array([2**32, 1]), 2), "entries: 4294967296"),
         "words": (
             lambda: losses.masked_words_loss(head, states, q, words=np.array([[FAR, 0]]), where=where),
             "words: 4294967303",

@@ -812,6 +812,24 @@ def test_dropped_scores_of_students_and_teachers_may_hold_anything(bad):
     assert not np.asarray(clean[1])[2].any()
 
 
+@pytest.mark.parametrize("free", [False, True])
+def test_a_teacher_may_rule_candidates_out(free):
+    """A teacher's score of -inf is probability 0: log(3 / 2) for a student that knows nothing."""
+    teacher = jnp.array([[0.0, 0.0, -jnp.inf], [-jnp.inf, -jnp.inf, -jnp.inf], [1.0, 2.0, 3.0]])
+
+    @jax.jit
+    def run(scores, teacher):
+        total = lambda s, t: jnp.sum(losses.score_kl(s, teacher=t, stop_teacher=not free))  # noqa: E731
+        return losses.score_kl(scores, teacher=teacher), jax.grad(total, argnums=(0, 1))(scores, teacher)
+
+    value, (gradient, other) = run(jnp.zeros((3, 3)), teacher)
+    np.testing.assert_allclose(value[0], 0.4055, atol=5e-5)
+    assert value[1] == 0
+    np.testing.assert_allclose(gradient[0], [-1 / 6, -1 / 6, 1 / 3], atol=1e-6)
+    chex.assert_tree_all_finite((gradient, other))
+    np.testing.assert_allclose(losses.feature_kl(jnp.zeros((1, 3)), teacher=teacher[:1]), value[:1])
+
+
 def test_a_table_gets_no_gradient_and_a_common_shift_changes_nothing():
     rng = np.random.default_rng(0)
     x, _ = rows()

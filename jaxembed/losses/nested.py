@@ -158,7 +158,7 @@ def cached(encode, chunks):
         @jax.checkpoint
         def one(chunk):
             index, part = chunk
-            given = jax.tree.map(lambda x, p: x if x.dtype == p.dtype else x.astype(p.dtype), read, params)
+            given = jax.tree.map(lambda x, p: x if x is p else x.astype(p.dtype), read, params)
             return encode(given, part, None if key is None else jax.random.fold_in(key, index))
 
         def cut(x):
