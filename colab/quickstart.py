@@ -18,22 +18,43 @@
 # describes.
 
 # %%
-# Installs jaxembed from the checkout that this notebook lies in, only when it is missing.
+# Installs what is missing: jaxembed from the checkout that this notebook lies in, from a wheel beside
+# the notebook (`pip wheel --no-deps .` in a checkout makes one), or from its address, once it has one.
+import importlib
 import importlib.util
 import pathlib
 import subprocess
 import sys
 
-if importlib.util.find_spec("jaxembed") is None:
+ADDRESS = ""  # of jaxembed: a URL that pip takes
+
+
+def missing(*modules):
+    return any(importlib.util.find_spec(name) is None for name in modules)
+
+
+def install(*what):
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *what], check=True)
+    importlib.invalidate_caches()
+
+
+if missing("jaxembed", "grain"):  # a checkout may lie on the path without what it needs
     here = pathlib.Path.cwd()
-    checkout = next(p for p in (here, *here.parents) if (p / "pyproject.toml").exists())
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", str(checkout)], check=True)
+    checkouts = [p for p in (here, *here.parents) if (p / "jaxembed" / "__init__.py").exists()]
+    wheels = sorted(here.glob("jaxembed-*.whl"), reverse=True)
+    found = [path.as_uri() for path in (*checkouts, *wheels)] + [ADDRESS]
+    if not found[0]:
+        raise SystemExit("no jaxembed here: put its wheel beside this notebook, or open it in a checkout")
+    install(f"jaxembed[experiments] @ {found[0]}")
+if missing("matplotlib"):
+    install("matplotlib")
 
 # %%
 import functools
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
@@ -118,4 +139,14 @@ for size in sizes:
 
 # %%
 chance = 10 / len(records)
+figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+axes.plot(sizes, [recall[size] for size in sizes], "o-", label="prefixes of one vector")
+axes.axhline(chance, color="grey", ls="--", label="chance")
+axes.set(xscale="log", xlabel="first numbers of the vector", ylabel="Recall@10", title="Held-out sentences")
+axes.set_xticks(sizes, [str(size) for size in sizes])
+axes.minorticks_off()
+axes.legend()
+plt.show()
+
+# %%
 assert recall[128] > 10 * chance, "the encoder should find held-out functions far more often than chance"

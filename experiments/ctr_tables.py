@@ -2,7 +2,8 @@
 
     python -m experiments.ctr_tables                       # MovieLens-100K, four arms at four budgets
     python -m experiments.ctr_tables --data flights        # six schemes, each per feature and shared
-    python -m experiments.ctr_tables --table clicks.csv --label clicked --dense price
+    python -m experiments.ctr_tables --table clicks.csv --label clicked --dense price --workdir model
+    python -m experiments.ctr_tables --workdir model --predict new.csv    # the saved model on new rows
     python -m experiments.ctr_tables --data criteo --path train.txt    # the paper's settings; avazu alike
 
 Papers: Unified Embedding (arXiv:2305.12102), DCN-V2 (arXiv:2008.13535). `make data` brings the data. About
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import clicks, report
+from experiments.common import click_models, clicks, report
 from jaxembed import data, encoders, search, tables, train
 
 
@@ -34,12 +35,20 @@ class Config:
 
     data: Literal["movielens_100k", "flights", "movielens_1m", "criteo", "avazu"] = "movielens_100k"
     path: pathlib.Path | None = None  # the raw file of criteo or avazu
-    table: pathlib.Path | None = None  # a table of your own in place of data, with the five flags below
+    table: pathlib.Path | None = None  # a table of your own in place of data; described by the flags to least
     label: str = "label"
     threshold: float | None = None  # the label is 1 above it; None: the column holds 0 and 1
+    positive: str | None = None  # the text of a label that is 1, where labels are texts
     categorical: tuple[str, ...] = ()  # none: all columns that no other flag names
     dense: tuple[str, ...] = ()  # columns of numbers
+    counts: tuple[str, ...] = ()  # those of them whose logarithm is taken first
+    scaling: Literal["standardise", "none"] = "standardise"  # of dense, fitted on the training rows
+    fill: float | None = None  # stands for a missing number; None: the mean of the training rows
     time: str | None = None  # orders the rows: the last tenth is the test; None splits at random
+    strip: bool = False  # take spaces off both ends of cells and names
+    least: int = 2  # values rarer in the training rows share code 0 with those never seen
+    workdir: pathlib.Path | None = None  # folder for the arm of --table that is best on the validation rows
+    predict: pathlib.Path | None = None  # new rows of such a table; the model in workdir predicts them
     limit: int | None = None  # rows to read
     compare: Literal["chunks", "schemes"] | None = None
     budgets: tuple[float, ...] | None = None  # shares of `rows`
@@ -62,6 +71,8 @@ SMALL = {"compare": "chunks", "budgets": (1, 0.5, 0.25, 0.1), "width": 16, "chun
 SMALL |= {"hidden": (64,), "batch_size": 512, "learning_rate": 1e-3, "decay": 0.0, "epochs": 12, "seeds": 5}
 PAPER = SMALL | {"budgets": (1, 0.5, 0.1), "learning_rate": 2e-4, "decay": 1e-5, "seeds": 1}
 CRITEO = {"rows": 83_886, "width": 39, "chunks": (1, 3), "cross": 2, "hidden": (748, 748), "epochs": 4}
+picture = clicks.picture
+RUNS = {"ctr_tables_schemes": {"budgets": (0.25, 0.1)}}  # usual settings that are not the defaults
 SETTINGS = {
     "movielens_100k": SMALL,
     "flights": SMALL | {"compare": "schemes", "budgets": (0.25, 0.1), "epochs": 1},
@@ -141,7 +152,7 @@ def build(cfg, plans, network):
 
 
 def fit(cfg, table, plans, network, epochs):
-    """Trains all seeds of an arm: {their test AUCs, best epochs, validation AUCs, parameters, seconds}."""
+    """Trains all seeds of an arm: {test AUCs, best epochs, all AUCs, last and best parameters, seconds}."""
     began, columns, splits = time.perf_counter(), table["columns"], table["splits"]
     init, logits = build(cfg, plans, network)
     size = min(cfg.batch_size, len(splits["train"]))
@@ -149,6 +160,7 @@ def fit(cfg, table, plans, network, epochs):
     held = np.concatenate([splits["validation"], splits["test"]])
     pieces = np.resize(held, (-(-len(held) // 8192), 8192))  # repeats rows to fill the last
     cuts = slice(len(splits["validation"])), slice(len(splits["validation"]), len(held))
+    kept = {}  # of each seed the parameters after its best epoch, where they are to be saved
 
     def loss_fn(params, batch, key):
         loss = optax.sigmoid_binary_cross_entropy(logits(params, batch), batch["labels"][None])
@@ -158,6 +170,8 @@ def fit(cfg, table, plans, network, epochs):
         scores = np.concatenate([score(state.params, take(rows)) for rows in pieces], axis=1)
         aucs = [[search.auc(columns["labels"][held[cut]], s[cut]) for s in scores] for cut in cuts]
         history.append(aucs)
+        if cfg.workdir is not None:
+            kept["params"] = click_models.best(kept.get("params"), state.params, [h[0] for h in history])
         return {"validation AUC": float(np.mean(aucs[0]))}
 
     steps = len(splits["train"]) // size
@@ -167,6 +181,7 @@ def fit(cfg, table, plans, network, epochs):
     found = np.array(history)  # [epochs, 2, S]
     best = found[:, 0].argmax(axis=0)
     aucs = {"AUCs": found[best, 1, np.arange(len(plans))], "epochs": best + 1, "history": found}
+    aucs |= {"validation": float(found[best, 0, np.arange(len(plans))].mean()), "best": kept.get("params")}
     return aucs | {"params": state.params, "seconds": time.perf_counter() - began}
 
 
@@ -181,7 +196,7 @@ def compare(cfg, table, total):
         for name, options in schemes(cfg).items()
         for kind in ("per feature", "unified")
     ]
-    rows, known = [], {}
+    rows, known, saved = [], {}, (-1.0, None)
     for budget, name, kind, plans in arms:
         found, others = (
             fit(cfg, table, plans, network, cfg.epochs),
@@ -191,6 +206,10 @@ def compare(cfg, table, total):
         aucs = found["AUCs"]
         print(f"{kind}{name} at {budget}: {aucs.mean():.4f}", flush=True)
         known = {budget: aucs} | known | {(budget, name): aucs}
+        if cfg.workdir is not None and found["validation"] > saved[0]:
+            saved = found["validation"], (f"{kind}{name} at {budget}", plans, found["best"])
+    if cfg.workdir is not None:
+        click_models.save(cfg, table, *saved[1])
     return rows
 
 
@@ -206,10 +225,13 @@ def reader_angles(cfg, table, total):
 
 
 def main(cfg):
-    began = time.perf_counter()
+    began, name = time.perf_counter(), report.named("ctr_tables", cfg, RUNS)
+    clicks.check_flags(cfg, Config)
+    if cfg.predict is not None:
+        return click_models.predict(cfg, build, dcn)
     given = {key: value for key, value in vars(cfg).items() if value is not None}
     cfg = Config(**SETTINGS["movielens_100k" if cfg.table else cfg.data] | given)
-    clicks.check(cfg, Config)
+    clicks.check(cfg)
     table = clicks.read(cfg)
     total = cfg.rows or sum(table["sizes"].values())
     rows = compare(cfg, table, total)
@@ -217,9 +239,8 @@ def main(cfg):
     print(report.table(rows, list(rows[0])[:-3]), report.table(angles) if angles else "", sep="\n")
     seconds = round(time.perf_counter() - began)
     numbers = {"sizes": table["sizes"], "table": rows, "angles": angles, "seconds": seconds}
-    numbers["config"] = {k: v for k, v in vars(cfg).items() if not isinstance(v, pathlib.Path)}
-    name = "ctr_tables_own" if cfg.table else f"ctr_tables_{cfg.data}".removesuffix("_movielens_100k")
-    report.save(name, numbers, functools.partial(report.auc_against_bytes, rows=rows), cfg.results)
+    numbers["config"] = report.settings(cfg)
+    report.save(name, numbers, picture(numbers), cfg.results)
 
 
 if __name__ == "__main__":

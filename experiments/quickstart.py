@@ -63,7 +63,8 @@ class Config:
         width = self.sizes[-1]
         limits = {"token_batch": (0, self.batch_size), "tokens": (1, self.length), "query_tokens": (1, 64)}
         limits |= {"token_width": (4, width), "layers": (1, 24), "steps": (1, 10**6), "rows": (1, 2**30)}
-        report.check(self, limits, multiples={"batch_size": 2 * max(1, self.token_batch), "token_width": 4})
+        multiples = {"batch_size": 2 * max(1, self.token_batch), "token_width": 4}
+        report.check(self, limits, multiples, functions.DEPENDS)
         if list(self.sizes) != sorted(set(self.sizes)) or width % 2:
             raise ValueError(f"--sizes {self.sizes}: give rising widths, the last one even")
         functions.check(self)

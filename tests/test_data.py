@@ -190,6 +190,24 @@ def test_features_bad_input_and_empty():
         text.features([], sizes=(0,))
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: text.distinct(["a b"], length=2),
+        lambda: text.distinct("a b", length=2),
+        lambda: text.features("cat"),
+        lambda: text.document_frequency(["a b"]),
+        lambda: text.document_frequency("a b"),
+        lambda: text.bag([("a b", 1.0)]),
+    ],
+)
+def test_a_text_in_place_of_its_words_is_named(call):
+    with pytest.raises(
+        ValueError, match=r"^(lists|words|fields): '(a b|cat)' is one text; split it into words"
+    ):
+        call()
+
+
 def test_document_frequency_and_idf():
     lists = [["a", "b", "a"], ["b", "🎉"], [], ["b", "\0"]]
     counts, n = text.document_frequency(iter(lists), buckets=1000, seed=3)

@@ -70,7 +70,9 @@ def finished(tmp_path_factory):
 @pytest.mark.experiment
 def test_quickstart_prints_every_row_and_saves_numbers_and_picture(finished):
     cwd, printed = finished
-    saved = json.loads((cwd / "results/quickstart.json").read_text())
+    (path,) = (cwd / "results").glob("*.json")  # of no default run
+    assert path.name.startswith("quickstart_corpus-tree_alone_steps-2_")
+    saved = json.loads(path.read_text())
     methods = [row["method"] for row in saved["rows"]]
     assert {"BM25", "untrained 16", "prefix 8", "prefix 16", "Chamfer, 0 blocks", "FDE (20, 5, 16)"} <= set(
         methods
@@ -78,7 +80,10 @@ def test_quickstart_prints_every_row_and_saves_numbers_and_picture(finished):
     assert all(method in printed for method in methods)
     assert all(0 <= row["Recall@10 tree"] <= 1 for row in saved["rows"])
     assert max(row["Recall@10 tree"] for row in saved["rows"]) > 0
-    assert (cwd / "results/quickstart.png").stat().st_size > 10_000
+    assert path.with_suffix(".png").stat().st_size > 10_000
+    assert "FDE (20, 5, 16), then Chamfer" in methods
+    stages = [line.split("] ")[1] for line in printed.splitlines() if line.startswith("[")]
+    assert stages == ["reads functions", "trains 2 steps on 36 functions", "compares the ways to search"]
     assert saved["functions"] == 36
 
 
@@ -112,7 +117,10 @@ def test_flags_that_contradict_one_another_are_refused_by_name():
         ({"token_batch": 600}, "--token-batch 600: choose 0 to 512"),
         ({"batch_size": 300}, "--batch-size 300: choose a multiple of 256"),
         ({"tokens": 97}, "--tokens 97: choose 1 to 96"),
-        ({"sizes": (8, 16)}, "--token-width 64: choose 4 to 16"),
+        ({"sizes": (8, 16)}, "^--sizes 8 16: beside it, --token-width 64: choose 4 to 16"),
+        ({"token_batch": 200}, "^--token-batch 200: beside it, --batch-size 512: choose a multiple of 400"),
+        ({"batch_size": 100}, "^--batch-size 100: beside it, --token-batch 128: choose 0 to 100"),
+        ({"length": 8}, "^--length 8: beside it, --tokens 32: choose 1 to 8"),
         ({"sizes": (128, 64)}, "--sizes"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -140,8 +148,8 @@ def test_quickstart_refuses_in_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     cases = [
         (["--query", "x", "--workdir", "nowhere"], "holds no index"),
-        (["--corpus", "missing"], "is no folder"),
-        (["--corpus", "empty"], "no documented function"),
+        (["--corpus", "missing"], "--corpus missing: is not a folder"),
+        (["--corpus", "empty"], "--corpus empty: packages and folders hold no documented function"),
     ]
     for flags, message in cases:
         done = run(*SMALL, *flags, cwd=tmp_path)
@@ -168,7 +176,7 @@ def test_the_quickstart_starts_from_a_published_encoder_and_answers(tmp_path, ca
     small |= {"tokens": 4, "test_queries": 10, "workdir": tmp_path / "runs", "results": tmp_path}
     cfg = quickstart.Config(encoder=model, corpus=corpus, alone=True, **small)
     quickstart.main(cfg)
-    saved = json.loads((tmp_path / "quickstart_encoder.json").read_text())
+    saved = json.loads(next(tmp_path.glob("quickstart_encoder_toy_*.json")).read_text())
     width = encoders.pretrained.load(model).width
     assert [r["method"] for r in saved["rows"]] == [
         "BM25",
@@ -191,7 +199,7 @@ def test_the_benchmark_of_tables_runs_without_its_peers(tmp_path, monkeypatch):
     small = {"heights": (300, 600), "batch_size": 8, "fields": 3, "values": 100, "size": 64, "rounds": 1}
     small |= {"model_rows": 300, "cross_layers": 1, "hidden": (8,), "results": tmp_path}
     tables_benchmark.main(tables_benchmark.Config(**small))
-    rows = json.loads((tmp_path / "benchmark_tables.json").read_text())["rows"]
+    rows = json.loads(next(tmp_path.glob("benchmark_tables_*.json")).read_text())["rows"]
     times = {(r["arm"], r["rows"]): r for r in rows if "ms" in r}
     assert times["jaxembed Adagrad", 600]["times ours"] == 1
     assert times["optax Adagrad, dense", 600]["extra MB"] > 0
@@ -218,8 +226,8 @@ def test_the_benchmark_of_token_sets_runs_without_its_peers(tmp_path, monkeypatc
         monkeypatch.setitem(sys.modules, name, None)
     small = {"tokens": (4,), "batch": 16, "width": 8, "projected": 4, "planes": 2, "repetitions": 2}
     small |= {"candidates": 12, "documents": (300,), "queries": (1, 3), "length": 16, "k": 5, "built": 20}
-    multivector_benchmark.main(multivector_benchmark.Config(**small, rounds=1, folder=tmp_path))
-    rows = json.loads((tmp_path / "benchmark_multivector.json").read_text())["rows"]
+    multivector_benchmark.main(multivector_benchmark.Config(**small, rounds=1, results=tmp_path))
+    rows = json.loads(next(tmp_path.glob("benchmark_multivector_*.json")).read_text())["rows"]
     assert all(row["per second"] > 0 for row in rows)
     found = {(row["group"], row["method"]) for row in rows}
     assert ("encode, T = 4, product", "matrix product") in found and (
@@ -255,7 +263,7 @@ def test_the_benchmark_of_text_runs_without_its_peer(tmp_path, monkeypatch):
     lines = [f"w{i} w{i + 1},w{i + i % 3} w7,{i % 3}" for i in range(5, 15)]
     (tmp_path / "stsb-en-test.csv").write_text("\n".join(lines) + "\n")
     text_benchmark.main(text_benchmark.Config(**small))
-    rows = json.loads((tmp_path / "benchmark_text_toy_sts.json").read_text())["rows"]
+    rows = json.loads(next(tmp_path.glob("benchmark_text_toy_sts_*.json")).read_text())["rows"]
     found = {(row["what"], row["arm"]) for row in rows}
     assert {("encode long", "products"), ("train layers x sizes", "jaxembed")} <= found
     assert ("memory, 8 pairs", "cached") in found

@@ -166,6 +166,41 @@ def test_a_finished_build_is_returned_without_its_documents(tmp_path):
     refused("^batch_size", lambda: build(tmp_path, meta="a", batch_size=0))
 
 
+def test_other_documents_on_a_finished_folder_are_named(tmp_path):
+    build(tmp_path)
+    never = lambda *_: pytest.fail("encoded")  # noqa: E731
+    started = []
+
+    def source(documents):
+        def documents_from(first):
+            started.append(first)
+            return iter(documents[first:])
+
+        return documents_from
+
+    for same_ones in (DOCUMENTS, tuple(DOCUMENTS), iter(DOCUMENTS), source(DOCUMENTS), None):
+        same(build(tmp_path, same_ones, never), DOCUMENTS)
+    assert started == [0, len(DOCUMENTS) - 1]
+    last = len(DOCUMENTS) - 1
+    new = ("new", np.zeros((1, 4)))
+    others = {
+        "number 0 is 'd1', but the finished index has 'd0'; delete": DOCUMENTS[1:],
+        f"number {last} is None, but the finished index has 'd{last}'": DOCUMENTS[:-1],
+        f"number {last + 1} is 'new', but the finished index has None": [*DOCUMENTS, new],
+        f"number {last} is 'new', but": [*DOCUMENTS[:-1], new],
+        "number 0 is None, but": [],
+    }
+    for message, documents in others.items():
+        for given in (documents, iter(documents), source(documents)):
+            refused("^documents: " + message, lambda given=given: build(tmp_path, given, never))
+    swapped = [DOCUMENTS[0], new, *DOCUMENTS[2:]]
+    refused("^documents: number 1 is 'new'", lambda: build(tmp_path, swapped, never))
+    refused("^documents: an item is no pair", lambda: build(tmp_path, ["doc"], never))
+    refused("^documents: None; pass", lambda: build(tmp_path / "none", None))
+    search.delete_documents(tmp_path, ["d1"])
+    refused("^documents: number 1 is 'd1', but the finished index has 'd2'", lambda: build(tmp_path))
+
+
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "README.txt").write_text("mine")
     refused("holds 'README.txt'", lambda: build(tmp_path))

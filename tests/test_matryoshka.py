@@ -11,7 +11,7 @@ import pytest
 from test_pretrained import write_model
 
 from experiments import definitions, false_negatives, matryoshka, pooling, starbucks
-from experiments.common import masked_words, nested, nested_texts, prefix_heads, report, text_models
+from experiments.common import masked_words, nested, nested_texts, plots, prefix_heads, report, text_models
 from jaxembed import data, encoders, losses, train
 
 
@@ -211,14 +211,14 @@ def test_own_pairs_train_and_the_encoder_is_saved(experiment, graded, tmp_path, 
     options |= {"layers": (1, depth)} if experiment is starbucks else {}
     experiment.main(experiment.Config(**options))
     name = experiment.__name__.split(".")[-1]
-    saved = json.loads((tmp_path / f"{name}_own.json").read_text())
+    saved = json.loads(next(tmp_path.glob(f"{name}_own*.json")).read_text())
     grids = saved["text"]["grids"]
     assert set(grids) == {"untrained", "2DMSE", "SRL" if experiment is starbucks else "last layer"}
     assert all(len(grid) == len(saved["text"]["cells"]) for grid in grids.values())
     assert set(saved["text"]["rates"].values()) <= {1e-2, 1e-3}
     assert all(set(dev) == {"0.01", "0.001"} for dev in saved["text"]["dev"].values())
     assert all(row["seeds"] == 1 for row in saved["text"]["claims"]) and not saved["criteria"]
-    assert (tmp_path / f"{name}_own.png").stat().st_size > 5_000
+    assert next(tmp_path.glob(f"{name}_own*.png")).stat().st_size > 5_000
     (folder,) = tmp_path.glob("encoder-*")
     before, after = (encoders.pretrained.load(f).encode_texts(["w5 w6 w7"]) for f in (model, folder))
     assert str(folder) in capsys.readouterr().out and (before * after).sum() < 1 - 1e-6
@@ -234,10 +234,10 @@ def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(matryoshka, "ESE", 2)
     monkeypatch.setattr(matryoshka, "recipes", small_recipes)
     matryoshka.main(matryoshka.Config(parts=("layers",), quick=True, results=tmp_path))
-    saved = json.loads((tmp_path / "matryoshka_layers_quick.json").read_text())
+    saved = json.loads(next(tmp_path.glob("matryoshka_layers_quick*.json")).read_text())
     assert set(saved["layers"]["grids"]) == {"last layer", "2DMSE"} and len(saved["layers"]["claims"]) == 2
     assert all(0 <= x <= 1 for grid in saved["layers"]["grids"].values() for x in grid)
-    assert (tmp_path / "matryoshka_layers_quick.png").stat().st_size > 5_000
+    assert next(tmp_path.glob("matryoshka_layers_quick*.png")).stat().st_size > 5_000
 
 
 def small_recipes(layers, sizes):
@@ -313,7 +313,7 @@ def test_repeated_texts_of_a_batch_do_not_count(tmp_path):
 def test_own_pairs_go_with_quick(experiment, tmp_path):
     cfg = experiment.Config(pairs=tmp_path / "x.tsv", quick=True)
     assert report.preset(cfg, quick=experiment.QUICK).seeds == 1
-    assert report.named("x", cfg) == "x_own_quick"
+    assert report.named("x", cfg) == "x_own_x_quick"
 
 
 def test_presets_leave_groups_of_flags_alone():
@@ -327,7 +327,7 @@ def test_flags_keep_their_values_beside_presets():
     assert (chosen.steps, chosen.batch_size, chosen.parts) == (100, 128, ("text",))
     with pytest.raises(ValueError, match="--quick --paper: choose one"):
         report.preset(matryoshka.Config(paper=True, quick=True), quick={}, paper={})
-    assert report.named("matryoshka", config) == "matryoshka_paper"
+    assert report.named("matryoshka", config) == "matryoshka_paper_steps-100"
     assert report.named("x", matryoshka.Config(parts=("text",), model=pathlib.Path("a/b"))) == "x_b_text"
     assert report.named("x", matryoshka.Config(parts=("text",), sts=pathlib.Path("a"))) == "x_text_sts"
     with pytest.raises(ValueError, match="--sts: only the text part reads it"):
@@ -337,7 +337,7 @@ def test_flags_keep_their_values_beside_presets():
 def test_save_draws_several_panels(tmp_path):
     def draw(axes):
         assert axes.shape == (1, 2)
-        report.heat_map(axes[0, 0], "t", np.eye(2), (1, 2), (4, 8), 0, 1)
+        plots.heat_map(axes[0, 0], "t", np.eye(2), (1, 2), (4, 8), 0, 1)
 
     written = report.save("x", {"a": 1}, draw, tmp_path, (1, 2))
     assert written[1].stat().st_size > 3_000

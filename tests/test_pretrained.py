@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from jaxembed import encoders
 from jaxembed.encoders import pretrained, tensors
 from jaxembed.encoders.architectures import FAMILIES, describe
+from jaxembed.encoders.text_model import POOLINGS
 from jaxembed.encoders.texts import length_bucket
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "text"
@@ -301,7 +302,7 @@ def test_an_encoder_is_shown_in_one_line(encoder):
 SEVERAL = (["max", "mean"], ["mean", "cls"], ["lasttoken", "mean"], ["mean", "mean"])
 
 
-@pytest.mark.parametrize("mode", [*pretrained.POOLINGS, *SEVERAL])
+@pytest.mark.parametrize("mode", [*POOLINGS, *SEVERAL])
 def test_poolings_of_the_folder(mode, folder, encoder, tmp_path):
     modes = [mode] if isinstance(mode, str) else mode
     named = {"1_Pooling/config.json": {"pooling_mode": mode}}
@@ -717,6 +718,20 @@ def test_minilm_equals_sentence_transformers():
     vectors = loaded.encode_texts(file["texts"].tolist(), batch_size=8)
     assert (vectors * file["out"]).sum(axis=1).min() > 0.9999
     np.testing.assert_allclose(vectors, file["out"], atol=1e-4)
+
+
+def test_minilm_keeps_every_tensor_of_its_file(tmp_path):
+    before = tensors.read_tensors(minilm())
+    loaded = pretrained.load(minilm())
+    pooler = {"pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids"}
+    assert loaded.heads.keys() == pooler
+    assert loaded.heads["pooler.dense.weight"].shape == (384, 384)
+    loaded.save(tmp_path / "a")
+    after = tensors.read_tensors(tmp_path / "a")
+    assert after.keys() == before.keys()
+    for name, x in before.items():
+        np.testing.assert_array_equal(after[name], x)
+        assert after[name].dtype == x.dtype
 
 
 FAST = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 20}

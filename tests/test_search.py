@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import pathlib
 import signal
 import subprocess
@@ -328,6 +329,18 @@ def test_embed_refuses_damaged_files(tmp_path):
     refused("w.npy.partial: 156 bytes, expected 160", lambda: search.embed(double, range(10), path=other))
 
 
+@pytest.mark.parametrize(
+    "dtype, bad", [(np.float16, 1e5), (np.float32, 1e39), (np.float32, math.nan), (np.int8, 300), (int, 0.5)]
+)
+@pytest.mark.parametrize("start", [0, 2])  # in the first batch and in a later one
+def test_embed_refuses_what_the_file_cannot_hold(tmp_path, dtype, bad, start):
+    column = lambda batch: np.array(batch)[:, None]  # noqa: E731
+    embed = functools.partial(search.embed, column, path=tmp_path / "v.npy", batch_size=2, dtype=dtype)
+    message = f"^encode: the vector of record {start + 1} is not finite or does not fit in"
+    refused(message, lambda: embed([1.0] * start + [1.0, bad]))
+    assert embed([1.0] * start + [1.0, 2.0]).ravel().tolist() == [1.0] * start + [1.0, 2.0]
+
+
 def test_embed_refuses_bad_arguments(tmp_path):
     path = tmp_path / "v.npy"
     refused("^records", lambda: search.embed(double, [], path=path))
@@ -424,6 +437,8 @@ def test_save_index_refuses_bad_arguments(tmp_path):
     refused("metadata: 1 entries", lambda: search.save_index(folder, np.eye(2), [1, 2], [{}]))
     refused("vectors: the name", lambda: search.save_index(folder, {"../x": np.eye(2)}, [1, 2]))
     refused("dtype", lambda: search.save_index(folder, jnp.eye(2, dtype=jnp.bfloat16), [1, 2]))
-    refused("ids: dtype", lambda: search.save_index(folder, np.eye(2), np.array([1, "a"], object)))
+    refused("ids: 1 stands among strings", lambda: search.save_index(folder, np.eye(2), np.array([1, "a"], object)))
+    refused(r"ids: 'a\\x00' ends in NUL", lambda: search.save_index(folder, np.eye(2), ["a", "a\0"]))
+    refused("ids: 1 stands among strings", lambda: search.save_index(folder, np.eye(2), ["1", 1]))
     refused("vectors: vectors is", lambda: search.save_index(folder, np.zeros((0, 2)), []))
     assert not folder.exists()

@@ -391,9 +391,8 @@ def main(cfg):
     columns = ["arm", "rows", "ms", "least ms", "times ours", "extra MB", "extra / table"]
     columns += ["M ids/s", "samples/s", "note"]
     print(report.table(found, [c for c in columns if any(c in r for r in found)]))
-    distinct = len(np.unique(draw(cfg, cfg.heights[0])[0]))
-    numbers = {"torch": torch.__version__ if TORCH else None, "distinct": distinct}
-    numbers |= {"config": report.settings(cfg), "rows": found}
+    numbers = {"distinct": len(np.unique(draw(cfg, cfg.heights[0])[0])), "config": report.settings(cfg)}
+    numbers |= {"torch": torch.__version__ if TORCH else None, "rows": found}
     report.save(name, numbers, picture(numbers), folder=cfg.results)
 
 

@@ -201,3 +201,4 @@ def draw(axes, rows, times):
     for panel in (left, middle, right):
         panel.grid(alpha=0.3)
         plots.legend(panel, fontsize=7, loc="best")
+    left.get_legend().set_title("FDE (repetitions, planes, projected)", {"size": 7})

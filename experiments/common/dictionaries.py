@@ -83,5 +83,8 @@ def draw(axes, rows):
     axes.set(yticks=np.arange(len(arms)) + 0.3, yticklabels=[r["arm"] for r in arms])
     axes.invert_yaxis()
     axes.axvline(0, color="black", lw=0.8)
-    axes.set(xlabel="points above the untrained encoder", title="Definitions as training data")
+    axes.set(
+        xlabel="points above the untrained encoder",
+        title="Definitions as training data; lines: deviation over the seeds",
+    )
     plots.legend(axes, handlelength=2)

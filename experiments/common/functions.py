@@ -18,6 +18,8 @@ FIELDS = {
     "docstring": (1.0, 160),
     "code": (0.7, 160),
 }  # weight, words
+DEPENDS = {"token_width": "sizes", "tokens": "length"}  # a setting: the one that limits it
+DEPENDS |= {"token_batch": "batch_size", "batch_size": "token_batch"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +70,7 @@ def bag_of(fields):
 def check(cfg):
     """Refuses flags of the quickstart that have no meaning together."""
     report.exclude(cfg, "corpus", ("holdout",))
-    if cfg.alone and cfg.corpus is None:
+    if cfg.alone and cfg.corpus is None and cfg.query is None:
         raise ValueError("--alone: has no meaning without --corpus; name a folder")
 
 

@@ -13,11 +13,12 @@ from jaxembed import vectors
 
 def pieces(encoder, texts, size, most=None):
     """Cuts texts into pieces of ``size`` tokens, at most ``most`` of each: [(text, starts of its tokens)]."""
+    side = encoder.tokenizer.truncation["direction"]
     encoder.tokenizer.no_truncation()
     try:
         encoded = encoder.tokenizer.encode_batch(texts, add_special_tokens=False)
     finally:
-        encoder.tokenizer.enable_truncation(encoder.max_length)
+        encoder.tokenizer.enable_truncation(encoder.max_length, direction=side)
     found = []
     for text, e in zip(texts, encoded, strict=True):
         for start in range(0, len(e.ids) - size + 1, size)[:most]:

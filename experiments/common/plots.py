@@ -138,15 +138,15 @@ def _metric(part, config):
 
 
 def _draw_heat_maps(axes, parts, config):
-    for row, (part, found) in zip(axes, parts.items(), strict=True):
+    figure = axes[0, 0].figure
+    figure.clear()  # rows have panels of their own width
+    for row, (part, found) in zip(np.ravel(figure.subfigures(len(parts), 1)), parts.items(), strict=True):
         values = np.array(list(found["grids"].values()))
         layers, sizes = (sorted(set(numbers)) for numbers in zip(*found["cells"], strict=True))
-        for panel in row[len(found["grids"]) :]:
-            panel.axis("off")
-        for panel, (arm, grid) in zip(row, found["grids"].items(), strict=False):
+        panels = row.subplots(1, len(values), squeeze=False)[0]
+        for panel, (arm, grid) in zip(panels, found["grids"].items(), strict=True):
             shaped = np.reshape(grid, (len(layers), len(sizes)))
             image = heat_map(panel, f"{part}: {arm}", shaped, layers, sizes, values.min(), values.max())
-        used = list(row[: len(found["grids"])])
-        bar = row[0].figure.colorbar(image, ax=used, pad=0.01, fraction=0.05, aspect=16)
+        bar = row.colorbar(image, ax=panels, pad=0.01, fraction=0.05, aspect=16)
         bar.set_label(_metric(part, config), fontsize=8)
         bar.ax.tick_params(labelsize=7)

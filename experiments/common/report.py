@@ -22,9 +22,9 @@ def table(rows, columns=None):
     """Lays rows out as an aligned text table.
 
     >>> print(table([{"method": "BM25", "mrr": 0.381}, {"method": "encoder", "mrr": None}]))
-    method   mrr
-    BM25    .381
-    encoder    -
+    method    mrr
+    BM25     .381
+    encoder     -
 
     Args:
         rows: list of dicts.
@@ -113,24 +113,33 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def check(config, limits, multiples=None):
+def check(config, limits, multiples=None, depends=None):
     """Refuses settings outside their limits and tuples that were emptied, by the name of the flag.
 
     Args:
         config: dataclass.
         limits: {field: (lowest, highest)}, for every entry of a tuple; None passes.
         multiples: optional {field: number that must divide it}.
+        depends: optional {field: the field on which its limit or divisor depends}, which an error names where
+            the user gave that one alone.
     """
-    for name, value in given(config).items():
+    chosen = given(config)
+
+    def named(name, value):
+        by = (depends or {}).get(name)
+        cause = f"{flag(by)} {_said(chosen[by])}: beside it, " if by in chosen and name not in chosen else ""
+        return f"{cause}{flag(name)} {value}"
+
+    for name, value in chosen.items():
         if value == ():
             raise ValueError(f"{flag(name)}: is empty; give at least one")
     for name, (low, high) in limits.items():
         for value in _entries(config, name):
             if not low <= value <= high:
-                raise ValueError(f"{flag(name)} {value}: choose {low:,} to {high:,}")
+                raise ValueError(f"{named(name, value)}: choose {low:,} to {high:,}")
     for name, divisor in (multiples or {}).items():
         if getattr(config, name) % divisor:
-            raise ValueError(f"{flag(name)} {getattr(config, name)}: choose a multiple of {divisor}")
+            raise ValueError(f"{named(name, getattr(config, name))}: choose a multiple of {divisor}")
 
 
 def at_most(config, name, most, why):
@@ -150,6 +159,10 @@ def at_most(config, name, most, why):
 def _entries(config, name):
     value = getattr(config, name)
     return [x for x in (value if isinstance(value, tuple) else (value,)) if x is not None]
+
+
+def _said(value):
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def flag(name):
@@ -313,18 +326,6 @@ def run(main, config):
     except KeyboardInterrupt as error:
         print(str(error) or "stopped", file=sys.stderr)
         sys.exit(130)
-
-
-def auc_against_bytes(axes, rows):
-    """Draws "AUC" and "spread" against "bytes": a colour for each scheme, dashes where nothing is shared."""
-    schemes = list(dict.fromkeys(r["tables"].split(", ")[-1] for r in rows))
-    for name in dict.fromkeys(r["tables"] for r in rows):
-        lines = [[r[key] or 0 for r in rows if r["tables"] == name] for key in ("bytes", "AUC", "spread")]
-        colour, dashes = f"C{schemes.index(name.split(', ')[-1])}", "--" if "per feature" in name else "-"
-        axes.errorbar(*lines, label=name, capsize=3, marker="o", ls=dashes, color=colour)
-    axes.set(xscale="log", xlabel="bytes of all tables", ylabel="test AUC", title="AUC against memory")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def layers_and_sizes(name, numbers, config, began):

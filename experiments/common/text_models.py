@@ -53,11 +53,12 @@ def first_blocks(encoder, blocks):
 
 def tokens(encoder, texts, length):
     """Ids of texts at one length, special tokens among them: {"ids": int32 [N, length], "mask": bool}."""
-    encoder.tokenizer.enable_truncation(length)
+    side = encoder.tokenizer.truncation["direction"]
+    encoder.tokenizer.enable_truncation(length, direction=side)
     try:
         rows = [e.ids for e in encoder.tokenizer.encode_batch(list(texts))]
     finally:
-        encoder.tokenizer.enable_truncation(encoder.max_length)
+        encoder.tokenizer.enable_truncation(encoder.max_length, direction=side)
     ids, mask = pad(rows, length)
     return {"ids": ids, "mask": mask}
 
@@ -108,7 +109,8 @@ def distinct(keys, blocks=("qd",)):
     own = losses.duplicate_mask(queries) & losses.duplicate_mask(documents)
     own = own & losses.duplicate_mask(queries, documents)
     others = [documents[:, None] != negatives for negatives in hard]
-    parts = {"qd": jnp.concatenate([own, *others], axis=1), "qq": own, "dd": own}
+    all_documents = jnp.concatenate([own, *others], axis=1)
+    parts = {"qd": all_documents, "qq": own, "dd": all_documents, "dq": own}
     return jnp.concatenate([parts[name] for name in losses.contrastive.BLOCKS if name in blocks], axis=1)
 
 

@@ -3,7 +3,8 @@
 from jaxembed.data import sources, text
 from jaxembed.data.batches import batches, pad
 from jaxembed.data.clicklogs import avazu, criteo, flights, movielens_1m, movielens_100k
-from jaxembed.data.clicks import Schema, ctr_table, log_counts, take
+from jaxembed.data.clickrows import click_rows
+from jaxembed.data.clicks import Schema, ctr_table, take
 from jaxembed.data.columns import column_names
 from jaxembed.data.labelled import (
     book_excerpts,
@@ -16,6 +17,7 @@ from jaxembed.data.labelled import (
 from jaxembed.data.masking import hide, word_masks
 from jaxembed.data.packages import package_file
 from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze
+from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sentences import sentence_pairs, sick, sts
 from jaxembed.data.sources import beir, docstrings, tfds
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
@@ -28,6 +30,7 @@ __all__ = [
     "batches",
     "beir",
     "book_excerpts",
+    "click_rows",
     "column_names",
     "criteo",
     "ctr_table",
@@ -36,6 +39,7 @@ __all__ = [
     "document_frequency",
     "example_pairs",
     "features",
+    "fit_scaling",
     "flights",
     "hard_negatives",
     "hashed",
@@ -54,6 +58,7 @@ __all__ = [
     "package_file",
     "pad",
     "reuters",
+    "scale_columns",
     "sentence_pairs",
     "sick",
     "sources",

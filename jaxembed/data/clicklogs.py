@@ -2,9 +2,10 @@
 
 import functools
 
-from jaxembed.data.clicks import Schema, ctr_table, log_counts
+from jaxembed.data.clicks import Schema, ctr_table
 from jaxembed.data.columns import blocks
 from jaxembed.data.packages import package_file
+from jaxembed.data.scaling import log_counts
 
 
 def movielens_100k(*, drop_threes=True, **options):

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxembed.data.cells import arrow, bags, floats, strings, times
 from jaxembed.data.columns import blocks, demand, limited, tables
+from jaxembed.data.scaling import fit_scaling, scale_columns
 from jaxembed.data.text import hashed as hash_strings
 
 SPLITS = ("random", "time", "tail")
@@ -20,7 +21,7 @@ class Schema:
     ('rating', 'user', 'item')
 
     Args:
-        label: the column that is to be predicted.
+        label: the column that is to be predicted; None describes rows without it.
         categorical: columns with one value per row. One that is missing (an empty cell, null, NaN) is the
             value "", a value like any other. Numbers are told apart by their decimal text, whole numbers
             without a point: 7, 7.0 and "7" are one value, whatever the dtype of a chunk.
@@ -29,23 +30,27 @@ class Schema:
         time: a column of numbers or ISO 8601 times that orders the rows; None is the order of the file.
         threshold: the label is 1 where the column exceeds it; None takes a column of 0 and 1 as it is.
         dropped: values of the label column whose rows are left out; None among them stands for empty cells.
+        positive: the text of a label that is 1, where labels are texts; every other text is 0.
         names: names of all columns of a text file without a header; with None the first line has them.
         separator: what stands between the cells of a text file.
         joint: what stands between the values of a multi-valent cell.
         quote: what surrounds cells that contain the separator; None if nothing does.
+        strip: True takes spaces off both ends of the cells and names of a text file.
     """
 
-    label: str
+    label: str | None
     categorical: tuple[str, ...] = ()
     dense: tuple[str, ...] = ()
     multivalent: tuple[str, ...] = ()
     time: str | None = None
     threshold: float | None = None
-    dropped: tuple[float | None, ...] = ()
+    dropped: tuple[float | str | None, ...] = ()
     names: tuple[str, ...] | None = None
     separator: str = ","
     joint: str = " "
     quote: str | None = '"'
+    positive: str | None = None
+    strip: bool = False
 
     def __post_init__(self):
         read = [self.label, *self.features, *self.dense]
@@ -54,6 +59,8 @@ class Schema:
             raise ValueError(f"Schema: columns {repeated} named twice; give every column one part")
         if not self.features:
             raise ValueError("Schema: no categorical and no multivalent column; name at least one")
+        if self.positive is not None and self.threshold is not None:
+            raise ValueError("Schema: positive= is for texts, threshold= for numbers; give one of them")
 
     @property
     def features(self):
@@ -63,8 +70,8 @@ class Schema:
     @property
     def columns(self):
         """Names of the columns that are read."""
-        time = () if self.time is None else (self.time,)
-        return tuple(dict.fromkeys((self.label, *self.features, *self.dense, *time)))
+        found = (self.label, *self.features, *self.dense, self.time)
+        return tuple(name for name in dict.fromkeys(found) if name is not None)
 
 
 def ctr_table(
@@ -79,6 +86,8 @@ def ctr_table(
     hashed=(),
     longest=None,
     transform=None,
+    scaling=None,
+    fill=None,
     limit=None,
     block=1 << 24,
 ):
@@ -115,50 +124,76 @@ def ctr_table(
         hashed: features that get ``text.hashed`` of their values in place of codes of a vocabulary.
         longest: optional number of values of a multi-valent cell that are kept, the first.
         transform: optional {dense column: function float64 [n] -> [n]}; empty cells come as NaN.
+        scaling: how dense columns are brought to mean 0 and deviation 1, fitted on the training rows behind
+            ``transform``: "standardise", "log" (for counts: the logarithm first) or "none", of all columns or
+            as {column: kind}. None leaves the numbers as they are and refuses missing ones.
+        fill: with ``scaling``, what stands for a missing number, of all columns or as {column: number}; None
+            is the mean of the training rows.
         limit: optional number of rows after which reading stops.
         block: bytes of text that are read at once.
 
     Returns:
-        A dict of five parts, for N rows in the order of the file. ``columns``: {"labels": float32 [N] of 0
+        A dict of six parts, for N rows in the order of the file. ``columns``: {"labels": float32 [N] of 0
         and 1, "ids": {feature: int32 [N], [N, K] if multi-valent, uint32 if hashed}, "masks": {multi-valent
         feature: bool [N, K]}, "dense": float32 [N, dense columns]}. ``splits``: {"train", "validation",
         "test": int64 [n]}, row numbers, by time for "time". ``sizes``: {feature: number of codes; of
         distinct training values if hashed}. ``vocabularies``: {feature: list of str, code k at k - 1}.
-        ``time``: float64 [N], microseconds since 1970 for ISO times, or None.
+        ``time``: float64 [N], microseconds since 1970 for ISO times, or None. ``scaling``: the rules of
+        ``scaling.fit_scaling``, {} without. ``click_rows`` reads further rows with the vocabularies and them.
 
     Raises:
         FileNotFoundError: without the file.
         ValueError: for a missing or repeated column, a headerless file with another number of columns, a
             malformed or cut file, a column of mixed kinds, a category that is a whole float too large to be
             exact (2**53 in float64), no rows, an empty label that is not dropped, a label that is neither 0
-            nor 1, a dense value that is not finite after ``transform``, an unknown split or bad fractions.
+            nor 1, a ``positive`` that no row holds, a dense value that is not finite after ``transform``
+            (``scaling`` takes NaN), an unknown split or bad fractions.
     """
     transform = transform or {}
     _check(schema, split, fractions, least, most, hashed, longest, transform, limit)
-    if isinstance(path, str | os.PathLike):
-        numbers = (schema.label, *schema.dense)
-        options = {name: getattr(schema, name) for name in ("names", "separator", "quote")}
-        chunks = blocks(path, schema.columns, numbers=numbers, limit=limit, block=block, **options)
-    else:
-        chunks, path = limited(tables(path, schema.columns), limit), "the table"
+    if schema.label is None:
+        raise ValueError("Schema: label=None; name the column that is to be learned, or use click_rows")
+    if fill is not None and scaling is None:
+        raise ValueError("fill: has no meaning without scaling=; give scaling='none' for numbers as they are")
+    chunks = chunks_of(path, schema, limit, block)
+    path = path if isinstance(path, str | os.PathLike) else "the table"
     known = {name: {} for name in schema.features if name not in hashed}
-    parts = [_part(chunk, schema, known, longest, transform) for chunk in chunks]
-    labels = _joined(parts, "labels")
+    parts = [part_of(chunk, schema, known, longest, transform, gaps=scaling is not None) for chunk in chunks]
+    labels = joined(parts, "labels")
     if not len(labels):
         raise ValueError(f"{path} holds no rows; check the file, dropped= and limit=")
-    time = None if schema.time is None else _joined(parts, "time")
+    time = None if schema.time is None else joined(parts, "time")
     splits = _splits(split, fractions, seed, len(labels), time)
     train = np.zeros(len(labels), bool)
     train[splits["train"]] = True
     columns, sizes, vocabularies = _ids(parts, schema, train, known, least, most)
-    columns = {"labels": labels, **columns, "dense": _joined(parts, "dense")}
+    if schema.positive is not None and not labels.any():
+        texts = sorted({text for part in parts for text in part["texts"]})[:5]
+        raise ValueError(
+            f"label {schema.label!r}: no row holds positive={schema.positive!r}; it holds {texts}, name one"
+        )
+    dense, rules = joined(parts, "dense"), {}
+    if scaling is not None:
+        rules = fit_scaling(dense[train], schema.dense, kind=scaling, fill=fill)
+        dense = scale_columns(dense, rules)
+    columns = {"labels": labels, **columns, "dense": dense}
     return {
         "columns": columns,
         "splits": splits,
         "sizes": sizes,
         "vocabularies": vocabularies,
         "time": time,
+        "scaling": rules,
     }
+
+
+def chunks_of(source, schema, limit, block):
+    """Iterates over the chunks {column: values [n]} of a file or of a table in memory."""
+    if isinstance(source, str | os.PathLike):
+        numbers = (schema.label if schema.positive is None else None, *schema.dense)
+        options = {name: getattr(schema, name) for name in ("names", "separator", "quote", "strip")}
+        return blocks(source, schema.columns, numbers=numbers, limit=limit, block=block, **options)
+    return limited(tables(source, schema.columns), limit)
 
 
 def take(columns, rows):
@@ -181,26 +216,6 @@ def take(columns, rows):
     return {name: take(x, rows) if isinstance(x, dict) else x[rows] for name, x in columns.items()}
 
 
-def log_counts(values, shift=1.0):
-    """Dampens counts: ``log(max(values + shift, 1))``, and 0 where there is no value.
-
-    >>> print(log_counts(np.array([-5.0, 0.0, 1.0, np.nan])).round(3))
-    [0.    0.    0.693 0.   ]
-
-    Args:
-        values: float [...]; NaN marks missing ones.
-        shift: added to the values.
-
-    Returns:
-        float [...].
-
-    References:
-        R. Wang et al., DCN V2, arXiv:2008.13535, with shift 4 for the second count of Criteo.
-    """
-    values = np.asarray(values)
-    return np.where(np.isnan(values), 0, np.log(np.fmax(values + shift, 1)))
-
-
 def _check(schema, split, fractions, least, most, hashed, longest, transform, limit):
     if split not in SPLITS:
         raise ValueError(f"split={split!r}; choose one of {SPLITS}")
@@ -218,8 +233,17 @@ def _check(schema, split, fractions, least, most, hashed, longest, transform, li
             raise ValueError(f"{what}={given!r}: name columns among {list(all_names)}")
 
 
-def _part(chunk, schema, known, longest, transform):
-    """The arrays of one chunk; ids of values in the order in which they were met."""
+def part_of(chunk, schema, known, longest, transform, gaps=False):
+    """The arrays of one chunk; ids of values in the order in which they were met.
+
+    Args:
+        chunk: {column: values [n]}.
+        schema: Schema.
+        known: {feature: dict of the numbers of its values}, to which new values are added; of a Mapping that
+            is no dict, new values are 0. Features without one are hashed.
+        longest, transform: as for ``ctr_table``.
+        gaps: True lets missing numbers pass, as NaN of float64.
+    """
     import pyarrow
 
     demand(schema.columns, chunk)
@@ -228,10 +252,13 @@ def _part(chunk, schema, known, longest, transform):
         raise ValueError(
             f"columns differ in length: { {n: len(c) for n, c in chunk.items()} }; cut them alike"
         )
-    labels, keep = _labels(chunk[schema.label], schema)
-    if not keep.all():
-        chunk = {name: column.filter(pyarrow.array(keep)) for name, column in chunk.items()}
-    part = {"labels": labels, "dense": _dense(chunk, schema.dense, transform, len(labels))}
+    part = {}
+    if schema.label is not None:
+        part["labels"], part["texts"], keep = _labels(chunk[schema.label], schema)
+        if not keep.all():
+            chunk = {name: column.filter(pyarrow.array(keep)) for name, column in chunk.items()}
+    count = len(next(iter(chunk.values())))
+    part["dense"] = _dense(chunk, schema.dense, transform, count, gaps)
     if schema.time is not None:
         part["time"] = times(chunk[schema.time], schema.time)
     for name in schema.categorical:
@@ -243,25 +270,39 @@ def _part(chunk, schema, known, longest, transform):
 
 
 def _labels(column, schema):
-    """Labels float32 of the rows that stay, and which rows stay."""
-    values = floats(column, schema.label)
+    """Labels float32 of the rows that stay, some of their texts if they are texts, and which rows stay."""
+    if schema.positive is None:
+        values = _numbers(column, schema.label)
+        missing = np.isnan(values)
+    else:
+        values = np.array(strings(column, schema.label).to_pylist(), object)
+        missing = values == ""
     keep = np.ones(len(values), bool)
     for value in schema.dropped:
-        keep &= ~np.isnan(values) if value is None else values != value
-    values = values[keep]
-    if np.isnan(values).any():
+        keep &= ~missing if value is None else values != value
+    values, missing = values[keep], missing[keep]
+    if missing.any():
         raise ValueError(f"label {schema.label!r} has empty cells; put None into dropped= to leave them out")
+    if schema.positive is not None:
+        return (values == schema.positive).astype(np.float32), sorted(set(values))[:5], keep
     if schema.threshold is not None:
-        return (values > schema.threshold).astype(np.float32), keep
+        return (values > schema.threshold).astype(np.float32), [], keep
     bad = values[(values != 0) & (values != 1)]
     if len(bad):
         raise ValueError(f"label {schema.label!r} holds {bad[0]:g}, not 0 or 1; set threshold= or dropped=")
-    return values.astype(np.float32), keep
+    return values.astype(np.float32), [], keep
 
 
-def _dense(chunk, names, transform, count):
-    """float32 [count, len(names)], all finite."""
-    array = np.empty((count, len(names)), np.float32)
+def _numbers(column, name):
+    try:
+        return floats(column, name)
+    except ValueError as error:
+        raise ValueError(f"{error}; a label of texts takes positive=, the text that counts as 1") from None
+
+
+def _dense(chunk, names, transform, count, gaps):
+    """[count, len(names)]: float32, all finite; with gaps float64, where NaN may stand too."""
+    array = np.empty((count, len(names)), np.float64 if gaps else np.float32)
     for i, name in enumerate(names):
         values = floats(chunk[name], name)
         if name in transform:
@@ -273,6 +314,7 @@ def _dense(chunk, names, transform, count):
         with np.errstate(over="ignore"):
             array[:, i] = values
         bad = array[~np.isfinite(array[:, i]), i]
+        bad = bad[~np.isnan(bad)] if gaps else bad
         if len(bad):
             raise ValueError(f"dense {name!r} holds {bad[0]}; fill it by transform={{{name!r}: ...}}")
     return array
@@ -284,15 +326,25 @@ def _numbered(column, known):
     values = encoded.dictionary.to_pylist()
     if known is None:
         numbers = hash_strings(values)
-    else:
+    elif isinstance(known, dict):
         numbers = np.array([known.setdefault(value, len(known)) for value in values], np.int32)
+    else:
+        numbers = np.array([known.get(value, 0) for value in values], np.int32)
     return numbers[encoded.indices.to_numpy()]
 
 
-def _joined(parts, key):
+def joined(parts, key):
     """One array of what all parts hold under a key; the parts let go of it."""
     arrays = [part.pop(key) for part in parts]
     return np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
+
+
+def padded(values, lengths):
+    """The values of bags of some lengths, padded with 0, and the mask of what is real: [N, K] both."""
+    mask = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
+    array = np.zeros(mask.shape, values.dtype)
+    array[mask] = values
+    return array, mask
 
 
 def _splits(kind, fractions, seed, count, time):
@@ -311,10 +363,10 @@ def _ids(parts, schema, train, known, least, most):
     """Columns "ids" and "masks", sizes and vocabularies; ``train`` bool [N] marks the training rows."""
     columns, sizes, vocabularies = {"ids": {}, "masks": {}}, {}, {}
     for name in schema.features:
-        values, counted = _joined(parts, ("ids", name)), train
+        values, counted = joined(parts, ("ids", name)), train
         lengths = None
         if name in schema.multivalent:
-            lengths = _joined(parts, ("lengths", name))
+            lengths = joined(parts, ("lengths", name))
             counted = np.repeat(train, lengths)
         if name in known:
             codes, vocabularies[name] = _vocabulary(known.pop(name), values[counted], least, most)
@@ -322,10 +374,7 @@ def _ids(parts, schema, train, known, least, most):
         else:
             sizes[name] = max(1, len(np.unique(values[counted])))
         if lengths is not None:
-            mask = np.arange(max(1, lengths.max())) < lengths[:, None]
-            padded = np.zeros(mask.shape, values.dtype)
-            padded[mask] = values
-            values, columns["masks"][name] = padded, mask
+            values, columns["masks"][name] = padded(values, lengths)
         columns["ids"][name] = values
     return columns, sizes, vocabularies
 

@@ -2,15 +2,28 @@
 
 import contextlib
 import pathlib
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
 
 _LONGEST = 1 << 26  # bytes of the longest row of a text file
+_UNREAD = re.compile(r"In CSV column #(\d+): .*conversion error.* invalid value '(.*)'")
 _TOO_SMALL = ("straddling object", "Empty CSV file or block")  # what pyarrow says of a block below a row
 
 
-def blocks(path, columns, *, numbers=(), names=None, separator=",", quote='"', limit=None, block=1 << 24):
+def blocks(
+    path,
+    columns,
+    *,
+    numbers=(),
+    names=None,
+    separator=",",
+    quote='"',
+    strip=False,
+    limit=None,
+    block=1 << 24,
+):
     """Yields the columns of a table file, block by block.
 
     Args:
@@ -20,6 +33,7 @@ def blocks(path, columns, *, numbers=(), names=None, separator=",", quote='"', l
         names: names of all columns of a text file without a header.
         separator: what stands between cells.
         quote: what surrounds cells that contain the separator, or None.
+        strip: True takes spaces off both ends of the cells and names of a text file, and quotes behind them.
         limit: optional number of rows after which reading stops.
         block: bytes of text that are read at once; doubled where a row is longer, up to 64 MB.
 
@@ -34,11 +48,11 @@ def blocks(path, columns, *, numbers=(), names=None, separator=",", quote='"', l
         if path.suffix == ".parquet":
             found = _parquet(path, columns)
         else:
-            found = _text(path, columns, numbers, names, separator, quote, block)
+            found = _text(path, columns, numbers, (names and list(names), separator, quote), strip, block)
         yield from limited((dict(zip(b.schema.names, b.columns, strict=True)) for b in found), limit)
 
 
-def column_names(path, *, separator=",", quote='"'):
+def column_names(path, *, separator=",", quote='"', strip=False):
     """Reads the names of the columns of a table file.
 
     >>> _ = pathlib.Path("clicks.csv").write_text("user,item,clicked\\nu1,i1,0\\n")
@@ -49,6 +63,7 @@ def column_names(path, *, separator=",", quote='"'):
         path: a text file with a header, also compressed (.gz) or alone in a .zip, or a .parquet file.
         separator: what stands between cells.
         quote: what surrounds cells that contain the separator, or None.
+        strip: True takes spaces off both ends of the names in a text file.
 
     Returns:
         List of str.
@@ -62,8 +77,8 @@ def column_names(path, *, separator=",", quote='"'):
     with _readable(path) as path:
         if path.suffix == ".parquet":
             return list(parquet.read_schema(path).names)
-        with _reader(path, None, separator, quote) as reader:
-            return list(reader.schema.names)
+        with _reader(path, (None, separator, quote)) as reader:
+            return _header(reader, quote, strip)
 
 
 @contextlib.contextmanager
@@ -89,40 +104,77 @@ def _parquet(path, columns):
         yield from file.iter_batches(batch_size=1 << 16, columns=list(columns))
 
 
-def _text(path, columns, numbers, names, separator, quote, block):
+def _text(path, columns, numbers, form, strip, block):
     import pyarrow
-    from pyarrow import csv
 
-    form = names and list(names), separator, quote
-    types = {name: pyarrow.float64() if name in numbers else pyarrow.string() for name in columns}
-    convert = csv.ConvertOptions(column_types=types, include_columns=list(columns))
     done = 0  # rows that were passed on before a block was too small for a row
     while True:
         try:
-            with _reader(path, *form, block) as reader:
-                demand(columns, reader.schema.names)
-            with _reader(path, *form, block, convert) as reader:
+            with _reader(path, form, block) as reader:
+                stored, names = list(reader.schema.names), _header(reader, form[2], strip)
+            demand(columns, names)
+            chosen = [stored[names.index(name)] for name in columns]
+            kinds = {  # with spaces around it, no number is read as one yet
+                old: pyarrow.float64() if new in numbers and not strip else pyarrow.string()
+                for old, new in zip(chosen, columns, strict=True)
+            }
+            with _reader(path, form, block, kinds) as reader:
                 seen = 0
                 for part in reader:
                     seen += len(part)
                     if seen > done:
-                        yield part.slice(max(0, len(part) - (seen - done)))
+                        part = part.slice(max(0, len(part) - (seen - done)))
+                        yield _stripped(part, columns, numbers, form[2]) if strip else part
                         done = seen
                 return
         except pyarrow.ArrowInvalid as error:
+            if found := _UNREAD.search(str(error)):
+                raise ValueError(
+                    f"column {names[int(found[1])]!r}: invalid value {found[2]!r}, not a number; categories "
+                    "belong to categorical=, a text label takes positive=, spaces take strip=True"
+                ) from None
             if block >= _LONGEST or not any(cause in str(error) for cause in _TOO_SMALL):
                 raise
             block *= 2
 
 
-@contextlib.contextmanager
-def _reader(path, names, separator, quote, block=1 << 20, convert=None):
+def _header(reader, quote, strip):
+    """The names of the columns, without spaces and the quotes behind them if they are to be stripped."""
+    names = list(reader.schema.names)
+    return [_bare(name, quote) for name in names] if strip else names
+
+
+def _bare(text, quote):
+    bare = text.strip()
+    behind = quote and text != bare and len(bare) > 1 and bare[0] == bare[-1] == quote
+    return bare[1:-1].replace(2 * quote, quote) if behind else bare
+
+
+def _stripped(part, columns, numbers, quote):
+    """A batch of string columns with bare cells; of columns of numbers, spellings of nothing become null."""
+    import pyarrow
     from pyarrow import csv
 
+    nothing, made = set(csv.ConvertOptions().null_values), []
+    for name, column in zip(columns, part.columns, strict=True):
+        coded = column.dictionary_encode()
+        bare = [_bare(text, quote) for text in coded.dictionary.to_pylist()]
+        bare = [None if name in numbers and text in nothing else text for text in bare]
+        made.append(pyarrow.array(bare, pyarrow.string()).take(coded.indices))
+    return pyarrow.RecordBatch.from_arrays(made, names=list(columns))
+
+
+@contextlib.contextmanager
+def _reader(path, form, block=1 << 20, kinds=None):
+    """Opens a text file of a form (names, separator, quote); kinds are the types of the columns to read."""
+    from pyarrow import csv
+
+    names, separator, quote = form
     read = csv.ReadOptions(column_names=names, block_size=block)
     parse = csv.ParseOptions(
         delimiter=separator, quote_char=quote or False, newlines_in_values=quote is not None
     )
+    convert = kinds and csv.ConvertOptions(column_types=kinds, include_columns=list(kinds))
     with _opened(path) as file, csv.open_csv(file, read, parse, convert) as reader:
         yield reader
 

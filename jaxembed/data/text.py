@@ -163,6 +163,13 @@ def hashed(values, *, seed=0):
     return _mix(found.reshape(shape), seed)
 
 
+def _listed(name, words):
+    """Refuses one text where a list of words belongs, whose letters would count as words."""
+    if isinstance(words, str | bytes):
+        raise ValueError(f"{name}: {words[:40]!r} is one text; split it into words, or put it into a list")
+    return words
+
+
 def distinct(lists, *, length, size=None):
     """Finds the distinct words of a batch of word lists and where each of them stands.
 
@@ -183,9 +190,9 @@ def distinct(lists, *, length, size=None):
         words (list of str), positions int32 [B, T] (0 where masked) and mask bool [B, T].
 
     Raises:
-        ValueError: when there are more than ``size`` distinct words.
+        ValueError: when there are more than ``size`` distinct words, or for a text in place of a list.
     """
-    lists = [words[:length] for words in lists]
+    lists = [_listed("lists", words)[:length] for words in _listed("lists", lists)]
     index = {}
     positions = np.zeros((len(lists), length), np.int32)
     mask = np.zeros((len(lists), length), bool)
@@ -231,9 +238,10 @@ def features(words, *, sizes=(3, 4, 5), limit=16, rows=None, seed=0):
         on (0 where masked), and masks, a dict of bool with the same keys and shapes.
 
     Raises:
-        ValueError: when there are more words than ``rows``, or a size or ``limit`` is below 1.
+        ValueError: when there are more words than ``rows``, a size or ``limit`` is below 1, or for a text in
+            place of a list.
     """
-    sizes, count = tuple(sizes), len(words)
+    sizes, count = tuple(sizes), len(_listed("words", words))
     if limit < 1 or any(size < 1 for size in sizes):
         raise ValueError(f"limit and sizes must be at least 1, got limit={limit} and sizes={sizes}")
     if rows is not None and count > rows:
@@ -270,12 +278,12 @@ def document_frequency(lists, *, buckets=1 << 18, seed=0):
         counts int32 [buckets] and n.
 
     Raises:
-        ValueError: when ``buckets`` is below 1.
+        ValueError: when ``buckets`` is below 1, or for a text in place of a list.
     """
     if buckets < 1:
         raise ValueError(f"buckets must be at least 1, got {buckets}")
     counts, known, n = np.zeros(buckets, np.int32), {}, 0
-    for row in map(set, lists):
+    for row in (set(_listed("lists", words)) for words in _listed("lists", lists)):
         n += 1
         fresh = [word for word in row if word not in known]
         known.update(zip(fresh, (hashed(fresh, seed=seed) % np.uint32(buckets)).tolist(), strict=True))
@@ -322,10 +330,13 @@ def bag(fields, *, power=1.0, decay=0.0):
 
     Returns:
         {word: weight} in the order of first appearance.
+
+    Raises:
+        ValueError: for a text in place of a list.
     """
     found = {}
     for field, weight in fields:
-        for place, word in enumerate(field):
+        for place, word in enumerate(_listed("fields", field)):
             found[word] = found.get(word, 0.0) + weight / (1 + decay * place)
     return found if power == 1 else {word: weight**power for word, weight in found.items()}
 

@@ -1,6 +1,7 @@
 """Families of published text models: how their config.json reads and what their tensors are called."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,8 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python": "gelu",
+    "gelu_python_tanh": "gelu_tanh",
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
@@ -27,23 +30,26 @@ class Family:
     ``read(config) -> (embedding, blocks)``: the description of the token embedding (vocabulary, positions,
     offset, types, epsilon, bias) and the options of :func:`~jaxembed.encoders.transformer`. ``names`` maps
     paths of modules to names of tensors, where {n} is the number of the block; a triple (name, i, k) is part
-    i of k that one tensor holds along its output axis. ``absent`` lists modules that block 0 does not have.
+    i of k that one tensor holds along its output axis. ``base`` is what stands before these names in a file
+    that holds heads too. ``absent`` lists modules that block 0 does not have.
     """
 
     read: Callable
     names: dict
+    base: str
     absent: tuple[str, ...] = ()
 
 
 def _bert(config, offset=0, types=True, **more):
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError("config.json: position_embedding_type must be 'absolute'")
+    epsilon = config.get("layer_norm_eps", 1e-12)  # which the oldest files do not name
     embedding = {
         "vocabulary": config["vocab_size"],
         "positions": config["max_position_embeddings"],
         "offset": offset,
         "types": config["type_vocab_size"] if types else 0,
-        "epsilon": config["layer_norm_eps"],
+        "epsilon": epsilon,
     }
     blocks = {
         "width": config["hidden_size"],
@@ -51,7 +57,7 @@ def _bert(config, offset=0, types=True, **more):
         "heads": config["num_attention_heads"],
         "mlp_width": config["intermediate_size"],
         "activation": _activation(config["hidden_act"]),
-        "epsilon": config["layer_norm_eps"],
+        "epsilon": epsilon,
         "order": "post",
         "final_norm": False,
     }
@@ -69,7 +75,7 @@ def _mpnet(config):  # its padding id and number of buckets are fixed
 def _distilbert(config):
     names = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
     names |= {"intermediate_size": "hidden_dim", "hidden_act": "activation"}
-    renamed = {theirs: config[ours] for theirs, ours in names.items()}
+    renamed = {name: config[own] for name, own in names.items() if own in config or name not in config}
     return _bert({**config, **renamed, "layer_norm_eps": 1e-12}, types=False)
 
 
@@ -237,15 +243,15 @@ _DECODER = _names(
 )
 
 FAMILIES = {
-    "bert": Family(_bert, _BERT),
-    "roberta": Family(_roberta, _BERT),
-    "xlm-roberta": Family(_roberta, _BERT),
-    "mpnet": Family(_mpnet, _MPNET),
-    "distilbert": Family(_distilbert, _DISTILBERT),
-    "modernbert": Family(_modernbert, _MODERNBERT, absent=("blocks/attention_norm",)),
-    "llama": Family(_llama, _DECODER),
-    "mistral": Family(_decoder, _DECODER),
-    "qwen2": Family(lambda config: _decoder(config, qkv=True), _DECODER),
+    "bert": Family(_bert, _BERT, "bert."),
+    "roberta": Family(_roberta, _BERT, "roberta."),
+    "xlm-roberta": Family(_roberta, _BERT, "roberta."),
+    "mpnet": Family(_mpnet, _MPNET, "mpnet."),
+    "distilbert": Family(_distilbert, _DISTILBERT, "distilbert."),
+    "modernbert": Family(_modernbert, _MODERNBERT, "model.", absent=("blocks/attention_norm",)),
+    "llama": Family(_llama, _DECODER, "model."),
+    "mistral": Family(_decoder, _DECODER, "model."),
+    "qwen2": Family(lambda config: _decoder(config, qkv=True), _DECODER, "model."),
     "qwen3": Family(
         lambda config: _decoder(
             config,
@@ -254,8 +260,33 @@ FAMILIES = {
             head_norm=True,
         ),
         _DECODER,
+        "model.",
     ),
 }
+_CLASSES = {  # of transformers, by which the oldest config.json name their family
+    "Bert": "bert",
+    "Roberta": "roberta",
+    "XLMRoberta": "xlm-roberta",
+    "MPNet": "mpnet",
+    "DistilBert": "distilbert",
+}
+
+
+def with_family(config):
+    """Returns a config.json whose family is named; the oldest ones name a class of transformers alone.
+
+    >>> print(with_family({"architectures": ["BertForMaskedLM"]})["model_type"])
+    bert
+
+    Args:
+        config: dict.
+    """
+    if config.get("model_type") is not None:
+        return config
+    named = config.get("architectures")
+    first = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
+    kind = _CLASSES.get(re.split("Model|For", first)[0])
+    return config if kind is None else config | {"model_type": kind}
 
 
 def with_causal(config, causal):
@@ -307,9 +338,14 @@ def describe(config):
     Raises:
         ValueError: for an unknown model_type, or a key that is missing.
     """
+    config = with_family(config)
     kind = config.get("model_type")
+    if kind is None:
+        raise ValueError(f"config.json: model_type is missing; write one there: {', '.join(FAMILIES)}")
     if kind not in list(FAMILIES):
         raise ValueError(f"config.json: model_type {kind!r} is unknown; known: {', '.join(FAMILIES)}")
+    if config.get("quantization_config") is not None:
+        raise ValueError("config.json: quantization_config is not supported; load the weights before it")
     _check(config)
     try:
         return FAMILIES[kind], *FAMILIES[kind].read(config)

@@ -3,17 +3,16 @@
 import dataclasses
 import json
 import os
-import pathlib
 import re
 import shutil
 
 import jax
 
-from jaxembed.encoders.architectures import Family, describe, with_causal
+from jaxembed.encoders.architectures import Family, describe, with_causal, with_family
+from jaxembed.encoders.hub import SMALL
 from jaxembed.encoders.tensors import REMEDY, dense_of, read_tensors, tensors_of, write_safetensors
 from jaxembed.files import beside, field, inside, read_json, sync_folder, typed, written
 
-SMALL = (".json", ".txt", ".model", ".md", ".jinja")  # what a folder holds beside its tensors
 OLD_NAMES = {  # of poolings, in files of earlier versions
     "cls": "cls_token",
     "max": "max_tokens",
@@ -22,6 +21,7 @@ OLD_NAMES = {  # of poolings, in files of earlier versions
     "weightedmean": "weightedmean_tokens",
     "lasttoken": "lasttoken",
 }
+OLD_TRANSFORMERS = ("BERT", "RoBERTa", "DistilBERT", "XLMRoBERTa")  # one class per family, in 2019
 DENSE_ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
 
 
@@ -38,42 +38,9 @@ class Folder:
     prompts: dict
     default_prompt: str | None
     truncate_dim: int | None  # first coordinates of a vector that are kept
+    tokenizer: dict  # tokenizer_config.json
     files: dict
-
-
-def find_folder(path):
-    """Returns a folder as pathlib path; a name on the hub is fetched.
-
-    Args:
-        path: str or path.
-    """
-    folder = pathlib.Path(path)
-    if folder.is_dir():
-        return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
-        raise FileNotFoundError(f"{path}: no such folder")
-    return _download(str(path))
-
-
-def _download(path):
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise FileNotFoundError(
-            f"{path}: no such folder; to fetch it from the hub, pip install 'jaxembed[hub]'"
-        ) from None
-    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    try:
-        folder = pathlib.Path(huggingface_hub.snapshot_download(path, allow_patterns=patterns))
-    except Exception as error:  # of the hub, of the network library beneath it, or of the disk
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise FileNotFoundError(f"{path}: no such folder, and the hub did not give it ({reason})") from error
-    if not any(folder.rglob("*.safetensors")):
-        raise ValueError(
-            f"{path}: has no safetensors file on the hub; pickles can run code and are not read, "
-            "so save it with safetensors"
-        )
-    return folder
+    prefix: str = ""  # before the names of the encoder's own tensors
 
 
 def read_files(folder):
@@ -122,10 +89,10 @@ def read_folder(path, causal, pooling):
     if "cls" in modes and not pooling_config(steps).get("include_prompt", True):
         raise ValueError("1_Pooling/config.json: include_prompt false does not go with the pooling 'cls'")
     begin = f"{root}/" if root else ""
-    config = read(f"{begin}config.json")
+    config = with_family(read(f"{begin}config.json"))
     if causal is not None:
         config = with_causal(config, causal)
-    names = [n for n in files if re.fullmatch(re.escape(begin) + r"sentence_\w+_config\.json", n)]
+    names = [n for n in files if re.fullmatch(re.escape(begin) + r"sentence_[\w-]+_config\.json", n)]
     settings, own = read(names[0]) if names else {}, read(f"{begin}tokenizer_config.json", {})
     length = _optional(settings, "max_seq_length", int, "".join(names[:1]))
     return Folder(
@@ -135,6 +102,7 @@ def read_folder(path, causal, pooling):
         settings=settings,
         max_length=length or _longest(own),
         steps=tuple(steps),
+        tokenizer=own,
         files=files,
         **_prompts_and_cut(read("config_sentence_transformers.json", {"prompts": {}})),
     )
@@ -170,6 +138,8 @@ def _steps(modules, read):
     """The transformer's place and what follows it; refuses modules that we do not know."""
     types, places = ([field(m, k, str, "modules.json", REMEDY) for m in modules] for k in ("type", "path"))
     kinds = [name.rsplit(".", 1)[-1] for name in types]
+    if kinds[:1] and kinds[0] in OLD_TRANSFORMERS:
+        kinds[0] = "Transformer"
     if kinds[:1] != ["Transformer"] or kinds.count("Pooling") != 1:
         raise ValueError("modules.json: needs a Transformer first and one Pooling")
     steps = []
@@ -255,14 +225,18 @@ def max_length_of(folder, limit, given):
     return int(min((folder.max_length or limit) if given is None else given, limit))
 
 
-def save_folder(source, params, pooling, folder):
+def save_folder(source, params, heads, pooling, folder):
     """Writes a folder that sentence-transformers reads.
 
     Args:
         source: :class:`Folder` that the parameters came from.
         params: nested dict of arrays.
+        heads: {name: array} of tensors that are written beside them as they are.
         pooling: names of poolings.
         folder: pathlib path that does not exist yet, or is empty.
+
+    Raises:
+        ValueError: when a head has the name of a tensor of the encoder.
     """
     params = jax.device_get(params)
     dense = {place for kind, place, _ in source.steps if kind == "Dense"}
@@ -291,7 +265,10 @@ def save_folder(source, params, pooling, folder):
             described[f"{place}/config.json"] = settings
     files = source.files | {name: json.dumps(v, indent=1).encode() for name, v in described.items()}
     trunk = {k: v for k, v in params.items() if k not in dense}
-    tensors = {f"{begin}model.safetensors": tensors_of(source.family, trunk)}
+    own = tensors_of(source.family, trunk, source.prefix)
+    if own.keys() & heads.keys():
+        raise ValueError(f"heads: {min(own.keys() & heads.keys())} is a tensor of the encoder; leave it out")
+    tensors = {f"{begin}model.safetensors": own | heads}
     for place in dense:
         named = {"linear.weight": params[place]["kernel"].T}
         named |= {"linear.bias": params[place]["bias"]} if "bias" in params[place] else {}

@@ -2,50 +2,45 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_temperature, unit
-from jaxembed.encoders import pooling
 from jaxembed.encoders.architectures import describe
 from jaxembed.encoders.checkpoint_folders import (
     Folder,
     dense_params,
-    find_folder,
     max_length_of,
     modes_of,
     pooling_config,
     read_folder,
     save_folder,
 )
-from jaxembed.encoders.tensors import params_of, read_tensors
-from jaxembed.encoders.texts import check_texts, length_bucket, open_tokenizer, pad, vectors_of_texts
+from jaxembed.encoders.hub import find_folder
+from jaxembed.encoders.tensors import params_of, read_tensors, todays_names
+from jaxembed.encoders.text_model import checked_width, encoder_functions, token_embedding
+from jaxembed.encoders.texts import (
+    check_extra,
+    check_length,
+    check_text,
+    check_texts,
+    cut_rows,
+    length_bucket,
+    open_tokenizer,
+    pad,
+    special_ends,
+    vectors_of_texts,
+)
 from jaxembed.encoders.transformer import transformer
 
-POOLINGS = {
-    "cls": pooling.cls_pool,
-    "max": pooling.max_pool,
-    "mean": pooling.mean_pool,
-    "mean_sqrt_len_tokens": lambda x, m: (
-        pooling.mean_pool(x, m) * jnp.sqrt(m.sum(1, keepdims=True)).astype(x.dtype)
-    ),
-    "weightedmean": pooling.weighted_mean_pool,
-    "lasttoken": pooling.last_pool,
-}
-DENSE_ACTIVATIONS = {
-    "Identity": lambda x: x,
-    "Tanh": jnp.tanh,
-    "ReLU": nn.relu,
-    "GELU": functools.partial(nn.gelu, approximate=False),
-    "SiLU": nn.silu,
-    "Sigmoid": nn.sigmoid,
-}
+# What config.json holds that does not change a vector.
+_NO_NUMBERS = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,15 +48,18 @@ class Encoder:
     """A text encoder with its weights.
 
     The functions are pure and take ``params`` first, so that they train, jit and shard like any other:
-    ``encode(params, batch, key=None, *, layers=None, temperature=None) -> [B, D]``; with the same arguments
-    ``encode_tokens -> (tokens [B, T, D], mask [B, T])`` and ``encode_layers -> [B, L+1, D]`` (row n = the
-    vector of block n, row 0 = of the token embeddings); and ``hidden``, as in
-    :func:`~jaxembed.encoders.transformer`. ``batch`` is {"ids": int [B, T], "mask": bool [B, T]}, as
-    ``tokenize`` makes it, with an optional "pool_mask", bool [B, T], of the tokens that the pooling reads,
-    and, for a causal encoder, an optional "prefix", int [B], of how many first tokens every token may read.
-    Masks of 0 and 1 will do.
+    ``encode(params, batch, key=None, *, layers=None, temperature=None, truncate_dim=None) -> [B, D]``; with
+    the same arguments ``encode_layers -> [B, L+1, D]`` (row n = the vector of block n, row 0 = of the token
+    embeddings) and, without the last, ``encode_tokens -> (tokens [B, T, D], mask [B, T])``; and ``hidden``,
+    as in :func:`~jaxembed.encoders.transformer`. ``truncate_dim`` keeps the first coordinates of a vector,
+    and normalises it again where the folder ends with Normalize. ``batch`` is {"ids": int [B, T],
+    "mask": bool [B, T]}, as ``tokenize`` makes it, with an optional "pool_mask", bool [B, T], of the tokens
+    that the pooling reads, and, for a causal encoder, an optional "prefix", int [B], of how many first tokens
+    every token may read. Masks of 0 and 1 will do.
     Ids out of range raise when they come from the host and read zeros under jit. After training,
-    ``dataclasses.replace(encoder, params=params)``.
+    ``dataclasses.replace(encoder, params=params)``. ``heads`` is {name: NumPy array} of the tensors of the
+    checkpoint that the encoder does not use (a pooler, the head of a language model), in torch's layout
+    [out, in] and under today's names; ``save`` writes them back.
     """
 
     params: dict
@@ -74,6 +72,7 @@ class Encoder:
     pooling: tuple[str, ...]
     width: int
     folder: Folder
+    heads: dict = dataclasses.field(default_factory=dict)
 
     def __repr__(self):
         return (
@@ -91,20 +90,33 @@ class Encoder:
         """{name: text put in front}, as the folder has them."""
         return self.folder.prompts
 
-    def tokenize(self, texts, *, prompt=None, prompt_name=None):
+    def tokenize(self, texts, *, prompt=None, prompt_name=None, length=None):
         """Turns texts into one batch, cut to ``max_length`` and padded to a length bucket.
+
+        With ``length`` every batch has that many tokens, so a training step is compiled once.
 
         Args:
             texts: list of str.
             prompt: text put in front of each.
             prompt_name: name of such a text among ``prompts``; default: what the folder says.
+            length: optional T, at most ``max_length``; longer texts are cut there, special tokens stay.
 
         Returns:
             {"ids": int32 [B, T], "mask": bool [B, T]}, and "pool_mask" where the pooling skips the prompt.
+
+        Raises:
+            ValueError: for bad texts, as ``encode_texts``, or a length without place for a word or above
+                ``max_length``.
         """
-        ids, skipped = self._ids(texts, prompt, prompt_name)
+        if length is not None:
+            check_length(self.tokenizer, length, "length")
+            if length > self.max_length:
+                raise ValueError(
+                    f"length={length} is above max_length={self.max_length}; load with a larger one"
+                )
+        ids, skipped = self._ids(texts, prompt, prompt_name, length)
         longest = max((len(row) for row in ids), default=1)
-        return pad(ids, len(ids), min(length_bucket(longest), self.max_length), skipped)
+        return pad(ids, len(ids), length or min(length_bucket(longest), self.max_length), skipped)
 
     def encode_texts(
         self,
@@ -115,6 +127,7 @@ class Encoder:
         prompt_name=None,
         layers=None,
         temperature=None,
+        truncate_dim=None,
         progress=False,
     ):
         """Computes one vector per text, on the host's side of the door.
@@ -132,17 +145,24 @@ class Encoder:
             prompt_name: name of such a text among ``prompts``; default: what the folder says.
             layers: optional number of blocks to run.
             temperature: optional float or array that divides the attention scores.
+            truncate_dim: optional number of first coordinates that are kept; normalised again where the
+                folder ends with Normalize.
             progress: True shows a bar on a terminal.
 
         Returns:
             float32 NumPy array [n, D], rows in the order of ``texts``.
 
         Raises:
-            ValueError: when ``texts`` is one str, holds something else than str, or the prompt is unknown.
+            ValueError: when ``texts`` is one str, holds something else than str or a lone surrogate, the
+                prompt is unknown, or ``truncate_dim`` is outside 1..width.
         """
-        run = functools.partial(self.encode, self.params, layers=layers, temperature=temperature)
+        options = {"layers": layers, "temperature": temperature}
+        if truncate_dim is not None:
+            options["truncate_dim"] = checked_width(truncate_dim, self.width)
+        run = functools.partial(self.encode, self.params, **options)
         tokenize = functools.partial(self._ids, prompt=prompt, prompt_name=prompt_name)
-        return vectors_of_texts(run, tokenize, texts, batch_size, self.max_length, self.width, progress)
+        width = truncate_dim or self.width
+        return vectors_of_texts(run, tokenize, texts, batch_size, self.max_length, width, progress)
 
     def save(self, folder):
         """Writes a folder that :func:`load` and the package sentence-transformers read.
@@ -153,21 +173,55 @@ class Encoder:
         Raises:
             FileExistsError: when it holds something.
         """
-        save_folder(self.folder, self.params, self.pooling, pathlib.Path(folder))
+        save_folder(self.folder, self.params, self.heads, self.pooling, pathlib.Path(folder))
 
-    def _ids(self, texts, prompt, prompt_name):
+    def digest(self):
+        """Names the encoder by what its vectors depend on: weights, tokenizer, settings, dtype.
+
+        Returns:
+            40 hexadecimal digits of a SHA-256. Equal encoders have equal digests, saved and loaded again too.
+
+        Raises:
+            ValueError: when ``encode`` was replaced, because a digest cannot read a function.
+        """
+        if getattr(self.encode, "itself", None) is not self.encode:
+            raise ValueError(
+                "encode was replaced by a function that no digest describes; give it a name yourself"
+            )
+        folder = self.folder
+        config = {k: v for k, v in folder.config.items() if k not in _NO_NUMBERS}
+        steps = [(k, c.get("include_prompt", True) if k == "Pooling" else c) for k, _, c in folder.steps]
+        cut = [self.pooling, self.max_length, folder.truncate_dim, folder.prompts, folder.default_prompt]
+        told = [self.encode.settings, config, steps, cut, self.tokenizer.to_str()]
+        found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        for path, x in jax.tree.leaves_with_path(self.params):
+            x = np.asarray(x, order="C")
+            found.update(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}".encode())
+            found.update(x.reshape(-1).view(np.uint8).data)
+        return found.hexdigest()[:40]
+
+    def _ids(self, texts, prompt, prompt_name, length=None):
         """Token ids of each text with its prompt, and how many first tokens the pooling skips."""
         known = self.folder.prompts
         prompt_name = prompt_name or (self.folder.default_prompt if prompt is None else None)
         if prompt_name is not None and prompt_name not in known:
             raise ValueError(f"prompt_name={prompt_name!r} is unknown; known: {', '.join(known) or 'none'}")
-        prompt = prompt or known.get(prompt_name) or ""
+        prompt = check_text(prompt or known.get(prompt_name) or "", "prompt")
         encoded = self.tokenizer.encode_batch([prompt + text for text in check_texts(texts)])
-        skipped = 0
-        if prompt and not pooling_config(self.folder.steps).get("include_prompt", True):
-            alone = self.tokenizer.encode(prompt)
-            skipped = len(alone.ids) - bool(alone.ids and alone.special_tokens_mask[-1])
-        return [e.ids for e in encoded], skipped
+        side = (self.tokenizer.truncation or {}).get("direction", "right")
+        ends, rows = special_ends(self.tokenizer), [e.ids for e in encoded]
+        rows = rows if length is None else cut_rows(rows, length, ends, side)
+        if not prompt or pooling_config(self.folder.steps).get("include_prompt", True):
+            return rows, 0
+        alone = self.tokenizer.encode(prompt)
+        skipped = len(alone.ids) - bool(alone.ids and alone.special_tokens_mask[-1])
+        if side == "left":  # the prompt is cut before the text
+            pairs = zip(encoded, rows, strict=True)
+            lost = [
+                sum(len(o.ids) - sum(ends) for o in e.overflowing) + len(e.ids) - len(r) for e, r in pairs
+            ]
+            skipped = ends[0] + np.maximum(0, skipped - ends[0] - np.array(lost, int))
+        return rows, skipped
 
 
 def load(
@@ -181,21 +235,33 @@ def load(
     dropout=0.0,
     checkpoint=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     unroll=1,
+    revision=None,
+    token=None,
+    cache=None,
+    offline=False,
 ):
     """Reads a text encoder as sentence-transformers and transformers save it, without torch.
 
     Families: BERT, RoBERTa, XLM-RoBERTa, MPNet, DistilBERT, ModernBERT, and the decoders Llama, Mistral,
     Qwen2 and Qwen3. Pooling, dense layers and normalisation follow modules.json; a folder without it is
-    pooled by the mean and not normalised. Texts are cut at ``max_seq_length`` of sentence_bert_config.json,
-    else at ``model_max_length`` of tokenizer_config.json, never above the model's positions; what
-    tokenizer.json says about lengths is not used. With ``truncate_dim`` in
-    config_sentence_transformers.json, the first coordinates are kept, after any normalisation; they are not
-    normalised again.
+    pooled by the mean and not normalised. Files of 2018 and later are read, with the names and settings of
+    their day; they are saved under today's.
+
+    Texts are cut at ``max_seq_length`` of sentence_bert_config.json, else at ``model_max_length`` of
+    tokenizer_config.json, never above the model's positions; what tokenizer.json says about lengths is not
+    used. The side on which they are cut is ``truncation_side`` of tokenizer_config.json, else "direction" of
+    tokenizer.json. Which special tokens stand around a text, tokenizer.json alone says, as in transformers 5:
+    a true ``add_bos_token`` or ``add_eos_token`` of tokenizer_config.json that it does not bear out gives a
+    warning, because "lasttoken" then pools the last token of the text itself.
+
+    With ``truncate_dim`` in config_sentence_transformers.json, the first coordinates are kept, after any
+    normalisation; they are not normalised again.
 
     ``encoder = load("all-MiniLM-L6-v2"); vectors = encoder.encode_texts(["a text", "another"])``
 
     Args:
-        path: a folder, or the name of a repository on the Hugging Face hub, which needs the extra ``hub``.
+        path: a folder, or the name of a repository on the Hugging Face hub, which needs the extra ``hub``. A
+            name without owner is looked for under "sentence-transformers", then alone.
         dtype: of the products (for example bfloat16); norms, softmax and residuals stay float32.
         param_dtype: of the parameters, whatever the file holds.
         causal: False lets the tokens of a decoder read later ones, without a window; default: as config.json
@@ -207,136 +273,52 @@ def load(
         checkpoint: policy of ``jax.checkpoint_policies`` for gradients. The default keeps the products with
             weights and computes the rest of a block again, which is faster too; None keeps everything.
         unroll: how many blocks are compiled one after the other.
+        revision: optional branch, tag or commit on the hub.
+        token: optional access token of the hub; default: the one that its package finds.
+        cache: optional folder for what is fetched; default: that of its package.
+        offline: True takes what was fetched before and asks no network.
 
     Returns:
         :class:`Encoder`.
 
     Raises:
+        ModuleNotFoundError: without the extra ``text``.
         FileNotFoundError: when the folder or one of its files is missing, or the hub has no such name.
         ValueError: for an unknown architecture, pooling or module, a checkpoint that is pickled, damaged or
             does not fit its config.json, a path that leaves the folder, or a length above the model's
             positions or without place for a word.
     """
-    path = find_folder(path)
+    check_extra()
+    path = find_folder(path, revision=revision, token=token, cache=cache, offline=offline)
     folder = read_folder(path, causal, pooling)
     family, embedding, blocks = describe(folder.config)
     options = {"dtype": dtype, "dropout": dropout, "checkpoint": checkpoint, "unroll": unroll}
-    model = transformer(*_embedding(embedding, blocks["width"]), **blocks, **options)
+    model = transformer(*token_embedding(embedding, blocks["width"]), **blocks, **options)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     root = path / folder.root
-    params = params_of(family, read_tensors(root), shapes, np.dtype(param_dtype))
+    tensors, prefix = todays_names(family, read_tensors(root))
+    params, heads = params_of(family, tensors, prefix, shapes, np.dtype(param_dtype))
     modes = modes_of(pooling_config(folder.steps))
     dense, width = dense_params(path, folder.steps, blocks["width"] * len(modes), np.dtype(param_dtype))
     params |= dense
     limit = folder.config["max_position_embeddings"] - embedding.get("offset", 0)
     length = max_length_of(folder, limit, max_length)
-    head = functools.partial(_head, folder)
-    encode, encode_tokens, encode_layers = _functions(model.hidden, head, embedding["vocabulary"])
+    settings = {"dtype": str(dtype and np.dtype(dtype))}
+    functions = encoder_functions(model.hidden, folder, embedding["vocabulary"], settings)
+    encode, encode_tokens, encode_layers = functions
+    lowercase = {"do_lower_case": folder.settings.get("do_lower_case", False)}
     return Encoder(
         params=jax.tree.map(jnp.asarray, params),
         hidden=model.hidden,
         encode=encode,
         encode_tokens=encode_tokens,
         encode_layers=encode_layers,
-        tokenizer=open_tokenizer(
-            root / "tokenizer.json", length, folder.settings.get("do_lower_case", False)
-        ),
+        tokenizer=open_tokenizer(root / "tokenizer.json", length, folder.tokenizer | lowercase),
         max_length=length,
         pooling=modes,
         width=min(width, folder.truncate_dim or width),
-        folder=dataclasses.replace(folder, settings=folder.settings | {"max_seq_length": length}),
+        folder=dataclasses.replace(
+            folder, prefix=prefix, settings=folder.settings | {"max_seq_length": length}
+        ),
+        heads=heads,
     )
-
-
-def _embedding(form, width):
-    """init_embed and embed of a description by :func:`architectures.describe`."""
-    norm = nn.LayerNorm(epsilon=form.get("epsilon", 0), use_bias=form.get("bias", True))
-    tables = {"table": form["vocabulary"], "position": form.get("positions"), "type": form.get("types")}
-
-    def init_embed(key):
-        params = {k: {"embedding": jnp.zeros((rows, width))} for k, rows in tables.items() if rows}
-        if "epsilon" in form:
-            params["embedding_norm"] = norm.init(key, jnp.zeros((1, width)))["params"]
-        return params
-
-    def embed(params, batch):
-        batch = _with_bool_masks(batch)
-        ids, mask = batch["ids"], batch["mask"]
-        ids = jnp.where(mask, ids, 0)
-        rows = jnp.where(ids < 0, form["vocabulary"], ids)  # .at counts from the end below zero
-        x = params["table"]["embedding"].at[rows].get(mode="fill", fill_value=0)
-        if form.get("positions"):
-            start, free = form["offset"], form["positions"] - form["offset"]
-            if ids.shape[1] > free:
-                raise ValueError(f"ids: {ids.shape[1]} tokens, the model has {free} positions; cut the texts")
-            x = x + params["position"]["embedding"][start : start + ids.shape[1]]
-        if form.get("types"):
-            x = x + params["type"]["embedding"][0]
-        if "epsilon" in form:
-            x = norm.apply({"params": params["embedding_norm"]}, x.astype(accumulator(x)))
-        return x.astype(accumulator(x)), mask
-
-    return init_embed, embed
-
-
-def _with_bool_masks(batch):
-    for name in ("ids", "mask"):
-        if name not in batch:
-            raise ValueError(f"batch: {name!r} is missing; make the batch with tokenize")
-    return {**batch, **{k: batch[k].astype(bool) for k in ("mask", "pool_mask") if k in batch}}
-
-
-def _functions(hidden, head, vocabulary):
-    """encode, encode_tokens and encode_layers, compiled; ids that come from the host are checked."""
-
-    def checked(function):
-        compiled = jax.jit(function, static_argnames="layers")
-
-        @functools.wraps(function)
-        def run(params, batch, key=None, *, layers=None, temperature=None):
-            batch = _with_bool_masks(batch)
-            ids = batch["ids"]
-            if isinstance(ids, np.ndarray):
-                real = ids[np.asarray(batch["mask"])]
-                wrong = real[(real < 0) | (real >= vocabulary)]
-                if wrong.size:
-                    raise ValueError(f"ids: {wrong[0]} is outside 0..{vocabulary - 1}")
-            check_temperature(temperature)
-            return compiled(params, batch, key, layers=layers, temperature=temperature)
-
-        return run
-
-    def nothing(states, mask):
-        return states[:, 0, :0]
-
-    @checked
-    def encode(params, batch, key=None, *, layers=None, temperature=None):
-        out = hidden(params, batch, key, layers=layers, each=nothing, temperature=temperature)
-        return head(params, out["tokens"], batch.get("pool_mask", out["mask"]))
-
-    @checked
-    def encode_tokens(params, batch, key=None, *, layers=None, temperature=None):
-        out = hidden(params, batch, key, layers=layers, each=nothing, temperature=temperature)
-        return out["tokens"], out["mask"]
-
-    @checked
-    def encode_layers(params, batch, key=None, *, layers=None, temperature=None):
-        def each(states, mask):
-            return head(params, states, batch.get("pool_mask", mask))
-
-        return hidden(params, batch, key, layers=layers, each=each, temperature=temperature)["layers"]
-
-    return encode, encode_tokens, encode_layers
-
-
-def _head(folder, params, tokens, mask):
-    """Pooling, dense layers and normalisation, as modules.json lists them, and then the cut."""
-    modes = modes_of(pooling_config(folder.steps))
-    x = jnp.concatenate([POOLINGS[m](tokens, mask) for m in modes], axis=-1)
-    for kind, path, config in folder.steps:
-        if kind == "Normalize":
-            x = unit(x)
-        elif kind == "Dense":
-            x = x @ params[path]["kernel"] + params[path].get("bias", 0)
-            x = DENSE_ACTIVATIONS[config["activation_function"].rsplit(".", 1)[-1]](x)
-    return x[..., : folder.truncate_dim]

@@ -4,6 +4,7 @@ import json
 import math
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -15,13 +16,21 @@ DTYPES = {
     "F32": np.float32,
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+    "C64": np.complex64,
     "I64": np.int64,
     "I32": np.int32,
     "I16": np.int16,
     "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+SCALES = ("_scale", "_scale_inv")  # what quantised tensors are multiplied with
 
 
 def read_tensors(folder):
@@ -55,11 +64,20 @@ def read_tensors(folder):
 def read_safetensors(path):
     """Maps one safetensors file into memory.
 
+    The bytes of the tensors must follow one another from the first to the last byte after the header, as the
+    format asks. This reader is our own because the NumPy form of the package ``safetensors`` (0.8) does not
+    read the dtypes of 8 bits.
+
     Args:
         path: pathlib path.
 
     Returns:
         {name: NumPy array}.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: for a damaged header, a dtype that is not among ``DTYPES``, or tensors that overlap or
+            leave a gap.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: missing; {REMEDY}")
@@ -69,7 +87,7 @@ def read_safetensors(path):
         if size < 8 or length > size - 8:
             raise ValueError(f"{path}: damaged or cut short; {REMEDY}")
         try:
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_once)
         except ValueError:
             raise ValueError(f"{path}: its header is damaged; {REMEDY}") from None
     typed(header, dict, path, REMEDY).pop("__metadata__", None)
@@ -78,8 +96,26 @@ def read_safetensors(path):
     needed = max((entry["data_offsets"][1] for entry in header.values()), default=0) + 8 + length
     if needed != size:
         raise ValueError(f"{path}: {size} bytes, expected {needed}; {REMEDY}")
+    _check_order(header, path)
     data = np.memmap(path, np.uint8, "r", 8 + length) if needed > 8 + length else np.zeros(0, np.uint8)
     return {name: _view(data, entry, name, path) for name, entry in header.items()}
+
+
+def _once(pairs):
+    """A JSON object whose names differ."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return dict(pairs)
+
+
+def _check_order(header, path):
+    """Refuses tensors that share bytes and bytes that belong to none."""
+    end = 0
+    for start, stop, name in sorted((*entry["data_offsets"], name) for name, entry in header.items()):
+        if start != end:
+            fault = "overlaps another tensor" if start < end else "leaves a gap before it"
+            raise ValueError(f"{path}: {name} begins at byte {start}, expected {end}: it {fault}; {REMEDY}")
+        end = stop
 
 
 def _check_entry(entry, name):
@@ -105,11 +141,16 @@ def write_safetensors(path, tensors):
     Args:
         path: pathlib path.
         tensors: {name: array}.
+
+    Raises:
+        ValueError: for a dtype that is not among ``DTYPES``.
     """
     kinds = {np.dtype(v): k for k, v in DTYPES.items()}
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     arrays = {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
     for name, x in arrays.items():
+        if x.dtype not in kinds:
+            raise ValueError(f"tensor {name} has dtype {x.dtype}, which the format does not name; cast it")
         entry = {"dtype": kinds[x.dtype], "shape": x.shape, "data_offsets": [offset, offset + x.nbytes]}
         header[name], offset = entry, offset + x.nbytes
     text = json.dumps(header).encode()
@@ -120,26 +161,69 @@ def write_safetensors(path, tensors):
             file.write(x.reshape(-1).view(np.uint8).data)
 
 
-def params_of(family, tensors, shapes, dtype):
-    """Builds parameters of given shapes from the tensors of a checkpoint.
+def todays_names(family, tensors):
+    """Gives the tensors of a checkpoint the names that files of today have.
+
+    The oldest files call the scale and the offset of a norm gamma and beta; others put the name of a wrapper
+    before every name.
+
+    >>> from jaxembed.encoders.architectures import FAMILIES
+    >>> old = {"module.embed_tokens.weight": 0, "module.norm.gamma": 1}
+    >>> print(todays_names(FAMILIES["llama"], old))
+    ({'embed_tokens.weight': 0, 'norm.weight': 1}, '')
 
     Args:
         family: :class:`~jaxembed.encoders.architectures.Family`.
         tensors: {name: array}.
-        shapes: nested dict of shapes; those under "blocks" have a leading [L].
-        dtype: of the parameters.
 
     Returns:
-        Nested dict of NumPy arrays.
+        ({name: array}, what stands before the names of the encoder's own tensors: "" or ``family.base``).
 
     Raises:
-        ValueError: when a tensor is missing or has another shape, with its name.
+        ValueError: when there is no token embedding, or two names are the same today.
     """
     table = family.names["table"] + ".weight"
     found = [name for name in tensors if name == table or name.endswith("." + table)]
     if not found:
         raise ValueError(f"the checkpoint has no tensor {table}; {REMEDY}")
     prefix = min(found, key=len)[: -len(table)]
+    base = family.base if f".{prefix}".endswith(f".{family.base}") else ""
+    wrapper = prefix[: len(prefix) - len(base)]
+    renamed = {}
+    for name, x in tensors.items():
+        new = _without_gamma(name.removeprefix(wrapper))
+        new = name if new in tensors else new
+        if new in renamed:
+            raise ValueError(f"tensor {new} occurs under two names; {REMEDY}")
+        renamed[new] = x
+    return renamed, base
+
+
+def _without_gamma(name):
+    """Today's name of a norm's scale or offset; other names stay."""
+    for old, new in (("gamma", "weight"), ("beta", "bias")):
+        if name.lower().endswith(f"norm.{old}"):
+            return name.removesuffix(old) + new
+    return name
+
+
+def params_of(family, tensors, prefix, shapes, dtype):
+    """Builds parameters of given shapes from the tensors of a checkpoint.
+
+    Args:
+        family: :class:`~jaxembed.encoders.architectures.Family`.
+        tensors: {name: array}, under the names of :func:`todays_names`.
+        prefix: what stands before the names of the encoder's own tensors.
+        shapes: nested dict of shapes; those under "blocks" have a leading [L].
+        dtype: of the parameters.
+
+    Returns:
+        (nested dict of NumPy arrays, {name: array} of the tensors that it does not use).
+
+    Raises:
+        ValueError: when a tensor is missing, has another shape or is quantised, with its name.
+    """
+    used = set()
 
     def read(path, shape, n=None):
         module, leaf = path.rsplit("/", 1)
@@ -147,6 +231,7 @@ def params_of(family, tensors, shapes, dtype):
             return np.ones(shape, dtype)
         name, part, parts = _tensor(family, module, leaf, n)
         x = _tensor_named(prefix + name, tensors)
+        used.add(prefix + name)
         if x.ndim and x.shape[0] % parts == 0:
             x = np.split(x, parts)[part]
         x = x.T if leaf == "kernel" else x
@@ -158,7 +243,8 @@ def params_of(family, tensors, shapes, dtype):
             return read(path, spec.shape)
         return np.stack([read(path, spec.shape[1:], n) for n in range(spec.shape[0])])
 
-    return jax.tree.map_with_path(leaf, shapes)
+    params = jax.tree.map_with_path(leaf, shapes)
+    return params, {name: x for name, x in tensors.items() if name not in used}
 
 
 def dense_of(tensors, shape, bias, dtype):
@@ -186,7 +272,12 @@ def dense_of(tensors, shape, bias, dtype):
 def _tensor_named(name, tensors):
     if name not in tensors:
         raise ValueError(f"the checkpoint has no tensor {name}; {REMEDY}")
-    return np.asarray(tensors[name])
+    x = np.asarray(tensors[name])
+    scale = next((name + end for end in SCALES if name + end in tensors), None)
+    if scale or not jnp.issubdtype(x.dtype, jnp.floating):
+        reason = f"has a scale, {scale}" if scale else f"holds {x.dtype}, not floats"
+        raise ValueError(f"tensor {name} {reason}; load the weights as they were before quantisation")
+    return x
 
 
 def _shaped(x, shape, name):
@@ -195,12 +286,13 @@ def _shaped(x, shape, name):
     return x
 
 
-def tensors_of(family, params):
+def tensors_of(family, params, prefix=""):
     """Gives parameters the names and shapes that the family's checkpoints have.
 
     Args:
         family: :class:`~jaxembed.encoders.architectures.Family`.
         params: nested dict of arrays.
+        prefix: what stands before each name.
 
     Returns:
         {name: NumPy array}.
@@ -215,7 +307,7 @@ def tensors_of(family, params):
             name, part, _ = _tensor(family, module, leaf, n)
             one = x if n is None else x[n]
             parts.setdefault(name, {})[part] = one.T if leaf == "kernel" else one
-    return {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+    return {prefix + name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
 
 
 def _tensor(family, module, leaf, n):

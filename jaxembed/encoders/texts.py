@@ -1,5 +1,7 @@
 """Lists of texts through a tokenizer and a compiled function: buckets of lengths, batches, order."""
 
+import warnings
+
 import numpy as np
 from tqdm import tqdm
 
@@ -8,16 +10,31 @@ from jaxembed.files import read_json
 WINDOW = 64  # batches that are tokenized together
 
 
-def open_tokenizer(path, max_length, lowercase=False):
-    """Reads a tokenizer.json; its own truncation and padding are replaced.
+def check_extra():
+    """Refuses to go on without the package that reads tokenizers."""
+    try:
+        import tokenizers  # noqa: F401
+    except ImportError:
+        raise ModuleNotFoundError(
+            "the package tokenizers is missing; pip install 'jaxembed[text]'", name="tokenizers"
+        ) from None
+
+
+def open_tokenizer(path, max_length, settings):
+    """Reads a tokenizer.json; the lengths that it says are replaced, and padding is left out.
 
     Args:
         path: pathlib path of the file.
         max_length: tokens at which a text is cut, special ones counted.
-        lowercase: True lowers the text first, where the file does not say so.
+        settings: dict. "truncation_side", "left" or "right", says where; default: as the file says. A true
+            "do_lower_case" lowers the text first, where the file does not say so. A true "add_bos_token"
+            or "add_eos_token" that the file does not bear out gives a warning.
 
     Returns:
         ``tokenizers.Tokenizer``.
+
+    Raises:
+        ValueError: for a damaged file, an unknown side or a length without place for a word.
     """
     from tokenizers import Tokenizer, normalizers
 
@@ -27,18 +44,88 @@ def open_tokenizer(path, max_length, lowercase=False):
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more special
         raise ValueError(f"{path}: {' '.join(str(error).split())}; {remedy}") from None
+    side = settings.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
+    if side not in ("left", "right"):
+        raise ValueError(f"tokenizer_config.json: truncation_side {side!r} is unknown; known: left, right")
     tokenizer.no_padding()
-    special = tokenizer.num_special_tokens_to_add(False)
-    if max_length <= special:
-        raise ValueError(
-            f"max_length={max_length}: leaves no place beside {special} special tokens; "
-            f"give at least {special + 1}"
-        )
-    tokenizer.enable_truncation(max_length)
-    if lowercase:
+    check_length(tokenizer, max_length, "max_length")
+    tokenizer.enable_truncation(max_length, direction=side)
+    if settings.get("do_lower_case"):
         own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+    _warn_of_ends(tokenizer, settings)
     return tokenizer
+
+
+def check_length(tokenizer, length, name):
+    """Refuses a number of tokens that leaves no place beside the special ones.
+
+    Args:
+        tokenizer: ``tokenizers.Tokenizer``.
+        length: int.
+        name: of the argument, for the error.
+    """
+    special = tokenizer.num_special_tokens_to_add(False)
+    if length <= special:
+        raise ValueError(
+            f"{name}={length}: leaves no place beside {special} special tokens; give at least {special + 1}"
+        )
+
+
+def special_ends(tokenizer):
+    """Counts the special tokens that a tokenizer puts before and after a text.
+
+    Args:
+        tokenizer: ``tokenizers.Tokenizer``.
+
+    Returns:
+        (int, int).
+    """
+    mask = np.array(tokenizer.encode("a").special_tokens_mask, bool)
+    if mask.all():  # the word is unknown and left out
+        return len(mask), 0
+    return int(np.argmin(mask)), int(np.argmin(mask[::-1]))
+
+
+def _warn_of_ends(tokenizer, settings):
+    for key, count, place, told in (
+        ("add_bos_token", special_ends(tokenizer)[0], "before", "first"),
+        ("add_eos_token", special_ends(tokenizer)[1], "after", "last"),
+    ):
+        if settings.get(key) is True and not count:
+            warnings.warn(
+                f"tokenizer_config.json: {key} is true, but tokenizer.json adds no token {place} a text and "
+                f"is followed: the {told} token that is pooled is of the text; where the model was trained "
+                "otherwise, write that token into the post_processor of tokenizer.json",
+                stacklevel=4,
+            )
+
+
+def cut_rows(rows, length, ends, side):
+    """Cuts rows of token ids to a length; special tokens at the ends stay.
+
+    >>> print(cut_rows([[2, 5, 6, 7, 3]], 4, (1, 1), "left"))
+    [[2, 6, 7, 3]]
+
+    Args:
+        rows: lists of int.
+        length: largest length, above the number of special tokens.
+        ends: (special tokens before, special tokens after) each text.
+        side: "left" drops the first tokens of the text, "right" the last ones.
+
+    Returns:
+        Lists of int.
+    """
+    first, last = ends
+
+    def cut(row):
+        more = len(row) - length
+        if more <= 0:
+            return row
+        start = first if side == "left" else len(row) - last - more
+        return row[:start] + row[start + more :]
+
+    return [cut(row) for row in rows]
 
 
 def length_bucket(length):
@@ -67,10 +154,10 @@ def pad(ids, rows, length, skipped=0):
         ids: lists of int, at most ``rows``.
         rows: rows of the batch; those beyond ``ids`` are empty.
         length: T.
-        skipped: first tokens that the pooling does not read.
+        skipped: first tokens that the pooling does not read, an int or one for each of ``ids``.
 
     Returns:
-        {"ids": int32 [rows, T], "mask": bool [rows, T]}, and "pool_mask" where ``skipped`` > 0.
+        {"ids": int32 [rows, T], "mask": bool [rows, T]}, and "pool_mask" unless ``skipped`` is 0.
     """
     lengths = np.zeros(rows, np.int64)
     lengths[: len(ids)] = [len(row) for row in ids]
@@ -78,11 +165,15 @@ def pad(ids, rows, length, skipped=0):
     packed = np.zeros((rows, length), np.int32)
     packed[mask] = np.concatenate([np.asarray(row, np.int32) for row in ids] or [np.zeros(0, np.int32)])
     batch = {"ids": packed, "mask": mask}
-    return batch | {"pool_mask": mask & (np.arange(length) >= skipped)} if skipped else batch
+    if np.ndim(skipped) == 0 and skipped == 0:
+        return batch
+    starts = np.zeros(rows, np.int64)
+    starts[: len(ids)] = skipped
+    return batch | {"pool_mask": mask & (np.arange(length) >= starts[:, None])}
 
 
 def check_texts(texts):
-    """Returns a list of texts as it is; refuses one str and what is not str.
+    """Returns a list of texts as it is; refuses one str, what is not str, and half a character.
 
     Args:
         texts: list of str.
@@ -90,9 +181,28 @@ def check_texts(texts):
     if isinstance(texts, str):
         raise ValueError("texts is one str; give a list of them")
     for i, text in enumerate(texts := list(texts)):
-        if not isinstance(text, str):
-            raise ValueError(f"texts[{i}] is {type(text).__name__}; give str")
+        check_text(text, f"texts[{i}]")
     return texts
+
+
+def check_text(text, name):
+    """Returns a str as it is; refuses another type, and a lone surrogate, which no tokenizer can read.
+
+    Args:
+        text: str.
+        name: for the error.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"{name} is {type(text).__name__}; give str")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{name} holds a lone surrogate, {text[error.start]!r} at place {error.start}, which is half "
+                "a character; decode with errors='replace'"
+            ) from None
+    return text
 
 
 def vectors_of_texts(run, tokenize, texts, batch_size, max_length, width, progress=False):
@@ -100,7 +210,7 @@ def vectors_of_texts(run, tokenize, texts, batch_size, max_length, width, progre
 
     Args:
         run: ``batch -> [B, D]``, a batch as :func:`pad` makes it.
-        tokenize: ``texts -> (lists of int, number of skipped first tokens)``.
+        tokenize: ``texts -> (lists of int, skipped first tokens as for pad)``.
         texts: list of str.
         batch_size: rows of a batch.
         max_length: largest length.
@@ -136,7 +246,8 @@ def _batches(tokenize, texts, order, rows, max_length):
         for first in range(0, len(window), rows):
             part = by_length[first : first + rows]
             length = min(length_bucket(len(ids[part[0]])), max_length)
-            yield [window[i] for i in part], pad([ids[i] for i in part], rows, length, skipped)
+            starts = skipped if np.ndim(skipped) == 0 else skipped[part]
+            yield [window[i] for i in part], pad([ids[i] for i in part], rows, length, starts)
 
 
 def _store(out, chosen, vectors, bar):

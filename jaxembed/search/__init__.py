@@ -13,7 +13,6 @@ from jaxembed.search.clicks import (
 )
 from jaxembed.search.documents import Documents, open_documents
 from jaxembed.search.evaluation import (
-    MTEBEncoder,
     evaluate_classification,
     evaluate_clustering,
     evaluate_pairs,
@@ -23,6 +22,7 @@ from jaxembed.search.evaluation import (
 )
 from jaxembed.search.export import build_faiss, build_usearch, open_faiss, open_usearch
 from jaxembed.search.index import Index, embed, load_index, save_index
+from jaxembed.search.mteb_encoder import MTEBEncoder
 from jaxembed.search.pipeline import rerank, retrieve, single_vector_candidates
 from jaxembed.search.ranking import average_precision, gains, judged, mean, mrr, ndcg, recall
 from jaxembed.search.scan import scan_top_k

@@ -1,7 +1,6 @@
 """Documents with token vectors onto disk: built shard by shard, added and deleted, each in one step."""
 
 import itertools
-import pathlib
 import uuid
 
 import jax
@@ -30,8 +29,8 @@ def build_documents(
     Documents are taken one after the other and written in shards of ``shard_size``; memory holds one
     shard. A shard counts when ``index.json`` names it, which happens in one step after its files are
     on the disk. A killed build goes on behind the last counted shard when it is called again with the
-    same documents; ids of an iterable are compared. A finished index of the same params, meta and dtype
-    is returned at once, whatever documents are given. The folder holds a README that describes the files.
+    same documents; ids of an iterable are compared. A finished index of the same params, meta, dtype and
+    ids is returned without encoding; others are refused. The folder holds a README on the files.
 
     >>> import tempfile
     >>> import jax.numpy as jnp
@@ -45,8 +44,9 @@ def build_documents(
     Args:
         folder: made where it does not exist. One process writes it at a time.
         documents: iterable of (id, tokens [T, D]), or a function from a number n to the iterable that
-            begins with document n, which spares a continued build the documents that it has. Ids are
-            integers or strings, each once. T differs between documents and may be 0.
+            begins with document n, which spares a continued build the documents that it has, a finished one
+            all but the first and the last. Ids are integers or strings, each once. T differs between
+            documents and may be 0. None takes a finished index as it is.
         encode: function (params, tokens [batch_size, T, D], mask [batch_size, T]) to an array
             [batch_size, ...] or a dict of them by name; an array is named "vectors". Tokens come in
             float32 as they are stored. T is the length of the longest document of the batch, rounded
@@ -69,7 +69,7 @@ def build_documents(
             documents, a folder of other params, meta, dtype or documents, or one that holds other files;
             document and cause are named.
     """
-    path, wanted = pathlib.Path(folder), _float_dtype(dtype)
+    path, wanted = files.local_path(folder, "folder"), _float_dtype(dtype)
     _check_sizes(batch_size, shard_size)
     manifest = store.read_manifest(path)[1] if (path / "index.json").exists() else None
     if manifest is None or (restart and not manifest["built"]):
@@ -84,6 +84,8 @@ def build_documents(
             + ("" if manifest["built"] else ", or restart=True")
         )
     if manifest["built"]:
+        if documents is not None:
+            _check_documents(path, manifest, documents)
         return store.open_documents(path)
     if not manifest["pending"]:
         manifest |= {"dtype": wanted, "width": None, "columns": {}}
@@ -159,7 +161,7 @@ def delete_documents(folder, ids):
         raise ValueError(f"{folder}: a build or an addition is unfinished; finish it first")
     ids = ids.tolist() if isinstance(ids, np.ndarray | np.generic) else ids
     gone, shards = {ids} if isinstance(ids, str | int) else set(ids), []
-    held = [store.shard_array(folder, shard, "ids.npy").tolist() for shard in manifest["shards"]]
+    held = [_ids(folder, [shard]) for shard in manifest["shards"]]
     for name in gone.difference(*held):
         raise ValueError(f"ids: {name!r} is not in the index; pass ids that it holds")
     if len(gone) == sum(map(len, held)):
@@ -224,8 +226,7 @@ def _extend(folder, manifest, documents, encode, batch_size, shard_size, least=1
     store.clean(folder, manifest)
     params = store.load_params(folder, manifest["params"])
     params = params if params is None else jax.device_put(params)
-    counted = manifest["shards"] + manifest["pending"]
-    taken = {i for shard in counted for i in store.shard_array(folder, shard, "ids.npy").tolist()}
+    taken = set(_ids(folder, manifest["shards"] + manifest["pending"]))
     source = _rest(folder, manifest, documents)
     while group := list(itertools.islice(source, shard_size)):
         checked = [_document(*pair, manifest, taken) for pair in map(_pair, group)]
@@ -240,21 +241,40 @@ def _extend(folder, manifest, documents, encode, batch_size, shard_size, least=1
     return store.open_documents(folder)
 
 
+def _ids(folder, shards):
+    """Returns the ids of documents in shards, in their order."""
+    return [i for shard in shards for i in store.shard_array(folder, shard, "ids.npy").tolist()]
+
+
 def _rest(folder, manifest, documents):
     """Returns the documents behind those that are pending, after comparing ids."""
-    held = [store.shard_array(folder, shard, "ids.npy").tolist() for shard in manifest["pending"]]
-    held = list(itertools.chain.from_iterable(held))
+    held = _ids(folder, manifest["pending"])
+    if documents is None:
+        raise ValueError("documents: None; pass an iterable of (id, tokens [T, D])")
     if callable(documents):
         return iter(documents(len(held)))
-    source = iter(documents)
+    source, again = iter(documents), "pass the same documents again, or restart=True"
     for place, old in enumerate(held):
-        new = next(source, (None,))[0]
-        if new != old:
-            raise ValueError(
-                f"documents: number {place} is {new!r}, but the unfinished index has {old!r} there; "
-                "pass the same documents again, or restart=True"
-            )
+        _compare(next(source, None), old, place, "unfinished", again)
     return source
+
+
+def _check_documents(folder, manifest, documents):
+    """Refuses documents that are not those of a finished index, by their ids."""
+    held, start, new = _ids(folder, manifest["shards"]), 0, "delete the folder, or change it by add_documents"
+    if callable(documents):
+        _compare(next(iter(documents(0)), None), held[0], 0, "finished", new)
+        start = len(held) - 1
+        documents, held = documents(start), held[start:]
+    for place, (record, old) in enumerate(itertools.zip_longest(documents, held), start=start):
+        _compare(record, old, place, "finished", new)
+
+
+def _compare(record, old, place, state, remedy):
+    """Refuses a document whose id is not the one that an index holds in its place; None is none."""
+    new = None if record is None else _pair(record)[0]
+    if new != old:
+        raise ValueError(f"documents: number {place} is {new!r}, but the {state} index has {old!r}; {remedy}")
 
 
 def _pair(record):

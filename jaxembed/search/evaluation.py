@@ -4,14 +4,11 @@ Every function takes ``encode_texts``, a function list of str -> [n, D], and lis
 host. Classification and clustering need the package scikit-learn, which they import when called.
 """
 
-import dataclasses
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from jaxembed.arrays import inner, unit
+from jaxembed.arrays import unit
 from jaxembed.search.ranking import gains, judged, mean, mrr, ndcg, recall
 from jaxembed.search.topk import top_k
 
@@ -78,7 +75,7 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
     ...     "judgments": {"test": {"q": {"d2": 1}}},
     ... }
     >>> print(evaluate_retrieval(lambda texts: [vectors[t] for t in texts], source, k=1))
-    {'ndcg@1': 1.0, 'recall@1': 1.0, 'mrr@1': 1.0, 'queries': 1}
+    {'ndcg@1': 1.0, 'recall@1': 1.0, 'mrr@1': 1.0, 'queries': 1, 'without_text': 0}
 
     Args:
         encode_texts: list of str -> [n, D].
@@ -91,17 +88,18 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
         mesh: optional mesh for :func:`top_k`; its "data" axis divides the documents.
 
     Returns:
-        Dict with ``ndcg@k``, ``recall@k``, ``mrr@k`` and the number of ``queries`` that count: those with a
-        relevant judgment. A document whose id is that of the query is left out, as BEIR does; so is a
-        judgment of it.
+        Dict with ``ndcg@k``, ``recall@k``, ``mrr@k``, the number of ``queries`` that count, which are those
+        with a relevant judgment, and the number of judged queries ``without_text``, which are left out. A
+        document whose id is that of the query is left out, as BEIR does; so is a judgment of it.
 
     Raises:
-        ValueError: for a split without judgments.
+        ValueError: for a split without judgments, or in which no query with a text has a relevant one.
     """
-    judgments = source["judgments"].get(split, {})
-    names = [q for q, documents in judgments.items() if q in source["queries"] and documents]
-    if not names:
+    judgments = {q: given for q, given in source["judgments"].get(split, {}).items() if given}
+    if not judgments:
         raise ValueError(f"split={split!r}: no judged queries; the source has {sorted(source['judgments'])}")
+    names = [q for q in judgments if q in source["queries"]]
+    _check_relevant(judgments, names, split)
     places = {name: i for i, name in enumerate(source["documents"])}
     documents = _unit(encode_texts, list(source["documents"].values()))
     queries = _unit(encode_queries or encode_texts, [source["queries"][q] for q in names])
@@ -115,7 +113,7 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
     hits, counts = gains(ids, judged_ids, grades), judged(grades)
     metrics = {"ndcg": ndcg, "recall": recall, "mrr": mrr}
     values = {f"{name}@{k}": float(mean(f(hits, grades, k=k), counts)) for name, f in metrics.items()}
-    return values | {"queries": int(np.sum(counts))}
+    return values | {"queries": int(np.sum(counts)), "without_text": len(judgments) - len(names)}
 
 
 def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels, *, seed=0, steps=100):
@@ -148,8 +146,8 @@ def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels
     model = LogisticRegression(max_iter=steps, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(_encode(encode_texts, texts), labels)
-    told = model.predict(_encode(encode_texts, test_texts))
+        model.fit(checked_vectors(encode_texts, texts), labels)
+    told = model.predict(checked_vectors(encode_texts, test_texts))
     return {
         "accuracy": float(accuracy_score(test_labels, told)),
         "f1": float(f1_score(test_labels, told, average="macro")),
@@ -180,7 +178,7 @@ def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
 
     labels = _classes(labels=labels)
     model = KMeans(len(set(labels)), n_init=10, random_state=seed)
-    found = model.fit_predict(_encode(encode_texts, texts))
+    found = model.fit_predict(checked_vectors(encode_texts, texts))
     return {"v_measure": float(v_measure_score(labels, found))}
 
 
@@ -221,38 +219,19 @@ def evaluate_pairs(encode_texts, first, second, labels):
     return {"ap": float(np.sum(np.diff(hits, prepend=0) * hits / (ends + 1)) / hits[-1])}
 
 
-@dataclasses.dataclass(frozen=True)
-class MTEBEncoder:
-    """An encoder in the form that the package ``mteb`` drives: ``mteb.evaluate(MTEBEncoder(f), tasks)``.
+def checked_vectors(encode_texts, texts):
+    """Encodes texts and checks that finite vectors come back.
 
     Args:
         encode_texts: list of str -> [n, D].
-        encode_queries: optional encoder of what MTEB calls queries (a prompt); default ``encode_texts``.
-        mteb_model_meta: optional ``mteb.ModelMeta``, under whose name results are stored.
+        texts: iterable of n str.
+
+    Returns:
+        NumPy array [n, D].
+
+    Raises:
+        ValueError: for another shape, NaN or infinite numbers.
     """
-
-    encode_texts: Callable
-    encode_queries: Callable | None = None
-    mteb_model_meta: Any = None
-
-    def encode(self, inputs, *, prompt_type=None, **_):
-        """Encodes a list of str, or batches {"text": list of str}, to float32 [n, D]."""
-        inputs = list(inputs)
-        texts = [t for part in inputs for t in (part["text"] if isinstance(part, dict) else [part])]
-        queries = getattr(prompt_type, "value", prompt_type) == "query" and self.encode_queries
-        return _encode(self.encode_queries if queries else self.encode_texts, texts).astype(np.float32)
-
-    def similarity(self, embeddings1, embeddings2):
-        """Computes all cosines [n, m] of [n, D] and [m, D]."""
-        return np.asarray(inner(_rows(embeddings1), _rows(embeddings2)))
-
-    def similarity_pairwise(self, embeddings1, embeddings2):
-        """Computes the cosine [n] of each row of [n, D] with its partner."""
-        return np.sum(np.asarray(_rows(embeddings1) * _rows(embeddings2)), axis=-1)
-
-
-def _encode(encode_texts, texts):
-    """Encodes texts and checks that finite vectors come back."""
     texts = list(texts)
     vectors = np.asarray(encode_texts(texts))
     if vectors.ndim != 2 or len(vectors) != len(texts):
@@ -267,7 +246,7 @@ def _rows(vectors):
 
 
 def _unit(encode_texts, texts):
-    return np.asarray(_rows(_encode(encode_texts, texts)))
+    return np.asarray(_rows(checked_vectors(encode_texts, texts)))
 
 
 def _cosines(encode_texts, first, second, **values):
@@ -279,6 +258,21 @@ def _cosines(encode_texts, first, second, **values):
     vectors = _unit(encode_texts, texts).astype(np.float64)
     one, two = (vectors[[place[t] for t in side]] for side in (first, second))
     return np.sum(one * two, axis=1), value
+
+
+def _check_relevant(judgments, names, split):
+    """Refuses judgments from which no number comes: none of a query with a text, or none above 0."""
+    if not names:
+        count, first = len(judgments), next(iter(judgments))
+        raise ValueError(
+            f"split={split!r}: none of {count} judged queries has a text ({first!r}); check their ids"
+        )
+    gains_of = (gain for q in names for d, gain in judgments[q].items() if d != q)
+    if not any(not gain <= 0 for gain in gains_of):  # NaN is named later
+        raise ValueError(
+            f"split={split!r}: no judgment of {len(names)} queries is above 0, so nothing can be found; "
+            "check the gains"
+        )
 
 
 def _table(judgments, places):

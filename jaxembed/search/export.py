@@ -2,13 +2,14 @@
 
 import importlib
 import os
-import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxembed import files
 
-_USEARCH = ("f32", "f16", "bf16")
+_USEARCH = {"f32": np.float32, "f16": np.float16, "bf16": jnp.bfloat16}
+_FAISS = {"fp16": np.float16, "bf16": jnp.bfloat16}  # parts of a description that narrow the rows
 
 
 def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, **options):
@@ -32,7 +33,8 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
 
     Raises:
         ImportError: when faiss is not installed.
-        ValueError: when rows are not [N, D] or too few to train on, or faiss does not know the
+        ValueError: when rows are not [N, D], hold a row that is not finite in the form of the index or whose
+            product with itself overflows, or are too few to train on, or when faiss does not know the
             description or an option.
 
     References:
@@ -47,17 +49,26 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
         raise ValueError(
             f"factory: faiss refuses {factory!r} {options or ''} ({_last_line(error)}); see its index factory"
         ) from None
+    form = next((form for name, form in _FAISS.items() if name in factory.lower()), np.float32)
     if not index.is_trained:
         places = np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64))
+        drawn = _held("rows", rows[places], places, form)
         try:
-            index.train(_float32(rows[places]))
+            index.train(drawn)
         except RuntimeError as error:
             raise ValueError(
                 f"factory: {factory!r} cannot be trained on {len(places)} rows ({_last_line(error)}); "
                 "use fewer centres or lists, or more rows"
             ) from None
     for start in range(0, count, chunk):
-        index.add(_float32(rows[start : start + chunk]))
+        part = _held("rows", rows[start : start + chunk], range(start, count), form)
+        try:
+            index.add(part)
+        except RuntimeError as error:
+            raise ValueError(
+                f"factory: {factory!r} takes no rows ({_last_line(error)}); row n has the number n, so leave "
+                "IDMap out"
+            ) from None
     return _replace(path, lambda new: faiss.write_index(index, new), rows)
 
 
@@ -115,7 +126,8 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
 
     Raises:
         ImportError: when usearch is not installed.
-        ValueError: when rows are not [N, D], or for another dtype.
+        ValueError: when rows are not [N, D], for another dtype, or for a row that is not finite in ``dtype``,
+            becomes zero in it, or whose product with itself overflows.
     """
     usearch = _library("usearch.index", "usearch")
     count, width = _check_rows(rows, path, chunk)
@@ -125,7 +137,7 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
         ndim=width, metric="ip", dtype=dtype, connectivity=connectivity, expansion_add=expansion
     )
     for start in range(0, count, chunk):
-        part = _float32(rows[start : start + chunk])
+        part = _held("rows", rows[start : start + chunk], range(start, count), _USEARCH[dtype])
         index.add(np.arange(start, start + len(part), dtype=np.uint64), part)
     return _replace(path, index.save, rows)
 
@@ -150,9 +162,10 @@ def open_usearch(path, *, rows=None, expansion=64):
     usearch = _library("usearch.index", "usearch")
     index = _opened(path, lambda name: usearch.Index.restore(name, view=True), rows)
     index.expansion_search = expansion
+    form = _USEARCH[index.dtype.name.lower()]
 
     def search(queries, k):
-        queries = _check_search(queries, k, len(index), index.ndim)
+        queries = _check_search(queries, k, len(index), index.ndim, form)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int32)
         for b, query in enumerate(queries):
@@ -176,20 +189,37 @@ def _check_rows(rows, path, chunk):
         raise ValueError(f"rows: {tuple(rows.shape)}; pass [N, D] with N > 0")
     if chunk < 1:
         raise ValueError(f"chunk: {chunk} is below 1; pass a positive integer")
-    folder = pathlib.Path(path).parent
+    folder = files.local_path(path, "path").parent
     if not folder.is_dir():
         raise ValueError(f"path: there is no folder {folder}; make it first")
     return rows.shape
 
 
-def _float32(rows):
-    return np.ascontiguousarray(rows, np.float32)
+def _held(name, rows, numbers, form):
+    """Rows as float32, after a look at what they are as ``form``, in which they are stored or compared."""
+    given = np.asarray(rows)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        wide = np.ascontiguousarray(given, np.float32)
+        stored = wide.astype(form)
+        causes = {
+            "is not finite": ~np.isfinite(stored).all(axis=1),
+            "overflows in products": ~np.isfinite(np.einsum("nd,nd->n", wide, wide)),
+            "becomes zero": given.any(axis=1) & ~stored.any(axis=1),
+        }
+    for cause, bad in causes.items():
+        if bad.any():
+            number, remedy = (
+                numbers[int(np.argmax(bad))],
+                "mend it, scale all rows alike, or choose a wider form",
+            )
+            raise ValueError(f"{name}: number {number} {cause} as {np.dtype(form)}; {remedy}")
+    return wide
 
 
 def _set_faiss(faiss, index, options):
     for name, value in options.items():
         if not isinstance(value, int | float | np.number):
-            raise ValueError(f"options: {name}={value!r} is no number; see faiss's parameters")
+            raise ValueError(f"options: {name}={value!r} is not a number; see faiss's parameters")
         faiss.ParameterSpace().set_index_parameter(index, name, float(value))
 
 
@@ -203,7 +233,7 @@ def _described(rows):
 
 
 def _replace(path, write, rows):
-    path = pathlib.Path(path)
+    path = files.local_path(path, "path")
     new, note = files.beside(path, ".new"), files.beside(path, ".rows.json")
     write(str(new))
     with open(new, "rb") as file:
@@ -215,7 +245,7 @@ def _replace(path, write, rows):
 
 
 def _opened(path, read, rows):
-    path, remedy = pathlib.Path(path), "build the index again"
+    path, remedy = files.local_path(path, "path"), "build the index again"
     if not path.exists():
         raise FileNotFoundError(f"{path}: missing; build the index first")
     if rows is not None:
@@ -231,13 +261,13 @@ def _opened(path, read, rows):
     return index
 
 
-def _check_search(queries, k, count, width):
-    queries = _float32(queries)
+def _check_search(queries, k, count, width, form=np.float32):
+    queries = np.asarray(queries)
     if queries.ndim != 2 or queries.shape[1] != width:
         raise ValueError(f"queries: {queries.shape}, but the index has width {width}; pass [B, {width}]")
     if not 1 <= k <= count:
         raise ValueError(f"k: {k} is outside 1..{count}, the number of rows; pass a k in that range")
-    return queries
+    return _held("queries", queries, range(len(queries)), form)
 
 
 def _last_line(error):
