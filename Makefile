@@ -43,4 +43,4 @@ benchmarks: .venv/test .venv/data  ## Runs every benchmark, one after the other.
 
 # Tried again each time until it is there; without network the tests that need it are skipped.
 .venv/share/wordnet/data.noun: | .venv/bin/python
-	@$(BIN)/python -P jaxembed/data/fetch_wordnet.py || true
+	@$(BIN)/python -P jaxembed/data/sources/fetch_wordnet.py || true

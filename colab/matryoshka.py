@@ -63,7 +63,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from jaxembed import data, encoders, losses, train
+from jaxembed import data, encoders, losses, ragged, train
 from jaxembed.arrays import unit
 
 # %% [markdown]
@@ -89,7 +89,7 @@ test_pairs = list({r["query"]: r for r in records if r["split"] != "train"}.valu
 
 def ids_of(texts):
     rows = [e.ids for e in encoder.tokenizer.encode_batch(texts)]
-    ids, mask = data.pad(rows, 16)
+    ids, mask = ragged.pad(rows, 16)
     return {"ids": ids, "mask": mask}
 
 

@@ -62,7 +62,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from jaxembed import data, encoders, search, tables, train
+from jaxembed import data, encoders, metrics, tables, train
 
 # %% [markdown]
 # ## Ratings
@@ -141,7 +141,7 @@ def train_and_test(plan, steps=600):
     )
     test = data.take(columns, splits["test"])
     scores = jax.jit(logits)(state.params, tables.codes(plan, test["ids"]))
-    return float(search.auc(test["labels"], scores))
+    return float(metrics.auc(test["labels"], scores))
 
 
 auc = {name: train_and_test(plan) for name, plan in plans.items()}

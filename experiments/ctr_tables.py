@@ -26,7 +26,7 @@ import numpy as np
 import optax
 
 from experiments.common import click_models, clicks, report
-from jaxembed import data, encoders, search, tables, train
+from jaxembed import data, encoders, metrics, tables, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,7 @@ def fit(cfg, table, plans, network, epochs):
 
     def evaluate(state):
         scores = np.concatenate([score(state.params, take(rows)) for rows in pieces], axis=1)
-        aucs = [[search.auc(columns["labels"][held[cut]], s[cut]) for s in scores] for cut in cuts]
+        aucs = [[metrics.auc(columns["labels"][held[cut]], s[cut]) for s in scores] for cut in cuts]
         history.append(aucs)
         if cfg.workdir is not None:
             kept["params"] = click_models.best(kept.get("params"), state.params, [h[0] for h in history])

@@ -27,7 +27,7 @@ import numpy as np
 import optax
 
 from experiments.common import dictionaries, glosses, paired, report, text_models
-from jaxembed import data, losses, train, vectors
+from jaxembed import data, losses, metrics, train, vectors
 from jaxembed.arrays import masked_mean
 
 
@@ -167,7 +167,7 @@ def train_arms(cfg, encoder, update, trained, names, seed):
     tables |= {"entries, stage 2": entries(found[TWO]), "entries, whitened": whiten(raw)}
     share = {"entries of one token": float(np.mean([name in vocabulary for name in names]))}
     share["entries of several words"] = float(np.mean([" " in name for name in names]))
-    even_tables = {n: vectors.isotropy(even(t)) for n, t in tables.items()}
+    even_tables = {n: metrics.isotropy(even(t)) for n, t in tables.items()}
     return found, {n: {k: float(v) for k, v in scores.items()} for n, scores in even_tables.items()}, share
 
 

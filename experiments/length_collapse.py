@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import inputs, lengths, paired, report, text_models
-from jaxembed import data, search
+from jaxembed import data, metrics, search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +135,8 @@ def continuations(cfg, encoder, samples, last):
         rest = [text[places[n - special] :] for text, places in flat]
         found = lengths.embed(encoder, rest, n, t, cfg.passages)[:, -1]
         ids = search.top_k(last[t, n], found, min(10, len(flat)))[1]
-        gains = search.gains(ids, own, np.ones_like(own))
-        ranks[t, n] = np.asarray(search.mrr(gains, np.ones_like(own), k=10))
+        gains = metrics.gains(ids, own, np.ones_like(own))
+        ranks[t, n] = np.asarray(metrics.mrr(gains, np.ones_like(own), k=10))
         row = {"temperature": t, "tokens": n, "passages": len(flat)}
         for key, x in (("MRR@10", ranks[t, n]), ("gain", ranks[t, n] - ranks[cfg.tried[0], n])):
             row |= dict(zip((key, f"{key} low", f"{key} high"), map(float, paired.interval(x)), strict=True))
@@ -174,7 +174,7 @@ def classify(cfg, encoder):
         joined = np.concatenate(found["train"])
 
         def accuracy(x, labels, joined=joined, known=known):
-            made = search.evaluate_classification(lambda rows: rows, joined, known["train"], x, labels)
+            made = metrics.evaluate_classification(lambda rows: rows, joined, known["train"], x, labels)
             return made["accuracy"]
 
         scored = {part: (np.concatenate(found[part]), known[part]) for part in ("validation", "test")}
@@ -196,7 +196,7 @@ def similarity(cfg, encoder):
     given, rows = (pairs["first"], pairs["second"], pairs["scores"]), []
     for t in cfg.temperatures:
         encode = functools.partial(encoder.encode_texts, temperature=jnp.float32(t))
-        rows.append({"temperature": t, "Spearman": search.evaluate_similarity(encode, *given)["spearman"]})
+        rows.append({"temperature": t, "Spearman": metrics.evaluate_similarity(encode, *given)["spearman"]})
     return rows
 
 

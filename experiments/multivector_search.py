@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import candidates, report, text_models, token_sets
-from jaxembed import data, encoders, search, vectors
+from jaxembed import data, encoders, metrics, ragged, search, vectors
 from jaxembed.arrays import masked_mean, unit
 
 
@@ -183,11 +183,14 @@ def judged(sets, singles, ids, grades):
         given = vectors.chamfer, sets.tokens, sets.offsets, sets.queries, sets.mask, places
         found[f"FDE{label}, then Chamfer"] = search.rerank(*given)[1]
     found["exact Chamfer"] = np.argsort(-token_sets.exact(sets), axis=1, kind="stable")[:, :most]
-    rows, where = [], search.judged(grades)
+    rows, where = [], metrics.judged(grades)
     for name, places in found.items():
-        gains = search.gains(places, ids, grades)
-        row = {"nDCG@10": search.ndcg(gains, grades, k=10), "Recall@100": search.recall(gains, grades, k=100)}
-        rows.append({"search": name} | {n: float(search.mean(x, where)) for n, x in row.items()})
+        gains = metrics.gains(places, ids, grades)
+        row = {
+            "nDCG@10": metrics.ndcg(gains, grades, k=10),
+            "Recall@100": metrics.recall(gains, grades, k=100),
+        }
+        rows.append({"search": name} | {n: float(metrics.mean(x, where)) for n, x in row.items()})
     return rows
 
 
@@ -204,7 +207,7 @@ def judged_texts(cfg):
         )
     # A judgment of a document that is missing stays as one that no search can find.
     ids = [[known.get(d, len(known) + n) for n, d in enumerate(found)] for found in pairs.values()]
-    ids, grades = data.pad(ids, value=-1)[0], data.pad([[*found.values()] for found in pairs.values()])[0]
+    ids, grades = ragged.pad(ids, value=-1)[0], ragged.pad([[*found.values()] for found in pairs.values()])[0]
     sides = [texts["queries"][q] for q in pairs], list(texts["documents"].values())
     report.stage(f"encodes {len(sides[1]):,} texts")
     encoder = encoders.pretrained.load(model)

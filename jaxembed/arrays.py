@@ -272,3 +272,28 @@ def masked_mean(x, mask):
     total = jnp.sum(jnp.where(mask[..., None], x, 0), axis=-2, dtype=accumulator(x))
     count = jnp.maximum(jnp.sum(mask, axis=-1), 1)[..., None]
     return (total / count.astype(total.dtype)).astype(x.dtype)
+
+
+def rows_where(vectors, where):
+    vectors = jnp.asarray(vectors)
+    if vectors.ndim != 2 or not vectors.size:
+        raise ValueError(f"vectors: shape {vectors.shape}; pass [N, D] with at least one row")
+    where = jnp.ones(len(vectors), bool) if where is None else jnp.asarray(where)
+    check_shape("where", where, (len(vectors),))
+    return jnp.where(where[:, None], vectors, 0).astype(accumulator(vectors)), where
+
+
+def exact_product(x, y):
+    return jnp.matmul(x, y, precision="highest")
+
+
+def mean_row(vectors, where):
+    return jnp.sum(vectors, axis=0) / jnp.maximum(jnp.sum(where), 1).astype(vectors.dtype)
+
+
+def spectrum(vectors, where):
+    """Eigenvalues [D], falling and at least 0, and eigenvectors [D, D] of ``vectors' vectors / N``."""
+    vectors = jnp.where(where[:, None], vectors, 0)
+    moments = exact_product(vectors.T, vectors) / jnp.maximum(jnp.sum(where), 1).astype(vectors.dtype)
+    values, directions = jnp.linalg.eigh(moments)
+    return jnp.maximum(values[::-1], 0), directions[:, ::-1]

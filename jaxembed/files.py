@@ -1,6 +1,7 @@
 """Files that are whole or absent: written and renamed in one step, checked when they are opened."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -225,3 +226,13 @@ def difference(old, new, name="meta"):
 
 def _one_line(error):
     return " ".join(str(error).split())
+
+
+def digest(path):
+    """Returns the sha256 of a file.
+
+    Args:
+        path: the file.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

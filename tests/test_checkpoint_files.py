@@ -16,8 +16,8 @@ from test_pretrained import FAST, TEXTS, golden, write_dense, write_model
 
 from experiments.common import lengths, text_models
 from jaxembed.encoders import pretrained, tensors
-from jaxembed.encoders.architectures import FAMILIES, describe
-from jaxembed.encoders.texts import vectors_of_texts
+from jaxembed.encoders.pretrained.batches import vectors_of_texts
+from jaxembed.encoders.pretrained.families import FAMILIES, describe
 
 LONG = "w5 w6 w7 w8 w9 w10"
 

@@ -7,8 +7,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from jaxembed.data.clicks import Schema, ctr_table
-from jaxembed.data.columns import column_names
+from jaxembed.data.click_tables import Schema, ctr_table
+from jaxembed.data.table_files import column_names
 
 pyarrow = pytest.importorskip("pyarrow")
 ID = Schema(label="y", categorical=("u",))

@@ -10,7 +10,7 @@ import oracles_ctr as oracles
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxembed import search
+from jaxembed import metrics
 
 FILE = np.load(pathlib.Path(__file__).parent / "golden" / "clicks.npz", allow_pickle=False)
 RNG = np.random.default_rng(5)
@@ -22,12 +22,12 @@ WEIGHTS = RNG.random(N).astype(np.float32)
 WEIGHTS[:5] = 0
 EXACT = 1e-10  # in float64
 METRICS = {
-    "auc": search.auc,
-    "grouped_auc": functools.partial(search.grouped_auc, groups=GROUPS),
-    "log_loss": search.log_loss,
-    "normalised_entropy": search.normalised_entropy,
-    "calibration": search.calibration,
-    "expected_calibration_error": search.expected_calibration_error,
+    "auc": metrics.auc,
+    "grouped_auc": functools.partial(metrics.grouped_auc, groups=GROUPS),
+    "log_loss": metrics.log_loss,
+    "normalised_entropy": metrics.normalised_entropy,
+    "calibration": metrics.calibration,
+    "expected_calibration_error": metrics.expected_calibration_error,
 }
 ON_PROBABILITIES = ("log_loss", "normalised_entropy", "calibration", "expected_calibration_error")
 ORACLES = {
@@ -80,10 +80,10 @@ def test_metrics_equal_scikit_learn(host):
         found = METRICS[name](*given, weights=weight)
         np.testing.assert_allclose(found, FILE[name if weight is None else f"{name}_weighted"], rtol=rtol)
     groups = FILE["groups"] if host else jnp.asarray(FILE["groups"], jnp.int32)
-    np.testing.assert_allclose(search.grouped_auc(*given, groups), FILE["grouped_auc"], rtol=rtol)
-    ratio = search.normalised_entropy(*given)
+    np.testing.assert_allclose(metrics.grouped_auc(*given, groups), FILE["grouped_auc"], rtol=rtol)
+    ratio = metrics.normalised_entropy(*given)
     np.testing.assert_allclose(ratio, FILE["log_loss"] / FILE["base"], rtol=rtol)
-    error = search.expected_calibration_error(*given, bins=7)
+    error = metrics.expected_calibration_error(*given, bins=7)
     np.testing.assert_allclose(error, FILE["expected_calibration_error"], rtol=rtol)
 
 
@@ -112,8 +112,8 @@ def test_weights_count_as_copies(name, host):
 
 def test_weighted_auc_equals_the_loops():
     wanted = oracles.auc(LABELS, P, WEIGHTS.astype(np.float64))
-    np.testing.assert_allclose(search.auc(LABELS, P, weights=WEIGHTS), wanted, rtol=EXACT)
-    np.testing.assert_allclose(search.auc(*device(LABELS, P), weights=WEIGHTS), wanted, rtol=1e-6)
+    np.testing.assert_allclose(metrics.auc(LABELS, P, weights=WEIGHTS), wanted, rtol=EXACT)
+    np.testing.assert_allclose(metrics.auc(*device(LABELS, P), weights=WEIGHTS), wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -140,28 +140,28 @@ def test_auc_in_simple_cases(host):
     ):
         given = np.asarray(scores, np.float32)
         np.testing.assert_allclose(
-            search.auc(labels, given if host else jnp.asarray(given)), wanted, rtol=1e-6
+            metrics.auc(labels, given if host else jnp.asarray(given)), wanted, rtol=1e-6
         )
 
 
 @pytest.mark.parametrize("host", [True, False])
 def test_rising_maps_change_nothing_and_a_falling_one_mirrors(host):
     labels = LABELS if host else jnp.asarray(LABELS)
-    value = search.auc(labels, P)
+    value = metrics.auc(labels, P)
     for rising in (np.exp, np.cbrt, lambda p: 8 * p - 3, lambda p: (10 * p).round().astype(np.int32)):
-        np.testing.assert_array_equal(search.auc(labels, rising(P)), value)
-    np.testing.assert_allclose(search.auc(labels, -P), 1 - value, rtol=1e-6)
-    np.testing.assert_allclose(search.auc(1 - labels, P), 1 - value, rtol=1e-6)
+        np.testing.assert_array_equal(metrics.auc(labels, rising(P)), value)
+    np.testing.assert_allclose(metrics.auc(labels, -P), 1 - value, rtol=1e-6)
+    np.testing.assert_allclose(metrics.auc(1 - labels, P), 1 - value, rtol=1e-6)
 
 
 @pytest.mark.parametrize("host", [True, False])
 def test_one_group_is_the_auc_and_groups_do_not_see_each_other(host):
     labels, p = (LABELS, P) if host else device(LABELS, P)
-    value = search.auc(labels, p)
-    np.testing.assert_allclose(search.grouped_auc(labels, p, np.full(N, -3)), value, rtol=1e-6)
-    shifted = search.grouped_auc(labels, p + 10 * GROUPS.astype(np.float32), GROUPS)
-    np.testing.assert_allclose(shifted, search.grouped_auc(labels, p, GROUPS), rtol=1e-3)
-    alone = search.grouped_auc(labels, p, np.arange(N))
+    value = metrics.auc(labels, p)
+    np.testing.assert_allclose(metrics.grouped_auc(labels, p, np.full(N, -3)), value, rtol=1e-6)
+    shifted = metrics.grouped_auc(labels, p + 10 * GROUPS.astype(np.float32), GROUPS)
+    np.testing.assert_allclose(shifted, metrics.grouped_auc(labels, p, GROUPS), rtol=1e-3)
+    alone = metrics.grouped_auc(labels, p, np.arange(N))
     assert np.isnan(alone)
 
 
@@ -170,12 +170,12 @@ def test_one_class_or_no_example_gives_nan(host):
     ones, none = np.ones(4), np.zeros(0)
     for labels, p in ((ones, P[:4]), (0 * ones, P[:4]), (none, none)):
         given = (labels, p) if host else device(labels.astype(np.float32), p.astype(np.float32))
-        assert np.isnan(search.auc(*given))
-        assert np.isnan(search.grouped_auc(*given, np.zeros(len(p), np.int32)))
-        assert np.isnan(search.normalised_entropy(*given))
-        assert np.isnan(search.auc_from_bins(search.auc_bins(*given))).all()
-        assert np.isnan(search.log_loss(*given)) == (len(p) == 0)
-        assert np.isnan(search.calibration(*given)) == (not labels.any())
+        assert np.isnan(metrics.auc(*given))
+        assert np.isnan(metrics.grouped_auc(*given, np.zeros(len(p), np.int32)))
+        assert np.isnan(metrics.normalised_entropy(*given))
+        assert np.isnan(metrics.auc_from_bins(metrics.auc_bins(*given))).all()
+        assert np.isnan(metrics.log_loss(*given)) == (len(p) == 0)
+        assert np.isnan(metrics.calibration(*given)) == (not labels.any())
 
 
 def test_many_examples_keep_their_digits_in_float32():
@@ -185,10 +185,10 @@ def test_many_examples_keep_their_digits_in_float32():
     p = (1 / (1 + np.exp(3.5 - rng.normal(size=n) - labels))).astype(np.float32)
     given, options = device(labels, p), {"weights": rng.random(n).astype(np.float32)}
     for call, more in (
-        (search.auc, {}),
-        (search.auc, options),
-        (search.grouped_auc, {"groups": groups}),
-        (search.log_loss, options),
+        (metrics.auc, {}),
+        (metrics.auc, options),
+        (metrics.grouped_auc, {"groups": groups}),
+        (metrics.log_loss, options),
     ):
         found = jax.jit(call)(*given, **more)
         np.testing.assert_allclose(found, call(labels, p, **more), rtol=1e-6)
@@ -202,7 +202,7 @@ def test_ten_million_examples_in_float32():
     below = np.cumsum(~labels)[labels]
     wanted = below.sum() / (len(below) * (n - len(below)))
     scores = np.arange(n, dtype=np.float32) / 2**23
-    np.testing.assert_allclose(search.auc(*device(labels, scores)), wanted, rtol=1e-6)
+    np.testing.assert_allclose(metrics.auc(*device(labels, scores)), wanted, rtol=1e-6)
 
 
 # Bins
@@ -212,35 +212,35 @@ def test_ten_million_examples_in_float32():
 @pytest.mark.parametrize("bins", [1, 4, 1024])
 def test_bins_bound_their_error(bins, host):
     p = RNG.random(N).astype(np.float32)
-    exact = search.auc(LABELS, p)
-    counts = search.auc_bins(*((LABELS, p) if host else device(LABELS, p)), bins=bins)
+    exact = metrics.auc(LABELS, p)
+    counts = metrics.auc_bins(*((LABELS, p) if host else device(LABELS, p)), bins=bins)
     assert counts.shape == (2, bins) and counts.sum() == N and counts[1].sum() == LABELS.sum()
-    value, error = search.auc_from_bins(counts)
+    value, error = metrics.auc_from_bins(counts)
     assert abs(value - exact) <= error + 1e-6
     if bins == 1:
         np.testing.assert_allclose((value, error), 0.5, rtol=1e-6)
-    np.testing.assert_allclose(value, search.auc(LABELS, np.floor(p * bins)), rtol=1e-6)
+    np.testing.assert_allclose(value, metrics.auc(LABELS, np.floor(p * bins)), rtol=1e-6)
 
 
 def test_the_bound_is_reached():
     """All pairs of one bin in order, or all against it: half of them is what the value misses."""
     for first, wanted in ((0.1, 1), (0.4, 0)):
         labels, p = np.array([0, 1, 1]), np.array([first, 0.2, 0.3])
-        value, error = search.auc_from_bins(search.auc_bins(labels, p, bins=2))
-        assert (value, error) == (0.5, 0.5) and search.auc(labels, p) == wanted
+        value, error = metrics.auc_from_bins(metrics.auc_bins(labels, p, bins=2))
+        assert (value, error) == (0.5, 0.5) and metrics.auc(labels, p) == wanted
 
 
 def test_counts_add_up_over_batches_and_devices():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     labels, p = LABELS[:56], P[:56]
-    whole = search.auc_bins(labels, p, bins=16)
-    parts = sum(search.auc_bins(labels[i : i + 8], p[i : i + 8], bins=16) for i in range(0, 56, 8))
+    whole = metrics.auc_bins(labels, p, bins=16)
+    parts = sum(metrics.auc_bins(labels[i : i + 8], p[i : i + 8], bins=16) for i in range(0, 56, 8))
     np.testing.assert_array_equal(parts, whole)
-    run = jax.jit(functools.partial(search.auc_bins, bins=16))
+    run = jax.jit(functools.partial(metrics.auc_bins, bins=16))
     np.testing.assert_array_equal(run(*jax.device_put((labels, p), sharding)), whole)
     each = jax.shard_map(
-        lambda y, s: jax.lax.psum(search.auc_bins(y, s, bins=16), "data"),
+        lambda y, s: jax.lax.psum(metrics.auc_bins(y, s, bins=16), "data"),
         mesh=mesh,
         in_specs=PartitionSpec("data"),
         out_specs=PartitionSpec(),
@@ -253,9 +253,9 @@ def test_scores_outside_the_range_fall_in_the_last_bins_and_where_leaves_out():
     labels = np.array([0, 1, 1, 0, 1, 3])
     where = labels < 2
     for given in ((labels, scores), device(labels, scores.astype(np.float32))):
-        counts = search.auc_bins(*given, bins=4, low=-10, high=10, where=where)
+        counts = metrics.auc_bins(*given, bins=4, low=-10, high=10, where=where)
         np.testing.assert_array_equal(counts, [[1, 0, 0, 1], [1, 0, 1, 1]])
-    run = jax.jit(functools.partial(search.auc_bins, bins=4, low=-10, high=10))
+    run = jax.jit(functools.partial(metrics.auc_bins, bins=4, low=-10, high=10))
     np.testing.assert_array_equal(run(*device(labels, scores.astype(np.float32))), counts)
 
 
@@ -270,17 +270,17 @@ def test_log_loss_keeps_its_digits_at_both_ends(host):
     for i in range(4):
         given = (labels[i : i + 1], p[i : i + 1])
         given = given if host else device(given[0], given[1].astype(np.float32))
-        np.testing.assert_allclose(search.log_loss(*given), each[i], rtol=1e-6)
-    np.testing.assert_allclose(search.log_loss([1], [0.0], clip=1e-3), -np.log(1e-3))
+        np.testing.assert_allclose(metrics.log_loss(*given), each[i], rtol=1e-6)
+    np.testing.assert_allclose(metrics.log_loss([1], [0.0], clip=1e-3), -np.log(1e-3))
 
 
 def test_the_share_of_positives_has_normalised_entropy_one_and_is_calibrated():
     constant = np.full(N, LABELS.mean())
-    np.testing.assert_allclose(search.normalised_entropy(LABELS, constant), 1)
-    np.testing.assert_allclose(search.calibration(LABELS, constant), 1)
-    np.testing.assert_allclose(search.expected_calibration_error(LABELS, constant), 0, atol=1e-12)
-    np.testing.assert_allclose(search.calibration(LABELS, constant / 2), 0.5)
-    assert search.normalised_entropy(LABELS, 0.2 + 0.6 * LABELS) < 1
+    np.testing.assert_allclose(metrics.normalised_entropy(LABELS, constant), 1)
+    np.testing.assert_allclose(metrics.calibration(LABELS, constant), 1)
+    np.testing.assert_allclose(metrics.expected_calibration_error(LABELS, constant), 0, atol=1e-12)
+    np.testing.assert_allclose(metrics.calibration(LABELS, constant / 2), 0.5)
+    assert metrics.normalised_entropy(LABELS, 0.2 + 0.6 * LABELS) < 1
 
 
 # Bad input
@@ -289,7 +289,7 @@ def test_the_share_of_positives_has_normalised_entropy_one_and_is_calibrated():
 @pytest.mark.parametrize("host", [True, False])
 @pytest.mark.parametrize("name", [*METRICS, "auc_bins"])
 def test_bad_values_raise_or_give_nan_under_jit(name, host):
-    call = METRICS.get(name, search.auc_bins)
+    call = METRICS.get(name, metrics.auc_bins)
     cases = [("labels", np.where(np.arange(N) == 3, 2, LABELS), P)]
     cases += [("scores|probabilities", LABELS, np.where(np.arange(N) == 3, np.nan, P).astype(np.float32))]
     if name in ON_PROBABILITIES:
@@ -306,18 +306,18 @@ def test_bad_values_raise_or_give_nan_under_jit(name, host):
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: search.auc(LABELS, P[:-1]), "scores: shape"),
-        (lambda: search.auc(LABELS[None], P[None]), "scores: shape"),
-        (lambda: search.auc(LABELS, P, where=np.ones(3, bool)), "where: shape"),
-        (lambda: search.log_loss(LABELS, P, weights=np.ones(3)), "weights: shape"),
-        (lambda: search.auc(LABELS, P, weights=-WEIGHTS), "weights: negative"),
-        (lambda: search.auc(*device(LABELS, P), weights=WEIGHTS * np.nan), "weights: negative"),
-        (lambda: search.grouped_auc(LABELS, P, GROUPS[:3]), "groups: "),
-        (lambda: search.grouped_auc(LABELS, P, GROUPS / 2), "groups: "),
-        (lambda: search.auc_bins(LABELS, P, bins=0), "bins=0"),
-        (lambda: search.auc_bins(LABELS, P, low=1), "bins=4096, low=1"),
-        (lambda: search.auc_from_bins(np.zeros((3, 4))), "counts: shape"),
-        (lambda: search.expected_calibration_error(LABELS, P, bins=0), "bins=0"),
+        (lambda: metrics.auc(LABELS, P[:-1]), "scores: shape"),
+        (lambda: metrics.auc(LABELS[None], P[None]), "scores: shape"),
+        (lambda: metrics.auc(LABELS, P, where=np.ones(3, bool)), "where: shape"),
+        (lambda: metrics.log_loss(LABELS, P, weights=np.ones(3)), "weights: shape"),
+        (lambda: metrics.auc(LABELS, P, weights=-WEIGHTS), "weights: negative"),
+        (lambda: metrics.auc(*device(LABELS, P), weights=WEIGHTS * np.nan), "weights: negative"),
+        (lambda: metrics.grouped_auc(LABELS, P, GROUPS[:3]), "groups: "),
+        (lambda: metrics.grouped_auc(LABELS, P, GROUPS / 2), "groups: "),
+        (lambda: metrics.auc_bins(LABELS, P, bins=0), "bins=0"),
+        (lambda: metrics.auc_bins(LABELS, P, low=1), "bins=4096, low=1"),
+        (lambda: metrics.auc_from_bins(np.zeros((3, 4))), "counts: shape"),
+        (lambda: metrics.expected_calibration_error(LABELS, P, bins=0), "bins=0"),
     ],
 )
 def test_errors_name_the_argument(call, text):

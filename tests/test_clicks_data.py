@@ -16,7 +16,7 @@ import pytest
 
 from jaxembed import data, tables
 from jaxembed.data import clicklogs, sources
-from jaxembed.data.clicks import Schema, ctr_table
+from jaxembed.data.click_tables import Schema, ctr_table
 
 CITIES = ["rome", "oslo", "bonn", "", "käln", "a,b"]
 SCHEMA = Schema(

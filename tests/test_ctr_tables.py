@@ -12,7 +12,7 @@ from experiments import ctr_tables
 from experiments.common import clicks as common
 from experiments.common import report
 from experiments.ctr_tables import Config
-from jaxembed import data, search, tables
+from jaxembed import data, metrics, tables
 
 SMALL = {"label": "y", "categorical": ("user", "item"), "dense": ("price",), "seeds": 2, "epochs": 3}
 SMALL |= {"budgets": (0.3,), "batch_size": 64, "hidden": (8,), "tiny": 10, "width": 16, "learning_rate": 3e-2}
@@ -181,7 +181,7 @@ def test_a_saved_model_predicts_new_rows_without_labels(made, tmp_path, capsys):
     found = np.array(lines[1:], float)
     labels = np.array([line.endswith("yes") for line in (made / "new.csv").read_text().splitlines()[1:]])
     assert lines[0] == "probability" and len(found) == 1601
-    assert search.auc(labels, found[:1600]) > 0.85 and ((found > 0) & (found < 1)).all()
+    assert metrics.auc(labels, found[:1600]) > 0.85 and ((found > 0) & (found < 1)).all()
     assert abs(found[:1600].mean() - labels.mean()) < 0.1
     (path,) = tmp_path.glob("ctr_tables_own_*.json")
     assert json.loads(path.read_text())["config"]["positive"] == "yes"
@@ -197,7 +197,7 @@ def test_the_saved_parameters_are_those_after_the_best_epoch(made, tmp_path):
     _, logits = ctr_tables.build(cfg, plans, network)
     test = table["splits"]["test"]
     scores = logits(found["best"], data.take(table["columns"], test))
-    aucs = [search.auc(table["columns"]["labels"][test], s) for s in scores]
+    aucs = [metrics.auc(table["columns"]["labels"][test], s) for s in scores]
     np.testing.assert_allclose(aucs, found["AUCs"], atol=1e-6)
 
 

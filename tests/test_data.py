@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 import pytest
 
-from jaxembed import data
+from jaxembed import data, ragged
 from jaxembed.data import batches, code, sources, text
 
 # Words and hashes
@@ -229,17 +229,17 @@ def test_document_frequency_and_idf():
 
 
 def test_pad():
-    array, mask = data.pad([[1, 2, 3], [], np.array([4])], value=9)
+    array, mask = ragged.pad([[1, 2, 3], [], np.array([4])], value=9)
     assert array.tolist() == [[1, 2, 3], [9, 9, 9], [4, 9, 9]] and array.dtype == np.int32
     assert mask.tolist() == [[True] * 3, [False] * 3, [True, False, False]]
-    assert data.pad([], 4)[0].shape == (0, 4) and data.pad([])[0].shape == (0, 0)
-    assert data.pad([[0.5, np.nan]], 3, dtype=np.float32)[0].dtype == np.float32
-    assert data.pad([np.array([2**32 - 1], np.uint32)], dtype=np.uint32)[0].item() == 2**32 - 1
+    assert ragged.pad([], 4)[0].shape == (0, 4) and ragged.pad([])[0].shape == (0, 0)
+    assert ragged.pad([[0.5, np.nan]], 3, dtype=np.float32)[0].dtype == np.float32
+    assert ragged.pad([np.array([2**32 - 1], np.uint32)], dtype=np.uint32)[0].item() == 2**32 - 1
     for bad in ([0.5], [np.nan], np.array([2**31]), np.array([2**32 - 1], np.uint32)):
         with pytest.raises(ValueError, match=r"sequences\[0\] does not fit dtype=int32"):
-            data.pad([bad])
+            ragged.pad([bad])
     with pytest.raises(ValueError, match=r"sequences\[0\] has shape"):
-        data.pad([[[1]]])
+        ragged.pad([[[[1]]]])
 
 
 def rows_of(n):

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from jaxembed import search, train
+from jaxembed import metrics, train
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 stats = pytest.importorskip("scipy.stats")
@@ -45,9 +45,9 @@ def cosines(vectors, first, second):
 def test_spearman_equals_scipy_with_ties(levels):
     rng = np.random.default_rng(levels)
     x, y = rng.integers(0, levels, (2, 60))
-    np.testing.assert_allclose(search.spearman(x, y), stats.spearmanr(x, y).statistic, rtol=1e-12)
-    np.testing.assert_allclose(search.spearman(x, np.exp(x / levels)), 1, rtol=1e-12)
-    np.testing.assert_allclose(search.spearman(x, -x), -1, rtol=1e-12)
+    np.testing.assert_allclose(metrics.spearman(x, y), stats.spearmanr(x, y).statistic, rtol=1e-12)
+    np.testing.assert_allclose(metrics.spearman(x, np.exp(x / levels)), 1, rtol=1e-12)
+    np.testing.assert_allclose(metrics.spearman(x, -x), -1, rtol=1e-12)
 
 
 def test_similarity_equals_scipy_and_encodes_each_text_once():
@@ -56,12 +56,12 @@ def test_similarity_equals_scipy_and_encodes_each_text_once():
     first, second = ([texts[i] for i in rng.integers(0, 20, 50)] for _ in range(2))
     scores = rng.integers(0, 6, 50)
     encode = encoder(vectors)
-    found = search.evaluate_similarity(encode, first, second, list(scores))
+    found = metrics.evaluate_similarity(encode, first, second, list(scores))
     cosine = cosines(vectors, first, second).round(6)  # a text with itself has cosine 1
     np.testing.assert_allclose(found["spearman"], stats.spearmanr(cosine, scores).statistic, atol=1e-3)
     np.testing.assert_allclose(found["pearson"], stats.pearsonr(cosine, scores).statistic, atol=1e-5)
     assert len(encode.seen) == len(set(encode.seen))
-    assert math.isnan(search.spearman([1, 1], [1, 2]))
+    assert math.isnan(metrics.spearman([1, 1], [1, 2]))
 
 
 # Retrieval
@@ -101,7 +101,7 @@ def test_retrieval_equals_the_formula(k):
     missing = data["judgments"]["test"].pop("q of another file")
     expected, count = plain_ndcg(data, vectors, k)
     data["judgments"]["test"]["q of another file"] = missing
-    found = search.evaluate_retrieval(encoder(vectors), data, k=k)
+    found = metrics.evaluate_retrieval(encoder(vectors), data, k=k)
     np.testing.assert_allclose(found[f"ndcg@{k}"], expected, rtol=1e-5)
     assert found["queries"] == count == 7
     assert found["without_text"] == 1
@@ -111,7 +111,7 @@ def test_retrieval_equals_the_formula(k):
 def judging(judgments):
     """A call on two queries and these judgments."""
     data = {"documents": {"d0": "text 0", "q1": "text 1"}, "queries": {"q1": "text 2", "q2": "text 1"}}
-    return lambda e: search.evaluate_retrieval(e, data | {"judgments": {"test": judgments}})
+    return lambda e: metrics.evaluate_retrieval(e, data | {"judgments": {"test": judgments}})
 
 
 @pytest.mark.parametrize(
@@ -152,20 +152,20 @@ def test_a_document_that_is_the_query_is_left_out():
     for i in range(4):  # it would stand first
         vectors[data["documents"][f"q{i}"]] = vectors[data["queries"][f"q{i}"]]
     for k in (1, 10, 100):
-        found = search.evaluate_retrieval(encoder(vectors), data, k=k)
+        found = metrics.evaluate_retrieval(encoder(vectors), data, k=k)
         np.testing.assert_allclose(found[f"ndcg@{k}"], plain_ndcg(data, vectors, k)[0], rtol=1e-5)
 
 
 def test_retrieval_over_a_mesh_and_with_another_query_encoder():
     data, vectors = source(count=32)
-    expected = search.evaluate_retrieval(encoder(vectors), data)
-    assert search.evaluate_retrieval(encoder(vectors), data, mesh=train.make_mesh(8, 1)) == pytest.approx(
+    expected = metrics.evaluate_retrieval(encoder(vectors), data)
+    assert metrics.evaluate_retrieval(encoder(vectors), data, mesh=train.make_mesh(8, 1)) == pytest.approx(
         expected
     )
     flipped = encoder({t: -v for t, v in vectors.items()})
-    found = search.evaluate_retrieval(encoder(vectors), data, encode_queries=flipped)
+    found = metrics.evaluate_retrieval(encoder(vectors), data, encode_queries=flipped)
     assert found["ndcg@10"] != expected["ndcg@10"]
-    assert search.evaluate_retrieval(flipped, data, encode_queries=flipped) == pytest.approx(expected)
+    assert metrics.evaluate_retrieval(flipped, data, encode_queries=flipped) == pytest.approx(expected)
 
 
 # Classes, clusters, pairs
@@ -182,10 +182,12 @@ def groups(count=90, classes=3, seed=0):
 
 def test_classification_tells_groups_apart_and_noise_does_not():
     texts, labels, vectors = groups()
-    found = search.evaluate_classification(encoder(vectors), texts[:60], labels[:60], texts[60:], labels[60:])
+    found = metrics.evaluate_classification(
+        encoder(vectors), texts[:60], labels[:60], texts[60:], labels[60:]
+    )
     assert found == {"accuracy": 1.0, "f1": 1.0}
     _, noise = texts_and_vectors(90)
-    found = search.evaluate_classification(encoder(noise), texts[:60], labels[:60], texts[60:], labels[60:])
+    found = metrics.evaluate_classification(encoder(noise), texts[:60], labels[:60], texts[60:], labels[60:])
     assert found["accuracy"] < 0.7
 
 
@@ -197,20 +199,20 @@ def test_classification_equals_scikit_learn_and_hides_that_steps_ran_out():
     vectors = {t: (v + 4 * rng.normal(size=6)) * 100 for t, v in vectors.items()}
     x = np.stack([vectors[t] for t in texts])
     told = LogisticRegression(max_iter=1000, tol=1e-4).fit(x[:60], labels[:60]).predict(x[60:])
-    found = search.evaluate_classification(
+    found = metrics.evaluate_classification(
         encoder(vectors), texts[:60], labels[:60], texts[60:], labels[60:], steps=1000
     )
     assert found["accuracy"] == np.mean(told == np.array(labels[60:]))
-    search.evaluate_classification(
+    metrics.evaluate_classification(
         encoder(vectors), texts[:60], labels[:60], texts[60:], labels[60:], steps=1
     )
 
 
 def test_clustering_finds_groups_and_gives_the_same_number_twice():
     texts, labels, vectors = groups()
-    assert search.evaluate_clustering(encoder(vectors), texts, labels) == {"v_measure": pytest.approx(1)}
+    assert metrics.evaluate_clustering(encoder(vectors), texts, labels) == {"v_measure": pytest.approx(1)}
     _, noise = texts_and_vectors(90)
-    first, second = (search.evaluate_clustering(encoder(noise), texts, labels) for _ in range(2))
+    first, second = (metrics.evaluate_clustering(encoder(noise), texts, labels) for _ in range(2))
     assert first == second
     assert first["v_measure"] < 0.2
 
@@ -224,12 +226,12 @@ def test_average_precision_of_pairs_equals_scikit_learn(kind):
     chosen = [rng.permutation(40)[:2] for _ in range(80)]
     first, second = ([texts[pair[side]] for pair in chosen] for side in (0, 1))
     labels = rng.integers(0, 2, 80)
-    found = search.evaluate_pairs(encoder(vectors), first, second, list(labels))
+    found = metrics.evaluate_pairs(encoder(vectors), first, second, list(labels))
     scores = cosines(vectors, first, second)
     expected = sklearn_metrics.average_precision_score(labels, scores)
     np.testing.assert_allclose(found["ap"], expected, rtol=1e-9)
     for kind in (bool, float):
-        assert search.evaluate_pairs(encoder(vectors), first, second, labels.astype(kind)) == found
+        assert metrics.evaluate_pairs(encoder(vectors), first, second, labels.astype(kind)) == found
 
 
 # The package mteb
@@ -239,7 +241,7 @@ def test_the_adapter_encodes_lists_and_batches_and_knows_queries():
     texts, vectors = texts_and_vectors(5)
     plain = np.stack([vectors[t] for t in texts])
     flipped = encoder({t: -v for t, v in vectors.items()})
-    model = search.MTEBEncoder(encoder(vectors), flipped, name="me/toy", revision="1")
+    model = metrics.MTEBEncoder(encoder(vectors), flipped, name="me/toy", revision="1")
     batches = [{"text": texts[:3], "title": ["x"] * 3}, {"text": texts[3:]}]
     for inputs in (texts, iter(batches)):
         np.testing.assert_array_equal(model.encode(inputs, task_metadata=None, hf_split="test"), plain)
@@ -271,7 +273,7 @@ def test_the_batch_size_of_mteb_is_used():
         (knowing, [2]),
         (functools.partial(knowing, batch_size=9), [2]),
     ):
-        model = search.MTEBEncoder(function, name="me/toy", revision="1")
+        model = metrics.MTEBEncoder(function, name="me/toy", revision="1")
         np.testing.assert_array_equal(model.encode(texts, batch_size=2), expected)
         assert sizes == told
         sizes.clear()
@@ -292,10 +294,10 @@ def test_revisions_are_derived_from_weights_and_options():
     one, two = (Digested(w).encode_texts for w in (1, 2))
     prompted = functools.partial(one, prompt="query: ")
     pairs = [(one, None), (two, None), (prompted, None), (one, prompted), (one, two), (two, one)]
-    models = [search.MTEBEncoder(*pair) for pair in pairs]
+    models = [metrics.MTEBEncoder(*pair) for pair in pairs]
     assert len({m.revision for m in models}) == len(models)
     assert {m.name for m in models} == {"jaxembed/encoder"}
-    again = search.MTEBEncoder(Digested(1).encode_texts, name="me/one")
+    again = metrics.MTEBEncoder(Digested(1).encode_texts, name="me/one")
     assert (again.name, again.revision) == ("me/one", models[0].revision)
 
 
@@ -314,13 +316,13 @@ def test_revisions_are_derived_from_weights_and_options():
 )
 def test_an_encoder_without_a_name_or_revision_is_refused(options, message):
     with pytest.raises(ValueError, match=message) as caught:
-        search.MTEBEncoder(lambda texts: np.ones((len(texts), 2)), **options)
+        metrics.MTEBEncoder(lambda texts: np.ones((len(texts), 2)), **options)
     assert "\n" not in str(caught.value)
 
 
 def two_encoders():
     """Encoders that score apart on any task."""
-    return [search.MTEBEncoder(Digested(w).encode_texts) for w in (0, 1)]
+    return [metrics.MTEBEncoder(Digested(w).encode_texts) for w in (0, 1)]
 
 
 def test_two_encoders_do_not_share_a_stored_score(monkeypatch):
@@ -397,33 +399,33 @@ def unknown_gain():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda e: search.spearman([1], [2]), "at least 2"),
-        (lambda e: search.spearman([1, 2], [1, 2, 3]), "one length"),
-        (lambda e: search.spearman([1, math.nan], [1, 2]), "NaN"),
-        (lambda e: search.evaluate_similarity(e, ["text 0"], [], [1]), "lengths"),
-        (lambda e: search.evaluate_pairs(e, [], [], []), "above 0"),
-        (lambda e: search.evaluate_pairs(e, ["text 0"], ["text 1"], [0]), "no pair belongs together"),
-        (lambda e: search.evaluate_pairs(e, *pair, ["0", "1"]), "labels: hold something else than 0, 1"),
-        (lambda e: search.evaluate_pairs(e, *pair, [math.nan, 1]), "labels: hold something else than 0, 1"),
-        (lambda e: search.evaluate_pairs(e, *pair, [None, True]), "labels: hold something else than 0, 1"),
-        (lambda e: search.evaluate_pairs(e, *pair, [2, 1]), "labels: hold something else than 0, 1"),
-        (lambda e: search.evaluate_similarity(e, *pair, ["0", "1"]), "scores: are <U1; pass numbers"),
-        (lambda e: search.evaluate_similarity(e, *pair, [None, 1]), "scores: are object; pass numbers"),
-        (lambda e: search.evaluate_clustering(e, pair[0], [math.nan, 1]), "labels: hold NaN"),
+        (lambda e: metrics.spearman([1], [2]), "at least 2"),
+        (lambda e: metrics.spearman([1, 2], [1, 2, 3]), "one length"),
+        (lambda e: metrics.spearman([1, math.nan], [1, 2]), "NaN"),
+        (lambda e: metrics.evaluate_similarity(e, ["text 0"], [], [1]), "lengths"),
+        (lambda e: metrics.evaluate_pairs(e, [], [], []), "above 0"),
+        (lambda e: metrics.evaluate_pairs(e, ["text 0"], ["text 1"], [0]), "no pair belongs together"),
+        (lambda e: metrics.evaluate_pairs(e, *pair, ["0", "1"]), "labels: hold something else than 0, 1"),
+        (lambda e: metrics.evaluate_pairs(e, *pair, [math.nan, 1]), "labels: hold something else than 0, 1"),
+        (lambda e: metrics.evaluate_pairs(e, *pair, [None, True]), "labels: hold something else than 0, 1"),
+        (lambda e: metrics.evaluate_pairs(e, *pair, [2, 1]), "labels: hold something else than 0, 1"),
+        (lambda e: metrics.evaluate_similarity(e, *pair, ["0", "1"]), "scores: are <U1; pass numbers"),
+        (lambda e: metrics.evaluate_similarity(e, *pair, [None, 1]), "scores: are object; pass numbers"),
+        (lambda e: metrics.evaluate_clustering(e, pair[0], [math.nan, 1]), "labels: hold NaN"),
         (
-            lambda e: search.evaluate_classification(e, pair[0], [0, math.nan], *pair),
+            lambda e: metrics.evaluate_classification(e, pair[0], [0, math.nan], *pair),
             "labels: hold NaN",
         ),
-        (lambda e: search.evaluate_retrieval(e, unknown_gain()), "judgments: hold NaN"),
-        (lambda e: search.evaluate_clustering(e, ["text 0"], []), "lengths"),
+        (lambda e: metrics.evaluate_retrieval(e, unknown_gain()), "judgments: hold NaN"),
+        (lambda e: metrics.evaluate_clustering(e, ["text 0"], []), "lengths"),
         (
-            lambda e: search.evaluate_classification(e, ["text 0"] * 2, [1, 1], ["text 1"], [1]),
+            lambda e: metrics.evaluate_classification(e, ["text 0"] * 2, [1, 1], ["text 1"], [1]),
             "1 class; pass at least two",
         ),
-        (lambda e: search.evaluate_retrieval(e, source()[0], split="dev"), "split='dev'"),
-        (lambda e: search.evaluate_clustering(lambda t: np.zeros((1, 2)), ["a", "b"], [0, 1]), "gave shape"),
+        (lambda e: metrics.evaluate_retrieval(e, source()[0], split="dev"), "split='dev'"),
+        (lambda e: metrics.evaluate_clustering(lambda t: np.zeros((1, 2)), ["a", "b"], [0, 1]), "gave shape"),
         (
-            lambda e: search.evaluate_clustering(lambda t: np.full((2, 2), np.nan), ["a", "b"], [0, 1]),
+            lambda e: metrics.evaluate_clustering(lambda t: np.full((2, 2), np.nan), ["a", "b"], [0, 1]),
             "gave NaN",
         ),
     ],

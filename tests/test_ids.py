@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed import data, losses, search, vectors
+from jaxembed import data, encoders, losses, metrics, search, vectors
 from jaxembed.arrays import host, narrow_ids, on_device
 
 FAR = 2**32 + 7  # 7 in 32 bits
@@ -33,16 +33,16 @@ def line(call, match):
 )
 @pytest.mark.parametrize("form", [np.array, list])
 def test_gains_compare_ids_exactly(ids, judged, expected, form):
-    assert search.gains(form(ids), form(judged), ONE).tolist() == [[expected]]
+    assert metrics.gains(form(ids), form(judged), ONE).tolist() == [[expected]]
 
 
 def test_gains_compare_ids_of_host_and_device():
-    assert search.gains(np.array([[FAR]]), jnp.array([[7]]), ONE).tolist() == [[0]]
-    assert search.gains(jnp.array([[7]]), np.array([[FAR, 7]]), np.array([[2, 3]])).tolist() == [[3]]
+    assert metrics.gains(np.array([[FAR]]), jnp.array([[7]]), ONE).tolist() == [[0]]
+    assert metrics.gains(jnp.array([[7]]), np.array([[FAR, 7]]), np.array([[2, 3]])).tolist() == [[3]]
     far = jnp.array([[2**32 - 1]], jnp.uint32)
-    assert search.gains(far, jnp.array([[-1]]), ONE).tolist() == [[0]]
-    assert search.gains(far, np.array([[2**32 - 1]]), ONE).tolist() == [[1]]
-    line(lambda: jax.jit(search.gains)(far, far, ONE), "ids: uint32 under jit; pass int32")
+    assert metrics.gains(far, jnp.array([[-1]]), ONE).tolist() == [[0]]
+    assert metrics.gains(far, np.array([[2**32 - 1]]), ONE).tolist() == [[1]]
+    line(lambda: jax.jit(metrics.gains)(far, far, ONE), "ids: uint32 under jit; pass int32")
 
 
 def test_gains_equal_those_of_small_ids():
@@ -50,12 +50,12 @@ def test_gains_equal_those_of_small_ids():
     ids, judged = rng.integers(-1, 9, (20, 6)), np.stack([rng.permutation(9)[:4] for _ in range(20)])
     grades = rng.integers(-1, 4, (20, 4))
     wide = [np.where(x < 0, x, x * 2**32 + 7) for x in (ids, judged)]
-    np.testing.assert_array_equal(search.gains(*wide, grades), search.gains(ids, judged, grades))
+    np.testing.assert_array_equal(metrics.gains(*wide, grades), metrics.gains(ids, judged, grades))
 
 
 def test_grades_of_any_size_count():
-    assert search.gains([[1]], [[1]], np.array([[2**32]])).tolist() == [[2.0**32]]
-    assert search.recall([[1.0]], np.array([[2**32, 1]]), k=1).tolist() == [0.5]
+    assert metrics.gains([[1]], [[1]], np.array([[2**32]])).tolist() == [[2.0**32]]
+    assert metrics.recall([[1.0]], np.array([[2**32, 1]]), k=1).tolist() == [0.5]
 
 
 def test_fusion_keeps_ids_apart():
@@ -76,7 +76,7 @@ def test_fusion_keeps_ids_apart():
 def test_groups_are_told_apart(shift, form):
     """Two groups of one positive and one negative each; as one group the value is .25."""
     groups = [7, 7, 7 + shift, 7 + shift]
-    found = search.grouped_auc([0, 1, 1, 0], form(np.float32([0.1, 0.9, 0.2, 0.3])), groups)
+    found = metrics.grouped_auc([0, 1, 1, 0], form(np.float32([0.1, 0.9, 0.2, 0.3])), groups)
     assert found == 0.5
 
 
@@ -98,18 +98,18 @@ def test_index_keeps_ids(tmp_path):
 def doors():
     """Every public door where an integer meets JAX, given one that JAX would wrap."""
     q, labels, scores = np.eye(2, dtype=np.float32), np.array([0, 2**32, 1]), jnp.array([0.1, 0.2, 0.3])
-    head = losses.init_word_head(jax.random.key(0), 2, 3)
+    head = encoders.init_word_head(jax.random.key(0), 2, 3)
     where = np.ones((1, 2), bool)
     states = np.ones((1, 2, 2), np.float32)
     return {
-        "auc": (lambda: search.auc(labels, scores), "labels: 4294967296"),
-        "auc of scores": (lambda: search.auc(scores > 0.1, labels), "scores: 4294967296"),
-        "auc_bins": (lambda: search.auc_bins(labels, scores), "labels: 4294967296"),
-        "log_loss": (lambda: search.log_loss(labels, scores), "labels: 4294967296"),
-        "normalised_entropy": (lambda: search.normalised_entropy(labels, scores), "labels: 4294967296"),
-        "calibration": (lambda: search.calibration(labels, scores), "labels: 4294967296"),
-        "weights": (lambda: search.calibration([0, 1, 1], scores, weights=labels), "weights: 4294967296"),
-        "ece": (lambda: search.expected_calibration_error(labels, scores), "labels: 4294967296"),
+        "auc": (lambda: metrics.auc(labels, scores), "labels: 4294967296"),
+        "auc of scores": (lambda: metrics.auc(scores > 0.1, labels), "scores: 4294967296"),
+        "auc_bins": (lambda: metrics.auc_bins(labels, scores), "labels: 4294967296"),
+        "log_loss": (lambda: metrics.log_loss(labels, scores), "labels: 4294967296"),
+        "normalised_entropy": (lambda: metrics.normalised_entropy(labels, scores), "labels: 4294967296"),
+        "calibration": (lambda: metrics.calibration(labels, scores), "labels: 4294967296"),
+        "weights": (lambda: metrics.calibration([0, 1, 1], scores, weights=labels), "weights: 4294967296"),
+        "ece": (lambda: metrics.expected_calibration_error(labels, scores), "labels: 4294967296"),
         "documents": (lambda: search.top_k(q, np.array([[FAR, 1]]), 1), "rows: 4294967303"),
         "queries": (lambda: search.top_k(np.array([[FAR, 1]]), q, 1), "queries: 4294967303"),
         "codes": (
@@ -174,13 +174,13 @@ X, Y, TABLE = [[1.0, 2.0], [0.5, -1.0]], [[0.5, 1.0], [2.0, 1.0], [0.0, 3.0]], [
 LISTS = {
     "top_k": (lambda f: search.top_k(f(X), f(Y), 2)),
     "scan_top_k": (lambda f: search.scan_top_k(lambda q, r: q @ r.T, jnp.asarray(X), f(Y), 2)),
-    "gains": (lambda f: search.gains(f([[1, 2]]), f([[2, 3]]), f([[1, 1]]))),
+    "gains": (lambda f: metrics.gains(f([[1, 2]]), f([[2, 3]]), f([[1, 1]]))),
     "fusion": (lambda f: search.reciprocal_rank_fusion([f([[1, 2]]), f([[2, 3]])], 2)),
-    "ndcg": (lambda f: search.ndcg(f([[0.0, 1.0]]), f([[1.0]]))),
-    "recall": (lambda f: search.recall(f([[0.0, 1.0]]), f([[1.0]]))),
-    "mrr": (lambda f: search.mrr(f([[0.0, 1.0]]), f([[1.0]]))),
-    "average_precision": (lambda f: search.average_precision(f([[0.0, 1.0]]), f([[1.0]]))),
-    "mean": (lambda f: search.mean(f([0.0, 1.0]), f([True, False]))),
+    "ndcg": (lambda f: metrics.ndcg(f([[0.0, 1.0]]), f([[1.0]]))),
+    "recall": (lambda f: metrics.recall(f([[0.0, 1.0]]), f([[1.0]]))),
+    "mrr": (lambda f: metrics.mrr(f([[0.0, 1.0]]), f([[1.0]]))),
+    "average_precision": (lambda f: metrics.average_precision(f([[0.0, 1.0]]), f([[1.0]]))),
+    "mean": (lambda f: metrics.mean(f([0.0, 1.0]), f([True, False]))),
     "softmax_loss": (lambda f: losses.softmax_loss(f(X), positives=f([1, 0]), where=f([[True, False]] * 2))),
     "info_nce": (lambda f: losses.info_nce(f(X), f(Y), where=f([[True] * 3] * 2), positives=f([2, 0]))),
     "symmetric": (
@@ -204,9 +204,9 @@ LISTS = {
     "frozen_softmax": (
         lambda f: losses.frozen_softmax(f(X), f(Y), positives=f([2, 0]), bias=f([0.0, 1.0, 2.0]))
     ),
-    "with_first": (lambda f: losses.with_first(f([X, X]), f(X))),
-    "auc": (lambda f: search.auc(f([0, 1]), f([0.1, 0.2]))),
-    "grouped_auc": (lambda f: search.grouped_auc(f([0, 1]), f([0.1, 0.2]), f([1, 1]))),
+    "with_first": (lambda f: encoders.with_first(f([X, X]), f(X))),
+    "auc": (lambda f: metrics.auc(f([0, 1]), f([0.1, 0.2]))),
+    "grouped_auc": (lambda f: metrics.grouped_auc(f([0, 1]), f([0.1, 0.2]), f([1, 1]))),
     "hard_negatives": (lambda f: data.hard_negatives(f(X), f(Y), f([0, 1]), count=1)),
 }
 
@@ -231,11 +231,11 @@ def test_lists_are_read_as_arrays(name):
             r"rankings\[0\]: shape \(3,\); pass",
         ),
         (lambda: search.reciprocal_rank_fusion([[[0.5, 1]]], 1), r"rankings\[0\]: float64; pass integers"),
-        (lambda: search.gains([1, 2], [[1]], [[1]]), r"ids: shape \(2,\)"),
-        (lambda: search.gains([[1, 2]], [[1]], [[1, 2]]), r"judged_gains: shape \(1, 2\)"),
-        (lambda: search.gains([["a"]], [[1]], [[1]]), "ids: <U1; pass integers"),
-        (lambda: search.ndcg([1.0, 2.0], [[1.0]]), r"gains: shape \(2,\)"),
-        (lambda: search.mrr([[1.0, 2.0]], [1.0]), r"judged_gains: shape \(1,\)"),
+        (lambda: metrics.gains([1, 2], [[1]], [[1]]), r"ids: shape \(2,\)"),
+        (lambda: metrics.gains([[1, 2]], [[1]], [[1, 2]]), r"judged_gains: shape \(1, 2\)"),
+        (lambda: metrics.gains([["a"]], [[1]], [[1]]), "ids: <U1; pass integers"),
+        (lambda: metrics.ndcg([1.0, 2.0], [[1.0]]), r"gains: shape \(2,\)"),
+        (lambda: metrics.mrr([[1.0, 2.0]], [1.0]), r"judged_gains: shape \(1,\)"),
     ],
 )
 def test_wrong_lists_get_one_line(call, match):
@@ -265,9 +265,9 @@ def test_ndcg_stays_within_one():
     for count in range(1, 41):
         for grade in (1, 3, 7):
             gains = np.where(np.arange(40) < count, grade, 0)[None]
-            assert search.ndcg(gains, gains[:, :count], k=None) == 1
-            assert search.ndcg(gains[:, :count], gains, k=None) == 1
+            assert metrics.ndcg(gains, gains[:, :count], k=None) == 1
+            assert metrics.ndcg(gains[:, :count], gains, k=None) == 1
     rng = np.random.default_rng(0)
     gains = rng.random((500, 40)) < 0.9
     close = 1 + 1e-6 * rng.random((500, 40)) * gains
-    assert np.max(search.ndcg(close, np.sort(close, axis=1)[:, ::-1], k=None)) <= 1
+    assert np.max(metrics.ndcg(close, np.sort(close, axis=1)[:, ::-1], k=None)) <= 1

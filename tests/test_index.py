@@ -310,14 +310,14 @@ KILLED = """
                 seen = state(search.open_documents(folder, verify=True))
                 assert seen in (before, after), (action, moment)
                 done = seen == after
-            if action is rebuild and search.documents.read_manifest(folder)[1]["built"]:
+            if action is rebuild and _document_format.read_manifest(folder)[1]["built"]:
                 done = True
             index = search.open_documents(folder) if done else action(folder)
             assert state(index) == after, (action, moment)
             if action is not build and action is not rebuild:
                 search.add_documents(folder, [("last", np.ones((1, 2)))], encode)
                 search.delete_documents(folder, ["last"])
-            manifest = search.documents.read_manifest(folder)[1]
+            manifest = _document_format.read_manifest(folder)[1]
             named = {s["folder"] for s in manifest["shards"]}
             assert {p.name for p in folder.iterdir() if p.is_dir()} == named, (action, moment)
             state(search.open_documents(folder, verify=True))

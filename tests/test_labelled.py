@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jaxembed import data
-from jaxembed.data import labelled
+from jaxembed.data.sources import labelled_texts as labelled
 
 HEADER = "Category\tText\nd\tstring\nclass\t\n\n"
 MARKED = "T\tU\tK\nstring\tstring\tdiscrete\n\tinclude=True\tclass\nx\ty\tk\n"

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxembed import vectors
-from jaxembed.vectors import cells
+from jaxembed.vectors import _fde_cells as cells
 
 RNG = np.random.default_rng(7)
 MODES = [("sum", False), ("sum", True), ("mean", False), ("mean", True)]

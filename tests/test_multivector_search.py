@@ -15,7 +15,7 @@ from experiments.common import candidates, inputs, text_models, token_sets
 from experiments.multivector_search import Config
 from jaxembed import vectors
 from jaxembed.arrays import masked_mean
-from jaxembed.encoders.tensors import read_safetensors, write_safetensors
+from jaxembed.encoders.pretrained.tensors import read_safetensors, write_safetensors
 
 SMALL = {"queries": 12, "generated": 100, "seeds": 1, "candidates": 100, "iterations": 1, "timed": 3}
 

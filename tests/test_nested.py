@@ -367,9 +367,13 @@ def test_nested_sizes_and_layers_cost_few_operations():
 
 def head_and_table(seed=0):
     rng = np.random.default_rng(seed)
-    head = losses.init_word_head(jax.random.key(seed), D, WORDS)
+    head = encoders.init_word_head(jax.random.key(seed), D, WORDS)
     head = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), head)
     return head, rng.normal(size=(WORDS, D)).astype(np.float32)
+
+
+def lifted(head):
+    return functools.partial(encoders.lift, head)
 
 
 def word_batch(rows=5):
@@ -385,11 +389,11 @@ def test_a_prefix_through_a_dense_layer_is_the_padded_input(size):
     head, _ = head_and_table()
     x = np.random.default_rng(0).normal(size=(4, 3, size)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (0, 0), (0, D - size)))
-    value = losses.prefix_dense(head["dense"], x)
-    np.testing.assert_allclose(value, losses.prefix_dense(head["dense"], padded), atol=1e-5)
+    value = encoders.prefix_dense(head["dense"], x)
+    np.testing.assert_allclose(value, encoders.prefix_dense(head["dense"], padded), atol=1e-5)
     expected = x @ head["dense"]["kernel"][:size] + head["dense"]["bias"]
     np.testing.assert_allclose(value, expected, atol=1e-5)
-    np.testing.assert_allclose(losses.lift(head, x), oracles_losses.lift(head, x), atol=1e-4)
+    np.testing.assert_allclose(encoders.lift(head, x), oracles_losses.lift(head, x), atol=1e-4)
 
 
 @pytest.mark.parametrize("most", [None, 2, T])
@@ -399,7 +403,9 @@ def test_masked_words_loss_equals_the_oracle(size, most):
     states = np.random.default_rng(0).normal(size=(5, T, size)).astype(np.float32)
     expected = oracles_losses.masked_words_loss(head, states, table, most=most, **batch)
     states[~batch["where"]] = np.nan  # such states are never read
-    loss = jax.jit(lambda s: losses.masked_words_loss(head, s, table, most=most, **batch))
+    loss = jax.jit(
+        lambda s: losses.masked_words_loss(lifted(head), s, table, bias=head["bias"], most=most, **batch)
+    )
     value = loss(states)
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
     assert value[1] == 0
@@ -411,7 +417,9 @@ def test_masked_words_loss_equals_the_oracle(size, most):
 def autoencoder(decode, states, **options):
     (head, table), batch = head_and_table(), word_batch()
     batch |= {"decoder_where": batch["where"] | (np.arange(T) == 2)}
-    return losses.masked_autoencoder(head, states, table, decode, **batch, **options)
+    return losses.masked_autoencoder(
+        lifted(head), states, table, decode, bias=head["bias"], **batch, **options
+    )
 
 
 def test_the_autoencoder_is_the_mean_of_its_parts():
@@ -419,7 +427,7 @@ def test_the_autoencoder_is_the_mean_of_its_parts():
     tokens = np.random.default_rng(2).normal(size=(5, T, D)).astype(np.float32)
 
     def decode(vector):
-        return jnp.cumsum(losses.with_first(tokens, vector), axis=1)
+        return jnp.cumsum(encoders.with_first(tokens, vector), axis=1)
 
     grid = [(1, 4), (L, D)]
     value = jax.jit(lambda s: autoencoder(decode, s, grid=grid, most=3))(states)
@@ -442,7 +450,7 @@ def test_the_decoder_reaches_the_encoder_through_place_zero_only():
         return jnp.sum(autoencoder(decode, states, grid=[(2, 4)]))
 
     gradient = jax.jit(jax.grad(total), static_argnums=1)
-    with_vector = gradient(states, lambda v: jnp.cumsum(losses.with_first(fixed, v), axis=1))
+    with_vector = gradient(states, lambda v: jnp.cumsum(encoders.with_first(fixed, v), axis=1))
     without = gradient(states, lambda v: fixed)
     through = np.array(with_vector - without)
     assert np.abs(through[:, 2, 0, :4]).max() > 1e-4
@@ -457,8 +465,8 @@ def test_wrong_arguments_of_the_pre_training_raise():
         with pytest.raises(ValueError, match="is beyond the layers 1..3 of width 16"):
             autoencoder(lambda v: states[:, 0], states, grid=grid)
     with pytest.raises(ValueError, match="most: 7 is outside 1..6"):
-        losses.masked_words_loss(head, states[:, 0], table, most=7, **batch)
+        losses.masked_words_loss(lifted(head), states[:, 0], table, bias=head["bias"], most=7, **batch)
     with pytest.raises(ValueError, match="lead with"):
-        losses.masked_words_loss(head, states[:4, 0], table, **batch)
+        losses.masked_words_loss(lifted(head), states[:4, 0], table, bias=head["bias"], **batch)
     with pytest.raises(ValueError, match="x: width 17 is above the 16 rows"):
-        losses.prefix_dense(head["dense"], np.zeros((2, D + 1)))
+        encoders.prefix_dense(head["dense"], np.zeros((2, D + 1)))

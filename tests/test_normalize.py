@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed import losses, vectors
+from jaxembed import losses, metrics, vectors
 
 N, D = 200, 6
 FITS = {
@@ -98,7 +98,7 @@ def test_fewer_vectors_than_directions_do_not_blow_up_unseen_ones(count, width):
     expected = (unseen - x.mean(axis=0)) @ directions.T / sizes @ directions
     np.testing.assert_allclose(white, expected, atol=2e-3)
     assert np.abs(white).max() < 50
-    assert vectors.isotropy(x)["condition"] == math.inf
+    assert metrics.isotropy(x)["condition"] == math.inf
 
 
 @pytest.mark.parametrize("centre", [True, False])
@@ -131,7 +131,7 @@ def isoscore(x):
 
 def test_scores_of_isotropy_equal_their_definitions():
     x = skewed() / 10
-    scores = {name: float(value) for name, value in jax.jit(vectors.isotropy)(x).items()}
+    scores = {name: float(value) for name, value in jax.jit(metrics.isotropy)(x).items()}
     lengths = np.linalg.norm(x, axis=1)
     cosines = (x @ x.T) / np.outer(lengths, lengths)
     np.testing.assert_allclose(scores["cosine"], (cosines.sum() - N) / (N * (N - 1)), rtol=1e-4)
@@ -145,12 +145,12 @@ def test_scores_of_isotropy_equal_their_definitions():
 
 def test_isotropy_rises_when_vectors_are_evened_out():
     x = skewed() / 10
-    before = vectors.isotropy(x)
+    before = metrics.isotropy(x)
     for name in ("zca", "removal"):
-        after = vectors.isotropy(vectors.standardize(FITS[name](x), x))
+        after = metrics.isotropy(vectors.standardize(FITS[name](x), x))
         assert abs(after["cosine"]) < abs(before["cosine"]) - 0.3
         assert after["partition"] > before["partition"]
-    white = vectors.isotropy(vectors.standardize(FITS["zca"](x), x))
+    white = metrics.isotropy(vectors.standardize(FITS["zca"](x), x))
     np.testing.assert_allclose([white["condition"], white["isoscore"]], 1, atol=1e-2)
     assert before["condition"] > 100
     assert before["isoscore"] < 0.5
@@ -158,17 +158,17 @@ def test_isotropy_rises_when_vectors_are_evened_out():
 
 def test_scores_of_isotropy_at_the_edges():
     x = skewed()
-    base = vectors.isotropy(x)
-    chex.assert_trees_all_close(vectors.isotropy(x @ rotation(1).astype(np.float32)), base, rtol=2e-2)
+    base = metrics.isotropy(x)
+    chex.assert_trees_all_close(metrics.isotropy(x @ rotation(1).astype(np.float32)), base, rtol=2e-2)
     keep = np.arange(N) < 50
     spoiled = np.where(keep[:, None], x, np.inf)
-    chex.assert_trees_all_close(vectors.isotropy(spoiled, where=keep), vectors.isotropy(x[:50]), rtol=1e-2)
-    one_line = vectors.isotropy(np.outer(np.arange(-2.0, 3), np.ones(D)))
+    chex.assert_trees_all_close(metrics.isotropy(spoiled, where=keep), metrics.isotropy(x[:50]), rtol=1e-2)
+    one_line = metrics.isotropy(np.outer(np.arange(-2.0, 3), np.ones(D)))
     assert one_line["isoscore"] < 1e-3
-    same = vectors.isotropy(np.zeros((4, D)))
+    same = metrics.isotropy(np.zeros((4, D)))
     assert (float(same["condition"]), float(same["isoscore"])) == (math.inf, 0)
-    assert float(vectors.isotropy(x[:, :1])["isoscore"]) == 1
-    np.testing.assert_allclose(vectors.isotropy(np.ones((5, D)))["cosine"], 1, rtol=1e-5)
+    assert float(metrics.isotropy(x[:, :1])["isoscore"]) == 1
+    np.testing.assert_allclose(metrics.isotropy(np.ones((5, D)))["cosine"], 1, rtol=1e-5)
 
 
 # Entry vectors
@@ -230,7 +230,7 @@ def test_a_mean_in_the_entry_vectors_changes_no_loss_but_whitening_does():
         (lambda x: vectors.fit_whiten(x, size=D + 1), "size: 7 is outside 1..6"),
         (lambda x: vectors.fit_removal(x, components=7), "components: 7 is outside 0..6"),
         (lambda x: vectors.fit_centre(x[0]), r"pass \[N, D\]"),
-        (lambda x: vectors.isotropy(x[:0]), "at least one row"),
+        (lambda x: metrics.isotropy(x[:0]), "at least one row"),
         (lambda x: vectors.standardize(vectors.fit_centre(x), x[:, :3]), "width 3, but params"),
     ],
 )

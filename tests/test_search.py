@@ -16,7 +16,7 @@ import oracles_search as oracles
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxembed import search
+from jaxembed import metrics, search
 
 RNG = np.random.default_rng(11)
 QUERIES = RNG.integers(-2, 3, (4, 3)).astype(np.float32)
@@ -168,32 +168,32 @@ def random_judgments(queries=40):
 @pytest.mark.parametrize("name", ["ndcg", "recall", "mrr", "average_precision"])
 def test_metrics_equal_the_loops(name, k):
     ids, judged_ids, grades, judgments = random_judgments()
-    gains = search.gains(ids, judged_ids, grades)
+    gains = metrics.gains(ids, judged_ids, grades)
     wanted = [oracles.ranked_gains(i.tolist(), j) for i, j in zip(ids, judgments, strict=True)]
     np.testing.assert_array_equal(gains, wanted)
     found = getattr(search, name)(gains, grades, k=k)
     oracle = getattr(oracles, name)
     wanted = [oracle(i.tolist(), j, len(i) if k is None else k) for i, j in zip(ids, judgments, strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    where = search.judged(grades)
+    where = metrics.judged(grades)
     assert not where[3] and found[3] == 0
     kept = [w for w, j in zip(wanted, judgments, strict=True) if any(g > 0 for g in j.values())]
-    np.testing.assert_allclose(search.mean(found, where), np.mean(kept), atol=1e-6)
+    np.testing.assert_allclose(metrics.mean(found, where), np.mean(kept), atol=1e-6)
 
 
 def test_ndcg_by_hand():
     """The example of Wikipedia's article on discounted cumulative gain."""
     gains, judged = np.array([[3, 2, 3, 0, 1, 2]]), np.array([[3, 3, 3, 2, 2, 2, 1, 0]])
-    np.testing.assert_allclose(search.ndcg(gains, judged, k=6), [0.785], atol=5e-4)
+    np.testing.assert_allclose(metrics.ndcg(gains, judged, k=6), [0.785], atol=5e-4)
 
 
 def test_metrics_of_nothing():
     none = np.zeros((2, 0), np.int32)
-    assert not np.any(search.gains(np.ones((2, 3), np.int32), none, none))
-    assert search.gains(none, np.ones((2, 3), np.int32), np.ones((2, 3))).shape == (2, 0)
-    for metric in (search.ndcg, search.recall, search.mrr, search.average_precision):
+    assert not np.any(metrics.gains(np.ones((2, 3), np.int32), none, none))
+    assert metrics.gains(none, np.ones((2, 3), np.int32), np.ones((2, 3))).shape == (2, 0)
+    for metric in (metrics.ndcg, metrics.recall, metrics.mrr, metrics.average_precision):
         assert not np.any(metric(np.zeros((2, 3)), none)) and not np.any(metric(none, np.ones((2, 3))))
-    assert search.mean(np.full(3, np.nan), np.zeros(3, bool)) == 0
+    assert metrics.mean(np.full(3, np.nan), np.zeros(3, bool)) == 0
 
 
 # --- embed ---
@@ -437,7 +437,10 @@ def test_save_index_refuses_bad_arguments(tmp_path):
     refused("metadata: 1 entries", lambda: search.save_index(folder, np.eye(2), [1, 2], [{}]))
     refused("vectors: the name", lambda: search.save_index(folder, {"../x": np.eye(2)}, [1, 2]))
     refused("dtype", lambda: search.save_index(folder, jnp.eye(2, dtype=jnp.bfloat16), [1, 2]))
-    refused("ids: 1 stands among strings", lambda: search.save_index(folder, np.eye(2), np.array([1, "a"], object)))
+    refused(
+        "ids: 1 stands among strings",
+        lambda: search.save_index(folder, np.eye(2), np.array([1, "a"], object)),
+    )
     refused(r"ids: 'a\\x00' ends in NUL", lambda: search.save_index(folder, np.eye(2), ["a", "a\0"]))
     refused("ids: 1 stands among strings", lambda: search.save_index(folder, np.eye(2), ["1", 1]))
     refused("vectors: vectors is", lambda: search.save_index(folder, np.zeros((0, 2)), []))

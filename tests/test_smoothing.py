@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed import encoders, vectors
+from jaxembed import encoders, metrics
 
 RNG = np.random.default_rng(0)
 
@@ -21,46 +21,46 @@ def test_mean_cosine_equals_a_loop_over_pairs():
     x = RNG.normal(size=(3, 5, 4)).astype(np.float32)
     x[1, 2] = 0
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 1], [1, 0, 0, 0, 0]], bool)
-    found = jax.jit(vectors.mean_cosine)(jnp.where(mask[..., None], x, jnp.nan), mask)
+    found = jax.jit(metrics.mean_cosine)(jnp.where(mask[..., None], x, jnp.nan), mask)
     for b, wanted in enumerate(found):
         rows = [v / max(np.linalg.norm(v), 1e-30) for v in x[b][mask[b]].astype(np.float64)]
         pairs = [u @ v for i, u in enumerate(rows) for j, v in enumerate(rows) if i != j]
         assert wanted == pytest.approx(np.mean(pairs) if pairs else 0, abs=1e-6)
-    np.testing.assert_allclose(vectors.mean_cosine(x[0]), found[0], atol=1e-6)
+    np.testing.assert_allclose(metrics.mean_cosine(x[0]), found[0], atol=1e-6)
 
 
 def test_high_frequency_is_a_projection_that_removes_the_mean_of_real_tokens():
     x = RNG.normal(size=(2, 6, 3)).astype(np.float32)
     mask = np.array([[1, 1, 1, 1, 0, 0], [0] * 6], bool)
-    found = np.asarray(vectors.high_frequency(np.where(mask[..., None], x, np.nan), mask))
+    found = np.asarray(metrics.high_frequency(np.where(mask[..., None], x, np.nan), mask))
     centre = np.eye(4) - 1 / 4
     np.testing.assert_allclose(found[0, :4], centre @ x[0, :4], atol=1e-6)
     assert not found[0, 4:].any() and not found[1].any()
-    np.testing.assert_allclose(vectors.high_frequency(found, mask), found, atol=1e-6)
+    np.testing.assert_allclose(metrics.high_frequency(found, mask), found, atol=1e-6)
 
 
 def test_filter_rate_equals_the_singular_value_of_the_definition():
     weights = stochastic(5, 1.5, batch=(2, 3)).astype(np.float32)
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], bool)
     junk = np.where(mask[:, None, :, None] & mask[:, None, None], weights, np.nan)
-    found = jax.jit(vectors.filter_rate)(junk, mask[:, None])
+    found = jax.jit(metrics.filter_rate)(junk, mask[:, None])
     for b, n in ((0, 5), (1, 3)):
         for h in range(3):
             rest = (np.eye(n) - 1 / n) @ weights[b, h, :n, :n].astype(np.float64)
             assert found[b, h] == pytest.approx(np.linalg.svd(rest)[1][0], rel=1e-5)
-    one = vectors.filter_rate(weights[:1], np.array([[[True] + [False] * 4]]))
+    one = metrics.filter_rate(weights[:1], np.array([[[True] + [False] * 4]]))
     np.testing.assert_array_equal(one, np.zeros((1, 3)))
 
 
 def test_what_passes_one_attention_is_bounded_by_its_rate():
     weights, x = stochastic(12, 2.0), RNG.normal(size=(12, 4))
-    rest = np.asarray(vectors.high_frequency(weights @ x))
-    passed = np.asarray(vectors.high_frequency(weights)) @ np.asarray(vectors.high_frequency(x))
+    rest = np.asarray(metrics.high_frequency(weights @ x))
+    passed = np.asarray(metrics.high_frequency(weights)) @ np.asarray(metrics.high_frequency(x))
     np.testing.assert_allclose(rest, passed, atol=1e-5)
-    bound = vectors.filter_rate(weights) * np.linalg.norm(vectors.high_frequency(x))
+    bound = metrics.filter_rate(weights) * np.linalg.norm(metrics.high_frequency(x))
     assert 0 < np.linalg.norm(rest) <= bound
     kernel = RNG.normal(size=(4, 4))
-    after = np.linalg.norm(vectors.high_frequency(weights @ x @ kernel))
+    after = np.linalg.norm(metrics.high_frequency(weights @ x @ kernel))
     assert after <= bound * np.linalg.norm(kernel, 2)
 
 
@@ -68,7 +68,7 @@ def test_what_passes_one_attention_is_bounded_by_its_rate():
 def test_the_rate_of_random_attention_falls_with_length_and_rises_with_sharpness(strength, wanted):
     """Scores of standard deviation .5 at temperature 1 and .8; from 64 tokens near 2 sqrt((e^v - 1) / n)."""
     for n, number in zip((16, 64, 256), wanted, strict=True):
-        rates = vectors.filter_rate(stochastic(n, strength, batch=(256 // n,)))
+        rates = metrics.filter_rate(stochastic(n, strength, batch=(256 // n,)))
         assert np.mean(rates) == pytest.approx(number, rel=0.12)
         if n >= 64 and strength == 0.5:
             assert np.mean(rates) == pytest.approx(2 * np.sqrt(np.expm1(strength**2) / n), rel=0.1)
@@ -77,18 +77,18 @@ def test_the_rate_of_random_attention_falls_with_length_and_rises_with_sharpness
 def test_gradients_are_finite_where_nothing_is_left():
     mask = jnp.array([[True, False, False], [False] * 3])
     junk = jnp.full((2, 3, 3), jnp.nan).at[0, 0].set(1.0)  # the one real token
-    for function in (vectors.filter_rate, vectors.mean_cosine, vectors.high_frequency):
+    for function in (metrics.filter_rate, metrics.mean_cosine, metrics.high_frequency):
         value, gradient = jax.value_and_grad(lambda x, f=function: jnp.sum(f(x, mask)))(junk)
         assert value == 0 and not np.asarray(gradient).any()
     big = 1e4 * jnp.asarray(RNG.normal(size=(3, 3)), jnp.float32)
-    chex.assert_tree_all_finite(jax.grad(lambda x: vectors.filter_rate(x) + vectors.mean_cosine(x))(big))
+    chex.assert_tree_all_finite(jax.grad(lambda x: metrics.filter_rate(x) + metrics.mean_cosine(x))(big))
 
 
 def test_wrong_shapes_raise_one_line():
     with pytest.raises(ValueError, match=r"weights: shape \(2, 3\); pass \[..., T, T\]"):
-        vectors.filter_rate(jnp.ones((2, 3)))
+        metrics.filter_rate(jnp.ones((2, 3)))
     with pytest.raises(ValueError, match=r"mask: shape \(2,\) for vectors \(3, 2\)"):
-        vectors.mean_cosine(jnp.ones((3, 2)), jnp.ones(2, bool))
+        metrics.mean_cosine(jnp.ones((3, 2)), jnp.ones(2, bool))
 
 
 # Attention of an encoder, read
@@ -154,6 +154,6 @@ def test_lower_temperatures_sharpen_the_attention_of_the_first_block():
     assert (entropy[0.5] <= entropy[1.0] + 1e-6).all() and (entropy[0.5] < entropy[1.0] - 1e-3).any()
     np.testing.assert_array_equal(found[0.5].argmax(axis=-1), found[1.0].argmax(axis=-1))
     np.testing.assert_allclose(found[1e-3].max(axis=-1), 1, atol=1e-3)
-    rates = np.asarray(vectors.filter_rate(found[1e6]))
+    rates = np.asarray(metrics.filter_rate(found[1e6]))
     np.testing.assert_allclose(found[1e6], 0.25, atol=1e-4)
     assert rates.max() < 1e-3

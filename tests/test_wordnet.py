@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from jaxembed import data
-from jaxembed.data.fetch_wordnet import FILES, fetch
+from jaxembed.data.sources.fetch_wordnet import FILES, fetch
 
 LICENCE = "  1 This software and database is being provided to you  \n  2   \n"
 LINES = {

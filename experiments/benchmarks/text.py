@@ -33,7 +33,7 @@ import numpy as np
 import optax
 
 from experiments.common import glosses, inputs, report, text_models, timing
-from jaxembed import data, encoders, losses, train
+from jaxembed import data, losses, ragged, train
 
 TORCH = importlib.util.find_spec("sentence_transformers") is not None
 
@@ -79,7 +79,7 @@ def shapes_of(encoder, texts, batch_size):
     lengths = sorted((len(e.ids) for e in encoder.tokenizer.encode_batch(texts)), reverse=True)
     rows = min(batch_size, 1 << max(0, len(texts) - 1).bit_length())
     tops = lengths[::rows]
-    return [(rows, min(encoders.texts.length_bucket(top), encoder.max_length)) for top in tops]
+    return [(rows, min(ragged.bucket(top), encoder.max_length)) for top in tops]
 
 
 def products(encoder, shapes):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from experiments.common import text_models
-from jaxembed import data, encoders, losses, search, train
+from jaxembed import data, encoders, losses, metrics, search, train
 from jaxembed.arrays import unit
 
 
@@ -173,7 +173,7 @@ def reciprocal_rank(queries, documents):
     """MRR@10 where query i has document i and further documents follow."""
     own = np.arange(len(queries))[:, None]
     ids = search.top_k(queries, documents, min(10, len(documents)))[1]
-    return float(search.mrr(search.gains(ids, own, np.ones_like(own)), np.ones_like(own), k=10).mean())
+    return float(metrics.mrr(metrics.gains(ids, own, np.ones_like(own)), np.ones_like(own), k=10).mean())
 
 
 def nearest_accuracy(known, labels, asked, truth, k=10):

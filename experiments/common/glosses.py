@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed import data, search
+from jaxembed import data, metrics
 from jaxembed.arrays import inner, unit
 
 
@@ -27,7 +27,7 @@ def similarity(folder):
     pairs = data.sentence_pairs(folder / "stsb-en-test.csv")
 
     def score(encode_texts):
-        found = search.evaluate_similarity(encode_texts, pairs["first"], pairs["second"], pairs["scores"])
+        found = metrics.evaluate_similarity(encode_texts, pairs["first"], pairs["second"], pairs["scores"])
         return found["spearman"]
 
     return score

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import plots, text_models
-from jaxembed import vectors
+from jaxembed import metrics
 
 
 def pieces(encoder, texts, size, most=None):
@@ -42,9 +42,9 @@ def inside(hidden):
 
     def run(params, batch, temperature):
         def rates(weights, mask):
-            return vectors.filter_rate(weights, mask[:, None]).mean(axis=1)
+            return metrics.filter_rate(weights, mask[:, None]).mean(axis=1)
 
-        each = vectors.mean_cosine
+        each = metrics.mean_cosine
         out = hidden(params, batch, each=each, temperature=temperature, attention=rates)
         return out["layers"].mean(axis=0), out["attention"].mean(axis=0)
 
@@ -68,7 +68,7 @@ def measure(encoder, samples, temperatures, lengths, few, params=None):
     params, look, rows, last = params or encoder.params, inside(encoder.hidden), [], {}
     size = len(samples[0])
     texts = [text for sample in samples for text, _ in sample]
-    cosine = jax.jit(vectors.mean_cosine)
+    cosine = jax.jit(metrics.mean_cosine)
     for t in temperatures:
         found = {n: embed(encoder, texts, n, t, size, params) for n in lengths}
         last |= {(t, n): x[:, -1] for n, x in found.items()}

@@ -1,13 +1,14 @@
 """Pre-training by masked words on WordNet's glosses: the words, the model, and what a pair of it is worth."""
 
 import collections
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxembed import data, encoders, losses, train
+from jaxembed import data, encoders, losses, ragged, train
 
 PAD, MASK, FIRST, OTHER = range(4)  # ids below those of words
 LENGTH, MOST = 16, 6  # tokens of a gloss, and places of it that are scored
@@ -29,7 +30,7 @@ def glosses(rows, vocabulary, seed=0):
     words = [data.words(texts[i], limit=LENGTH - 1) for i in order]
     counts = collections.Counter(w for row in words for w in row)
     common = {w: OTHER + 1 + n for n, (w, _) in enumerate(counts.most_common(vocabulary - OTHER - 1))}
-    ids, mask = data.pad([[FIRST, *(common.get(w, OTHER) for w in row)] for row in words], LENGTH)
+    ids, mask = ragged.pad([[FIRST, *(common.get(w, OTHER) for w in row)] for row in words], LENGTH)
     return {"ids": ids, "mask": mask}
 
 
@@ -64,7 +65,7 @@ def model(vocabulary, width=64, layers=4):
 
     def init(key):
         below, head, above = jax.random.split(key, 3)
-        params = {"encoder": encoder.init(below), "head": losses.init_word_head(head, width, vocabulary)}
+        params = {"encoder": encoder.init(below), "head": encoders.init_word_head(head, width, vocabulary)}
         return params | {"decoder": block.init(above, jnp.zeros((1, 1, width)))["params"]}
 
     def states(params, batch):
@@ -75,7 +76,7 @@ def model(vocabulary, width=64, layers=4):
 
         def decode(vector):
             tokens = below["table"]["embedding"][batch["decoder_ids"]] + below["position"]["embedding"]
-            tokens = losses.with_first(tokens, vector)
+            tokens = encoders.with_first(tokens, vector)
             return block.apply({"params": params["decoder"]}, tokens, batch["mask"])
 
         return decode
@@ -89,13 +90,14 @@ def fit(batch, rows, grid, *, nested, vocabulary, steps, size, seed):
 
     def loss_fn(params, batch, key):
         layers, table = states(params, batch), params["encoder"]["table"]["embedding"]
+        head, bias = functools.partial(encoders.lift, params["head"]), params["head"]["bias"]
         given = {"words": batch["words"], "where": batch["where"], "most": MOST}
         if nested:
             given |= {"grid": grid, "decoder_where": batch["decoder_where"]}
             decode = decoder(params, batch)
-            return jnp.mean(losses.masked_autoencoder(params["head"], layers, table, decode, **given)), {}
+            return jnp.mean(losses.masked_autoencoder(head, layers, table, decode, bias=bias, **given)), {}
         n, d = grid[-1]
-        return jnp.mean(losses.masked_words_loss(params["head"], layers[:, n, :, :d], table, **given)), {}
+        return jnp.mean(losses.masked_words_loss(head, layers[:, n, :, :d], table, bias=bias, **given)), {}
 
     made = data.batches(rows, size, make=lambda r: hidden_words(batch, r, vocabulary), seed=seed)
     tx = optax.adam(optax.warmup_cosine_decay_schedule(0, 3e-3, steps // 20 + 1, steps))
@@ -116,12 +118,14 @@ def measure(params, batch, rows, grid, vocabulary):
         decode = decoder(params, batch)
 
         def loss(states, where):
-            each = losses.masked_words_loss(params["head"], states, table, words=batch["words"], where=where)
+            head, bias = functools.partial(encoders.lift, params["head"]), params["head"]["bias"]
+            given = {"words": batch["words"], "where": where, "bias": bias}
+            each = losses.masked_words_loss(head, states, table, **given)
             return jnp.sum(each) / jnp.sum(jnp.any(where, axis=1))  # a gloss of rare words hides none
 
         for n, d in grid:
             h = layers[:, n, :, :d]
-            vector = losses.lift(params["head"], h[:, 0])
+            vector = encoders.lift(params["head"], h[:, 0])
             own, other = (decode(v) for v in (vector, jnp.roll(vector, 1, axis=0)))
             parts = (h, batch["where"]), (own, batch["decoder_where"]), (other, batch["decoder_where"])
             found.append(jnp.stack([loss(*part) for part in parts]))

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from experiments.common import nested, text_models
-from jaxembed import data, losses, search, train
+from jaxembed import data, losses, metrics, train
 from jaxembed.arrays import unit
 
 STS = {"train": "stsb-en-train.csv", "dev": "stsb-en-dev.csv", "test": "stsb-en-test.csv"}
@@ -193,7 +193,7 @@ def scores(encoder, batch, pairs, size=128):
     def one(n, size):
         first, second = np.moveaxis(np.asarray(unit(layers[:, :, n, :size])), 1, 0)
         if "targets" in batch:
-            return search.spearman((first * second).sum(axis=1), batch["targets"])
+            return metrics.spearman((first * second).sum(axis=1), batch["targets"])
         table = first @ second.T
         ahead = ~(table <= np.diag(table)[:, None])  # what is no number is never found
         return float((ahead.sum(axis=1) < 10).mean())

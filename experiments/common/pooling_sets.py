@@ -7,8 +7,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from experiments.common import frozen, report, text_models
-from jaxembed import data, encoders, search
-from jaxembed.encoders.tensors import read_safetensors, write_safetensors
+from jaxembed import data, encoders, metrics
+from jaxembed.encoders.pretrained.tensors import read_safetensors, write_safetensors
 
 
 def made(cfg, states, kind):
@@ -73,7 +73,7 @@ def judge(sets, apply, params):
     known, posts = (find(p) for p in sets["posts"])
     row = {"MRR@10": frozen.reciprocal_rank(find(sets["asked"][1]), documents)}
     row["kNN"] = frozen.nearest_accuracy(known, sets["groups"][0], posts, sets["groups"][1])
-    clusters = search.evaluate_clustering(lambda rows: posts[rows], np.arange(len(posts)), sets["groups"][1])
+    clusters = metrics.evaluate_clustering(lambda rows: posts[rows], np.arange(len(posts)), sets["groups"][1])
     return row | {"V-measure": clusters["v_measure"]}
 
 

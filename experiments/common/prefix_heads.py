@@ -37,7 +37,7 @@ def own_heads(heads, z, y, *, sizes):
     """MRL: a head for each prefix."""
 
     def loss(prefix):
-        scores = losses.prefix_dense(heads[str(prefix.shape[1])], prefix)
+        scores = encoders.prefix_dense(heads[str(prefix.shape[1])], prefix)
         return losses.softmax_loss(scores, positives=y)
 
     return losses.matryoshka(loss, sizes)(z)
@@ -47,14 +47,14 @@ def one_head(heads, z, y, *, sizes):
     """MRL-E: the first rows of one head; with one size, the plain loss."""
 
     def loss(prefix):
-        return losses.softmax_loss(losses.prefix_dense(heads["all"], prefix), positives=y)
+        return losses.softmax_loss(encoders.prefix_dense(heads["all"], prefix), positives=y)
 
     return losses.matryoshka(loss, sizes)(z)
 
 
 def accuracies(heads, z, labels):
     """Test accuracy of linear heads, and of the nearest training vector: {"head": [S], "1-NN": [S]}."""
-    scores = jax.vmap(losses.prefix_dense, (0, 1), 1)(heads, z)[nested.TRAIN :]
+    scores = jax.vmap(encoders.prefix_dense, (0, 1), 1)(heads, z)[nested.TRAIN :]
     head = (np.asarray(scores).argmax(axis=-1) == labels[nested.TRAIN :]).mean(axis=0)
     return {"head": head, "1-NN": nested.nearest(z[:, :, None], labels, [(0, z.shape[-1])])[:, 0]}
 

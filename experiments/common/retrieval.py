@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxembed import data, search, vectors
+from jaxembed import metrics, ragged, search, vectors
 from jaxembed.arrays import unit
 
 AXES = ("data", "model")  # of train.make_mesh; documents are split over both
@@ -41,9 +41,13 @@ def measure(method, find, count, judgments, *, size, block=100):
     row = {"method": method, "bytes": size, "queries/s": round(count / (time.perf_counter() - began))}
     for name, (queries, judged) in judgments.items():
         grades = (judged >= 0).astype(np.float32)
-        gains = search.gains(ids[queries], judged, grades)
-        for label, metric in (("nDCG@10", search.ndcg), ("Recall@10", search.recall), ("MRR@10", search.mrr)):
-            value = search.mean(metric(gains, grades, k=10), search.judged(grades))
+        gains = metrics.gains(ids[queries], judged, grades)
+        for label, metric in (
+            ("nDCG@10", metrics.ndcg),
+            ("Recall@10", metrics.recall),
+            ("MRR@10", metrics.mrr),
+        ):
+            value = metrics.mean(metric(gains, grades, k=10), metrics.judged(grades))
             row[f"{label} {name}"] = round(float(value), 4)
     return row
 
@@ -171,6 +175,6 @@ def first_sentences(records, kinds, most, seed):
         some = [some[i] for i in rng.permutation(len(some))[:most]]
         if some:
             where = slice(len(chosen), len(chosen) + len(some))
-            judgments[name] = (where, data.pad([groups[q] for q in some], value=-1)[0])
+            judgments[name] = (where, ragged.pad([groups[q] for q in some], value=-1)[0])
             chosen += some
     return chosen, judgments

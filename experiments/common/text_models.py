@@ -9,7 +9,8 @@ import numpy as np
 
 from experiments.common import inputs
 from jaxembed import encoders, losses, train
-from jaxembed.data import hashed, pad
+from jaxembed.data import hashed
+from jaxembed.ragged import pad
 
 
 def find_model(folder=None):

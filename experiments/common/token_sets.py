@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed import encoders, search, vectors
+from jaxembed import encoders, files, search, vectors
 from jaxembed.arrays import unit
 
 
@@ -120,7 +120,7 @@ def encode_texts(folder, documents, queries, *, model, length=64, query_length=3
 
     meta = {"texts": hashlib.sha256(json.dumps(documents).encode()).hexdigest(), "length": length}
     read = sorted(p for p in pathlib.Path(model).rglob("*") if p.suffix in (".json", ".safetensors", ".txt"))
-    meta["model"] = hashlib.sha256("".join(map(search.documents.digest, read)).encode()).hexdigest()
+    meta["model"] = hashlib.sha256("".join(map(files.digest, read)).encode()).hexdigest()
     name = hashlib.sha256(json.dumps(meta).encode()).hexdigest()[:12]
     index = search.build_documents(pathlib.Path(folder) / name, source, _count, meta=meta, shard_size=512)
     asked = list(states(queries, query_length))

@@ -56,6 +56,10 @@ def check(config, limits, multiples=None, depends=None):
             raise ValueError(f"{named(name, getattr(config, name))}: choose a multiple of {divisor}")
 
 
+def _said(value):
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
 def at_most(config, name, most, why):
     """Refuses a setting above what only the data or the model tell, with the reason.
 

@@ -1,12 +1,16 @@
 """Records → batches: sources of records, batches of them, and text as hashed ids."""
 
 from jaxembed.data import sources, text
-from jaxembed.data.batches import batches, pad
-from jaxembed.data.clicklogs import avazu, criteo, flights, movielens_1m, movielens_100k
-from jaxembed.data.clickrows import click_rows
-from jaxembed.data.clicks import Schema, ctr_table, take
-from jaxembed.data.columns import column_names
-from jaxembed.data.labelled import (
+from jaxembed.data.batches import batches
+from jaxembed.data.click_rows import click_rows
+from jaxembed.data.click_tables import Schema, ctr_table, take
+from jaxembed.data.masking import hide, word_masks
+from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze
+from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
+from jaxembed.data.sources.beir import beir
+from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
+from jaxembed.data.sources.docstrings import docstrings
+from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
     labelled_table,
@@ -14,14 +18,12 @@ from jaxembed.data.labelled import (
     newsgroups,
     reuters,
 )
-from jaxembed.data.masking import hide, word_masks
-from jaxembed.data.packages import package_file
-from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze
-from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
-from jaxembed.data.sentences import sentence_pairs, sick, sts
-from jaxembed.data.sources import beir, docstrings, tfds
+from jaxembed.data.sources.packages import package_file
+from jaxembed.data.sources.sentence_pairs import sentence_pairs, sick, sts
+from jaxembed.data.sources.tfds import tfds
+from jaxembed.data.sources.wordnet import wordnet
+from jaxembed.data.table_files import column_names
 from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
-from jaxembed.data.wordnet import wordnet
 
 __all__ = [
     "Schema",
@@ -56,7 +58,6 @@ __all__ = [
     "ngrams",
     "pack",
     "package_file",
-    "pad",
     "reuters",
     "scale_columns",
     "sentence_pairs",

@@ -4,45 +4,7 @@ import functools
 
 import numpy as np
 
-from jaxembed.data.clicks import take
-
-
-def pad(sequences, length=None, *, value=0, dtype=np.int32):
-    """Writes sequences into the rows of one array and marks what is real.
-
-    ``array[b, t] = sequences[b][t]`` where ``mask[b, t]`` and ``value`` elsewhere; longer sequences are
-    cut.
-
-    >>> array, mask = pad([[1, 2, 3], [4]], 2)
-    >>> print(array.tolist(), mask.tolist())
-    [[1, 2], [4, 0]] [[True, True], [True, False]]
-
-    Args:
-        sequences: B sequences of numbers.
-        length: T; the longest sequence when None.
-        value: what fills the rest.
-        dtype: of the array.
-
-    Returns:
-        array [B, T] and mask bool [B, T].
-
-    Raises:
-        ValueError: when a sequence is not one-dimensional or ``dtype`` does not hold its numbers.
-    """
-    rows = [np.asarray(row if len(row) else np.zeros(0, dtype)) for row in sequences]
-    length = max((len(row) for row in rows), default=0) if length is None else length
-    array = np.full((len(rows), length), value, dtype)
-    mask = np.zeros((len(rows), length), bool)
-    for b, row in enumerate(rows):
-        if row.ndim != 1:
-            raise ValueError(f"sequences[{b}] has shape {row.shape}; pad takes one-dimensional sequences")
-        row = row[:length]
-        with np.errstate(invalid="ignore"):
-            array[b, : len(row)] = row
-        if array.dtype.kind in "iub" and not np.array_equal(array[b, : len(row)], row):
-            raise ValueError(f"sequences[{b}] does not fit dtype={array.dtype.name}; pass another dtype")
-        mask[b, : len(row)] = True
-    return array, mask
+from jaxembed.data.click_tables import take
 
 
 def _stack(records, path=""):

@@ -2,15 +2,10 @@
 
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
-from jaxembed.encoders.clicks import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
-from jaxembed.encoders.interactions import (
-    cross_network,
-    dot_interaction,
-    fm_second_order,
-    init_cross,
-    init_mlp,
-    mlp,
-)
+from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
+from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
+from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
+from jaxembed.encoders.mlp import init_mlp, mlp
 from jaxembed.encoders.pooling import (
     attention_pool,
     cls_pool,
@@ -53,17 +48,21 @@ __all__ = [
     "init_dlrm",
     "init_latent_attention",
     "init_mlp",
+    "init_word_head",
     "last_pool",
     "latent_attention_pool",
+    "lift",
     "max_pool",
     "mean_pool",
     "mlp",
     "multi_vector",
     "pooled",
+    "prefix_dense",
     "pretrained",
     "rotary_frequencies",
     "rotate",
     "transformer",
     "weighted_bag",
     "weighted_mean_pool",
+    "with_first",
 ]

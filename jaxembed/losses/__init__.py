@@ -1,5 +1,6 @@
 """vectors -> one loss per example, and functions that turn losses into losses."""
 
+from jaxembed.losses.cached import cached
 from jaxembed.losses.contrastive import (
     duplicate_mask,
     guided_mask,
@@ -15,7 +16,7 @@ from jaxembed.losses.distillation import (
     margin_mse,
     score_kl,
 )
-from jaxembed.losses.grids import (
+from jaxembed.losses.layer_grids import (
     diagonal_grid,
     espresso_grid,
     full_grid,
@@ -23,16 +24,8 @@ from jaxembed.losses.grids import (
     sampled_weights,
     two_dimensional_weights,
 )
-from jaxembed.losses.likelihood import (
-    frozen_softmax,
-    init_word_head,
-    lift,
-    masked_autoencoder,
-    masked_words_loss,
-    prefix_dense,
-    with_first,
-)
-from jaxembed.losses.nested import cached, matryoshka, over_layers
+from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
+from jaxembed.losses.nested import matryoshka, over_layers
 from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
 
 __all__ = [
@@ -52,15 +45,12 @@ __all__ = [
     "full_grid",
     "guided_mask",
     "info_nce",
-    "init_word_head",
     "layer_weights",
-    "lift",
     "margin_mse",
     "masked_autoencoder",
     "masked_words_loss",
     "matryoshka",
     "over_layers",
-    "prefix_dense",
     "ranking_loss",
     "sampled_weights",
     "score_kl",
@@ -68,5 +58,4 @@ __all__ = [
     "softmax_loss",
     "symmetric",
     "two_dimensional_weights",
-    "with_first",
 ]

@@ -1,12 +1,10 @@
 """Losses that ask for the probability of a word or an entry, against vectors that are given."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, inner, on_device
+from jaxembed.arrays import check_shape, inner, on_device
 from jaxembed.losses.contrastive import softmax_loss
 
 
@@ -50,78 +48,7 @@ def frozen_softmax(vectors, table, *, positives, bias=None, where=None, temperat
     return softmax_loss(scores, positives=positives, where=where, temperature=temperature)
 
 
-def prefix_dense(params, x):
-    """Applies a dense layer to the first coordinates of its input.
-
-    ``y = x @ kernel[:d] + bias`` with d the width of x: what the layer gives for x filled up with zeros.
-
-    >>> params = {"kernel": jnp.ones((4, 2)), "bias": jnp.array([0.0, 10.0])}
-    >>> print(prefix_dense(params, jnp.ones((1, 3))))
-    [[ 3. 13.]]
-
-    Args:
-        params: ``kernel`` [D, E] and ``bias`` [E].
-        x: [..., d] with d at most D.
-
-    Returns:
-        [..., E] in at least float32.
-
-    Raises:
-        ValueError: for an input wider than the layer.
-    """
-    x, kernel = jnp.asarray(x), jnp.asarray(params["kernel"])
-    if x.shape[-1] > len(kernel):
-        raise ValueError(f"x: width {x.shape[-1]} is above the {len(kernel)} rows of the kernel")
-    kernel = kernel[: x.shape[-1]]
-    wide = accumulator(x, kernel)
-    return jnp.einsum("...d,de->...e", x, kernel, preferred_element_type=wide) + params["bias"]
-
-
-def init_word_head(key, width, rows):
-    """Draws the head that turns states into scores of words.
-
-    >>> params = init_word_head(jax.random.key(0), 8, 100)
-    >>> print(params["dense"]["kernel"].shape, params["bias"].shape)
-    (8, 8) (100,)
-
-    Args:
-        key: a JAX random key.
-        width: the width D of the states and of the word vectors.
-        rows: the number V of words.
-
-    Returns:
-        ``dense`` (``kernel`` [D, D], ``bias`` [D]), ``norm`` (``scale`` and ``bias`` [D]) and ``bias`` [V].
-    """
-    kernel = jax.random.normal(key, (width, width)) / math.sqrt(width)
-    return {
-        "dense": {"kernel": kernel, "bias": jnp.zeros(width)},
-        "norm": {"scale": jnp.ones(width), "bias": jnp.zeros(width)},
-        "bias": jnp.zeros(rows),
-    }
-
-
-def lift(params, states):
-    """Lifts states of any size to the full width: a dense layer on the prefix, GELU, a layer norm.
-
-    ``lift(x) = norm(gelu(prefix_dense(x)))``, the transform of BERT's word head.
-
-    >>> print(lift(init_word_head(jax.random.key(0), 8, 100), jnp.ones((2, 3))).shape)
-    (2, 8)
-
-    Args:
-        params: of :func:`init_word_head`.
-        states: [..., d] with d at most D.
-
-    Returns:
-        [..., D] in at least float32.
-    """
-    y = jax.nn.gelu(prefix_dense(params["dense"], states), approximate=False)
-    y = y - jnp.mean(y, axis=-1, keepdims=True)
-    y = y * jax.lax.rsqrt(jnp.mean(y**2, axis=-1, keepdims=True) + 1e-12)
-    return y * params["norm"]["scale"] + params["norm"]["bias"]
-
-
-def masked_words_loss(params, states, table, *, words, where, most=None):
+def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None):
     """Asks the states at masked places to tell which words stood there.
 
     ``loss[b] = mean over t with where[b, t] of -log softmax(scores[b, t])[words[b, t]]`` with
@@ -130,18 +57,22 @@ def masked_words_loss(params, states, table, *, words, where, most=None):
     Scores of words are computed at ``most`` places a row only, because [B, T, V] of them would fill the
     memory.
 
-    >>> params, table = init_word_head(jax.random.key(0), 4, 3), jnp.zeros((3, 4))
+    >>> def lift(states):
+    ...     return states
+    >>> table = jnp.zeros((3, 4))
     >>> where = jnp.array([[False, True]])
     >>> words = jnp.array([[0, 2]])
-    >>> print(masked_words_loss(params, jnp.ones((1, 2, 4)), table, words=words, where=where).round(4))
+    >>> print(masked_words_loss(lift, jnp.ones((1, 2, 4)), table, words=words, where=where).round(4))
     [1.0986]
 
     Args:
-        params: of :func:`init_word_head`.
+        lift: ``states [N, d] -> [N, D]``, a transform before the word vectors, such as
+            ``functools.partial(encoders.lift, params)``.
         states: [B, T, d], d at most D. What stands at other places does not matter.
         table: [V, D], the word vectors; they are trained along.
         words: int [B, T] in 0..V-1, the words before masking.
         where: bool [B, T], True at masked places.
+        bias: optional [V], added to the scores.
         most: how many places a row are scored, the first ones; default T. Later places are left out.
 
     Returns:
@@ -164,12 +95,16 @@ def masked_words_loss(params, states, table, *, words, where, most=None):
     where, words = (jnp.take_along_axis(jnp.asarray(x), places, axis=1) for x in (where, words))
     states = jnp.take_along_axis(jnp.asarray(states), places[..., None], axis=1)
     states = jnp.where(where[..., None], states, 0).reshape(rows * most, -1)
-    scores = inner(lift(params, states), table) + params["bias"]
+    scores = inner(lift(states), table)
+    if bias is not None:
+        scores = scores + bias
     each = softmax_loss(scores, positives=words.reshape(-1)).reshape(rows, most)
     return jnp.sum(jnp.where(where, each, 0), axis=1) / jnp.maximum(jnp.sum(where, axis=1), 1)
 
 
-def masked_autoencoder(params, states, table, decode, *, grid, words, where, decoder_where, most=None):
+def masked_autoencoder(
+    lift, states, table, decode, *, grid, words, where, decoder_where, bias=None, most=None
+):
     """Pre-trains layers and sizes by words: from the states, and from one vector through a weak decoder.
 
     For each pair (n, size) of the grid, with h the first ``size`` coordinates of the output of block n,
@@ -182,16 +117,18 @@ def masked_autoencoder(params, states, table, decode, *, grid, words, where, dec
     40 %, one mask inside the other) is Starbucks' choice.
 
     Args:
-        params: of :func:`init_word_head`.
+        lift: ``states [N, d] -> [N, D]``, a transform before the word vectors, such as
+            ``functools.partial(encoders.lift, params)``.
         states: [B, L+1, T, D], row n the states after block n; ``each=lambda tokens, mask: tokens`` makes an
             encoder export them.
         table: [V, D], the word vectors.
         decode: ``[B, D] -> [B, T, D]``: embeds the decoder's masked words, puts the vector at place 0
-            (:func:`with_first`) and runs one block.
+            (``encoders.with_first``) and runs one block.
         grid: pairs (n, size), n in 1..L.
         words: int [B, T], the words before masking.
         where: bool [B, T], places masked for the encoder.
         decoder_where: bool [B, T], places masked for the decoder.
+        bias: optional [V], added to the scores of words.
         most: places scored a row, as in :func:`masked_words_loss`; default T.
 
     Returns:
@@ -211,25 +148,9 @@ def masked_autoencoder(params, states, table, decode, *, grid, words, where, dec
         if not 1 <= n <= depth or not 1 <= size <= width:
             raise ValueError(f"grid: {(n, size)} is beyond the layers 1..{depth} of width {width}")
         h = states[:, n, :, :size]
-        total += masked_words_loss(params, h, table, words=words, where=where, most=most)
-        decoded = decode(lift(params, h[:, 0]))
-        total += masked_words_loss(params, decoded, table, words=words, where=decoder_where, most=most)
+        total += masked_words_loss(lift, h, table, words=words, where=where, bias=bias, most=most)
+        decoded = decode(lift(h[:, 0]))
+        total += masked_words_loss(
+            lift, decoded, table, words=words, where=decoder_where, bias=bias, most=most
+        )
     return total / (2 * len(grid))
-
-
-def with_first(tokens, vector):
-    """Puts a vector at place 0 of a sequence.
-
-    >>> print(with_first(jnp.zeros((1, 2, 2)), jnp.ones((1, 2))))
-    [[[1. 1.]
-      [0. 0.]]]
-
-    Args:
-        tokens: [B, T, D].
-        vector: [B, D].
-
-    Returns:
-        [B, T, D] in the dtype of ``tokens``.
-    """
-    tokens = jnp.asarray(tokens)
-    return tokens.at[:, 0].set(jnp.asarray(vector).astype(tokens.dtype))

@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxembed.arrays import host, inner, narrow_ids, on_device
-from jaxembed.search.scan import scan_top_k
+from jaxembed.arrays import check_integers, host, inner, narrow_ids, on_device
 
 _WHOLE_ELEMENTS = 2**25  # floats of scores up to which documents on the device are not cut
 
@@ -140,3 +140,156 @@ def _fuse(rankings, k, *, size):
 
 def _equals_previous(x):
     return jnp.pad(x[:, 1:] == x[:, :-1], ((0, 0), (1, 0)))
+
+
+_CHUNK_ELEMENTS = 2**24  # numbers in one chunk of rows or of scores
+
+
+def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
+    """Finds the k rows with the largest score for each query.
+
+    ``scores[b]`` are the k largest of ``score(queries, rows)[b]``, in falling order; among equal scores
+    the lowest row comes first, wherever chunks and devices are cut. ``top_k`` is the case of the inner
+    product. With the lookup tables of a product quantiser as queries and codes as rows it searches
+    codes: ``scan_top_k(vectors.product_scores, vectors.product_tables(params, queries), codes, k)``.
+
+    >>> def agreement(queries, codes):
+    ...     return jnp.sum(queries[:, None] == codes[None], axis=2)
+    >>> codes = np.array([[1, 2, 3], [3, 2, 1], [1, 2, 1]], np.uint8)
+    >>> scores, ids = scan_top_k(agreement, jnp.array([[3, 2, 1]]), codes, 2)
+    >>> print(scores, ids)
+    [[3. 2.]] [[1 2]]
+
+    Args:
+        score: function from (queries, rows [n, ...]) to scores [B, n], traced once per chunk size. It
+            is compiled once per function object, so define it once.
+        queries: any pytree of arrays whose first axis is B.
+        rows: [N, ...]. A JAX array stays where it is. Anything else with a shape and slices, as a
+            memory-mapped array or a column of ``open_documents``, is sent to the device chunk by chunk.
+        k: how many rows are returned, at most N.
+        mesh: optional mesh. Each device along ``axis`` scores its own rows, and only [B, k] scores travel.
+        axis: the name, or a tuple of names, of the mesh axis that divides the rows.
+        chunk: how many rows (of one device, or of one transfer from the host) are scored at a time;
+            raised to k where it is smaller. None takes 2**24 numbers of rows or of scores.
+
+    Returns:
+        ``scores`` float32 [B, k] and ``ids`` int32 [B, k]. A score that is NaN counts as -inf.
+
+    Raises:
+        ValueError: when k is below 1 or above N, N or an integer of the host needs more than 32 bits, or
+            ``score`` returns another shape.
+    """
+    if any(not hasattr(leaf, "shape") for leaf in jax.tree.leaves(queries)):
+        raise ValueError("queries: hold numbers in lists; pass arrays whose first axis is B")
+    queries = jax.tree.map(lambda leaf: on_device("queries", leaf), queries)
+    rows = rows if hasattr(rows, "shape") else host("rows", rows)
+    count = rows.shape[0]
+    if count > np.iinfo(np.int32).max:
+        raise ValueError(f"rows: {count} are more than int32 numbers; search parts and merge the results")
+    if not isinstance(k, int | np.integer) or not 1 <= k <= count:
+        raise ValueError(f"k: {k} is outside 1..{count}, the number of rows; pass a k in that range")
+    size = jax.tree.leaves(queries)[0].shape[0]
+    if chunk is None:
+        chunk = _CHUNK_ELEMENTS // max(1, int(np.prod(rows.shape[1:])), size)
+    chunk = max(chunk, k)
+    options = {"k": k, "size": size, "mesh": mesh, "axis": axis}
+    if isinstance(rows, jax.Array):
+        return _search(score, queries, rows, 0, count, chunk=chunk, **options)
+    return _stream(score, queries, rows, chunk=min(chunk, count), **options)
+
+
+def _stream(score, queries, rows, *, chunk, mesh, axis, **options):
+    """Scores rows that lie on the host, one chunk on the device while the next is read."""
+    place = jax.device_put
+    if mesh is not None:
+        chunk += -chunk % _shards(mesh, axis)
+        place = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec(axis)))
+    best = None
+    for start in range(0, rows.shape[0], chunk):
+        part = np.asarray(rows[start : start + chunk])
+        check_integers("rows", part)
+        if len(part) < chunk:
+            part = np.concatenate([part, np.zeros((chunk - len(part), *part.shape[1:]), part.dtype)])
+        static = {"chunk": chunk, "mesh": mesh, "axis": axis} | options
+        found = _search(score, queries, place(part), start, rows.shape[0], **static)
+        if best is not None:
+            jax.block_until_ready(best)  # at most two chunks are in flight
+        best = found if best is None else _merge(best, found, k=options["k"])
+    return best
+
+
+@functools.partial(jax.jit, static_argnames=("score", "k", "size", "chunk", "mesh", "axis"))
+def _search(score, queries, rows, first, total, *, k, size, chunk, mesh, axis):
+    """Scores rows that are numbers first, first + 1, ...; numbers from total on are padding."""
+    scan = functools.partial(_scan, score, size=size, chunk=chunk)
+    if mesh is None:
+        return scan(queries, rows, first, total, k=k)
+    shards = _shards(mesh, axis)
+    share = -(-len(rows) // shards)
+    rows = jnp.pad(rows, ((0, share * shards - len(rows)),) + ((0, 0),) * (rows.ndim - 1))
+
+    def local(queries, rows, first, total):
+        first = first + jax.lax.axis_index(axis) * share
+        found = scan(queries, rows, first, total, k=min(k, share))
+        scores, ids = (jax.lax.all_gather(x, axis, axis=1, tiled=True) for x in found)
+        return _best(scores, ids, k)
+
+    whole = PartitionSpec()
+    specs = (whole, PartitionSpec(axis), whole, whole)
+    # The gathered result is equal on all devices, which the checker of varying values cannot see.
+    search = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)
+    return search(queries, rows, jnp.int32(first), jnp.int32(total))
+
+
+def _scan(score, queries, rows, first, total, *, k, size, chunk):
+    """Scores chunk after chunk on one device and keeps the best k so far.
+
+    The first k come from the first chunk, and what is kept precedes what is new, so rows that score
+    -inf because they are padding or already seen never take a place.
+    """
+    count = len(rows)
+    chunk = max(k, min(chunk, count))
+
+    def part(index):
+        # The last chunk ends at the last row and passes over the rows that the one before has seen.
+        start = jnp.minimum(index * chunk, count - chunk)
+        # A slice is a copy, which a score of few queries would notice.
+        scores = score(queries, rows if chunk == count else jax.lax.dynamic_slice_in_dim(rows, start, chunk))
+        if scores.shape != (size, chunk):
+            raise ValueError(
+                f"score: returned {scores.shape} for {size} queries and {chunk} rows; return [B, n]"
+            )
+        local = start + jnp.arange(chunk, dtype=jnp.int32)[None]
+        scores = scores.astype(jnp.float32)
+        scores = jnp.where(scores == 0, 0, scores)  # -0 equals 0
+        valid = (local >= index * chunk) & (first + local < total) & ~jnp.isnan(scores)
+        return _best(jnp.where(valid, scores, -jnp.inf), jnp.broadcast_to(first + local, scores.shape), k)
+
+    def step(best, index):
+        return _merge(best, part(index), k=k), None
+
+    chunks = jnp.arange(1, -(-count // chunk), dtype=jnp.int32)
+    return jax.lax.scan(step, part(jnp.int32(0)), chunks)[0]
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _merge(kept, new, *, k):
+    """Joins two results; every id of the first is lower than every id of the second."""
+    scores, ids = (jnp.concatenate(pair, axis=1) for pair in zip(kept, new, strict=True))
+    return _best(scores, ids, k)
+
+
+def _best(scores, ids, k):
+    """Keeps the k largest scores; among equal ones the first."""
+    scores, places = jax.lax.top_k(scores, k)
+    return scores, jnp.take_along_axis(ids, places, axis=1)
+
+
+def _shards(mesh, axis):
+    names = (axis,) if isinstance(axis, str) else tuple(axis)
+    for name in names:
+        if name not in mesh.shape:
+            raise ValueError(
+                f"axis: {name!r} is not an axis of the mesh; it has {', '.join(mesh.axis_names)}"
+            )
+    return int(np.prod([mesh.shape[name] for name in names]))

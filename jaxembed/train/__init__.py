@@ -2,9 +2,9 @@
 
 from jaxembed.train.checkpoint import restore_params
 from jaxembed.train.fit import TrainState, compile_step, fit
+from jaxembed.train.gradients import by_path, ema, frozen, gradient_update, warm_start
 from jaxembed.train.log import read_metrics
 from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
-from jaxembed.train.updates import by_path, ema, frozen, gradient_update, warm_start
 
 __all__ = [
     "TrainState",

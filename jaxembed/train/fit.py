@@ -16,9 +16,9 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxembed.train.checkpoint import Checkpoints
+from jaxembed.train.gradients import gradient_update
 from jaxembed.train.log import MetricLog, patience_left, score
 from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
-from jaxembed.train.updates import gradient_update
 from jaxembed.train.workdir import folder_of, is_local
 
 BATCH_RULES = ((r"^rows/", P()), (r"", P("data")))  # distinct table rows are replicated, the rest is split

@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, on_device
-from jaxembed.vectors.smoothing import mean_cosine
+from jaxembed.arrays import accumulator, check_shape, exact_product, mean_row, on_device, rows_where, spectrum
 
 
 def fit_centre(vectors, *, where=None):
@@ -21,8 +20,8 @@ def fit_centre(vectors, *, where=None):
     Returns:
         ``mean`` [D] and ``kernel`` [D, D], the identity, for :func:`standardize`.
     """
-    vectors, where = _clean(vectors, where)
-    return {"mean": _mean(vectors, where), "kernel": jnp.eye(vectors.shape[1], dtype=vectors.dtype)}
+    vectors, where = rows_where(vectors, where)
+    return {"mean": mean_row(vectors, where), "kernel": jnp.eye(vectors.shape[1], dtype=vectors.dtype)}
 
 
 def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
@@ -57,19 +56,19 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
     References:
         J. Su et al., arXiv:2103.15316; J. Huang et al., WhiteningBERT, arXiv:2104.01767.
     """
-    vectors, where = _clean(vectors, where)
+    vectors, where = rows_where(vectors, where)
     width = vectors.shape[1]
     size = width if size is None else size
     if not 1 <= size <= width:
         raise ValueError(f"size: {size} is outside 1..{width}, the width of the vectors")
     if kind not in ("zca", "pca"):
         raise ValueError(f'kind={kind!r}: pass "zca" or "pca"')
-    mean = _mean(vectors, where)
-    variances, directions = _spectrum(vectors - mean, where)
+    mean = mean_row(vectors, where)
+    variances, directions = spectrum(vectors - mean, where)
     kept = (variances > 0) & (variances >= epsilon * variances[0])
     directions = directions[:, :size]
     kernel = directions * jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, variances, 1)), 0)[:size]
-    return {"mean": mean, "kernel": kernel if kind == "pca" else _product(kernel, directions.T)}
+    return {"mean": mean, "kernel": kernel if kind == "pca" else exact_product(kernel, directions.T)}
 
 
 def fit_removal(vectors, *, components=1, centre=True, where=None):
@@ -100,14 +99,17 @@ def fit_removal(vectors, *, components=1, centre=True, where=None):
         S. Arora et al. (SIF), ICLR 2017, openreview.net/forum?id=SyK00v5xx; J. Mu and P. Viswanath,
         arXiv:1702.01417.
     """
-    vectors, where = _clean(vectors, where)
+    vectors, where = rows_where(vectors, where)
     width = vectors.shape[1]
     if not 0 <= components <= width:
         raise ValueError(f"components: {components} is outside 0..{width}, the width of the vectors")
-    mean = _mean(vectors, where) if centre else jnp.zeros(width, vectors.dtype)
-    _, directions = _spectrum(vectors - mean, where)
+    mean = mean_row(vectors, where) if centre else jnp.zeros(width, vectors.dtype)
+    _, directions = spectrum(vectors - mean, where)
     strongest = directions[:, :components]
-    return {"mean": mean, "kernel": jnp.eye(width, dtype=vectors.dtype) - _product(strongest, strongest.T)}
+    return {
+        "mean": mean,
+        "kernel": jnp.eye(width, dtype=vectors.dtype) - exact_product(strongest, strongest.T),
+    }
 
 
 def standardize(params, vectors):
@@ -133,49 +135,7 @@ def standardize(params, vectors):
     vectors, width = jnp.asarray(vectors), len(params["mean"])
     if vectors.shape[-1] != width:
         raise ValueError(f"vectors: width {vectors.shape[-1]}, but params were fitted to width {width}")
-    return _product(vectors.astype(accumulator(vectors)) - params["mean"], params["kernel"])
-
-
-def isotropy(vectors, *, where=None):
-    """Measures in four ways how evenly vectors fill all directions.
-
-    - ``partition``: ``min_u Z(u) / max_u Z(u)``, ``Z(u) = sum_i exp(u . x_i)``, over the eigenvectors u of
-      ``X' X``; 1 for even vectors.
-    - ``cosine``: the mean cosine of two different vectors; 0 for even vectors.
-    - ``condition``: the largest over the smallest eigenvalue of the covariance; 1 for even vectors, infinite
-      when a direction is missing, up to rounding.
-    - ``isoscore``: how many of the D directions the variance uses, scaled to 0..1; 1 for even vectors.
-
-    >>> scores = isotropy(jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
-    >>> print({name: round(float(value), 3) for name, value in scores.items()})
-    {'partition': 1.0, 'cosine': -0.333, 'condition': 1.0, 'isoscore': 1.0}
-
-    Args:
-        vectors: [N, D], N at least 2. The cost is N * D**2.
-        where: optional bool [N]. False leaves a row out; it may hold anything.
-
-    Returns:
-        Dict of four scalars. For D = 1 ``isoscore`` is 1. Where no vector varies, ``condition`` is infinite
-        and ``isoscore`` 0.
-
-    References:
-        J. Mu and P. Viswanath, arXiv:1702.01417 (partition), where the sign of each eigenvector is open: both
-        signs are tried here; K. Ethayarajh, arXiv:1909.00512 (cosine); W. Rudman et al., IsoScore,
-        arXiv:2108.07344.
-    """
-    vectors, where = _clean(vectors, where)
-    _, directions = _spectrum(vectors, where)
-    heights = jnp.concatenate([_product(vectors, directions), -_product(vectors, directions)], axis=1)
-    partition = jax.nn.logsumexp(jnp.where(where[:, None], heights, -jnp.inf), axis=0)
-    variances, _ = _spectrum(vectors - _mean(vectors, where), where)
-    low, high = variances[-1], variances[0]
-    varied = low > jnp.finfo(low.dtype).eps * len(variances) * high
-    return {
-        "partition": jnp.exp(jnp.min(partition) - jnp.max(partition)),
-        "cosine": mean_cosine(vectors, where),
-        "condition": jnp.where(varied, high / jnp.where(varied, low, 1), jnp.inf),
-        "isoscore": _isoscore(variances),
-    }
+    return exact_product(vectors.astype(accumulator(vectors)) - params["mean"], params["kernel"])
 
 
 def entry_means(vectors, entries, count):
@@ -237,39 +197,3 @@ def progressive(params, entries, train, stages):
     for stage in stages:
         current = train(params, stage(entries(current)))
     return current
-
-
-def _clean(vectors, where):
-    vectors = jnp.asarray(vectors)
-    if vectors.ndim != 2 or not vectors.size:
-        raise ValueError(f"vectors: shape {vectors.shape}; pass [N, D] with at least one row")
-    where = jnp.ones(len(vectors), bool) if where is None else jnp.asarray(where)
-    check_shape("where", where, (len(vectors),))
-    return jnp.where(where[:, None], vectors, 0).astype(accumulator(vectors)), where
-
-
-def _product(x, y):
-    return jnp.matmul(x, y, precision="highest")
-
-
-def _mean(vectors, where):
-    return jnp.sum(vectors, axis=0) / jnp.maximum(jnp.sum(where), 1).astype(vectors.dtype)
-
-
-def _spectrum(vectors, where):
-    """Eigenvalues [D], falling and at least 0, and eigenvectors [D, D] of ``vectors' vectors / N``."""
-    vectors = jnp.where(where[:, None], vectors, 0)
-    moments = _product(vectors.T, vectors) / jnp.maximum(jnp.sum(where), 1).astype(vectors.dtype)
-    values, directions = jnp.linalg.eigh(moments)
-    return jnp.maximum(values[::-1], 0), directions[:, ::-1]
-
-
-def _isoscore(variances):
-    width = len(variances)
-    if width == 1:
-        return jnp.ones((), variances.dtype)
-    norm = jnp.sqrt(jnp.sum(variances**2))
-    scaled = jnp.sqrt(width) * variances / jnp.where(norm > 0, norm, 1)
-    defect = jnp.sum((scaled - 1) ** 2) / (2 * (width - jnp.sqrt(width)))
-    used = (width - defect * (width - jnp.sqrt(width))) ** 2 / width**2
-    return jnp.where(norm > 0, (width * used - 1) / (width - 1), 0)

@@ -1,8 +1,9 @@
 """How far vectors crowd together, and how strongly one attention smooths its tokens."""
 
+import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, masked_mean, unit
+from jaxembed.arrays import accumulator, exact_product, masked_mean, mean_row, rows_where, spectrum, unit
 
 
 def mean_cosine(vectors, mask=None):
@@ -93,3 +94,58 @@ def _clean(vectors, mask):
     if mask.shape != vectors.shape[:-1]:
         raise ValueError(f"mask: shape {mask.shape} for vectors {vectors.shape}; pass bool [..., T]")
     return jnp.where(mask[..., None], vectors, 0).astype(accumulator(vectors)), mask
+
+
+def isotropy(vectors, *, where=None):
+    """Measures in four ways how evenly vectors fill all directions.
+
+    - ``partition``: ``min_u Z(u) / max_u Z(u)``, ``Z(u) = sum_i exp(u . x_i)``, over the eigenvectors u of
+      ``X' X``; 1 for even vectors.
+    - ``cosine``: the mean cosine of two different vectors; 0 for even vectors.
+    - ``condition``: the largest over the smallest eigenvalue of the covariance; 1 for even vectors, infinite
+      when a direction is missing, up to rounding.
+    - ``isoscore``: how many of the D directions the variance uses, scaled to 0..1; 1 for even vectors.
+
+    >>> scores = isotropy(jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+    >>> print({name: round(float(value), 3) for name, value in scores.items()})
+    {'partition': 1.0, 'cosine': -0.333, 'condition': 1.0, 'isoscore': 1.0}
+
+    Args:
+        vectors: [N, D], N at least 2. The cost is N * D**2.
+        where: optional bool [N]. False leaves a row out; it may hold anything.
+
+    Returns:
+        Dict of four scalars. For D = 1 ``isoscore`` is 1. Where no vector varies, ``condition`` is infinite
+        and ``isoscore`` 0.
+
+    References:
+        J. Mu and P. Viswanath, arXiv:1702.01417 (partition), where the sign of each eigenvector is open: both
+        signs are tried here; K. Ethayarajh, arXiv:1909.00512 (cosine); W. Rudman et al., IsoScore,
+        arXiv:2108.07344.
+    """
+    vectors, where = rows_where(vectors, where)
+    _, directions = spectrum(vectors, where)
+    heights = jnp.concatenate(
+        [exact_product(vectors, directions), -exact_product(vectors, directions)], axis=1
+    )
+    partition = jax.nn.logsumexp(jnp.where(where[:, None], heights, -jnp.inf), axis=0)
+    variances, _ = spectrum(vectors - mean_row(vectors, where), where)
+    low, high = variances[-1], variances[0]
+    varied = low > jnp.finfo(low.dtype).eps * len(variances) * high
+    return {
+        "partition": jnp.exp(jnp.min(partition) - jnp.max(partition)),
+        "cosine": mean_cosine(vectors, where),
+        "condition": jnp.where(varied, high / jnp.where(varied, low, 1), jnp.inf),
+        "isoscore": _isoscore(variances),
+    }
+
+
+def _isoscore(variances):
+    width = len(variances)
+    if width == 1:
+        return jnp.ones((), variances.dtype)
+    norm = jnp.sqrt(jnp.sum(variances**2))
+    scaled = jnp.sqrt(width) * variances / jnp.where(norm > 0, norm, 1)
+    defect = jnp.sum((scaled - 1) ** 2) / (2 * (width - jnp.sqrt(width)))
+    used = (width - defect * (width - jnp.sqrt(width))) ** 2 / width**2
+    return jnp.where(norm > 0, (width * used - 1) / (width - 1), 0)

@@ -3,7 +3,7 @@
 import dataclasses
 import types
 
-from jaxembed.data.clicks import chunks_of, joined, padded, part_of
+from jaxembed.data.click_tables import chunks_of, joined, padded, part_of
 from jaxembed.data.scaling import scale_columns
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxembed.files import read_json
+from jaxembed.ragged import bucket, pad
 
 WINDOW = 64  # batches that are tokenized together
 
@@ -128,26 +129,10 @@ def cut_rows(rows, length, ends, side):
     return [cut(row) for row in rows]
 
 
-def length_bucket(length):
-    """Rounds a length up: multiples of 8 up to 64, then four steps per doubling.
-
-    >>> print([length_bucket(n) for n in (1, 9, 64, 65, 130)])
-    [8, 16, 64, 80, 160]
-
-    Args:
-        length: int >= 0.
-
-    Returns:
-        int.
-    """
-    step = max(8, 1 << max(0, (max(length, 1) - 1).bit_length() - 3))
-    return max(step, -(-length // step) * step)
-
-
-def pad(ids, rows, length, skipped=0):
+def text_batch(ids, rows, length, skipped=0):
     """Packs token ids into one batch.
 
-    >>> print(pad([[7, 8]], 2, 3)["ids"].tolist())
+    >>> print(text_batch([[7, 8]], 2, 3)["ids"].tolist())
     [[7, 8, 0], [0, 0, 0]]
 
     Args:
@@ -159,11 +144,7 @@ def pad(ids, rows, length, skipped=0):
     Returns:
         {"ids": int32 [rows, T], "mask": bool [rows, T]}, and "pool_mask" unless ``skipped`` is 0.
     """
-    lengths = np.zeros(rows, np.int64)
-    lengths[: len(ids)] = [len(row) for row in ids]
-    mask = np.arange(length) < lengths[:, None]
-    packed = np.zeros((rows, length), np.int32)
-    packed[mask] = np.concatenate([np.asarray(row, np.int32) for row in ids] or [np.zeros(0, np.int32)])
+    packed, mask = pad(ids, length, count=rows)
     batch = {"ids": packed, "mask": mask}
     if np.ndim(skipped) == 0 and skipped == 0:
         return batch
@@ -245,9 +226,9 @@ def _batches(tokenize, texts, order, rows, max_length):
         by_length = sorted(range(len(window)), key=lambda i: -len(ids[i]))
         for first in range(0, len(window), rows):
             part = by_length[first : first + rows]
-            length = min(length_bucket(len(ids[part[0]])), max_length)
+            length = min(bucket(len(ids[part[0]])), max_length)
             starts = skipped if np.ndim(skipped) == 0 else skipped[part]
-            yield [window[i] for i in part], pad([ids[i] for i in part], rows, length, starts)
+            yield [window[i] for i in part], text_batch([ids[i] for i in part], rows, length, starts)
 
 
 def _store(out, chosen, vectors, bar):

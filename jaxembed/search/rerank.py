@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.search.padding import padded, rounded
+from jaxembed.ragged import bucket, pad
 from jaxembed.search.topk import top_k
 
 _CHUNK_DOCUMENTS = 64
@@ -109,7 +109,7 @@ def rerank(
     found = np.full((len(queries), k), -1, np.int32)
     for b, (query, kept) in enumerate(zip(queries, mask, strict=True)):
         own = np.unique(places[b][places[b] >= 0])
-        query = padded([query[kept]], 1, rounded(int(kept.sum())))
+        query = pad([query[kept]], bucket(int(kept.sum())), dtype=np.float32)
         values = (_flat_scores if flat else _scores_of)(score, tokens, offsets, query, own, chunk)
         values = np.where(np.isnan(values), -np.inf, values)
         order = np.argsort(-values, kind="stable")[:k]
@@ -187,7 +187,7 @@ def _scores_of(score, tokens, offsets, query, places, chunk):
     for start in range(0, len(order), chunk):
         part = order[start : start + chunk]
         sets = [np.asarray(tokens[int(offsets[p]) : int(offsets[p + 1])]) for p in places[part]]
-        documents, mask = padded(sets, chunk, rounded(int(lengths[part[0]])))
+        documents, mask = pad(sets, bucket(int(lengths[part[0]])), count=chunk, dtype=np.float32)
         waiting.append((part, score(query[0], documents, query[1], mask)))
     values = np.empty(len(places), np.float32)
     for part, found in waiting:
@@ -202,7 +202,7 @@ def _flat_scores(score, tokens, offsets, query, places, chunk):
         part = places[start : start + chunk]
         sets = [np.asarray(tokens[int(offsets[p]) : int(offsets[p + 1])]) for p in part]
         ends = np.cumsum([len(rows) for rows in sets])
-        joined = np.zeros((rounded(int(ends[-1])), tokens.shape[1]), np.float32)
+        joined = np.zeros((bucket(int(ends[-1])), tokens.shape[1]), np.float32)
         np.concatenate(sets, out=joined[: ends[-1]], casting="same_kind")
         borders = np.concatenate([[0], ends, np.full(chunk - len(sets), ends[-1])]).astype(np.int32)
         waiting.append((slice(start, start + len(part)), score(query[0], query[1], joined, borders)))

@@ -197,7 +197,7 @@ def sts(folder, *, encoding="utf-8"):
 
     Returns:
         {"first": list of N str, "second": list of N str, "scores": float32 [N], "sets": list of N str, the
-        name of the set of each pair}. Over all pairs at once ``search.evaluate_similarity`` gives the number
+        name of the set of each pair}. Over all pairs at once ``metrics.evaluate_similarity`` gives the number
         that is usually reported.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxembed.arrays import accumulator, check_temperature, unit
 from jaxembed.encoders import pooling
-from jaxembed.encoders.checkpoint_folders import modes_of, pooling_config
+from jaxembed.encoders.pretrained.folders import modes_of, pooling_config
 
 POOLINGS = {
     "cls": pooling.cls_pool,
@@ -36,7 +36,7 @@ def token_embedding(form, width):
     """Builds the embedding of tokens, positions and types.
 
     Args:
-        form: dict, as :func:`~jaxembed.encoders.architectures.describe` gives it.
+        form: dict, as :func:`~jaxembed.encoders.pretrained.families.describe` gives it.
         width: D.
 
     Returns:
@@ -83,7 +83,7 @@ def encoder_functions(hidden, folder, vocabulary, settings):
 
     Args:
         hidden: as in :class:`~jaxembed.encoders.transformer.Transformer`.
-        folder: :class:`~jaxembed.encoders.checkpoint_folders.Folder`.
+        folder: :class:`~jaxembed.encoders.pretrained.folders.Folder`.
         vocabulary: number of token ids.
         settings: dict that each function carries as ``settings``; ``itself`` tells it from a wrapped one.
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import inner
-from jaxembed.vectors.cells import encode_cells
-from jaxembed.vectors.late_interaction import check_set, zero_padding
+from jaxembed.vectors._fde_cells import encode_cells
+from jaxembed.vectors.chamfer import check_set, zero_padding
 
 _MAX_PLANES = 24
 

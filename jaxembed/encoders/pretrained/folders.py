@@ -8,9 +8,9 @@ import shutil
 
 import jax
 
-from jaxembed.encoders.architectures import Family, describe, with_causal, with_family
-from jaxembed.encoders.hub import SMALL
-from jaxembed.encoders.tensors import REMEDY, dense_of, read_tensors, tensors_of, write_safetensors
+from jaxembed.encoders.pretrained.families import Family, describe, with_causal, with_family
+from jaxembed.encoders.pretrained.hub import SMALL
+from jaxembed.encoders.pretrained.tensors import REMEDY, dense_of, read_tensors, tensors_of, write_safetensors
 from jaxembed.files import beside, field, inside, read_json, sync_folder, typed, written
 
 OLD_NAMES = {  # of poolings, in files of earlier versions

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator
-from jaxembed.vectors.late_interaction import strided, zero_padding
+from jaxembed.vectors.chamfer import strided, zero_padding
 
 # Floats of products and cells that are held at a time. A CPU is fastest while they stay in its cache.
 _CHUNK_ELEMENTS = 2**23

@@ -10,18 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxembed.encoders.interactions import (
-    XAVIER,
-    ZEROS,
     cross_network,
-    dense_layer,
     dot_interaction,
     fields_of,
     fm_second_order,
     init_cross,
-    init_mlp,
-    mlp,
-    product,
 )
+from jaxembed.encoders.mlp import XAVIER, ZEROS, dense_layer, init_mlp, mlp, product
 
 
 def init_deepfm(key, fields, width, *, dense=0, hidden=(400, 400, 400), kernel_init=XAVIER, bias_init=ZEROS):

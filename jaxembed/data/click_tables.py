@@ -6,9 +6,10 @@ import os
 import numpy as np
 
 from jaxembed.data.cells import arrow, bags, floats, strings, times
-from jaxembed.data.columns import blocks, demand, limited, tables
 from jaxembed.data.scaling import fit_scaling, scale_columns
+from jaxembed.data.table_files import blocks, demand, limited, tables
 from jaxembed.data.text import hashed as hash_strings
+from jaxembed.ragged import set_batch
 
 SPLITS = ("random", "time", "tail")
 
@@ -341,10 +342,8 @@ def joined(parts, key):
 
 def padded(values, lengths):
     """The values of bags of some lengths, padded with 0, and the mask of what is real: [N, K] both."""
-    mask = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
-    array = np.zeros(mask.shape, values.dtype)
-    array[mask] = values
-    return array, mask
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return set_batch(values, offsets, 0, len(lengths), length=max(1, lengths.max(initial=0)))
 
 
 def _splits(kind, fractions, seed, count, time):

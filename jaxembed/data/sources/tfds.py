@@ -1,0 +1,95 @@
+"""Data sets of the TFDS catalogue, read record by record without TensorFlow."""
+
+import importlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxembed.data.click_tables import ctr_table as ctr_table
+from jaxembed.data.sources.click_logs import avazu as avazu
+from jaxembed.data.sources.click_logs import criteo as criteo
+from jaxembed.data.sources.click_logs import flights as flights
+from jaxembed.data.sources.click_logs import movielens_1m as movielens_1m
+from jaxembed.data.sources.click_logs import movielens_100k as movielens_100k
+from jaxembed.data.sources.docstrings import docstrings as docstrings
+
+
+class _Decoded(Sequence):
+    """A random-access source whose records hold str where the stored ones hold bytes."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, index):
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} records")
+        return _decode(self._source[index % len(self)])
+
+
+def _decode(leaf):
+    if isinstance(leaf, dict):
+        return {key: _decode(value) for key, value in leaf.items()}
+    if isinstance(leaf, bytes):
+        return leaf.decode("utf-8", "replace")
+    if isinstance(leaf, list | tuple):
+        return type(leaf)(map(_decode, leaf))
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OS":
+        decoded = np.empty(leaf.shape, object)
+        decoded.flat = [_decode(item) for item in leaf.flat]
+        return decoded if leaf.ndim else decoded.item()
+    return leaf
+
+
+# Builders of these categories register when the category is imported.
+_CATEGORIES = ("", ".text", ".structured", ".question_answering", ".translate", ".summarization", ".image")
+
+
+def tfds(name, split, *, data_dir=None, download=False):
+    """Opens a prepared TensorFlow data set for random access, without TensorFlow.
+
+    >>> import tensorflow_datasets
+    >>> with tensorflow_datasets.testing.mock_data(num_examples=3):
+    ...     source = tfds("ag_news_subset", "train")
+    ...     print(len(source), sorted(source[0]))
+    3 ['description', 'label', 'title']
+
+    Args:
+        name: ``"glue/sst2"``, ``"movielens/100k-ratings"`` and so on, as TFDS writes it.
+        split: ``"train"``, ``"train[:90%]"`` and so on.
+        data_dir: the folder of prepared data sets; TFDS's own when None.
+        download: True fetches and prepares what is missing, in a format that allows random access.
+
+    Returns:
+        A sequence of N dicts. Text comes as str (bytes that are not UTF-8 become U+FFFD), numbers and
+        images as NumPy arrays.
+
+    Raises:
+        ValueError: when no data set has this name or it is not prepared for random access.
+    """
+    builder = _builder(name, data_dir, "array_record" if download else None)
+    if download:
+        builder.download_and_prepare()
+    try:
+        return _Decoded(builder.as_data_source(split=split))
+    except (NotImplementedError, AssertionError, FileNotFoundError):
+        place = str(builder.data_dir)
+        raise ValueError(
+            f"name={name!r} is not prepared for random access at {place}; pass download=True, or data_dir= "
+            "of a copy that was prepared with file_format='array_record'"
+        ) from None
+
+
+def _builder(name, data_dir, file_format):
+    import tensorflow_datasets as datasets
+
+    options = {} if file_format is None else {"file_format": file_format}
+    for category in _CATEGORIES:
+        importlib.import_module(f"tensorflow_datasets{category}")
+        try:
+            return datasets.builder(name, data_dir=data_dir, **options)
+        except datasets.core.DatasetNotFoundError:
+            continue
+    raise ValueError(f"name={name!r} is no data set of TFDS; datasets.list_builders() lists the names")

@@ -1,0 +1,55 @@
+"""ranks, scores and vectors -> numbers: metrics of rankings, of clicks, of whole tasks, and of shapes."""
+
+from jaxembed.metrics.binary import (
+    auc,
+    auc_bins,
+    auc_from_bins,
+    calibration,
+    expected_calibration_error,
+    grouped_auc,
+    log_loss,
+    normalised_entropy,
+)
+from jaxembed.metrics.geometry import filter_rate, high_frequency, isotropy, mean_cosine
+from jaxembed.metrics.mteb_encoder import MTEBEncoder
+from jaxembed.metrics.probes import nearest_accuracy, partner_ranks
+from jaxembed.metrics.ranking import average_precision, gains, judged, mean, mrr, ndcg, recall
+from jaxembed.metrics.tasks import (
+    evaluate_classification,
+    evaluate_clustering,
+    evaluate_pairs,
+    evaluate_retrieval,
+    evaluate_similarity,
+    spearman,
+)
+
+__all__ = [
+    "MTEBEncoder",
+    "auc",
+    "auc_bins",
+    "auc_from_bins",
+    "average_precision",
+    "calibration",
+    "evaluate_classification",
+    "evaluate_clustering",
+    "evaluate_pairs",
+    "evaluate_retrieval",
+    "evaluate_similarity",
+    "expected_calibration_error",
+    "filter_rate",
+    "gains",
+    "grouped_auc",
+    "high_frequency",
+    "isotropy",
+    "judged",
+    "log_loss",
+    "mean",
+    "mean_cosine",
+    "mrr",
+    "ndcg",
+    "nearest_accuracy",
+    "normalised_entropy",
+    "partner_ranks",
+    "recall",
+    "spearman",
+]

@@ -1,0 +1,210 @@
+"""How documents become shards of an index on disk: groups of one length, their columns, their checks."""
+
+import itertools
+import uuid
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxembed import files
+from jaxembed.ragged import bucket, pad
+from jaxembed.search import _document_format as store
+
+
+def check_sizes(batch_size, shard_size):
+    for name, size in (("batch_size", batch_size), ("shard_size", shard_size)):
+        if size < 1:
+            raise ValueError(f"{name}: {size} is below 1; pass a positive integer")
+
+
+def float_dtype(dtype):
+    if np.dtype(dtype).kind != "f":
+        raise ValueError(f"dtype: {np.dtype(dtype)} is no float of NumPy; pass float16 or float32")
+    return files.native_dtype(dtype, "dtype")
+
+
+def extend(folder, manifest, documents, encode, batch_size, shard_size, least=1):
+    """Writes documents as pending shards, and makes them part of the index when all are written."""
+    store.clean(folder, manifest)
+    params = store.load_params(folder, manifest["params"])
+    params = params if params is None else jax.device_put(params)
+    taken = set(known_ids(folder, manifest["shards"] + manifest["pending"]))
+    source = _rest(folder, manifest, documents)
+    while group := list(itertools.islice(source, shard_size)):
+        checked = [_document(*pair, manifest, taken) for pair in map(_pair, group)]
+        arrays = _encoded(encode, params, checked, batch_size)
+        _check_columns(manifest, arrays)
+        manifest["pending"] = [*manifest["pending"], write_shard(folder, arrays)]
+        files.write_json(folder / "index.json", manifest)
+    if len(manifest["pending"]) < least:
+        raise ValueError("documents: empty; pass at least one document")
+    manifest |= {"shards": manifest["shards"] + manifest["pending"], "pending": [], "built": True}
+    files.write_json(folder / "index.json", manifest)
+
+
+def _rest(folder, manifest, documents):
+    """Returns the documents behind those that are pending, after comparing ids."""
+    held = known_ids(folder, manifest["pending"])
+    if documents is None:
+        raise ValueError("documents: None; pass an iterable of (id, tokens [T, D])")
+    if callable(documents):
+        return iter(documents(len(held)))
+    source, again = iter(documents), "pass the same documents again, or restart=True"
+    for place, old in enumerate(held):
+        _compare(next(source, None), old, place, "unfinished", again)
+    return source
+
+
+def _pair(record):
+    try:
+        name, tokens = record
+    except (TypeError, ValueError):
+        raise ValueError("documents: an item is no pair; pass (id, tokens [T, D])") from None
+    return name, tokens
+
+
+def _document(name, tokens, manifest, taken):
+    """Returns (id, tokens as they are stored) after every check; what it accepts is taken."""
+    name = name.item() if isinstance(name, np.generic) else name
+    kind = type(name)
+    if kind not in (int, str) or (kind is str and (not name or name.endswith("\0"))):
+        raise ValueError(f"documents: the id {name!r} is neither an integer nor a string; pass one of them")
+    if kind is int and not -(2**63) <= name < 2**63:
+        raise ValueError(f"documents: the id {name} is no int64; subtract 2**63, or pass it as a string")
+    if taken and kind is not type(next(iter(taken))):
+        raise ValueError(f"documents: the id {name!r} is of another kind than the others; use one kind")
+    if name in taken:
+        raise ValueError(f"documents: the id {name!r} comes twice; give every document its own")
+    tokens = np.asarray(tokens)
+    width = manifest["width"]
+    if tokens.ndim != 2 or tokens.shape[1] < 1 or width not in (None, tokens.shape[1]):
+        wanted = "D" if width is None else width
+        raise ValueError(f"documents: tokens of {name!r} are {tokens.shape}; pass [T, {wanted}]")
+    if not any(jnp.issubdtype(tokens.dtype, real) for real in (jnp.floating, jnp.integer)):
+        raise ValueError(f"documents: tokens of {name!r} are {tokens.dtype}; pass floats")
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = tokens.astype(manifest["dtype"])
+    if not np.isfinite(stored).all():
+        raise ValueError(
+            f"documents: tokens of {name!r} are not finite as {stored.dtype}; mend or leave out that document"
+        )
+    manifest["width"] = stored.shape[1]
+    taken.add(name)
+    return name, stored
+
+
+def _encoded(encode, params, group, batch_size):
+    """Returns the arrays of one shard; documents of like length are encoded together."""
+    ids, tokens = zip(*group, strict=True)
+    lengths = np.array([len(t) for t in tokens])
+    order = np.argsort(lengths, kind="stable")
+    columns, waiting = {}, None
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        batch = pad(
+            [tokens[i] for i in places],
+            bucket(int(lengths[places].max())),
+            count=batch_size,
+            dtype=np.float32,
+        )
+        found = encode(params, *batch)  # runs while the batch before is copied to the host
+        if waiting is not None:
+            _collect(columns, *waiting, ids, batch_size)
+        waiting = found, places
+    _collect(columns, *waiting, ids, batch_size)
+    ids = np.array(ids, None if isinstance(ids[0], str) else np.int64)
+    arrays = {"ids.npy": ids, "tokens.npy": np.concatenate(tokens)}
+    files.native_dtype(arrays["ids.npy"].dtype, "documents: ids")
+    arrays["offsets.npy"] = _offsets(lengths)
+    return arrays | {f"column.{name}.npy": x for name, x in columns.items()}
+
+
+def _collect(columns, found, places, ids, batch_size):
+    """Copies what the encoder returned for one batch into the columns of the shard."""
+    found = found if isinstance(found, dict) else {"vectors": found}
+    for name, values in found.items():
+        values = np.asarray(values)
+        if not store.NAME.fullmatch(name) or values.shape[:1] != (batch_size,):
+            raise ValueError(
+                f"encode: returned {name!r} of shape {values.shape}; "
+                f"return [{batch_size}, ...] under a name of letters, digits, _ . and -"
+            )
+        if files.native_dtype(values.dtype, f"encode: {name!r}")[1] == "U":
+            raise ValueError(f"encode: {name!r} holds strings; return numbers")
+        values = values[: len(places)]
+        finite = np.isfinite(values).reshape(len(places), -1).all(axis=1)
+        if not finite.all():
+            bad = ids[places[np.argmin(finite)]]
+            raise ValueError(f"encode: {name!r} of {bad!r} is not finite; mend the encoder")
+        shape = (len(ids), *values.shape[1:])
+        columns.setdefault(name, np.empty(shape, values.dtype))[places] = values
+
+
+def _check_columns(manifest, arrays):
+    columns = {}
+    for name, x in arrays.items():
+        if name.startswith("column."):
+            shown = {"shape": list(x.shape[1:]), "dtype": x.dtype.str}
+            columns[name.removeprefix("column.").removesuffix(".npy")] = shown
+    if (manifest["shards"] or manifest["pending"]) and manifest["columns"] != columns:
+        text = files.difference(manifest["columns"], columns, "columns")
+        raise ValueError(f"encode: {text}; pass the encoder of the build")
+    manifest["columns"] = columns
+
+
+def write_shard(folder, arrays):
+    """Writes the files of one shard and returns its entry; it counts once the manifest names it."""
+    data = folder / f"shard-{uuid.uuid4().hex}"
+    data.mkdir()
+    entries = {}
+    for name, x in arrays.items():
+        with files.written(data / name) as file:
+            np.save(file, x, allow_pickle=False)
+        entry = {"bytes": (data / name).stat().st_size, "sha256": files.digest(data / name)}
+        entries[name] = entry | {"shape": list(x.shape), "dtype": x.dtype.str}
+    files.sync_folder(data)
+    files.sync_folder(folder)
+    counts = {"documents": len(arrays["ids.npy"]), "tokens": len(arrays["tokens.npy"])}
+    return {"folder": data.name, **counts, "files": entries}
+
+
+def kept(folder, shard, keep):
+    """Returns the arrays of a shard with only some of its documents."""
+    arrays = {name: store.shard_array(folder, shard, name) for name in shard["files"]}
+    offsets = arrays["offsets.npy"]
+    rows = [np.arange(offsets[i], offsets[i + 1]) for i in keep]
+    taken = {name: x[keep] for name, x in arrays.items() if name not in ("tokens.npy", "offsets.npy")}
+    taken["tokens.npy"] = arrays["tokens.npy"][np.concatenate(rows).astype(np.int64)]
+    return taken | {"offsets.npy": _offsets(np.diff(offsets)[keep])}
+
+
+def _offsets(lengths):
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def known_ids(folder, shards):
+    """Returns the ids of documents in shards, in their order."""
+    return [i for shard in shards for i in store.shard_array(folder, shard, "ids.npy").tolist()]
+
+
+def check_documents(folder, manifest, documents):
+    """Refuses documents that are not those of a finished index, by their ids."""
+    held, start, new = (
+        known_ids(folder, manifest["shards"]),
+        0,
+        "delete the folder, or change it by add_documents",
+    )
+    if callable(documents):
+        _compare(next(iter(documents(0)), None), held[0], 0, "finished", new)
+        start = len(held) - 1
+        documents, held = documents(start), held[start:]
+    for place, (record, old) in enumerate(itertools.zip_longest(documents, held), start=start):
+        _compare(record, old, place, "finished", new)
+
+
+def _compare(record, old, place, state, remedy):
+    """Refuses a document whose id is not the one that an index holds in its place; None is none."""
+    new = None if record is None else _pair(record)[0]
+    if new != old:
+        raise ValueError(f"documents: number {place} is {new!r}, but the {state} index has {old!r}; {remedy}")

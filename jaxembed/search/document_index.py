@@ -1,0 +1,287 @@
+"""Documents with token vectors onto disk: built shard by shard, added and deleted, each in one step."""
+
+import dataclasses
+import functools
+import uuid
+
+import numpy as np
+
+from jaxembed import files
+from jaxembed.search import _document_format as store
+from jaxembed.search import _document_writing as writing
+
+
+def build_documents(
+    folder,
+    documents,
+    encode,
+    *,
+    params=None,
+    meta=None,
+    batch_size=64,
+    shard_size=1024,
+    dtype=np.float16,
+    restart=False,
+):
+    """Writes documents, their token vectors and what an encoder makes of them, as an index on disk.
+
+    Documents are taken one after the other and written in shards of ``shard_size``; memory holds one
+    shard. A shard counts when ``index.json`` names it, which happens in one step after its files are
+    on the disk. A killed build goes on behind the last counted shard when it is called again with the
+    same documents; ids of an iterable are compared. A finished index of the same params, meta, dtype and
+    ids is returned without encoding; others are refused. The folder holds a README on the files.
+
+    >>> import tempfile
+    >>> import jax.numpy as jnp
+    >>> def total(params, tokens, mask):
+    ...     return {"sum": jnp.where(mask[..., None], tokens, 0).sum(axis=1) * params["scale"]}
+    >>> texts = [("a", np.ones((2, 3))), ("b", np.full((1, 3), 5.0))]
+    >>> index = build_documents(tempfile.mkdtemp(), texts, total, params={"scale": np.float32(2)})
+    >>> print(index.columns["sum"][:].tolist(), index.params)
+    [[4.0, 4.0, 4.0], [10.0, 10.0, 10.0]] {'scale': array(2., dtype=float32)}
+
+    Args:
+        folder: made where it does not exist. One process writes it at a time.
+        documents: iterable of (id, tokens [T, D]), or a function from a number n to the iterable that
+            begins with document n, which spares a continued build the documents that it has, a finished one
+            all but the first and the last. Ids are integers or strings, each once. T differs between
+            documents and may be 0. None takes a finished index as it is.
+        encode: function (params, tokens [batch_size, T, D], mask [batch_size, T]) to an array
+            [batch_size, ...] or a dict of them by name; an array is named "vectors". Tokens come in
+            float32 as they are stored. T is the length of the longest document of the batch, rounded
+            up to one of few sizes, and a last batch is filled with empty documents, so a jitted
+            function compiles a few times.
+        params: optional nested dict of arrays for ``encode``, stored with the index.
+        meta: optional JSON value, for example the name of the model that made the tokens.
+        batch_size: documents per call of ``encode``.
+        shard_size: documents per shard; a killed build loses at most the work on one. ``index.json``
+            has a kilobyte per shard and is written anew with each: take 65,536 for millions.
+        dtype: float dtype of the tokens on disk.
+        restart: True drops what an unfinished build has written, and its params and meta. A finished
+            index is never dropped.
+
+    Returns:
+        What ``open_documents(folder)`` returns.
+
+    Raises:
+        ValueError: for tokens that are not finite or of another width, an id that comes twice, no
+            documents, a folder of other params, meta, dtype or documents, or one that holds other files;
+            document and cause are named.
+    """
+    path, wanted = files.local_path(folder, "folder"), writing.float_dtype(dtype)
+    writing.check_sizes(batch_size, shard_size)
+    manifest = store.read_manifest(path)[1] if (path / "index.json").exists() else None
+    if manifest is None or (restart and not manifest["built"]):
+        manifest = _begin(path, params, meta)
+    elif restart:
+        raise ValueError(f"restart: {path} holds a finished index; delete the folder, or choose another one")
+    store.check_same(manifest, {} if params is None else params, None)
+    _check_meta(manifest, meta)
+    if manifest["dtype"] not in (None, wanted):
+        raise ValueError(
+            f"dtype: {files.difference(manifest['dtype'], wanted, 'dtype')}; pass that of the build"
+            + ("" if manifest["built"] else ", or restart=True")
+        )
+    if manifest["built"]:
+        if documents is not None:
+            writing.check_documents(path, manifest, documents)
+        return open_documents(path)
+    if not manifest["pending"]:
+        manifest |= {"dtype": wanted, "width": None, "columns": {}}
+    writing.extend(path, manifest, documents, encode, batch_size, shard_size)
+    return open_documents(path)
+
+
+def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, restart=False):
+    """Adds documents behind those of an index; readers see all of them or none.
+
+    ``encode`` is called with the params that the index holds. A killed addition goes on when it is
+    called again with the same documents; until it is finished the index is as it was.
+
+    >>> import tempfile
+    >>> def mean(params, tokens, mask):
+    ...     return tokens.mean(axis=1)
+    >>> folder = tempfile.mkdtemp()
+    >>> index = build_documents(folder, [("a", np.ones((1, 2)))], mean, batch_size=1)
+    >>> print(add_documents(folder, [("b", np.ones((1, 2)))], mean, batch_size=1).ids)
+    ['a' 'b']
+
+    Args:
+        folder: the folder of the index. One process writes it at a time.
+        documents: as for ``build_documents``.
+        encode: the function of the build; columns of other names, shapes or dtypes are refused.
+        batch_size: documents per call of ``encode``.
+        shard_size: documents per shard.
+        restart: True drops what an unfinished addition has written. With no documents that is all.
+
+    Returns:
+        What ``open_documents(folder)`` returns.
+
+    Raises:
+        ValueError: as ``build_documents``, and for an id that the index holds already.
+    """
+    folder, manifest = store.read_manifest(folder)
+    if not manifest["built"]:
+        raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
+    writing.check_sizes(batch_size, shard_size)
+    if restart and manifest["pending"]:
+        manifest |= {"pending": []}
+        files.write_json(folder / "index.json", manifest)  # before the files go that it named
+    writing.extend(folder, manifest, documents, encode, batch_size, shard_size, least=0 if restart else 1)
+    return open_documents(folder)
+
+
+def delete_documents(folder, ids):
+    """Removes documents from an index, in one step.
+
+    The shards that hold them are written anew without them, so their content is gone from the disk
+    and what a deletion costs is the size of those shards. Documents behind them move up: numbers of
+    documents that were found before are void, ids are not. What was exported by ``build_faiss`` or
+    ``build_usearch`` is void, and who has the index open must open it again.
+
+    >>> import tempfile
+    >>> texts = [(n, np.full((1, 2), n)) for n in (7, 8, 9)]
+    >>> folder = tempfile.mkdtemp()
+    >>> index = build_documents(folder, texts, lambda params, tokens, mask: tokens.mean(axis=1))
+    >>> print(delete_documents(folder, [8]).ids)
+    [7 9]
+
+    Args:
+        folder: the folder of the index. One process writes it at a time.
+        ids: of the documents that go: one, or any iterable of them.
+
+    Returns:
+        What ``open_documents(folder)`` returns.
+
+    Raises:
+        ValueError: for an id that the index does not hold, when no document would stay, or while an
+            addition is unfinished.
+    """
+    folder, manifest = store.read_manifest(folder)
+    if manifest["pending"] or not manifest["built"]:
+        raise ValueError(f"{folder}: a build or an addition is unfinished; finish it first")
+    ids = ids.tolist() if isinstance(ids, np.ndarray | np.generic) else ids
+    gone, shards = {ids} if isinstance(ids, str | int) else set(ids), []
+    held = [writing.known_ids(folder, [shard]) for shard in manifest["shards"]]
+    for name in gone.difference(*held):
+        raise ValueError(f"ids: {name!r} is not in the index; pass ids that it holds")
+    if len(gone) == sum(map(len, held)):
+        raise ValueError("ids: no document would stay; delete the folder instead")
+    store.clean(folder, manifest)
+    for shard, names in zip(manifest["shards"], held, strict=True):
+        keep = [i for i, name in enumerate(names) if name not in gone]
+        if len(keep) == len(names):
+            shards.append(shard)
+        elif keep:
+            shards.append(writing.write_shard(folder, writing.kept(folder, shard, np.array(keep))))
+    files.write_json(folder / "index.json", manifest | {"shards": shards})
+    store.clean(folder, manifest | {"shards": shards})
+    return store.open_documents(folder)
+
+
+def _begin(folder, params, meta):
+    """Makes the folder, its README, the file of parameters and an index of nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(p.name for p in folder.iterdir() if not store.is_ours(p))
+    if foreign:
+        raise ValueError(
+            f"{folder}: holds {foreign[0]!r}, which is no part of an index; choose another folder"
+        )
+    manifest = {"format": store.FORMAT, "version": store.VERSION, "built": False}
+    manifest |= {"meta": store.plain_json(meta), "width": None, "dtype": None, "columns": {}}
+    manifest |= {"params": None, "shards": [], "pending": []}
+    if params is not None:
+        name = f"params-{uuid.uuid4().hex}.npz"
+        with files.written(folder / name) as file:
+            np.savez(file, **store.leaves(params))
+        entry = {"file": name, "bytes": (folder / name).stat().st_size}
+        entry |= {"sha256": files.digest(folder / name), "leaves": store.fingerprints(params)}
+        manifest["params"] = entry
+    with files.written(folder / "README.txt") as file:
+        file.write(store.README.encode())
+    files.write_json(folder / "index.json", manifest)
+    return manifest
+
+
+def _check_meta(manifest, meta):
+    meta = store.plain_json(meta)
+    if meta != manifest["meta"]:
+        text = files.difference(manifest["meta"], meta)
+        raise ValueError(f"meta: {text}; pass that of the build, or choose another folder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """Holds what ``open_documents`` opened; tokens and columns stay on the disk until they are read.
+
+    Attributes:
+        ids: array [N] of integers or strings.
+        columns: {name: rows [N, ...]}. Rows have a shape, a dtype and a length, and take an integer, a
+            slice, or an array of integers or of N bools; ``top_k`` and ``scan_top_k`` take them as they
+            are. ``rows[:, :n]`` are the first n numbers of every row, as rows that still lie on the disk:
+            a search in fewer repetitions of an encoding (``vectors.truncate_fde``).
+        tokens: rows [S, D], the tokens of all documents, one document after the other.
+        offsets: int64 [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
+        params: nested dict of arrays with which the columns were made, or None.
+        meta: the JSON value that was given at the build.
+    """
+
+    ids: np.ndarray
+    columns: dict
+    tokens: object
+    offsets: np.ndarray
+    params: object
+    meta: object
+
+
+def open_documents(folder, *, params=None, meta=None, verify=False):
+    """Opens an index that ``build_documents`` wrote, without reading tokens or columns.
+
+    >>> import tempfile
+    >>> from jaxembed.search import build_documents
+    >>> folder = tempfile.mkdtemp() + "/index"
+    >>> texts = [("a", np.ones((2, 3))), ("b", np.zeros((0, 3)))]
+    >>> built = build_documents(folder, texts, lambda params, tokens, mask: tokens.sum(axis=1))
+    >>> index = open_documents(folder)
+    >>> print(index.ids, index.offsets, index.columns["vectors"][:2].tolist())
+    ['a' 'b'] [0 2 2] [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
+
+    Args:
+        folder: the folder of the index.
+        params: optional nested dict of arrays. When it differs from the one of the build, the index is
+            refused by the name of the array; the index holds its own, so this is a check only.
+        meta: optional JSON value, compared with the one of the build in the same way.
+        verify: True reads every file and compares its checksum; False compares sizes and headers.
+
+    Returns:
+        A ``Documents``. Nothing in the files is executed.
+
+    Raises:
+        FileNotFoundError: when the folder holds no index or one of its files is missing.
+        ValueError: when a file is damaged, the build is unfinished, or params or meta differ.
+    """
+    folder, manifest = store.read_manifest(folder)
+    store.check_same(manifest, params, meta)
+    if not manifest["built"]:
+        raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
+    shards = manifest["shards"]
+    named = [(folder / s["folder"] / name, f) for s in shards for name, f in s["files"].items()]
+    if manifest["params"]:
+        named.append((folder / manifest["params"]["file"], manifest["params"]))
+    for path, entry in named:
+        files.check_size(path, entry["bytes"], store.AGAIN)
+        if verify and files.digest(path) != entry["sha256"]:
+            raise ValueError(f"{path}: the checksum differs; {store.AGAIN}")
+    offsets = [np.zeros(1, np.int64)]
+    for shard in shards:
+        offsets.append(offsets[-1][-1] + store.shard_array(folder, shard, "offsets.npy")[1:])
+    rows = functools.partial(store.Rows, folder, shards)
+    columns = {name: rows(f"column.{name}.npy", **c) for name, c in manifest["columns"].items()}
+    return Documents(
+        np.concatenate([store.shard_array(folder, shard, "ids.npy") for shard in shards]),
+        columns,
+        rows("tokens.npy", [manifest["width"]], manifest["dtype"]),
+        np.concatenate(offsets),
+        store.load_params(folder, manifest["params"]),
+        manifest["meta"],
+    )
