@@ -15,7 +15,8 @@ import pytest
 from test_pretrained import FAST, TEXTS, golden, write_dense, write_model
 
 from experiments.common import lengths, text_models
-from jaxembed.encoders import pretrained, tensors
+from jaxembed.encoders import pretrained
+from jaxembed.encoders.pretrained import tensors
 from jaxembed.encoders.pretrained.batches import vectors_of_texts
 from jaxembed.encoders.pretrained.families import FAMILIES, describe
 

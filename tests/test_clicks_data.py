@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from jaxembed import data, tables
-from jaxembed.data import clicklogs, sources
+from jaxembed.data import sources
 from jaxembed.data.click_tables import Schema, ctr_table
+from jaxembed.data.sources import click_logs as clicklogs
 
 CITIES = ["rome", "oslo", "bonn", "", "käln", "a,b"]
 SCHEMA = Schema(

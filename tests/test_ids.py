@@ -249,7 +249,7 @@ def test_indexes_lie_on_the_local_disk(address, tmp_path, monkeypatch):
     line(lambda: search.load_index(address), "folder='gs:.*is not on the local disk")
     line(lambda: search.open_documents(address), "folder='gs:.*is not on the local disk")
     line(lambda: search.embed(np.array, [1], path=address), "path='gs:.*is not on the local disk")
-    monkeypatch.setattr(search.export, "_library", lambda name, package: unittest.mock.MagicMock())
+    monkeypatch.setattr(search.external, "_library", lambda name, package: unittest.mock.MagicMock())
     for build in (search.build_faiss, search.build_usearch):
         line(
             lambda build=build: build(np.ones((3, 2), np.float32), address),

@@ -16,7 +16,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from jaxembed import encoders
-from jaxembed.encoders import pretrained, tensors
+from jaxembed.encoders import pretrained
+from jaxembed.encoders.pretrained import tensors
 from jaxembed.encoders.pretrained.families import FAMILIES, describe
 from jaxembed.encoders.pretrained.text_model import POOLINGS
 from jaxembed.ragged import bucket

@@ -9,7 +9,8 @@ import pytest
 from test_checkpoint_files import rewrite
 from test_pretrained import write_model
 
-from jaxembed.encoders import pretrained, tensors
+from jaxembed.encoders import pretrained
+from jaxembed.encoders.pretrained import tensors
 
 
 def raw(path, content, **entries):

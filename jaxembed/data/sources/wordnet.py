@@ -28,7 +28,7 @@ def wordnet(folder=None, *, parts=tuple(PARTS)):
 
     Args:
         folder: that holds the files. None takes share/wordnet below ``sys.prefix``, where ``make data`` and
-            ``python -m jaxembed.data.sources.fetch_wordnet`` put them, or else /usr/share/wordnet, which is Debian's.
+            ``python -m jaxembed.data.sources.fetch_wordnet`` put them, else Debian's /usr/share/wordnet.
         parts: which of noun, verb, adj and adv are read, in this order.
 
     Returns:
