@@ -300,11 +300,11 @@ def _ids(ids):
     array = host("ids", ids)
     if array.dtype.kind in "OU" and not isinstance(ids, np.ndarray) or array.dtype.kind == "O":
         if not all(isinstance(item, str) for item in ids):
-            raise ValueError("ids: hold strings beside other things; pass N integers or N strings")
+            raise ValueError(f"ids: dtype {array.dtype} of mixed things; pass N integers or N strings")
         if any(item.endswith("\0") for item in ids):
             raise ValueError("ids: one ends in a NUL, which NumPy drops; strip it")
         array = array.astype(str)
-    if array.ndim != 1 or array.dtype.kind not in "iuU":
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iuU"):
         raise ValueError(f"ids: {array.dtype} of shape {array.shape}; pass N integers or N strings")
     return array
 
