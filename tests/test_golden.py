@@ -12,7 +12,7 @@ import pytest
 from jaxembed import encoders, losses, tables, train, vectors
 from jaxembed.vectors import encode_documents, encode_queries
 
-FOLDER = pathlib.Path(__file__).parent / "golden"
+FOLDER = pathlib.Path(__file__).parent / "support" / "golden"
 FILES = sorted(p.stem for p in FOLDER.glob("*.npz"))
 
 

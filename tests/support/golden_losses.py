@@ -1,7 +1,7 @@
-"""Writes tests/golden/losses.npz, the numbers of public packages that test_losses.py compares ours with.
+"""Writes golden/losses.npz, the numbers of public packages that the tests of losses compare ours with.
 
-Run ``python tests/golden_losses.py`` with the extra ``peers`` installed. The file keeps the inputs, the
-values and gradients of the peers and, under "versions", which versions gave them.
+Run ``python tests/support/golden_losses.py`` with the extra ``peers`` installed. The file keeps the inputs,
+the values and gradients of the peers and, under "versions", which versions gave them.
 """
 
 import types

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_pretrained import write_model
+from models import write_model
 
 from experiments import definitions, false_negatives, matryoshka, pooling, starbucks
 from experiments.common import masked_words, nested, nested_texts, plots, prefix_heads, report, text_models

@@ -6,8 +6,7 @@ import chex
 import ml_dtypes
 import numpy as np
 import pytest
-from test_checkpoint_files import rewrite
-from test_pretrained import write_model
+from models import rewrite, write_model
 
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.pretrained import tensors

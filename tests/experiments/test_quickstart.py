@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import optax
 import pytest
-from test_pretrained import write_model
+from models import write_model
 
 from experiments import quickstart
 from experiments.benchmarks import multivector as multivector_benchmark
@@ -17,7 +17,7 @@ from experiments.benchmarks import text as text_benchmark
 from experiments.common import functions, report, retrieval
 from jaxembed import data, encoders, files, train
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ["--steps", "2", "--batch-size", "16", "--token-batch", "8", "--rows", "512", "--sizes", "8", "16"]
 SMALL += [
     "--token-width",

@@ -21,7 +21,7 @@ from experiments import (
 from experiments.benchmarks import multivector, tables, text
 from experiments.common import inputs, plots, redraw, report, text_models
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 KEPT = {p.stem for p in report.RESULTS.glob("*.json")}
 EXPERIMENTS = {
     "definitions": (definitions.Config, {}),

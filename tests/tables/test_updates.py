@@ -487,7 +487,7 @@ def free_port():
 
 
 def test_two_processes_that_list_their_own_rows_train_as_one(tmp_path):
-    path = pathlib.Path(__file__).with_name("two_processes.py")
+    path = pathlib.Path(__file__).parents[1] / "support" / "two_processes.py"
     call = [sys.executable, str(path)]
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
     env["PYTHONPATH"] = os.pathsep.join(sys.path)

@@ -360,9 +360,9 @@ def test_ctrl_c_leaves_a_checkpoint_to_resume_from(tmp_path):
 def test_killed_at_any_moment_it_resumes_to_the_same_bits(tmp_path):
     code = f"""
         import sys, time
-        sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
-        import conftest, test_train
-        test_train.run(steps=int(sys.argv[1]), workdir={str(tmp_path)!r}, save_every=1)
+        sys.path[:0] = {[str(p) for p in pathlib.Path(__file__).parents[:2]]!r}
+        import conftest, test_fit
+        test_fit.run(steps=int(sys.argv[1]), workdir={str(tmp_path)!r}, save_every=1)
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), "100000"], env=environment)

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxembed import losses, train
 
-GOLDEN = pathlib.Path(__file__).parent / "golden" / "losses.npz"
+GOLDEN = pathlib.Path(__file__).parents[1] / "support" / "golden" / "losses.npz"
 
 BLOCKS = [("qd", *rest) for n in range(4) for rest in itertools.combinations(("qq", "dd", "dq"), n)]
 B, N, D = 5, 8, 6

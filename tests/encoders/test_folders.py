@@ -9,18 +9,15 @@ import types
 import chex
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
-from test_pretrained import FAST, TEXTS, golden, write_dense, write_model
+from models import FAST, LONG, SIDES, TEXTS, golden, heads, rewrite, tokenizer_file, write_dense, write_model
 
 from experiments.common import lengths, text_models
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.pretrained import tensors
 from jaxembed.encoders.pretrained.batches import vectors_of_texts
 from jaxembed.encoders.pretrained.families import FAMILIES, describe
-
-LONG = "w5 w6 w7 w8 w9 w10"
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +28,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def encoder(folder):
     return pretrained.load(folder)
-
-
-def rewrite(path, change, **more):
-    """Renames the tensors of a folder and adds others."""
-    found = {change(k): np.array(v) for k, v in tensors.read_tensors(path).items()}
-    tensors.write_safetensors(path / "model.safetensors", found | more)
-    return path
 
 
 def with_gamma(name):
@@ -102,24 +92,6 @@ def test_other_old_settings_are_read(tmp_path):
 
 
 # Where texts are cut, and what stands around them
-
-
-def tokenizer_file(**changed):
-    def change(path):
-        content = json.loads((path / "tokenizer.json").read_text())
-        for key, value in changed.items():
-            content[key] = content[key] | value if isinstance(value, dict) else value
-        (path / "tokenizer.json").write_text(json.dumps(content))
-
-    return change
-
-
-SIDES = {
-    "config": ({"truncation_side": "left"}, {}, [8, 9, 10]),
-    "tokenizer": ({}, {"truncation": {"direction": "Left"}}, [8, 9, 10]),
-    "config first": ({"truncation_side": "right"}, {"truncation": {"direction": "Left"}}, [5, 6, 7]),
-    "neither": ({}, {"truncation": None}, [5, 6, 7]),
-}
 
 
 @pytest.mark.parametrize("case", SIDES)
@@ -261,17 +233,6 @@ def test_vectors_are_cut_and_normalised_again(kinds, tmp_path):
 
 
 # Tensors beside the encoder
-
-
-def heads():
-    rng = np.random.default_rng(0)
-    return {
-        "bert.embeddings.position_ids": np.arange(48)[None],
-        "bert.pooler.dense.weight": rng.normal(size=(16, 16)).astype(np.float32),
-        "bert.pooler.dense.bias": rng.normal(size=16).astype(np.float16),
-        "cls.predictions.bias": rng.normal(size=30).astype(ml_dtypes.bfloat16),
-        "cls.predictions.transform.LayerNorm.gamma": rng.normal(size=16),
-    }
 
 
 def test_tensors_beside_the_encoder_are_given_and_written_back(encoder, tmp_path):

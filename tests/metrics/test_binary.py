@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxembed import metrics
 
-FILE = np.load(pathlib.Path(__file__).parent / "golden" / "clicks.npz", allow_pickle=False)
+FILE = np.load(pathlib.Path(__file__).parents[1] / "support" / "golden" / "clicks.npz", allow_pickle=False)
 RNG = np.random.default_rng(5)
 N = 60
 LABELS = RNG.integers(0, 2, N)

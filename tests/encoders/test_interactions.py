@@ -26,7 +26,9 @@ CROSS = {
     "low_rank": {"rank": 2},
     "mixture": {"rank": 2, "experts": 3},
 }
-FILE = np.load(pathlib.Path(__file__).parent / "golden" / "interactions.npz", allow_pickle=False)
+FILE = np.load(
+    pathlib.Path(__file__).parents[1] / "support" / "golden" / "interactions.npz", allow_pickle=False
+)
 BIAS = jax.nn.initializers.normal(0.5)
 
 

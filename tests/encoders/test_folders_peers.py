@@ -5,8 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from test_checkpoint_files import LONG, SIDES, heads, rewrite, tokenizer_file
-from test_pretrained import FAST, write_model
+from models import FAST, LONG, SIDES, heads, rewrite, tokenizer_file, write_model
 from tokenizers import Tokenizer, processors
 
 from jaxembed.encoders import pretrained

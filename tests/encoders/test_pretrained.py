@@ -1,7 +1,6 @@
 """Published text encoders: the numbers of transformers for every family, and folders good and bad."""
 
 import dataclasses
-import functools
 import importlib.util
 import json
 import pathlib
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from models import FAST, TEXTS, golden, modules, write_dense, write_model
 
 from jaxembed import encoders
 from jaxembed.encoders import pretrained
@@ -22,52 +21,7 @@ from jaxembed.encoders.pretrained.families import FAMILIES, describe
 from jaxembed.encoders.pretrained.text_model import POOLINGS
 from jaxembed.ragged import bucket
 
-GOLDEN = pathlib.Path(__file__).parent / "golden" / "text"
 DECODERS = ("llama", "mistral", "qwen2", "qwen3")
-TEXTS = ["w5 w6 w7", "w8", "W9 w10 unknown", "", "w11 " * 60, "w12 w13"]
-
-
-@functools.cache
-def golden(name):
-    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
-        return dict(file)
-
-
-def write_model(
-    folder, name="bert", *, tensors_too=True, dtype=np.float16, modules=("Pooling", "Normalize"), **more
-):
-    """A folder as sentence-transformers saves it, with a tokenizer whose words are w5 .. w29."""
-    file = golden(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(json.loads(str(file["config"])) | more.pop("config", {})))
-    if tensors_too:
-        weights = {k: v.astype(dtype) for k, v in file.items() if k.startswith("tensor.")}
-        weights = {k.removeprefix("tensor."): v for k, v in weights.items()}
-        tensors.write_safetensors(folder / "model.safetensors", weights)
-    words = {"[PAD]": 0, "[OTHER]": 1, "[CLS]": 2, "[SEP]": 3, "[UNK]": 4} | {
-        f"w{i}": i for i in range(5, 30)
-    }
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    if more.pop("special", True):
-        template = [("[CLS]", 2), ("[SEP]", 3)]
-        tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=template)
-        tokenizer.add_special_tokens(["[PAD]", "[CLS]", "[SEP]", "[UNK]"])
-    tokenizer.enable_truncation(7)
-    tokenizer.enable_padding(length=7)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    kinds = ["Transformer", *modules]
-    places = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds) if i)]
-    listed = [
-        {"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{k}"}
-        for i, (k, p) in enumerate(zip(kinds, places, strict=True))
-    ]
-    pooling = {"pooling_mode_mean_tokens": True, "word_embedding_dimension": 16}
-    files = {"modules.json": listed, "1_Pooling/config.json": pooling} | more
-    for path, value in files.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        (folder / path).write_text(json.dumps(value))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -328,18 +282,6 @@ def test_poolings_of_the_folder(mode, folder, encoder, tmp_path):
     assert pretrained.load(folder, pooling=mode).pooling == tuple(modes)
 
 
-def write_dense(folder, width=16, modules=("Pooling", "Dense", "Normalize"), **more):
-    """The same with a dense layer to 3 coordinates."""
-    config = {"in_features": width, "out_features": 3, "bias": True}
-    config |= {"activation_function": "torch.nn.modules.activation.Tanh"}
-    path = write_model(folder, modules=modules, **{"2_Dense/config.json": config} | more)
-    rng = np.random.default_rng(0)
-    linear = {"linear.weight": rng.normal(size=(3, width)), "linear.bias": rng.normal(size=3)}
-    linear = {k: v.astype(np.float32) for k, v in linear.items()}
-    tensors.write_safetensors(path / "2_Dense" / "model.safetensors", linear)
-    return path
-
-
 def test_a_dense_layer_of_the_folder(encoder, tmp_path):
     path = write_dense(tmp_path / "a", modules=("Pooling", "Dense"))
     linear = tensors.read_tensors(path / "2_Dense")
@@ -483,15 +425,6 @@ def index(value):
     def damage(path):
         (path / "model.safetensors").unlink()
         (path / "model.safetensors.index.json").write_text(json.dumps(value))
-
-    return damage
-
-
-def modules(**changed):
-    def damage(path):
-        listed = json.loads((path / "modules.json").read_text())
-        listed[1] = {k: v for k, v in (listed[1] | changed).items() if v is not None}
-        (path / "modules.json").write_text(json.dumps(listed))
 
     return damage
 
@@ -735,7 +668,6 @@ def test_minilm_keeps_every_tensor_of_its_file(tmp_path):
         assert after[name].dtype == x.dtype
 
 
-FAST = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 20}
 FAST |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_pretrained import write_model
+from models import write_model
 
 from experiments import multivector_search
 from experiments.common import candidates, inputs, text_models, token_sets
