@@ -158,7 +158,11 @@ def _papers_page(listed, told):
 
 def _claim_cells(row):
     spread = f" ± {table_cell(row['spread'])}" if row["spread"] is not None else ""
-    return table_cell(row["paper_value"]), f"{table_cell(row['ours'])}{spread}", row["verdict"]
+    return (
+        table_cell(row["paper_value"]),
+        f"{table_cell(row['ours'])}{spread}",
+        row["verdict"] or "too few seeds",
+    )
 
 
 def _claims_page(listed, told, saved):

