@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo data test lint docs benchmarks
+.PHONY: demo data test lint docs benchmarks pages
 
 demo: .venv/demo  ## Installs, then builds a search engine over the installed Python packages.
 	$(BIN)/python -m experiments.quickstart --results runs/quickstart
@@ -18,6 +18,9 @@ lint: .venv/test  ## Checks style and formatting.
 
 docs: .venv/test  ## Writes the API pages to docs/api; warnings are errors.
 	$(BIN)/python -W error -m pdoc --docformat google -o docs/api jaxembed
+
+pages: .venv/test  ## Writes the pages that are made from papers.toml and the results.
+	$(BIN)/python -m experiments.pages
 
 benchmarks: .venv/test .venv/data  ## Runs every benchmark, one after the other.
 	@for file in experiments/benchmarks/[a-z]*.py; do \

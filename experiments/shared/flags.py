@@ -13,7 +13,7 @@ from experiments.shared import inputs
 BEGAN = time.perf_counter()
 OWN = ("pairs", "texts", "table")  # fields that hold files of a user
 NAMES = ("beir", "model", "data", "compare", "split")  # fields whose value is a part of the name
-PLACES = ("results", "workdir", "folder", "query")  # fields on which no result depends
+PLACES = ("results", "workdir", "query")  # fields on which no result depends
 
 
 def flag(name):
