@@ -105,7 +105,8 @@ def claims(cfg, rows, name):
         return np.array([[lengths.mean_of(rows, key, **one) for one in sample] for sample in where])
 
     def claim(sentence, differences):
-        told.append(paired.claim(f"{name}{sentence}", differences.reshape(cfg.samples, -1)))
+        if differences.size:  # of lengths that are measured
+            told.append(paired.claim(f"{name}{sentence}", differences))
 
     ends = "rises with length from 32 tokens"
     claim(f": mean cosine {ends}", np.diff(found("cosine", long), axis=1))
@@ -181,9 +182,9 @@ def classify(cfg, encoder):
             scored[f"up to {n}"] = x, labels
         for posts, (x, labels) in scored.items():
             count, value = len(labels), accuracy(x, labels)
-            low, high = paired.share(round(value * count), count)[1:]
+            _, low, high = paired.share(round(value * count), count)
             row = {"temperature": t, "posts": posts, "n": count, "accuracy": value}
-            table.append(row | {"low": float(low), "high": float(high)})
+            table.append(row | {"low": low, "high": high})
     held = [r for r in table if r["posts"] == "validation"]
     best = max(held, key=lambda r: r["accuracy"])["temperature"]  # the first of equals, nearest to 1
     return [row | {"chosen": "*" if row["temperature"] == best else ""} for row in table]

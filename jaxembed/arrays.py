@@ -22,6 +22,26 @@ def accumulator(*arrays):
     return jnp.result_type(jnp.float32, *(jax.dtypes.canonicalize_dtype(a.dtype) for a in arrays))
 
 
+def wide(tree):
+    """Casts the floats of a tree to the dtype of their accumulator; other leaves stay as they are.
+
+    >>> print(wide({"w": jnp.ones(2, jnp.bfloat16)})["w"].dtype)
+    float32
+
+    Args:
+        tree: tree of arrays of any shape.
+
+    Returns:
+        The tree.
+    """
+
+    def widened(x):
+        narrow = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+        return jnp.asarray(x, accumulator(x)) if narrow else x
+
+    return jax.tree.map(widened, tree)
+
+
 def check_shape(name, array, shape):
     """Refuses an array of another shape.
 
@@ -35,10 +55,138 @@ def check_shape(name, array, shape):
     Raises:
         ValueError: with both shapes.
     """
-    found = jnp.shape(array)
+    found = array.shape if hasattr(array, "shape") else host(name, array).shape
     if len(found) != len(shape) or any(n not in (None, m) for n, m in zip(shape, found, strict=True)):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"{name}: shape {found}; pass [{wanted}]")
+
+
+def host(name, x):
+    """Returns what is given as a NumPy array; integers of any size stay integers.
+
+    NumPy by itself makes floats of a list that holds 7 and 2**63 + 1, which merges neighbours.
+
+    >>> print(host("ids", [7, 2**63 + 1]))
+    [                  7 9223372036854775809]
+
+    Args:
+        name: of the argument, for the error.
+        x: array or (nested) list.
+
+    Raises:
+        ValueError: for rows of different lengths, or integers that no type of 64 bits holds together.
+    """
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{name}: rows of different lengths; pass an array, padded where needed") from None
+    if isinstance(x, np.ndarray) or array.dtype.kind not in "fO" or not array.size:
+        return array
+    items = np.asarray(x, dtype=object)
+    if not all(isinstance(item, int | np.integer) for item in items.flat):
+        return array
+    low, high = int(min(items.flat)), int(max(items.flat))
+    if low < -(2**63) or high >= 2**64 or (low < 0 and high >= 2**63):
+        raise ValueError(f"{name}: no type of 64 bits holds both {low} and {high}; number them from 0")
+    return items.astype(np.uint64 if low >= 0 else np.int64)
+
+
+def on_device(name, x):
+    """Hands an array to JAX; refuses an integer that JAX would wrap to another one.
+
+    >>> print(on_device("ids", np.array([7, 8])))
+    [7 8]
+
+    Args:
+        name: of the argument, for the error.
+        x: array or (nested) list; a JAX array passes as it is.
+
+    Returns:
+        A ``jax.Array``, or ``x`` where it is traced.
+
+    Raises:
+        ValueError: for an integer beyond the 32 bits that JAX keeps without ``jax_enable_x64``.
+    """
+    if isinstance(x, jax.Array):
+        return x
+    if isinstance(x, list | tuple) and any(isinstance(item, jax.Array) for item in jax.tree.leaves(x)):
+        return jnp.asarray(x)
+    array = host(name, x)
+    check_integers(name, array)
+    return jnp.asarray(array)
+
+
+def check_integers(name, array):
+    """Refuses a NumPy array with an integer that JAX would wrap to another one.
+
+    >>> check_integers("ids", np.array([7, 8]))
+
+    Args:
+        name: of the argument, for the error.
+        array: NumPy array of any dtype.
+
+    Raises:
+        ValueError: with the number.
+    """
+    narrow = jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype.kind in "iu" else array.dtype
+    if narrow == array.dtype or not array.size:
+        return
+    low, high, bounds = int(array.min()), int(array.max()), np.iinfo(narrow)
+    if low < bounds.min or high > bounds.max:
+        wrong = low if low < bounds.min else high
+        raise ValueError(
+            f"{name}: {wrong} does not fit {narrow}; number the ids from 0, or set jax_enable_x64"
+        )
+
+
+def narrow_ids(**ids):
+    """Returns ids as arrays of JAX's integers; ids that these cannot hold are numbered anew on the host.
+
+    Equality and order stay as they were; a negative id, which is padding, may become -1.
+
+    >>> (first, second), known = narrow_ids(ids=np.array([2**40, 7, -1]), judged_ids=np.array([7]))
+    >>> print(first, second, known)
+    [ 1  0 -1] [0] [            7 1099511627776]
+
+    Args:
+        ids: arrays of integers of any shape, by the name of the argument.
+
+    Returns:
+        (list of integer arrays, known): ``known`` is uint64, number n stands for ``known[n]``; None where
+        the ids are what they were.
+
+    Raises:
+        ValueError: for what is not an integer, and under jit for integers that do not fit.
+    """
+    given = {name: x if isinstance(x, jax.Array) else host(name, x) for name, x in ids.items()}
+    for name, x in given.items():
+        if x.size and not jnp.issubdtype(x.dtype, jnp.integer):
+            raise ValueError(f"{name}: {x.dtype}; pass integers")
+    kind = jax.dtypes.canonicalize_dtype(np.int64)
+    traced = any(isinstance(x, jax.core.Tracer) for x in given.values())
+    if traced or all(_fits(x, kind) for x in given.values()):
+        return [_as_kind(name, x, kind) for name, x in given.items()], None
+    given = {name: np.asarray(x) for name, x in given.items()}
+    known = np.unique(np.concatenate([x[x >= 0].astype(np.uint64) for x in given.values()]))
+    numbers = (np.searchsorted(known, np.where(x < 0, 0, x).astype(np.uint64)) for x in given.values())
+    return [
+        jnp.asarray(np.where(x < 0, -1, n).astype(np.int32))
+        for x, n in zip(given.values(), numbers, strict=True)
+    ], known
+
+
+def _as_kind(name, x, kind):
+    if isinstance(x, jax.core.Tracer) and x.size and not np.can_cast(x.dtype, kind):
+        raise ValueError(f"{name}: {x.dtype} under jit; pass {kind}")
+    return on_device(name, x).astype(kind)
+
+
+def _fits(x, kind):
+    """Tells whether an integer dtype holds every number of an array of integers."""
+    if np.can_cast(x.dtype, kind) or not x.size:
+        return True
+    x = np.asarray(x)
+    return np.iinfo(kind).min <= int(x.min()) and int(x.max()) <= np.iinfo(kind).max
 
 
 def check_temperature(temperature):

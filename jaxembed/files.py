@@ -3,8 +3,28 @@
 import contextlib
 import json
 import os
+import pathlib
+import re
 
 import numpy as np
+
+
+def local_path(path, name):
+    """Returns a path of the local disk; refuses an address such as gs://bucket/index.
+
+    >>> print(local_path("index", "folder"))
+    index
+
+    Args:
+        path: str or path.
+        name: of the argument, for the error.
+    """
+    text = os.fspath(path)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise ValueError(
+            f"{name}={text!r}: is not on the local disk, where files are mapped; copy it from there"
+        )
+    return pathlib.Path(text)
 
 
 def open_array(path, shape, dtype, remedy):

@@ -109,6 +109,31 @@ def entries(rng):
     return record(saved, "frozen_softmax", value, {"vectors": vectors})
 
 
+DIRECTIONS = {
+    "qd": "query_to_doc",
+    "qq": "query_to_query",
+    "dd": "doc_to_doc",
+    "dq": "doc_to_query",
+}
+BLOCKS = [("qd", "dq"), ("qd", "dd"), ("qd", "qq", "dd", "dq")]
+
+
+def directions(rng):
+    """Queries and documents, with two hard negatives a query, that are candidates of one another."""
+    x = tensors(block_queries=normal(rng, B, D), block_documents=normal(rng, 3 * B, D))
+    saved = dict(x)
+    queries, *documents = x["block_queries"], *x["block_documents"].split(B)
+    for blocks in BLOCKS:
+        chosen = tuple(DIRECTIONS[name] for name in blocks)
+        for name, columns in (("pairs", documents[:1]), ("hard", documents)):
+            peer = losses.MultipleNegativesRankingLoss(None, directions=chosen)
+            value = peer.compute_loss_from_embeddings([queries, *columns], None)
+            record(saved, f"blocks_{'_'.join(blocks)}_{name}", value, x)
+    chosen = ("query_to_doc", "doc_to_query")
+    peer = losses.MultipleNegativesRankingLoss(None, directions=chosen, partition_mode="per_direction")
+    return record(saved, "symmetric", peer.compute_loss_from_embeddings([queries, *documents], None), x)
+
+
 class Blocks(Transformer):
     """A transformer whose layers are given with the input."""
 
@@ -157,4 +182,5 @@ def nested(rng):
 if __name__ == "__main__":
     rng = np.random.default_rng(7)
     saved = graded(rng) | teachers(rng) | guided(rng) | entries(rng) | nested(rng)
+    saved |= directions(np.random.default_rng(8))
     write("losses", ["sentence-transformers", "torch"], **saved)

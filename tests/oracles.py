@@ -135,16 +135,16 @@ def softmax_loss(scores, positives=None, where=None, temperature=1.0):
 
 
 def info_nce(queries, documents, positives=None, where=None, temperature=0.05, blocks=("qd",)):
-    """Columns qd, then qq, then dd; a row never meets itself in the last two."""
+    """Columns qd, qq, dd, dq; a query never meets itself, a document neither itself nor its row's others."""
     q, d = unit(queries), unit(documents)
     rows = len(q)
     scores, kept = [], []
     for i in range(rows):
         line, keep = [v for v in inner(q[i : i + 1], d)[0]], [True] * len(d)
-        for block, vectors in (("qq", q), ("dd", d[:rows])):
+        for block, mine, others in (("qq", q[i], q), ("dd", d[i], d), ("dq", d[i], q)):
             if block in blocks:
-                line += list(inner(vectors[i : i + 1], vectors)[0])
-                keep += [j != i for j in range(rows)]
+                line += list(inner(mine[None], others)[0])
+                keep += [block == "dq" or not same_row(i, j, rows, len(others)) for j in range(len(others))]
         scores.append(line)
         kept.append(keep)
     scores, kept = np.array(scores), np.array(kept)
@@ -153,6 +153,11 @@ def info_nce(queries, documents, positives=None, where=None, temperature=0.05, b
     if positives is not None and np.asarray(positives).dtype == bool:
         positives = np.concatenate([positives, np.zeros((rows, scores.shape[1] - len(d)), bool)], axis=1)
     return softmax_loss(scores, positives, kept, temperature)
+
+
+def same_row(i, j, rows, count):
+    """Whether document j, of ``count``, stands in row i: hard negatives do where they are given per row."""
+    return j == i or (count % rows == 0 and j % rows == i)
 
 
 def matryoshka(loss, sizes, weights, *vectors, **options):

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from oracles import inner, unit
+from oracles import inner, same_row, unit
 
 
 def cosine(x, y):
@@ -48,9 +48,11 @@ def guided_mask(q, d, margin=0.0, kind="absolute", blocks=("qd",)):
         own = cosine(q[i], d[i])
         limit = own - margin * (1 if kind == "absolute" else abs(own))
         row = [j == i or cosine(q[i], d[j]) <= limit for j in range(len(d))]
-        for block, x in (("qq", q), ("dd", d)):
+        for block, mine, x in (("qq", q[i], q), ("dd", d[i], d), ("dq", d[i], q)):
             if block in blocks:
-                row += [j != i and cosine(x[i], x[j]) <= limit for j in range(len(q))]
+                kept = [block == "dq" or not same_row(i, j, len(q), len(x)) for j in range(len(x))]
+                near = [cosine(mine, y) <= limit or (block == "dq" and j == i) for j, y in enumerate(x)]
+                row += [keep and low for keep, low in zip(kept, near, strict=True)]
         out.append(row)
     return np.array(out)
 

@@ -19,7 +19,7 @@ from jaxembed import losses, train
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "losses.npz"
 
-BLOCKS = [("qd", *rest) for n in range(3) for rest in itertools.combinations(("qq", "dd"), n)]
+BLOCKS = [("qd", *rest) for n in range(4) for rest in itertools.combinations(("qq", "dd", "dq"), n)]
 B, N, D = 5, 8, 6
 
 
@@ -52,15 +52,15 @@ def layered(loss):
 
 FAMILY = {"softmax_loss": (scores_loss, None), "sigmoid_loss": (losses.sigmoid_loss, ("qd",))}
 FAMILY |= {"info_nce " + "+".join(blocks): (with_blocks(blocks), blocks) for blocks in BLOCKS}
-NESTED = ("softmax_loss", "info_nce qd", "info_nce qd+qq+dd")
+NESTED = ("softmax_loss", "info_nce qd", "info_nce qd+qq+dd", "info_nce qd+qq+dd+dq")
 FAMILY |= {"nested " + name: (nested(FAMILY[name][0]), FAMILY[name][1]) for name in NESTED}
 FAMILY |= {f"layered {name}": (layered(FAMILY[name][0]), FAMILY[name][1]) for name in ("info_nce qd",)}
 COSINE = [name for name, (_, blocks) in FAMILY.items() if blocks]
 SOFTMAX = [name for name in FAMILY if name != "sigmoid_loss"]  # without negatives their loss is 0
 
 
-def columns(blocks):
-    return N + B * (len(blocks or ("qd",)) - 1)
+def columns(blocks, queries=B, documents=N):
+    return sum({"qd": documents, "dd": documents}.get(block, queries) for block in blocks or ("qd",))
 
 
 def vectors(seed=0):
@@ -117,6 +117,8 @@ def test_dropping_the_pairs_of_a_document_removes_the_document(name):
     q, d = vectors()
     where = all_pairs(name)
     where[:, N - 1] = False
+    if "dd" in (FAMILY[name][1] or ()):
+        where[:, N + B * ("qq" in FAMILY[name][1]) + N - 1] = False
     spoiled = np.concatenate([d[:-1], np.full((1, D), 7.0, np.float32)])
     value, (dq, dd) = compiled(name)(q, spoiled, where)
     loss, _ = FAMILY[name]
@@ -147,8 +149,8 @@ def test_a_row_without_negatives_has_loss_zero_and_no_gradient(name):
     value, (dq, _) = compiled(name)(q, d, where)
     assert value[2] == 0
     assert (np.asarray(value)[[0, 1, 3, 4]] > 0).all()
-    # Rows 0, 1, 3 and 4 still use query 2 as a candidate when queries meet queries.
-    if "qq" not in (FAMILY[name][1] or ()):
+    # Rows 0, 1, 3 and 4 still use query 2 as a candidate where queries are candidates.
+    if not {"qq", "dq"} & set(FAMILY[name][1] or ()):
         np.testing.assert_allclose(dq[2], 0, atol=1e-6)
     value, gradients = compiled(name)(q, d, np.zeros_like(where))
     assert not value.any()
@@ -183,7 +185,7 @@ def test_dropped_scores_may_hold_anything(bad):
 def test_sharded_equals_unsharded(name):
     rng = np.random.default_rng(0)
     q, d = rng.normal(size=(8, D)).astype(np.float32), rng.normal(size=(16, D)).astype(np.float32)
-    where = rng.random((8, 16 + columns(FAMILY[name][1]) // B * 8 - 8)) < 0.8
+    where = rng.random((8, columns(FAMILY[name][1], 8, 16))) < 0.8
     expected = compiled(name)(q, d, where)
     placed = jax.device_put((q, d, where), jax.sharding.NamedSharding(train.make_mesh(2, 4), P("data")))
     result = jax.tree.map(np.asarray, compiled(name)(*placed))
@@ -201,7 +203,7 @@ def test_bfloat16_vectors_accumulate_in_float32(name):
         np.testing.assert_array_equal(value, expected)
     else:
         value, wide = loss(q, d), loss(q.astype(jnp.float32), d.astype(jnp.float32))
-        np.testing.assert_allclose(value, wide, atol=0.5)  # unit vectors keep 8 bits; 1/temperature is 20
+        np.testing.assert_allclose(value, wide, atol=1e-5)  # unit vectors are float32
     assert value.dtype == np.float32
 
 
@@ -209,8 +211,7 @@ def test_bfloat16_vectors_accumulate_in_float32(name):
 def test_gradients_equal_numerical_ones_in_float64(name):
     rng = np.random.default_rng(0)
     q, d = rng.normal(size=(3, D)), rng.normal(size=(4, D))
-    extra = 3 * (len(FAMILY[name][1] or ("qd",)) - 1)
-    where = rng.random((3, 4 + extra)) < 0.8
+    where = rng.random((3, columns(FAMILY[name][1], 3, 4))) < 0.8
     weights = np.array([1.0, 2.0, 3.0])
     with jax.enable_x64(True):
 
@@ -330,7 +331,7 @@ def test_a_tiny_loss_keeps_its_digits_in_float32():
 @pytest.mark.parametrize("blocks", BLOCKS, ids="+".join)
 def test_equal_vectors(blocks):
     same = jnp.ones((4, 3))
-    candidates = 4 + 3 * (len(blocks) - 1)
+    candidates = sum({"qd": 4, "qq": 3, "dd": 3, "dq": 4}[block] for block in blocks)
     np.testing.assert_allclose(losses.info_nce(same, same, blocks=blocks), math.log(candidates), rtol=1e-6)
 
 
@@ -811,6 +812,24 @@ def test_dropped_scores_of_students_and_teachers_may_hold_anything(bad):
     assert not np.asarray(clean[1])[2].any()
 
 
+@pytest.mark.parametrize("free", [False, True])
+def test_a_teacher_may_rule_candidates_out(free):
+    """A teacher's score of -inf is probability 0: log(3 / 2) for a student that knows nothing."""
+    teacher = jnp.array([[0.0, 0.0, -jnp.inf], [-jnp.inf, -jnp.inf, -jnp.inf], [1.0, 2.0, 3.0]])
+
+    @jax.jit
+    def run(scores, teacher):
+        total = lambda s, t: jnp.sum(losses.score_kl(s, teacher=t, stop_teacher=not free))  # noqa: E731
+        return losses.score_kl(scores, teacher=teacher), jax.grad(total, argnums=(0, 1))(scores, teacher)
+
+    value, (gradient, other) = run(jnp.zeros((3, 3)), teacher)
+    np.testing.assert_allclose(value[0], 0.4055, atol=5e-5)
+    assert value[1] == 0
+    np.testing.assert_allclose(gradient[0], [-1 / 6, -1 / 6, 1 / 3], atol=1e-6)
+    chex.assert_tree_all_finite((gradient, other))
+    np.testing.assert_allclose(losses.feature_kl(jnp.zeros((1, 3)), teacher=teacher[:1]), value[:1])
+
+
 def test_a_table_gets_no_gradient_and_a_common_shift_changes_nothing():
     rng = np.random.default_rng(0)
     x, _ = rows()
@@ -885,6 +904,28 @@ def test_symmetric_transposes_its_masks():
     np.testing.assert_allclose(losses.symmetric(losses.info_nce)(d, q, where=where.T), expected, rtol=1e-5)
 
 
+def test_symmetric_takes_hard_negatives_and_masks():
+    """Documents after the first B are negatives of the queries and have none to find themselves."""
+    q, d = vectors()
+    rng = np.random.default_rng(0)
+    where, positives = rng.random((B, N)) < 0.5, np.eye(B, N, dtype=bool)
+    value = losses.symmetric(losses.info_nce)(q, d, where=where, positives=positives)
+    turned = oracles.info_nce(d[:B], q, where=where[:, :B].T)
+    np.testing.assert_allclose(value, (oracles.info_nce(q, d, where=where) + turned) / 2, rtol=1e-5)
+    layers = jnp.stack([d, d], axis=1)  # and vectors of more axes, as of over_layers
+    both = losses.symmetric(losses.over_layers(losses.info_nce, [(1, D)]))
+    expected = losses.symmetric(losses.info_nce)(q, d)
+    np.testing.assert_allclose(both(jnp.stack([q, q], axis=1), layers), expected, rtol=1e-5)
+
+
+def test_all_four_blocks_are_the_loss_of_gte():
+    rng = np.random.default_rng(1)
+    q, d = rng.normal(size=(16, 24)), rng.normal(size=(16, 24))
+    value = losses.info_nce(q, d, blocks=("qd", "qq", "dd", "dq"))
+    np.testing.assert_allclose(value.mean(), 9.298, atol=5e-4)
+    np.testing.assert_allclose(losses.info_nce(q, d, blocks=("qd", "qq", "dd")).mean(), 8.923, atol=5e-4)
+
+
 # Numbers of sentence-transformers and torch
 
 GISTS = {  # as tests/golden_losses.py
@@ -898,6 +939,9 @@ GISTS = {  # as tests/golden_losses.py
 def gist(options):
     def loss(q, d, f):
         mask = losses.guided_mask(f["guide"][: len(q)], f["guide"][len(q) :], **options)
+        if "blocks" in options:  # there the hard negatives are compared with the queries alone
+            hard = len(d) - len(q)
+            mask = mask.at[:, mask.shape[1] - hard :].set(False)
         return losses.info_nce(q, d, where=mask, blocks=options.get("blocks", ("qd",)))
 
     return loss, ("gist_queries", "gist_documents")
@@ -963,6 +1007,16 @@ PUBLIC |= {
     ),
     "matryoshka": (last_layer, ("query_layers", "document_layers")),
 }
+PUBLIC["symmetric"] = (
+    lambda q, d, f: losses.symmetric(losses.info_nce)(q, d),
+    ("block_queries", "block_documents"),
+)
+for blocks in (("qd", "dq"), ("qd", "dd"), ("qd", "qq", "dd", "dq")):  # as tests/golden_losses.py
+    for case, rows_each in (("pairs", 1), ("hard", 3)):
+        PUBLIC[f"blocks_{'_'.join(blocks)}_{case}"] = (
+            lambda q, d, f, b=blocks, n=rows_each: losses.info_nce(q, d[: n * len(q)], blocks=b),
+            ("block_queries", "block_documents"),
+        )
 PUBLIC |= {f"matryoshka_2d_{w}": two_dimensional(w) for w in ("uniform", "log", "linear")}
 
 

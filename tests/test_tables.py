@@ -433,6 +433,16 @@ def test_unpooled_values_are_the_vectors_of_single_ones(merge, vocabulary):
     np.testing.assert_array_equal(alone, one_by_one * mask.ravel()[:, None])
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, list])
+def test_codes_of_64_bits_read_zeros_and_not_the_row_that_they_wrap_to(dtype):
+    codes = [2, 2**32 + 2, 2**31 + 2, 2**63 - 1]
+    codes = codes if dtype is list else np.array(codes, dtype)
+    table = jnp.arange(1.0, 5.0)[:, None]
+    assert tables.rows_of(table, codes)[:, 0].tolist() == [3, 0, 0, 0]
+    mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    assert tables.sharded_rows(mesh)(table, codes)[:, 0].tolist() == [3, 0, 0, 0]
+
+
 def test_unpooled_padding_may_hold_nan():
     p = tables.plan([Feature("a", combine="none")], rows=9, width=2)
     table = {"table": {"embedding": jnp.full((9, 2), jnp.nan)}}

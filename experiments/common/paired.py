@@ -52,9 +52,10 @@ def share(hits, count, level=0.95):
     References:
         E. B. Wilson, Journal of the American Statistical Association 22 (1927).
     """
-    p, z = hits / count, stats.norm.ppf((1 + level) / 2)
+    p, z = hits / count, float(stats.norm.ppf((1 + level) / 2))
     middle, wide = p + z**2 / (2 * count), z * (p * (1 - p) / count + z**2 / (4 * count**2)) ** 0.5
-    return p, (middle - wide) / (1 + z**2 / count), (middle + wide) / (1 + z**2 / count)
+    low, high = ((middle + sign * wide) / (1 + z**2 / count) for sign in (-1, 1))
+    return p, max(0.0, min(low, p)), min(1.0, max(high, p))  # what holds but for rounding
 
 
 def claim(sentence, differences, *, margin=0.0, denied=False):

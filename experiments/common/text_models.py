@@ -109,7 +109,8 @@ def distinct(keys, blocks=("qd",)):
     own = losses.duplicate_mask(queries) & losses.duplicate_mask(documents)
     own = own & losses.duplicate_mask(queries, documents)
     others = [documents[:, None] != negatives for negatives in hard]
-    parts = {"qd": jnp.concatenate([own, *others], axis=1), "qq": own, "dd": own}
+    all_documents = jnp.concatenate([own, *others], axis=1)
+    parts = {"qd": all_documents, "qq": own, "dd": all_documents, "dq": own}
     return jnp.concatenate([parts[name] for name in losses.contrastive.BLOCKS if name in blocks], axis=1)
 
 

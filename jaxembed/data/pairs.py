@@ -75,40 +75,89 @@ def hard_negatives(queries, documents, positives, *, count, share=0.95, block=10
     ``s = cos(i, positives[i])``; the ``count`` most similar of these are taken. Where fewer are left, the
     least similar documents fill the row.
 
-    >>> queries, documents = np.array([[1.0, 0.0]]), np.array([[0.8, 0.6], [0.79, 0.61], [0.6, 0.8], [0.0, 1.0]])
+    >>> queries = np.array([[1.0, 0.0]])
+    >>> documents = np.array([[0.8, 0.6], [0.79, 0.61], [0.6, 0.8], [0.0, 1.0]])
     >>> print(hard_negatives(queries, documents, [0], count=1))
     [[2]]
+    >>> print(hard_negatives(queries, documents, [[0, 2]], count=1))
+    [[3]]
 
     Args:
-        queries: [N, D], vectors of a teacher; normalised inside.
-        documents: [M, D], M above ``count``.
-        positives: int [N], the document of each query.
+        queries: [N, D], vectors of a teacher, finite; normalised inside.
+        documents: [M, D], finite.
+        positives: int [N], the document of each query, or for each query a list of documents, as int [N, P]
+            or ragged; -1 is padding. With several, s is the least of their similarities. Equal rows of
+            ``queries`` are one query: the positives of each are negatives of none.
         count: h.
         share: of the similarity of the query's own document, above which a document is left out.
         block: queries that are compared at once.
 
     Returns:
-        int [N, h], places among the documents, the most similar first; never the query's own.
+        int [N, h], places among the documents, the most similar first; never one of the query's own.
 
     Raises:
-        ValueError: when there are no more than ``count`` documents.
+        ValueError: for shapes that do not fit, vectors that are not finite, positives that are missing or no
+            places among the documents, and where fewer than ``count`` documents are not the query's own.
 
     References:
         G. Moreira et al. (NV-Retriever), arXiv:2407.15831, the rule with a percentage of the positive.
-    """  # noqa: E501
-    queries, documents, positives = (np.asarray(x) for x in (queries, documents, positives))
+    """
+    queries, documents = _directions("queries", queries), _directions("documents", documents)
+    if queries.shape[1] != documents.shape[1]:
+        raise ValueError(f"documents: width {documents.shape[1]}, but queries have {queries.shape[1]}")
     if len(documents) <= count:
         raise ValueError(f"count={count} negatives need more than {len(documents)} documents")
-    queries, documents = (
-        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30) for x in (queries, documents)
-    )
+    own = _own(positives, len(queries), len(documents))
+    same = np.unique(queries, axis=0, return_inverse=True)[1].reshape(-1)
+    joined = [set() for _ in range(len(queries))]
+    for group, places in zip(same, own, strict=True):
+        joined[group].update(places)
     found = np.empty((len(queries), count), np.int64)
+    for i, group in enumerate(same):
+        if len(documents) - len(joined[group]) < count:
+            left = len(documents) - len(joined[group])
+            raise ValueError(f"count={count}: query {i} has only {left} documents that are not its own")
     for start in range(0, len(queries), block):
-        rows = slice(start, start + block)
-        scores, own = queries[rows] @ documents.T, positives[rows, None]
-        limit = np.take_along_axis(scores, own, axis=1)
-        limit = limit - np.abs(limit) * (1 - share)
-        best = np.where(scores <= limit, scores, -5 - scores)  # behind all others, the least similar first
-        np.put_along_axis(best, own, -np.inf, axis=1)
-        found[rows] = np.argsort(-best, axis=1, kind="stable")[:, :count]
+        scores = queries[start : start + block] @ documents.T
+        for i, row in enumerate(scores, start):
+            limit = row[own[i]].min()
+            limit = limit - np.abs(limit) * (1 - share)
+            best = np.where(row <= limit, row, -5 - row)  # behind all others, the least similar first
+            best[list(joined[same[i]])] = -np.inf
+            found[i] = np.argsort(-best, kind="stable")[:count]
     return found
+
+
+def _directions(name, vectors):
+    """Rows of length 1 in at least float32; a zero row stays zero."""
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2:
+        raise ValueError(f"{name}: shape {vectors.shape}; pass [rows, D]")
+    vectors = vectors.astype(np.result_type(np.float32, vectors.dtype))
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"{name}: hold NaN or an infinity; look for broken vectors")
+    largest = np.max(np.abs(vectors), axis=1, keepdims=True, initial=0)
+    vectors = vectors / np.where(largest > 0, largest, 1)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 0.5)
+
+
+def _own(positives, queries, documents):
+    """The documents of each query as a list of arrays."""
+    if len(positives) != queries:
+        raise ValueError(
+            f"positives: {len(positives)} for {queries} queries; pass a document or a list for each"
+        )
+    own = []
+    for i, given in enumerate(positives):
+        places = np.atleast_1d(np.asarray(given))
+        if places.ndim != 1 or (places.size and places.dtype.kind not in "iu"):
+            raise ValueError(
+                f"positives[{i}]: {places.dtype} {places.shape}; pass a document or a list of them"
+            )
+        places = np.unique(places[places != -1]).astype(np.int64)
+        if not len(places) or places[0] < 0 or places[-1] >= documents:
+            raise ValueError(
+                f"positives[{i}]: {places.tolist()}; pass places in 0..{documents - 1}, at least one"
+            )
+        own.append(places)
+    return own

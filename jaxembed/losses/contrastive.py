@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature, inner, unit
+from jaxembed.arrays import accumulator, check_shape, check_temperature, host, inner, on_device, unit
 
-BLOCKS = ("qd", "qq", "dd")
+BLOCKS = ("qd", "qq", "dd", "dq")
 
 
 def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
@@ -62,7 +63,7 @@ def _pairs(rows, columns, positives, where):
         if columns < rows:
             raise ValueError(f"positives: needed, because {rows} rows have only {columns} columns")
         positives = jnp.arange(rows)
-    positives = jnp.asarray(positives)
+    positives = _held(positives, columns)
     if positives.dtype != bool:
         check_shape("positives", positives, (rows,))
         positives = positives[:, None] == jnp.arange(columns)
@@ -70,7 +71,17 @@ def _pairs(rows, columns, positives, where):
     if where is None:
         return positives, jnp.ones((rows, columns), bool)
     check_shape("where", where, (rows, columns))
-    return positives, where | positives
+    return positives, jnp.asarray(where, bool) | positives
+
+
+def _held(positives, columns):
+    """Positives as a JAX array; a number outside the columns, of whatever size, becomes -1."""
+    device = isinstance(positives, jax.Array)
+    positives, xp = (positives, jnp) if device else (host("positives", positives), np)
+    if xp.issubdtype(positives.dtype, xp.integer):
+        known = (positives >= 0) & (positives < columns)
+        positives = xp.where(known, xp.where(known, positives, 0).astype(np.int32), -1)
+    return jnp.asarray(positives)
 
 
 def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05, blocks=("qd",)):
@@ -78,8 +89,9 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
 
     ``loss[i] = -log softmax_j(cos(queries[i], candidates[j]) / temperature)[i]``
 
-    The candidates are the documents ("qd"); "qq" adds the other queries and "dd" scores the row's own
-    document against the other documents of the batch. :func:`symmetric` asks in both directions.
+    The candidates are the documents ("qd"). "qq" adds the other queries. "dd" and "dq" score the row's own
+    document, against the documents of other rows and against all queries. All four together are the loss
+    of GTE. :func:`symmetric` asks in both directions with a softmax for each.
 
     >>> vectors = jnp.eye(3)
     >>> print(info_nce(vectors, vectors, temperature=1.0).round(3))
@@ -89,28 +101,33 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
         queries: [B, D]; normalised inside.
         documents: [N, D], finite (fill padding with zeros), normalised inside. Without
             ``positives``, row i answers query i (N >= B) and every other row is a negative: hard
-            negatives stand after the first B rows.
+            negatives stand after the first B rows. Where N is a multiple of B they stand in the order of
+            the queries, row j one of query j mod B, which "dd" asks for.
         positives: as in :func:`softmax_loss`, among the documents: int [B] or bool [B, N].
         where: optional bool [B, M]. False drops a pair from the softmax, which is how duplicates and
             suspected false negatives are hidden. Positives are never dropped.
         temperature: positive number that divides the cosines; may be traced.
-        blocks: subset of ("qd", "qq", "dd"). The M columns stand in that order: N columns of "qd", then
-            B of "qq" (queries with queries), then B of "dd" (the first B documents with one another),
-            self pairs dropped. "qd" holds the positives and is required.
+        blocks: subset of ("qd", "qq", "dd", "dq"). The M columns stand in that order: N columns of "qd",
+            then B of "qq" (queries with queries, self pairs dropped), then N of "dd" (the first B
+            documents with all documents; a row's own document and own hard negatives are dropped),
+            then B of "dq" (the first B documents with the queries; a row's own query is among them, as
+            GTE has it). "qd" holds the positives and is required.
 
     Returns:
         [B], one loss per query, in at least float32.
 
     References:
-        A. van den Oord et al., arXiv:1807.03748; the blocks as in Z. Li et al. (GTE), arXiv:2308.03281.
+        A. van den Oord et al., arXiv:1807.03748; the blocks as in Z. Li et al. (GTE), arXiv:2308.03281,
+        with hard negatives as MultipleNegativesRankingLoss of sentence-transformers has them.
     """
     _check_sides(queries, documents)
     rows, columns = len(queries), len(documents)
-    scores, kept = _blocks(unit(queries), unit(documents), blocks)
+    scores, kept = _blocks(_directions(queries), _directions(documents), blocks)
     if where is not None:
         check_shape("where", where, scores.shape)
-        kept = kept & where
-    if positives is not None and jnp.asarray(positives).dtype == bool:
+        kept = kept & jnp.asarray(where, bool)
+    positives = None if positives is None else _held(positives, columns)
+    if positives is not None and positives.dtype == bool:
         check_shape("positives", positives, (rows, columns))
         positives = jnp.pad(positives, ((0, 0), (0, scores.shape[1] - columns)))
     elif positives is None and columns < rows:
@@ -118,9 +135,15 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
     return softmax_loss(scores, positives=positives, where=kept, temperature=temperature)
 
 
+def _directions(vectors):
+    """Unit vectors in at least float32: narrower ones would be rounded before the product."""
+    vectors = on_device("vectors", vectors)
+    return unit(vectors.astype(accumulator(vectors)))
+
+
 def _check_sides(queries, documents, names=("queries", "documents")):
     check_shape(names[0], queries, (None, None))
-    check_shape(names[1], documents, (None, jnp.shape(queries)[1]))
+    check_shape(names[1], documents, (None, np.shape(queries)[1]))
 
 
 def _blocks(queries, documents, blocks):
@@ -128,23 +151,34 @@ def _blocks(queries, documents, blocks):
     if "qd" not in blocks or not set(blocks) <= set(BLOCKS):
         raise ValueError(f'blocks={blocks!r}: a subset of {BLOCKS} with "qd" among them')
     rows = len(queries)
-    if "dd" in blocks and len(documents) < rows:
-        raise ValueError(f'documents: block "dd" needs a document per query, got {len(documents)} for {rows}')
+    columns = len(documents)
+    for name in {"dd", "dq"} & set(blocks):
+        if columns < rows:
+            raise ValueError(
+                f'documents: block "{name}" needs a document per query, got {columns} for {rows}'
+            )
     own = documents[:rows]
-    pairs = {"qd": (queries, documents), "qq": (queries, queries), "dd": (own, own)}
+    pairs = {
+        "qd": (queries, documents),
+        "qq": (queries, queries),
+        "dd": (own, documents),
+        "dq": (own, queries),
+    }
+    owner = jnp.arange(columns)
+    owner = owner if columns % max(rows, 1) else owner % rows  # else the hard negatives are all queries'
+    other_row = jnp.arange(rows)[:, None] != owner
+    kept = {"qd": jnp.ones((rows, columns), bool), "qq": ~jnp.eye(rows, dtype=bool)}
+    kept |= {"dd": other_row, "dq": jnp.ones((rows, rows), bool)}
     chosen = [name for name in BLOCKS if name in blocks]
     scores = jnp.concatenate([inner(*pairs[name]) for name in chosen], axis=1)
-    others = [
-        jnp.ones((rows, len(documents)), bool) if name == "qd" else ~jnp.eye(rows, dtype=bool)
-        for name in chosen
-    ]
-    return scores, jnp.concatenate(others, axis=1)
+    return scores, jnp.concatenate([kept[name] for name in chosen], axis=1)
 
 
 def symmetric(loss):
     """Turns a loss of queries over documents into the mean of that loss in both directions.
 
-    ``both(q, d) = (loss(q, d) + loss(d, q)) / 2``: each document also has to find its own query.
+    ``both(q, d) = (loss(q, d) + loss(d[:B], q)) / 2``: each document also has to find its own query. Hard
+    negatives, rows of d after the first B, are negatives of the queries and ask for no query themselves.
 
     >>> queries, documents = jnp.eye(3)[:2], jnp.eye(3)[1:]
     >>> print(info_nce(queries, documents, temperature=1.0).astype("float16"))
@@ -156,29 +190,32 @@ def symmetric(loss):
         loss: ``loss(queries, documents, **options) -> [B]``, for example :func:`info_nce`.
 
     Returns:
-        A loss of the same signature on arrays [B, D] and [B, D]. Its options ``where`` and ``positives``
-        are bool [B, B] and are transposed for the second direction.
+        A loss of the same signature on arrays [B, D] and [N, D], N >= B. Its options ``where`` and
+        ``positives`` are bool [B, N]; the second direction takes their first B columns, transposed.
 
     Raises:
-        ValueError: when called with different shapes, or with ``where`` or ``positives`` that is not
-            [B, B]; hard negatives have no query that they could find.
+        ValueError: when called with fewer documents than queries, or with ``where`` or ``positives`` that is
+            not [B, N].
 
     References:
-        A. Radford et al. (CLIP), arXiv:2103.00020.
+        A. Radford et al. (CLIP), arXiv:2103.00020; with hard negatives as "doc_to_query" of
+        MultipleNegativesRankingLoss of sentence-transformers.
     """
 
     def both(queries, documents, **options):
-        if queries.shape != documents.shape:
+        queries, documents = on_device("queries", queries), on_device("documents", documents)
+        rows, columns = len(queries), len(documents)
+        if columns < rows or documents.shape[1:] != queries.shape[1:]:
             raise ValueError(
                 f"documents: {documents.shape} beside queries {queries.shape}; both directions need row pairs"
             )
         turned = dict(options)
         for name in ("where", "positives"):
             if options.get(name) is not None:
-                if jnp.shape(options[name]) != (len(queries),) * 2:
-                    raise ValueError(f"{name}: {jnp.shape(options[name])}; both directions need bool [B, B]")
-                turned[name] = jnp.asarray(options[name]).T
-        return (loss(queries, documents, **options) + loss(documents, queries, **turned)) / 2
+                if np.shape(options[name]) != (rows, columns):
+                    raise ValueError(f"{name}: {np.shape(options[name])}; both directions need bool [B, N]")
+                turned[name] = jnp.asarray(options[name], bool)[:, :rows].T
+        return (loss(queries, documents, **options) + loss(documents[:rows], queries, **turned)) / 2
 
     return both
 
@@ -215,7 +252,7 @@ def sigmoid_loss(queries, documents, *, positives=None, where=None, temperature=
     _check_sides(queries, documents)
     check_temperature(temperature)
     positives, kept = _pairs(len(queries), len(documents), positives, where)
-    scores = jnp.where(kept, inner(unit(queries), unit(documents)), 0)
+    scores = jnp.where(kept, inner(_directions(queries), _directions(documents)), 0)
     logits = scores / temperature + bias
     return jnp.sum(jnp.where(kept, jax.nn.softplus(jnp.where(positives, -logits, logits)), 0), axis=1)
 
@@ -234,16 +271,25 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
     [[ True  True False]
      [ True  True  True]]
 
+    A document that equals the positive is not above it, so an exact duplicate is kept as a negative. Hide
+    it with :func:`duplicate_mask` as well, here the third document, whose text is that of the first:
+
+    >>> documents = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    >>> texts = jnp.array([7, 8, 7])
+    >>> print(guided_mask(queries, documents) & duplicate_mask(texts[:2], texts))
+    [[ True  True False]
+     [ True  True  True]]
+
     Args:
         query_guide: [B, G], finite, the queries as the guide sees them; normalised inside.
         document_guide: [N, G], finite, N >= B; row i answers query i.
         margin: number by which a negative has to stay below the positive; may be traced.
         kind: "absolute" or "relative".
-        blocks: as in :func:`info_nce`. The pairs of "qq" and "dd" are compared with the same t.
+        blocks: as in :func:`info_nce`. The pairs of all blocks are compared with the same t.
 
     Returns:
-        bool [B, M] for ``where=``; True = the pair counts. Each query's own document is always kept, self
-        pairs of "qq" and "dd" never.
+        bool [B, M] for ``where=``; True = the pair counts. Each query's own document is always kept, in
+        "dq" too; the pairs that :func:`info_nce` drops from "qq" and "dd" never.
 
     Raises:
         ValueError: for an unknown kind or block, or fewer documents than queries.
@@ -258,10 +304,12 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
     rows, columns = len(query_guide), len(document_guide)
     if columns < rows:
         raise ValueError(f"document_guide: {columns} rows for {rows} queries; row i has to answer query i")
-    scores, others = _blocks(unit(query_guide), unit(document_guide), blocks)
+    scores, others = _blocks(_directions(query_guide), _directions(document_guide), blocks)
     own = jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1])
     threshold = jnp.sum(jnp.where(own, scores, 0), axis=1, keepdims=True)
     threshold = threshold - margin * (1 if kind == "absolute" else jnp.abs(threshold))
+    if "dq" in blocks:  # the last block, where the own pair stands once more
+        own = own | (jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1]) - (scores.shape[1] - rows))
     return (others & (scores <= threshold)) | own
 
 
@@ -277,13 +325,19 @@ def duplicate_mask(keys, other=None):
      [False  True  True]]
 
     Args:
-        keys: int [B], for example hashes of the texts.
+        keys: int [B], for example hashes of the texts. Keys of the host may have 64 bits where ``other``
+            is of the host too.
         other: int [N], default ``keys``.
 
     Returns:
         bool [B, N] for ``where=``; True = the pair counts.
+
+    Raises:
+        ValueError: for other shapes, or a key that JAX cannot hold beside keys that it holds.
     """
-    other = keys if other is None else other
+    given = {"keys": keys, "other": keys if other is None else other}
+    read = on_device if any(isinstance(x, jax.Array) for x in given.values()) else host
+    keys, other = (read(name, x) for name, x in given.items())
     check_shape("keys", keys, (None,))
     check_shape("other", other, (None,))
     diagonal = jnp.arange(len(keys))[:, None] == jnp.arange(len(other))

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, check_temperature
 
@@ -19,7 +20,8 @@ def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True)
 
     Args:
         scores: [B, M], the student's; higher is better.
-        teacher: [B, M], the teacher's scores of the same pairs, before any temperature.
+        teacher: [B, M], the teacher's scores of the same pairs, before any temperature. A pair that it
+            scores -inf has probability 0 and adds 0.
         where: optional bool [B, M]. False drops a pair from both softmaxes; it may hold anything.
         temperature: positive number that divides both; may be traced.
         stop_teacher: True sends no gradient to the teacher.
@@ -33,14 +35,16 @@ def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True)
     scores, teacher = jnp.asarray(scores), jnp.asarray(teacher)
     if scores.ndim != 2 or scores.shape != teacher.shape:
         raise ValueError(f"teacher: {teacher.shape} for scores {scores.shape}; pass both as [B, M]")
-    where = jnp.ones(scores.shape, bool) if where is None else where
+    where = jnp.ones(scores.shape, bool) if where is None else jnp.asarray(where, bool)
     check_shape("where", where, scores.shape)
     check_temperature(temperature)
     if stop_teacher:
         teacher = jax.lax.stop_gradient(teacher)
     wide = accumulator(scores, teacher)
     student, teacher = (_log_softmax(x.astype(wide), where, temperature) for x in (scores, teacher))
-    return jnp.sum(jnp.where(where, jnp.exp(teacher) * (teacher - student), 0), axis=1)
+    possible = where & (teacher != -jnp.inf)
+    gaps = jnp.where(possible, teacher, 0) - jnp.where(possible, student, 0)
+    return jnp.sum(jnp.where(possible, jnp.exp(teacher) * gaps, 0), axis=1)
 
 
 def feature_kl(vectors, *, teacher, temperature=1.0, stop_teacher=True):
@@ -99,21 +103,23 @@ def margin_mse(queries, documents, negatives, *, teacher, where=None):
     """
     check_shape("queries", queries, (None, None))
     check_shape("negatives", negatives, (None, None, None))
-    rows, size = jnp.shape(negatives)[:2]
+    rows, size = np.shape(negatives)[:2]
     for name, array, shape in (
-        ("documents", documents, jnp.shape(queries)),
-        ("negatives", negatives, (rows, size, jnp.shape(queries)[-1])),
+        ("documents", documents, np.shape(queries)),
+        ("negatives", negatives, (rows, size, np.shape(queries)[-1])),
         ("teacher", teacher, (len(queries), 1 + size)),
     ):
-        if jnp.shape(array) != shape:
-            raise ValueError(f"{name}: {jnp.shape(array)}; the queries and negatives ask for {shape}")
-    where = jnp.ones((rows, size), bool) if where is None else where
+        if np.shape(array) != shape:
+            raise ValueError(f"{name}: {np.shape(array)}; the queries and negatives ask for {shape}")
+    where = jnp.ones((rows, size), bool) if where is None else jnp.asarray(where, bool)
     check_shape("where", where, (rows, size))
-    negatives = jnp.where(where[..., None], negatives, 0)
+    queries, documents = jnp.asarray(queries), jnp.asarray(documents)
+    negatives = jnp.where(where[..., None], jnp.asarray(negatives), 0)
     products = {"precision": "highest", "preferred_element_type": accumulator(queries, documents, negatives)}
     own = jnp.einsum("bd,bd->b", queries, documents, **products)
     others = jnp.einsum("bd,bkd->bk", queries, negatives, **products)
-    teacher = jax.lax.stop_gradient(teacher)
+    teacher = jax.lax.stop_gradient(jnp.asarray(teacher))
+    teacher = teacher.astype(accumulator(teacher))
     gaps = (own[:, None] - others) - (teacher[:, :1] - teacher[:, 1:])
     squares = jnp.where(where, jnp.where(where, gaps, 0) ** 2, 0)
     return jnp.sum(squares, axis=1) / jnp.maximum(jnp.sum(where, axis=1), 1)

@@ -4,8 +4,9 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, inner
+from jaxembed.arrays import accumulator, check_shape, inner, on_device
 from jaxembed.losses.contrastive import softmax_loss
 
 
@@ -152,15 +153,16 @@ def masked_words_loss(params, states, table, *, words, where, most=None):
     References:
         J. Devlin et al., BERT, arXiv:1810.04805.
     """
-    rows, length = jnp.shape(where)
+    words = on_device("words", words)
+    rows, length = np.shape(where)
     most = length if most is None else most
-    if jnp.shape(words) != (rows, length) or jnp.shape(states)[:2] != (rows, length):
-        raise ValueError(f"words {jnp.shape(words)}, states {jnp.shape(states)}: lead with {(rows, length)}")
+    if np.shape(words) != (rows, length) or np.shape(states)[:2] != (rows, length):
+        raise ValueError(f"words {np.shape(words)}, states {np.shape(states)}: lead with {(rows, length)}")
     if not 1 <= most <= length:
         raise ValueError(f"most: {most} is outside 1..{length}, the places of a row")
     _, places = jax.lax.top_k(jnp.asarray(where).astype(jnp.int32), most)  # masked places stand first
-    where, words = (jnp.take_along_axis(x, places, axis=1) for x in (where, words))
-    states = jnp.take_along_axis(states, places[..., None], axis=1)
+    where, words = (jnp.take_along_axis(jnp.asarray(x), places, axis=1) for x in (where, words))
+    states = jnp.take_along_axis(jnp.asarray(states), places[..., None], axis=1)
     states = jnp.where(where[..., None], states, 0).reshape(rows * most, -1)
     scores = inner(lift(params, states), table) + params["bias"]
     each = softmax_loss(scores, positives=words.reshape(-1)).reshape(rows, most)
@@ -201,6 +203,7 @@ def masked_autoencoder(params, states, table, decode, *, grid, words, where, dec
     References:
         S. Zhuang et al., Starbucks (SMAE), arXiv:2410.13230; S. Xiao et al., RetroMAE, arXiv:2205.12035.
     """
+    states = jnp.asarray(states)
     check_shape("states", states, (None,) * 4)
     depth, width = states.shape[1] - 1, states.shape[3]
     total = 0
@@ -228,4 +231,5 @@ def with_first(tokens, vector):
     Returns:
         [B, T, D] in the dtype of ``tokens``.
     """
-    return jnp.asarray(tokens).at[:, 0].set(jnp.asarray(vector).astype(tokens.dtype))
+    tokens = jnp.asarray(tokens)
+    return tokens.at[:, 0].set(jnp.asarray(vector).astype(tokens.dtype))

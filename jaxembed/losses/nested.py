@@ -3,13 +3,16 @@
 import jax
 import jax.numpy as jnp
 
+from jaxembed.arrays import wide
+
 
 def matryoshka(loss, sizes, weights=None):
     """Turns a loss on vectors into the weighted sum of that loss on their prefixes.
 
     ``nested(*vectors) = sum_i weights[i] * loss(*(v[..., :sizes[i]] for v in vectors))``
 
-    Truncation comes first; a loss on cosines then normalises each prefix by itself.
+    Truncation comes first; a loss on cosines then normalises each prefix by itself. The loss gets vectors
+    in at least float32, so that the gradients of the sizes are added there.
 
     >>> from jaxembed.losses import info_nce
     >>> loss = matryoshka(info_nce, sizes=(2, 4))
@@ -39,6 +42,7 @@ def matryoshka(loss, sizes, weights=None):
     weights = _checked("sizes", sizes, weights)
 
     def nested(*vectors, **options):
+        vectors = wide([jnp.asarray(v) for v in vectors])
         narrow = min(v.shape[-1] for v in vectors)
         if narrow < max(sizes):
             raise ValueError(f"sizes: {max(sizes)} is above the width {narrow} of the vectors")
@@ -86,6 +90,7 @@ def over_layers(loss, grid, weights=None):
     weights = _checked("grid", grid, weights)
 
     def nested(*vectors, **options):
+        vectors = wide([jnp.asarray(v) for v in vectors])
         for v in vectors:
             if v.ndim < 3:
                 raise ValueError(f"vectors: shape {v.shape}; pass [B, L+1, D], layers stacked on axis -2")
@@ -105,7 +110,8 @@ def cached(encode, chunks):
     """Turns an encoder into one that gives the same vectors and gradients in the memory of a chunk.
 
     The batch is encoded chunk after chunk, and each chunk is encoded once more when its gradient is
-    needed, so that activations of one chunk only are alive. The vectors of all chunks meet in the loss:
+    needed, so that activations of one chunk only are alive. Gradients of the chunks are added in at least
+    float32. The vectors of all chunks meet in the loss:
     its gradient is that of the whole batch, not an average over small batches. Chunk c holds rows
     c, c + chunks, c + 2 * chunks, ..., so that a batch that is sharded over devices stays where it is;
     each device then holds B / chunks / devices rows of a chunk.
@@ -147,10 +153,13 @@ def cached(encode, chunks):
         if rows % chunks:
             raise ValueError(f"chunks: {chunks} does not divide the batch of {rows} rows")
 
+        read = wide(params)  # the loop adds gradients in the dtype of what it reads
+
         @jax.checkpoint
         def one(chunk):
             index, part = chunk
-            return encode(params, part, None if key is None else jax.random.fold_in(key, index))
+            given = jax.tree.map(lambda x, p: x if x is p else x.astype(p.dtype), read, params)
+            return encode(given, part, None if key is None else jax.random.fold_in(key, index))
 
         def cut(x):
             return jnp.swapaxes(jnp.reshape(x, (rows // chunks, chunks, *x.shape[1:])), 0, 1)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature, unit
+from jaxembed.arrays import accumulator, check_shape, check_temperature, on_device, unit
 
 
 def cosine_scores(first, second):
@@ -75,7 +75,7 @@ def ranking_loss(scores, *, targets, where=None, temperature=0.05):
     References:
         J. Su, CoSENT; X. Huang et al., IEEE/ACM TASLP 2024, doi:10.1109/TASLP.2024.3402087.
     """
-    scores, targets = jnp.asarray(scores), jnp.asarray(targets)
+    scores, targets = jnp.asarray(scores), on_device("targets", targets)
     check_shape("scores", scores, (None,))
     check_temperature(temperature)
     where = _rows(scores, targets, where)
@@ -162,7 +162,7 @@ def cosine_loss(first, second, *, targets, where=None):
         N. Reimers and I. Gurevych, Sentence-BERT, arXiv:1908.10084.
     """
     first, second = _kept(first, second, where)
-    scores, targets = cosine_scores(first, second), jnp.asarray(targets)
+    scores, targets = cosine_scores(first, second), on_device("targets", targets)
     where = _rows(scores, targets, where)
     return jnp.where(where, scores - jnp.where(where, targets, 0), 0) ** 2
 
@@ -180,7 +180,8 @@ def _kept(first, second, where):
     if where is None:
         return first, second
     check_shape("where", where, (len(first),))
-    return jnp.where(where[:, None], first, 0), jnp.where(where[:, None], second, 0)
+    where, first, second = jnp.asarray(where, bool)[:, None], jnp.asarray(first), jnp.asarray(second)
+    return jnp.where(where, first, 0), jnp.where(where, second, 0)
 
 
 def _rows(scores, targets, where):
@@ -189,4 +190,4 @@ def _rows(scores, targets, where):
     if where is None:
         return jnp.ones(scores.shape, bool)
     check_shape("where", where, scores.shape)
-    return where
+    return jnp.asarray(where, bool)

@@ -1,7 +1,6 @@
 """Documents with token vectors onto disk: built shard by shard, added and deleted, each in one step."""
 
 import itertools
-import pathlib
 import uuid
 
 import jax
@@ -70,7 +69,7 @@ def build_documents(
             documents, a folder of other params, meta, dtype or documents, or one that holds other files;
             document and cause are named.
     """
-    path, wanted = pathlib.Path(folder), _float_dtype(dtype)
+    path, wanted = files.local_path(folder, "folder"), _float_dtype(dtype)
     _check_sizes(batch_size, shard_size)
     manifest = store.read_manifest(path)[1] if (path / "index.json").exists() else None
     if manifest is None or (restart and not manifest["built"]):

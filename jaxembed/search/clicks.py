@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.arrays import host, on_device
+
 
 def auc(labels, scores, *, where=None, weights=None):
     """Measures how often a positive example scores higher than a negative one: the area under the ROC curve.
@@ -53,7 +55,7 @@ def grouped_auc(labels, scores, groups, *, where=None):
     Args:
         labels: [N], 0 or 1.
         scores: [N], compared within a group only.
-        groups: int [N], any ids in any order.
+        groups: int [N], any ids of up to 64 bits in any order.
         where: optional bool [N]; False leaves an example out, whatever it holds.
 
     Returns:
@@ -66,7 +68,7 @@ def grouped_auc(labels, scores, groups, *, where=None):
         G. Zhou et al., Deep Interest Network, arXiv:1706.06978.
     """
     xp, positive, scores, weights, faults = _read(labels, scores, where, None, "scores", groups)
-    groups = xp.asarray(groups)
+    groups = _numbered(xp, groups)
     if groups.shape != positive.shape or not xp.issubdtype(groups.dtype, xp.integer):
         raise ValueError(f"groups: {groups.dtype} {groups.shape}; need integers of shape {positive.shape}")
     return _guard(_area(xp)(positive, scores, groups, weights), faults)
@@ -141,7 +143,7 @@ def auc_from_bins(counts):
     within = _ratio(xp, negatives / 2, xp.sum(counts[0]))
     share = _ratio(xp, positives, xp.sum(counts[1]))
     value = _sum(share * (_ratio(xp, below, xp.sum(counts[0])) + within))
-    return value, _sum(share * within)
+    return xp.clip(value, 0, 1), _sum(share * within)
 
 
 def log_loss(labels, probabilities, *, where=None, weights=None, clip=1e-7):
@@ -266,7 +268,7 @@ def expected_calibration_error(labels, probabilities, *, bins=10, where=None, we
         gaps = np.bincount(place, gap, bins)
     else:
         gaps = jax.lax.map(lambda b: _sum(jnp.where(place == b, gap, 0)), jnp.arange(bins))
-    return _guard(_ratio(xp, _sum(xp.abs(gaps)), _sum(weights)), faults)
+    return _guard(xp.clip(_ratio(xp, _sum(xp.abs(gaps)), _sum(weights)), 0, 1), faults)
 
 
 # Reading arguments
@@ -276,9 +278,10 @@ def _read(labels, values, where, weights, name, *more):
     """(numpy or jax.numpy, bool labels, values, weights, faults); what does not count becomes 0."""
     device = any(isinstance(x, jax.Array) for x in (labels, values, where, weights, *more))
     xp = jnp if device else np
-    labels, values = xp.asarray(labels), xp.asarray(values)
+    read = host if xp is np else on_device
+    labels, values = read("labels", labels), read(name, values)
     kept = xp.ones(labels.shape, bool) if where is None else xp.asarray(where, bool)
-    given = {name: values, "where": kept} | ({} if weights is None else {"weights": xp.asarray(weights)})
+    given = {name: values, "where": kept} | ({} if weights is None else {"weights": read("weights", weights)})
     for what, x in given.items():
         if labels.ndim != 1 or x.shape != labels.shape:
             raise ValueError(f"{what}: shape {x.shape} beside labels {labels.shape}; need [N] for both")
@@ -294,6 +297,15 @@ def _read(labels, values, where, weights, name, *more):
         faults["weights: negative, NaN or infinite"] = kept & ~((weights >= 0) & (weights < xp.inf))
         weights = xp.where(kept, weights, 0)
     return xp, labels == 1, values, weights, {text: xp.any(flag) for text, flag in faults.items()}
+
+
+def _numbered(xp, groups):
+    """Groups as an array of numpy or jax; on a device those of the host get new numbers of 32 bits."""
+    if not isinstance(groups, jax.Array):
+        groups = host("groups", groups)
+        if xp is jnp and groups.dtype.kind in "iu":
+            groups = np.unique(groups, return_inverse=True)[1].reshape(groups.shape)
+    return xp.asarray(groups)
 
 
 def _read_probabilities(labels, probabilities, where, weights):
@@ -383,6 +395,6 @@ def _area(xp):
         share = below.astype(dtype) / xp.where(both, 2 * negatives.astype(dtype), 1)
         portion = (negatives + positives).astype(dtype) / xp.where(both, positives, 1).astype(dtype)
         total = _sum(xp.where(both, weights, 0)).astype(dtype)
-        return _ratio(xp, _sum(xp.where(both, up * portion * share, 0)), total)
+        return xp.clip(_ratio(xp, _sum(xp.where(both, up * portion * share, 0)), total), 0, 1)
 
     return area if xp is np else jax.jit(area)

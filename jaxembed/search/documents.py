@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import pathlib
 import re
 import shutil
 
@@ -335,7 +334,7 @@ def read_manifest(folder):
     Args:
         folder: of the index.
     """
-    folder = pathlib.Path(folder)
+    folder = files.local_path(folder, "folder")
     path, remedy = folder / "index.json", "delete the folder and build the index again"
     manifest = files.read_json(path, remedy)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

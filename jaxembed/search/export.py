@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -190,7 +189,7 @@ def _check_rows(rows, path, chunk):
         raise ValueError(f"rows: {tuple(rows.shape)}; pass [N, D] with N > 0")
     if chunk < 1:
         raise ValueError(f"chunk: {chunk} is below 1; pass a positive integer")
-    folder = pathlib.Path(path).parent
+    folder = files.local_path(path, "path").parent
     if not folder.is_dir():
         raise ValueError(f"path: there is no folder {folder}; make it first")
     return rows.shape
@@ -234,7 +233,7 @@ def _described(rows):
 
 
 def _replace(path, write, rows):
-    path = pathlib.Path(path)
+    path = files.local_path(path, "path")
     new, note = files.beside(path, ".new"), files.beside(path, ".rows.json")
     write(str(new))
     with open(new, "rb") as file:
@@ -246,7 +245,7 @@ def _replace(path, write, rows):
 
 
 def _opened(path, read, rows):
-    path, remedy = pathlib.Path(path), "build the index again"
+    path, remedy = files.local_path(path, "path"), "build the index again"
     if not path.exists():
         raise FileNotFoundError(f"{path}: missing; build the index first")
     if rows is not None:

@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import os
-import pathlib
 import re
 import shutil
 import uuid
@@ -15,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxembed import files
+from jaxembed.arrays import host
 
 _FORMAT = "jaxembed-index"
 _VERSION = 1
@@ -59,7 +59,7 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
         ValueError: when there are no records, ``encode`` returns another shape or what is not finite or
             does not fit in ``dtype``, or the files at ``path`` belong to another call or are damaged.
     """
-    path, meta = pathlib.Path(path), json.loads(json.dumps(meta))
+    path, meta = files.local_path(path, "path"), json.loads(json.dumps(meta))
     count = len(next(iter(records.values()))) if isinstance(records, dict) else len(records)
     if count < 1:
         raise ValueError("records: empty; pass at least one record")
@@ -123,20 +123,20 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
         folder: made where it does not exist. One process writes it at a time.
         vectors: array [N, ...] or a dict from names to such arrays, of dtypes that NumPy knows by
             itself (so not bfloat16); memory-mapped arrays are copied without being loaded whole.
-        ids: N integers or N strings, none of which ends in NUL.
+        ids: N integers of up to 64 bits, or N strings, none of which ends in NUL.
         metadata: optional sequence of N JSON values.
         meta: optional JSON value, for example the model that made the vectors.
 
     Raises:
-        ValueError: when the lengths differ, a dtype or a name cannot be stored, or ``folder`` holds an
-            ``index.json`` of something else.
+        ValueError: when the lengths differ, a dtype, an id or a name cannot be stored, or ``folder`` is
+            not on the local disk or holds an ``index.json`` of something else.
     """
-    folder, single = pathlib.Path(folder), not isinstance(vectors, dict)
+    folder, single = files.local_path(folder, "folder"), not isinstance(vectors, dict)
+    ids = _ids(ids)
     vectors = {name: _storable(name, x) for name, x in ({"vectors": vectors} if single else vectors).items()}
     for name, x in vectors.items():
         if x.ndim < 1 or len(x) != len(ids) or x.size == 0:
             raise ValueError(f"vectors: {name} is {x.shape} for {len(ids)} ids; pass [N, ...] with N > 0")
-    _check_ids(ids)
     arrays = {f"vectors.{name}.npy": x for name, x in vectors.items()} | {"ids.npy": _storable("ids", ids)}
     if metadata is not None and len(metadata) != len(ids):
         raise ValueError(f"metadata: {len(metadata)} entries for {len(ids)} ids; pass one for each")
@@ -184,7 +184,7 @@ def load_index(folder):
         FileNotFoundError: when the folder holds no index or one of its files is missing.
         ValueError: when a file is damaged, cut short or of another format.
     """
-    folder = pathlib.Path(folder)
+    folder = files.local_path(folder, "folder")
     header = _read_header(folder)
     data, remedy = folder / header["generation"], "save the index again with save_index"
     arrays = {
@@ -309,16 +309,20 @@ def _storable(name, x):
     return x
 
 
-def _check_ids(ids):
-    """Refuses ids that an array of strings would change: a NUL at the end, or numbers among strings."""
-    if isinstance(ids, np.ndarray):
-        return
-    texts = [isinstance(name, str) for name in ids]
-    if any(texts) and not all(texts):
-        raise ValueError(f"ids: {ids[texts.index(False)]!r} stands among strings; pass ids of one kind")
-    for name in ids if any(texts) else ():
-        if name.endswith("\0"):
-            raise ValueError(f"ids: {name!r} ends in NUL, which NumPy's strings drop; choose another id")
+def _ids(ids):
+    """Ids as an array of integers or strings, none of them changed."""
+    array = host("ids", ids)
+    if array.dtype.kind in "OU" and not isinstance(ids, np.ndarray) or array.dtype.kind == "O":
+        other = [item for item in ids if not isinstance(item, str)]
+        if other:
+            raise ValueError(f"ids: {other[0]!r} stands among strings; pass N integers or N strings")
+        ended = [item for item in ids if item.endswith("\0")]
+        if ended:
+            raise ValueError(f"ids: {ended[0]!r} ends in NUL, which NumPy's strings drop; choose another id")
+        array = array.astype(str)
+    if array.ndim != 1 or array.dtype.kind not in "iuU":
+        raise ValueError(f"ids: {array.dtype} of shape {array.shape}; pass N integers or N strings")
+    return array
 
 
 def _check_owned(path):

@@ -7,9 +7,11 @@ out of the average, which ``mean(values, judged(judged_gains))`` does.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxembed.arrays import accumulator, check_shape, host, narrow_ids
 
 
-@jax.jit
 def gains(ids, judged_ids, judged_gains):
     """Looks up the judged gain of every document in a ranking.
 
@@ -21,19 +23,32 @@ def gains(ids, judged_ids, judged_gains):
     [[3. 0. 0. 1.]]
 
     Args:
-        ids: int [B, K], best document first; a negative id is padding.
+        ids: int [B, K], best document first; a negative id is padding. Ids of 64 bits are compared
+            exactly (under jit they are those that JAX holds).
         judged_ids: int [B, J], distinct within a row; a negative id is padding.
         judged_gains: [B, J], the grade of each judged document.
 
     Returns:
         float32 [B, K]. The cost grows with (J + K) log J, not with J * K.
+
+    Raises:
+        ValueError: for shapes that do not fit, or ids that are not integers.
     """
-    ids, judged_ids = jnp.asarray(ids), jnp.asarray(judged_ids)
+    (ids, judged_ids), _ = narrow_ids(ids=ids, judged_ids=judged_ids)
+    check_shape("ids", ids, (None, None))
+    check_shape("judged_ids", judged_ids, (len(ids), None))
+    grades = _positive(judged_gains)
+    check_shape("judged_gains", grades, judged_ids.shape)
+    return _gains(ids, judged_ids, grades)
+
+
+@jax.jit
+def _gains(ids, judged_ids, grades):
     known = jnp.pad(judged_ids, ((0, 0), (0, 1)), constant_values=-1)
-    grades = jnp.pad(_positive(judged_gains), ((0, 0), (0, 1)))
+    grades = jnp.pad(grades, ((0, 0), (0, 1)))
     order = jnp.argsort(known, axis=1)
     known, grades = (jnp.take_along_axis(x, order, axis=1) for x in (known, grades))
-    place = jax.vmap(jnp.searchsorted)(known, ids.astype(known.dtype))
+    place = jax.vmap(jnp.searchsorted)(known, ids)
     place = jnp.minimum(place, known.shape[1] - 1)
     found = (jnp.take_along_axis(known, place, axis=1) == ids) & (ids >= 0)
     found = jnp.where(found, jnp.take_along_axis(grades, place, axis=1), 0)
@@ -76,8 +91,9 @@ def mean(values, where):
     Returns:
         A float32 scalar, 0 when no query counts.
     """
-    values = jnp.asarray(values)
-    return jnp.sum(jnp.where(where, values, 0)) / jnp.maximum(jnp.sum(where), 1).astype(jnp.float32)
+    values, where = jnp.asarray(values), jnp.asarray(where)
+    total = jnp.sum(jnp.where(where, values, 0), dtype=accumulator(values))
+    return total / jnp.maximum(jnp.sum(where), 1).astype(jnp.float32)
 
 
 def ndcg(gains, judged_gains, *, k=10):
@@ -101,8 +117,11 @@ def ndcg(gains, judged_gains, *, k=10):
     References:
         K. Jarvelin and J. Kekalainen, ACM TOIS 20(4), 2002, doi:10.1145/582415.582418.
     """
-    ideal = -jnp.sort(-_positive(judged_gains), axis=1)
-    return _ratio(_discounted(_positive(gains)[:, :k]), _discounted(ideal[:, :k]))
+    found, wanted = _read(gains, judged_gains)
+    ideal = -jnp.sort(-wanted, axis=1)
+    places = max(found.shape[1], ideal.shape[1])  # sums of one length round alike
+    padded = (jnp.pad(x, ((0, 0), (0, places - x.shape[1]))) for x in (found, ideal))
+    return jnp.minimum(_ratio(*(_discounted(x[:, :k]) for x in padded)), 1)
 
 
 def recall(gains, judged_gains, *, k=10):
@@ -121,7 +140,8 @@ def recall(gains, judged_gains, *, k=10):
     Returns:
         float32 [B] within 0..1; 0 where ``judged(judged_gains)`` is False.
     """
-    return _ratio(jnp.sum(_relevant(gains)[:, :k], axis=1), jnp.sum(_relevant(judged_gains), axis=1))
+    hits, wanted = (_ones(x) for x in _read(gains, judged_gains))
+    return _ratio(jnp.sum(hits[:, :k], axis=1), jnp.sum(wanted, axis=1))
 
 
 def mrr(gains, judged_gains, *, k=10):
@@ -141,9 +161,10 @@ def mrr(gains, judged_gains, *, k=10):
         float32 [B] within 0..1; 0 where nothing relevant stands there or ``judged(judged_gains)`` is
         False.
     """
-    hits = _relevant(gains)[:, :k]
+    found, wanted = _read(gains, judged_gains)
+    hits = _ones(found)[:, :k]
     best = jnp.max(hits / _ranks(hits), axis=1, initial=0)
-    return jnp.where(judged(judged_gains), best, 0)
+    return jnp.where(judged(wanted), best, 0)
 
 
 def average_precision(gains, judged_gains, *, k=10):
@@ -164,19 +185,31 @@ def average_precision(gains, judged_gains, *, k=10):
     Returns:
         float32 [B] within 0..1; 0 where ``judged(judged_gains)`` is False.
     """
-    hits = _relevant(gains)[:, :k]
+    hits, wanted = (_ones(x) for x in _read(gains, judged_gains))
+    hits = hits[:, :k]
     precision = jnp.cumsum(hits, axis=1) / _ranks(hits)
-    return _ratio(jnp.sum(hits * precision, axis=1), jnp.sum(_relevant(judged_gains), axis=1))
+    return _ratio(jnp.sum(hits * precision, axis=1), jnp.sum(wanted, axis=1))
+
+
+def _read(gains, judged_gains):
+    """Both in float32, zero where they are negative or NaN."""
+    gains, judged_gains = _positive(gains), _positive(judged_gains)
+    check_shape("gains", gains, (None, None))
+    check_shape("judged_gains", judged_gains, (None, None))
+    return gains, judged_gains
 
 
 def _positive(grades):
     """Returns grades in float32, zero where they are negative or NaN."""
+    if not isinstance(grades, jax.Array):
+        grades = host("gains", grades)
+        grades = grades.astype(np.float32) if grades.dtype.kind in "iu" else grades  # whatever their size
     grades = jnp.asarray(grades).astype(jnp.float32)
     return jnp.where(grades > 0, grades, 0)
 
 
-def _relevant(grades):
-    return (_positive(grades) > 0).astype(jnp.float32)
+def _ones(grades):
+    return (grades > 0).astype(jnp.float32)
 
 
 def _ranks(x):

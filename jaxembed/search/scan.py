@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxembed.arrays import check_integers, host, on_device
+
 _CHUNK_ELEMENTS = 2**24  # numbers in one chunk of rows or of scores
 
 
@@ -41,9 +43,16 @@ def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
         ``scores`` float32 [B, k] and ``ids`` int32 [B, k]. A score that is NaN counts as -inf.
 
     Raises:
-        ValueError: when k is below 1 or above N, or ``score`` returns another shape.
+        ValueError: when k is below 1 or above N, N or an integer of the host needs more than 32 bits, or
+            ``score`` returns another shape.
     """
+    if any(not hasattr(leaf, "shape") for leaf in jax.tree.leaves(queries)):
+        raise ValueError("queries: hold numbers in lists; pass arrays whose first axis is B")
+    queries = jax.tree.map(lambda leaf: on_device("queries", leaf), queries)
+    rows = rows if hasattr(rows, "shape") else host("rows", rows)
     count = rows.shape[0]
+    if count > np.iinfo(np.int32).max:
+        raise ValueError(f"rows: {count} are more than int32 numbers; search parts and merge the results")
     if not isinstance(k, int | np.integer) or not 1 <= k <= count:
         raise ValueError(f"k: {k} is outside 1..{count}, the number of rows; pass a k in that range")
     size = jax.tree.leaves(queries)[0].shape[0]
@@ -65,6 +74,7 @@ def _stream(score, queries, rows, *, chunk, mesh, axis, **options):
     best = None
     for start in range(0, rows.shape[0], chunk):
         part = np.asarray(rows[start : start + chunk])
+        check_integers("rows", part)
         if len(part) < chunk:
             part = np.concatenate([part, np.zeros((chunk - len(part), *part.shape[1:]), part.dtype)])
         static = {"chunk": chunk, "mesh": mesh, "axis": axis} | options

@@ -4,8 +4,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxembed.arrays import inner
+from jaxembed.arrays import host, inner, narrow_ids, on_device
 from jaxembed.search.scan import scan_top_k
 
 _WHOLE_ELEMENTS = 2**25  # floats of scores up to which documents on the device are not cut
@@ -44,7 +45,8 @@ def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
     Raises:
         ValueError: when k is below 1 or above N, or the widths differ.
     """
-    queries = jnp.asarray(queries)
+    queries = on_device("queries", queries)
+    documents = documents if hasattr(documents, "shape") else host("documents", documents)
     if queries.ndim != 2 or len(documents.shape) != 2:
         raise ValueError(
             f"queries, documents: shapes {queries.shape} and {documents.shape}; pass [B, D] and [N, D]"
@@ -77,16 +79,19 @@ def reciprocal_rank_fusion(rankings, size, *, k=60):
 
     Args:
         rankings: sequence of int [B, K] arrays, best document first. K may differ between rankings. A
-            negative id is padding; an id that stands twice in one ranking counts at its better rank.
+            negative id is padding; an id that stands twice in one ranking counts at its better rank. Ids
+            of up to 63 bits are kept apart (under jit they are those that JAX holds).
         size: how many documents are returned for each query.
         k: the constant that damps the first places.
 
     Returns:
-        ``scores`` float32 [B, size] in falling order and ``ids`` int32 [B, size]; among equal scores the
-        lowest id comes first. Places that no document takes hold id -1 and score 0.
+        ``scores`` float32 [B, size] in falling order and ``ids`` int32 [B, size], or a NumPy array of
+        int64 where an id needs it; among equal scores the lowest id comes first. Places that no document
+        takes hold id -1 and score 0.
 
     Raises:
-        ValueError: when there is no ranking, or size is below 1.
+        ValueError: when there is no ranking, one is not [B, K], ids are not integers or need 64 bits without
+            a sign, or size is below 1.
 
     References:
         G. V. Cormack, C. L. A. Clarke and S. Buettcher, SIGIR 2009, doi:10.1145/1571941.1572114.
@@ -95,7 +100,17 @@ def reciprocal_rank_fusion(rankings, size, *, k=60):
         raise ValueError("rankings: empty; pass at least one [B, K] array of ids")
     if size < 1:
         raise ValueError(f"size: {size} is below 1; pass the number of documents to return")
-    return _fuse([jnp.asarray(ids).astype(jnp.int32) for ids in rankings], k, size=size)
+    rankings, known = narrow_ids(**{f"rankings[{i}]": ids for i, ids in enumerate(rankings)})
+    for i, ids in enumerate(rankings):
+        if ids.ndim != 2 or len(ids) != len(rankings[0]):
+            raise ValueError(f"rankings[{i}]: shape {ids.shape}; pass a sequence of arrays [B, K] of one B")
+    if known is not None and known.size and known[-1] >= 2**63:
+        raise ValueError(f"rankings: id {known[-1]} needs 64 bits without a sign; number the ids from 0")
+    scores, ids = _fuse(rankings, k, size=size)
+    if known is None:
+        return scores, ids
+    ids = np.asarray(ids)
+    return scores, np.where(ids < 0, -1, known.astype(np.int64)[ids])
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -115,7 +130,7 @@ def _fuse(rankings, k, *, size):
         same = jnp.pad(ids[:, shift:] == ids[:, : ids.shape[1] - shift], ((0, 0), (0, shift)))
         total = total + jnp.where(same, jnp.pad(loss[:, shift:], ((0, 0), (0, shift))), 0)
     keep = ~_equals_previous(ids) & (ids >= 0)
-    last = jnp.iinfo(jnp.int32).max
+    last = jnp.iinfo(ids.dtype).max
     total, ids = jax.lax.sort((jnp.where(keep, total, 1), jnp.where(keep, ids, last)), num_keys=2)
     taken = total < 1
     missing = ((0, 0), (0, max(0, size - ids.shape[1])))

@@ -77,6 +77,21 @@ def row_and_sign(codes):
     return xp.where(flipped, -2 - codes, codes), flipped
 
 
+def narrow(codes):
+    """Codes as JAX holds them, int32; one of 64 bits that does not fit names no row, so it becomes -1.
+
+    >>> print(narrow(np.array([3, 2**32 + 3])))
+    [ 3 -1]
+    """
+    if isinstance(codes, jax.Array):
+        return codes
+    codes = np.asarray(codes)
+    if codes.dtype.kind in "iu" and codes.dtype.itemsize > 4:
+        bounds = np.iinfo(np.int32)
+        codes = np.where((codes < bounds.min) | (codes > bounds.max), -1, codes).astype(np.int32)
+    return jnp.asarray(codes)
+
+
 def rows_of(table, codes):
     """Gathers rows of a table; a code outside the table reads zeros and sends no gradient.
 
@@ -95,10 +110,10 @@ def rows_of(table, codes):
     Returns:
         [..., D].
     """
-    rows, flipped = row_and_sign(jnp.asarray(codes))
+    rows, flipped = row_and_sign(narrow(codes))
     inside = jnp.where(rows < 0, table.shape[0], rows)  # a negative index would count from the end
-    narrow = jnp.asarray(table).dtype != accumulator(table)
-    vectors = _narrow_rows(table, inside) if narrow else _filled(table, inside)
+    low = jnp.asarray(table).dtype != accumulator(table)
+    vectors = _narrow_rows(table, inside) if low else _filled(table, inside)
     return jnp.where(flipped[..., None], -vectors, vectors)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxembed.tables.lookup import row_and_sign, rows_of
+from jaxembed.tables.lookup import narrow, row_and_sign, rows_of
 
 
 def sharded_rows(mesh, axis="model", *, batch_axis="data"):
@@ -84,7 +84,7 @@ def _sharded_rows(mesh, axes, batch_axes):
     gather.defvjp(lambda table, codes: (read(table, codes), (table, codes)), backward)
 
     def checked(table, codes):
-        codes = jnp.asarray(codes)
+        codes = narrow(codes)
         for what, size, names in (("table", table.shape[0], axes), ("codes", codes.shape[0], batch_axes)):
             devices = math.prod(mesh.shape[name] for name in names)
             if size % devices:
@@ -94,8 +94,7 @@ def _sharded_rows(mesh, axes, batch_axes):
                 )
         if AxisType.Explicit in mesh.axis_types:  # types then carry shardings, which have to match
             table, codes = (
-                jax.sharding.reshard(x, NamedSharding(mesh, spec))
-                for x, spec in ((table, rows), (codes, batch))
+                jax.reshard(x, NamedSharding(mesh, spec)) for x, spec in ((table, rows), (codes, batch))
             )
         return gather(table, codes)
 

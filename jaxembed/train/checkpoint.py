@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import pathlib
 
 import jax
 
 from jaxembed import files
 from jaxembed.train.log import score
 from jaxembed.train.mesh import path_of
+from jaxembed.train.workdir import folder_of, is_local
 
 
 class _EveryAsked:
@@ -24,7 +24,7 @@ class Checkpoints:
     Each holds the parameters as a checkpointable of their own and the rest of the state beside them.
 
     Args:
-        workdir: folder of the run; made when missing.
+        workdir: folder of the run; made when missing. It may lie in a bucket, see :func:`folder_of`.
         keep: number of latest checkpoints that are kept.
         best: name of the number whose best checkpoint is kept too ("-name": lower is better), or None.
         meta: JSON value that describes the run; must equal the stored one.
@@ -36,17 +36,16 @@ class Checkpoints:
     def __init__(self, workdir, *, keep=2, best=None, meta=None):
         from orbax.checkpoint import v1 as ocp
 
-        self.folder = pathlib.Path(workdir).absolute()
+        self.folder = folder_of(workdir)
         self._meta = json.loads(json.dumps(meta))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = self.folder / f".writable-{jax.process_index()}"
             probe.touch()
             probe.unlink()
-        except OSError as error:
-            raise ValueError(
-                f"workdir={str(workdir)!r} cannot be written ({error.strerror}); name another"
-            ) from None
+        except Exception as error:  # clients of buckets raise errors of their own
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"workdir={str(workdir)!r} cannot be written ({reason}); name another") from None
         self._compare_meta()
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep)]
@@ -56,11 +55,14 @@ class Checkpoints:
                     get_metric_fn=lambda m: score(m, best), n=1, keep_checkpoints_without_metrics=False
                 )
             )
-        self._inner = ocp.training.Checkpointer(
-            self.folder / "checkpoints",
-            save_decision_policy=_EveryAsked(),
-            preservation_policy=policies.AnyPreservationPolicy(kept),
-        )
+        try:
+            self._inner = ocp.training.Checkpointer(
+                self.folder / "checkpoints",
+                save_decision_policy=_EveryAsked(),
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+            )
+        except ImportError as error:
+            raise ValueError(f"workdir={str(workdir)!r}: {error}; install it for checkpoints there") from None
 
     def _compare_meta(self):
         path = self.folder / "meta.json"
@@ -72,7 +74,10 @@ class Checkpoints:
                     f"{files.difference(stored, self._meta)}; name another workdir or delete this one"
                 )
         elif jax.process_index() == 0:
-            files.write_json(path, self._meta)
+            if is_local(path):
+                files.write_json(path, self._meta)
+            else:
+                path.write_text(json.dumps(self._meta, indent=1))
 
     @property
     def latest(self):
@@ -96,7 +101,10 @@ class Checkpoints:
         step = self.latest
         wanted = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
         wanted = {k: v for k, v in wanted.items() if v is not None}
-        _compare_shapes(self.folder, self._inner.checkpointables_metadata(step).metadata, state.params)
+        stored = self._inner.checkpointables_metadata(step).metadata
+        _compare_shapes(self.folder, stored["params"], state.params)
+        _compare_dtypes(self.folder, "parameter ", stored["params"], state.params)
+        _compare_dtypes(self.folder, "", stored["rest"], wanted)
         try:
             loaded = self._inner.load_checkpointables(step, {"params": state.params, "rest": wanted})
         except Exception as error:
@@ -111,17 +119,30 @@ class Checkpoints:
         self._inner.close()
 
 
-def _compare_shapes(folder, metadata, params):
-    def shapes(tree):
-        leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-        return {path_of(path): tuple(leaf.shape) for path, leaf in leaves}
+def _leaves(tree):
+    leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {path_of(path): leaf for path, leaf in leaves if hasattr(leaf, "shape")}
 
-    stored, wanted = shapes(metadata["params"]), shapes(params)
+
+def _compare_shapes(folder, stored, params):
+    """Refuses parameters of other names or shapes."""
+    stored, wanted = ({k: tuple(x.shape) for k, x in _leaves(tree).items()} for tree in (stored, params))
     for name in sorted(set(stored) | set(wanted)):
         if stored.get(name) != wanted.get(name):
             raise ValueError(
                 f"workdir={str(folder)!r} holds another model: parameter {name} has shape "
                 f"{stored.get(name, 'none')} there and {wanted.get(name, 'none')} here; name another workdir"
+            )
+
+
+def _compare_dtypes(folder, what, stored, wanted):
+    """Refuses arrays of another dtype, to which the stored numbers would be rounded."""
+    stored, wanted = _leaves(stored), _leaves(wanted)
+    for name in sorted(set(stored) & set(wanted)):
+        if stored[name].dtype != wanted[name].dtype:
+            raise ValueError(
+                f"workdir={str(folder)!r} holds {what}{name} as {stored[name].dtype}, here it is "
+                f"{wanted[name].dtype}; keep the dtype or name another workdir"
             )
 
 
@@ -141,7 +162,7 @@ def restore_params(workdir, *, step=None, best=None):
     """
     from orbax.checkpoint import v1 as ocp
 
-    folder = pathlib.Path(workdir).absolute() / "checkpoints"
+    folder = folder_of(workdir) / "checkpoints"
     if not folder.is_dir():
         raise FileNotFoundError(f"workdir={str(workdir)!r} holds no checkpoint; train first")
     with ocp.training.Checkpointer(folder) as found:

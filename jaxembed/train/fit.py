@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxembed.train.checkpoint import Checkpoints
 from jaxembed.train.log import MetricLog, patience_left, score
 from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
 from jaxembed.train.updates import gradient_update
+from jaxembed.train.workdir import folder_of, is_local
 
 BATCH_RULES = ((r"^rows/", P()), (r"", P("data")))  # distinct table rows are replicated, the rest is split
 
@@ -74,7 +76,8 @@ def fit(
 
     Args:
         init: ``key -> params`` (nested dict of arrays) or ``key -> (params, extra)``.
-        batches: anything with ``[t]``: this process's rows of the global batch of step t, a dict of arrays.
+        batches: anything with ``[t]`` for every step t: this process's rows of the global batch of step t, a
+            dict of arrays. Integers fit 32 bits unless ``jax_enable_x64`` is on.
         steps: total number of steps; a resumed run does the rest.
         loss_fn: ``(params, batch, key[, extra]) -> (scalar, {name: scalar})``, with extra ``-> (scalar,
             ({name: scalar}, extra))``. Needed without ``update``.
@@ -85,7 +88,8 @@ def fit(
         mesh: from :func:`make_mesh`; default all devices along "data".
         rules: sequence of (regex on path, PartitionSpec) for parameters and optimizer state.
         batch_rules: the same for batches.
-        workdir: folder for checkpoints and metrics.jsonl, or None to keep nothing.
+        workdir: folder for checkpoints and metrics.jsonl, or None to keep nothing. "gs://...", "s3://..." and
+            "az://..." are folders in a bucket, which need gcsfs and google-cloud-storage, s3fs, or adlfs.
         meta: JSON value that describes the run (plan, config); a workdir with another one is refused.
         evaluate: ``state -> {name: float}``, called every ``evaluate_every`` steps and after the last.
         log_every: steps between log rows, each the mean over its steps.
@@ -103,8 +107,9 @@ def fit(
         :class:`TrainState` after the last step.
 
     Raises:
-        ValueError: for arguments that contradict one another, a batch that the mesh does not divide, a
-            workdir that cannot be written or holds another experiment.
+        ValueError: for arguments that contradict one another, batches without ``[t]`` or too few of them, a
+            batch that the mesh does not divide, a loss that returns something else, a workdir that cannot
+            be written or holds another experiment or other dtypes.
     """
     if (update is None) == (loss_fn is None) or (loss_fn is None) != (tx is None):
         raise ValueError("give loss_fn and tx, or update")
@@ -112,6 +117,11 @@ def fit(
         raise ValueError("patience: name the number to watch with best=, and give evaluate=")
     if profile and workdir is None:
         raise ValueError("profile: needs a workdir to write to")
+    if workdir and (profile or tensorboard) and not is_local(folder_of(workdir)):
+        raise ValueError(f"workdir={str(workdir)!r}: profile and tensorboard write to the local disk only")
+    if not hasattr(batches, "__getitem__"):
+        kind = type(batches).__name__
+        raise ValueError(f"batches: a {kind} has no [t]; pass a list, or an object whose [t] makes batch t")
     update = gradient_update(loss_fn, tx) if update is None else update
     mesh = make_mesh() if mesh is None else mesh
     key = jax.random.key(key) if isinstance(key, int | np.integer) else key
@@ -207,6 +217,9 @@ def _compiled(update, leaves, structure):
 
     def step(state, batch, key):
         done, metrics = update[1](state, batch, jax.random.fold_in(key, state.step))
+        for name, value in metrics.items():
+            if jnp.shape(value) != ():
+                raise ValueError(f"metric {name!r} has shape {jnp.shape(value)}; return its mean, a scalar")
         return dataclasses.replace(done, step=state.step + 1), metrics
 
     return jax.jit(step, donate_argnums=0, out_shardings=(jax.tree.unflatten(structure, leaves), None))
@@ -253,7 +266,9 @@ class _Loop:
                 bar.update()
                 if last or stopped or done % self.log_every == 0:
                     seconds = (time.perf_counter() - began) / len(window)
-                    means = jax.tree.map(lambda *m: np.mean(m), *jax.device_get(window))
+                    means = jax.tree.map(
+                        lambda *m: np.mean(np.asarray(m, np.float64)), *jax.device_get(window)
+                    )
                     self.log.add(done, "train", {**means, "seconds_per_step": seconds})
                     bar.set_postfix(loss=f"{means.get('loss', np.nan):.4g}", refresh=False)
                     window, began = [], time.perf_counter()
@@ -283,11 +298,20 @@ def _due(step, every):
 @contextlib.contextmanager
 def _ahead(batches, first, steps, depth=2):
     """Reads the next batches in a thread while the device works."""
+    if first < steps and isinstance(batches, Sequence) and len(batches) < steps:
+        raise ValueError(f"batches: {len(batches)} for {steps} steps; pass one for each step")
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         waiting = {t: pool.submit(batches.__getitem__, t) for t in range(first, min(first + depth, steps))}
 
         def take(t):
-            batch = waiting.pop(t).result()
+            try:
+                batch = waiting.pop(t).result()
+            except (IndexError, KeyError) as error:
+                if isinstance(error, KeyError) and error.args != (t,):
+                    raise
+                raise ValueError(
+                    f"batches: none at [{t}], of {steps} steps ({error}); pass one each"
+                ) from error
             if t + depth < steps:
                 waiting[t + depth] = pool.submit(batches.__getitem__, t + depth)
             return batch

@@ -3,7 +3,8 @@
 import json
 import math
 import os
-import pathlib
+
+from jaxembed.train.workdir import folder_of, is_local
 
 NAME = "metrics.jsonl"
 
@@ -18,7 +19,7 @@ def read_metrics(workdir):
         List of dicts with "step", "kind" ("train" or "evaluate") and the numbers; [] when there are none.
         A last line that a crash cut in two is left out.
     """
-    path = pathlib.Path(workdir) / NAME
+    path = folder_of(workdir) / NAME
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -40,13 +41,17 @@ class MetricLog:
 
     def __init__(self, workdir, step, *, write=True, tensorboard=False):
         self.rows = [r for r in read_metrics(workdir) if r["step"] <= step] if workdir else []
-        self._file = self._events = None
+        self._file = self._events = self._bucket = None
         if workdir and write:
+            path = folder_of(workdir) / NAME
             if tensorboard:
-                self._events = _event_writer(pathlib.Path(workdir) / "tensorboard")
-            path = pathlib.Path(workdir) / NAME
+                self._events = _event_writer(path.parent / "tensorboard")
+            text = "".join(json.dumps(r) + "\n" for r in self.rows)
+            if not is_local(path):
+                self._bucket, self._text = path, text
+                return
             partial = path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(r) + "\n" for r in self.rows))
+            partial.write_text(text)
             os.replace(partial, path)
             self._file = path.open("a")
 
@@ -55,12 +60,14 @@ class MetricLog:
         numbers = {name: float(value) for name, value in numbers.items()}
         row = {"step": step, "kind": kind, **numbers}
         self.rows.append(row)
+        finite = {k: v if not isinstance(v, float) or math.isfinite(v) else repr(v) for k, v in row.items()}
+        line = json.dumps(finite) + "\n"
         if self._file:
-            finite = {
-                k: v if not isinstance(v, float) or math.isfinite(v) else repr(v) for k, v in row.items()
-            }
-            self._file.write(json.dumps(finite) + "\n")
+            self._file.write(line)
             self._file.flush()
+        if self._bucket:  # objects of a bucket are written whole
+            self._text += line
+            self._bucket.write_text(self._text)
         if self._events:
             for name, value in numbers.items():
                 self._events.add_scalar(f"{kind}/{name}", value, step)

@@ -8,6 +8,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxembed.arrays import check_integers
+
 
 def make_mesh(data=None, model=1):
     """Arranges all devices in a mesh with the axes "data" and "model".
@@ -109,8 +111,15 @@ def place_batch(batch, mesh, rules):
 
     Returns:
         The tree as global ``jax.Array`` [B, ...].
+
+    Raises:
+        ValueError: for rows that the devices do not divide, or an integer of the host beyond the 32 bits
+            that JAX keeps without ``jax_enable_x64``.
     """
     processes = jax.process_count()
+    for path, leaf in jax.tree.leaves_with_path(batch):
+        if not isinstance(leaf, jax.Array):
+            check_integers(f"batches: {path_of(path)}", np.asarray(leaf))
 
     def whole(leaf):
         shape = np.shape(leaf)

@@ -3,12 +3,14 @@
 import dataclasses
 import functools
 import re
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxembed.arrays import accumulator, wide
 from jaxembed.train.mesh import path_of
 
 
@@ -19,6 +21,9 @@ def gradient_update(loss_fn, tx, accumulate=1, shared=r"^(rows|words)/"):
     With ``accumulate=n`` the batch is cut into n strided parts that are differentiated one after the
     other; the mean of the gradients is that of the whole batch for a loss that is a mean of independent
     examples, at an nth of the memory. (In-batch negatives do see the part alone.)
+
+    Parameters of fewer than 32 bits keep their dtype. Sums of gradients and what ``tx`` remembers are held in
+    float32, and so is each step until it is added.
 
     Args:
         loss_fn: ``(params, batch, key) -> (scalar, {name: scalar})``, or with ``extra`` as fourth argument
@@ -31,13 +36,17 @@ def gradient_update(loss_fn, tx, accumulate=1, shared=r"^(rows|words)/"):
     Returns:
         ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))``, the same object for the
         same arguments, so that a second fit compiles nothing.
+
+    Raises:
+        ValueError: in a step, for a loss that returns something else, or a batch that ``accumulate`` does
+            not divide.
     """
 
     def evaluated(params, batch, key, extra):
         if extra is None:
-            loss, metrics = loss_fn(params, batch, key)
+            loss, metrics = _returned(loss_fn(params, batch, key), extra)
         else:
-            loss, (metrics, extra) = loss_fn(params, batch, key, extra)
+            loss, (metrics, extra) = _returned(loss_fn(params, batch, key, extra), extra)
         return loss, ({"loss": loss, **metrics}, extra)
 
     differentiate = jax.grad(evaluated, has_aux=True)
@@ -47,11 +56,34 @@ def gradient_update(loss_fn, tx, accumulate=1, shared=r"^(rows|words)/"):
             gradient, (metrics, extra) = differentiate(state.params, batch, key, state.extra)
         else:
             gradient, metrics, extra = _accumulated(differentiate, accumulate, shared, state, batch, key)
-        updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+        updates, opt_state = tx.update(wide(gradient), state.opt_state, wide(state.params))
         params = optax.apply_updates(state.params, updates)
         return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra), metrics
 
-    return tx.init, step
+    return lambda params: tx.init(wide(params)), step
+
+
+def _returned(found, extra):
+    """What loss_fn returned, if it has the form that the update reads."""
+    form = "(scalar, {name: scalar})" if extra is None else "(scalar, ({name: scalar}, extra))"
+    rest = found[1] if _pair(found) else None
+    if not isinstance(rest if extra is None else rest[0] if _pair(rest) else None, Mapping):
+        raise ValueError(f"loss_fn: returned {_described(found)}; return {form}")
+    if np.shape(found[0]) != ():
+        raise ValueError(f"loss_fn: the loss has shape {np.shape(found[0])}; return a scalar, as its mean")
+    return found
+
+
+def _pair(x):
+    return isinstance(x, tuple | list) and len(x) == 2
+
+
+def _described(x):
+    if isinstance(x, tuple | list):
+        return f"({', '.join(map(_described, x))})"
+    if isinstance(x, jax.Array | np.ndarray | np.generic | float | int):
+        return f"an array of shape {np.shape(x)}" if np.shape(x) else "a scalar"
+    return f"a {type(x).__name__}"
 
 
 def _accumulated(differentiate, parts, shared, state, batch, key):
@@ -71,12 +103,13 @@ def _accumulated(differentiate, parts, shared, state, batch, key):
             lambda cut, x: x if cut is None else cut, part, whole, is_leaf=lambda x: x is None
         )
         gradient, (metrics, extra) = differentiate(state.params, part, jax.random.fold_in(key, index), extra)
-        return (jax.tree.map(lambda a, g: a + g / parts, total, gradient), extra), metrics
+        return (jax.tree.map(lambda a, g: a + g / parts, total, wide(gradient)), extra), metrics
 
-    zero = jax.tree.map(jnp.zeros_like, state.params)
+    zero = jax.tree.map(jnp.zeros_like, wide(state.params))
     parts_of_batch = jax.tree.map_with_path(strided, batch)
     (gradient, extra), metrics = jax.lax.scan(body, (zero, state.extra), (parts_of_batch, jnp.arange(parts)))
-    return gradient, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics), extra
+    means = jax.tree.map(lambda m: jnp.mean(m, axis=0, dtype=accumulator(m)), metrics)
+    return gradient, means, extra
 
 
 @functools.lru_cache(maxsize=64)
@@ -84,6 +117,7 @@ def ema(update, decay):
     """Keeps an exponential moving average of the parameters beside any update.
 
     ``average <- decay * average + (1 - decay) * params`` after each step, starting at the first parameters.
+    The average of narrower parameters is held in float32, where small steps are not lost.
 
     Args:
         update: ``(init, step)``.
@@ -97,13 +131,13 @@ def ema(update, decay):
     inner_init, inner_step = update
 
     def init(params):
-        return {"inner": inner_init(params), "ema": jax.tree.map(jnp.copy, params)}
+        return {"inner": inner_init(params), "ema": jax.tree.map(jnp.copy, wide(params))}
 
     def step(state, batch, key):
         inner, metrics = inner_step(
             dataclasses.replace(state, opt_state=state.opt_state["inner"]), batch, key
         )
-        average = optax.incremental_update(inner.params, state.opt_state["ema"], 1 - decay)
+        average = optax.incremental_update(wide(inner.params), state.opt_state["ema"], 1 - decay)
         return dataclasses.replace(inner, opt_state={"inner": inner.opt_state, "ema": average}), metrics
 
     return init, step
@@ -169,7 +203,8 @@ def warm_start(init, donor):
 
     Args:
         init: ``key -> params`` or ``key -> (params, extra)``.
-        donor: nested dict of arrays, any part of the params; for example from :func:`restore_params`.
+        donor: nested dict of arrays, any part of the params; for example from :func:`restore_params`. They
+            are cast to the dtypes of the params.
 
     Returns:
         An ``init`` of the same form.

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape
+from jaxembed.arrays import accumulator, check_shape, on_device
 from jaxembed.vectors.smoothing import mean_cosine
 
 
@@ -197,7 +197,7 @@ def entry_means(vectors, entries, count):
     References:
         X. Liu, DefSent+, arXiv:2405.16153.
     """
-    vectors, entries = jnp.asarray(vectors), jnp.asarray(entries)
+    vectors, entries = jnp.asarray(vectors), on_device("entries", entries)
     check_shape("vectors", vectors, (None, None))
     check_shape("entries", entries, vectors.shape[:1])
     inside = (entries >= 0) & (entries < count)

@@ -1,0 +1,85 @@
+"""Hard negatives are never the query's own documents, in any dtype and with any number of positives."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxembed import data
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, jnp.bfloat16, np.int32])
+def test_a_zero_document_and_the_own_one_in_any_dtype(dtype):
+    queries, documents = np.array([[1, 0]], dtype), np.array([[1, 0], [0, 0], [0, 1]], dtype)
+    assert data.hard_negatives(queries, documents, [0], count=2).tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_lengths_do_not_matter(size):
+    rng = np.random.default_rng(0)
+    queries, documents = rng.normal(size=(4, 3)), rng.normal(size=(9, 3))
+    expected = data.hard_negatives(queries, documents, np.arange(4), count=3)
+    scaled = ((size * x).astype(np.float32) for x in (queries, documents))
+    np.testing.assert_array_equal(data.hard_negatives(*scaled, np.arange(4), count=3), expected)
+
+
+DOCUMENTS = np.array([[1.0, 0.0], [0.9, 0.1], [0.5, 0.5], [0.0, 1.0], [-1.0, 0.0]])
+SEVERAL = {
+    "array": np.array([[0, 2], [3, -1]]),
+    "ragged": [[0, 2], [3]],
+    "mixed": [[2, 0], 3],
+    "twice": [[0, 2, 0], np.array([3])],
+}
+
+
+@pytest.mark.parametrize("form", SEVERAL)
+def test_several_positives_are_no_negatives(form):
+    """The least similar positive of query 0 has cosine .707; only what lies below .67 is clearly less."""
+    queries = np.array([[1.0, 0.0], [0.0, 1.0]])
+    found = data.hard_negatives(queries, DOCUMENTS, SEVERAL[form], count=3)
+    assert found.tolist() == [[3, 4, 1], [2, 1, 0]]
+
+
+def test_every_place_but_the_own_ones_can_be_asked_for():
+    rng = np.random.default_rng(0)
+    queries, documents = (
+        rng.normal(size=(30, 4)).astype(np.float16),
+        rng.normal(size=(9, 4)).astype(np.float16),
+    )
+    positives = [rng.choice(9, rng.integers(1, 5), replace=False).tolist() for _ in range(30)]
+    for row, own in zip(
+        data.hard_negatives(queries, documents, positives, count=5, block=7), positives, strict=True
+    ):
+        assert not set(row) & set(own) and len(set(row)) == 5
+
+
+def test_a_query_on_two_rows_has_the_positives_of_both():
+    queries = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]])
+    found = data.hard_negatives(queries, DOCUMENTS, [0, 3, 1], count=3)
+    assert not set(found[0]) & {0, 1} and not set(found[2]) & {0, 1}
+    assert found[1].tolist() == data.hard_negatives(queries[1:2], DOCUMENTS, [3], count=3)[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"positives": [0]}, "positives: 1 for 2 queries; pass"),
+        ({"positives": [[0], []]}, r"positives\[1\]: \[\]; pass places in 0..4, at least one"),
+        ({"positives": [[0], [-1]]}, r"positives\[1\]: \[\]; pass"),
+        ({"positives": [0, 5]}, r"positives\[1\]: \[5\]; pass"),
+        ({"positives": [0, -2]}, r"positives\[1\]: \[-2\]; pass"),
+        ({"positives": [0, 1.5]}, r"positives\[1\]: float64 \(1,\); pass"),
+        (
+            {"positives": [[0, 1, 2], [3]], "count": 3},
+            "count=3: query 0 has only 2 documents that are not its own",
+        ),
+        ({"queries": np.full((2, 2), np.nan)}, "queries: hold NaN"),
+        ({"documents": np.full((9, 2), np.inf)}, "documents: hold NaN or an infinity"),
+        ({"documents": np.ones((9, 3))}, "documents: width 3, but queries have 2"),
+        ({"queries": np.ones(2)}, r"queries: shape \(2,\); pass"),
+    ],
+)
+def test_wrong_arguments_get_one_line(change, match):
+    given = {"queries": np.eye(2), "documents": DOCUMENTS, "positives": [0, 1], "count": 2}
+    with pytest.raises(ValueError, match=match) as caught:
+        data.hard_negatives(**given | change)
+    assert "\n" not in str(caught.value)
