@@ -320,7 +320,7 @@ def _ids(ids):
         if ended:
             raise ValueError(f"ids: {ended[0]!r} ends in NUL, which NumPy's strings drop; choose another id")
         array = array.astype(str)
-    if array.ndim != 1 or array.dtype.kind not in "iuU":
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iuU"):
         raise ValueError(f"ids: {array.dtype} of shape {array.shape}; pass N integers or N strings")
     return array
 
