@@ -31,10 +31,8 @@ def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, p
         return encoder.encode_texts(list(some), batch_size=batch_size)
 
     keys = data.hashed(texts).astype(np.uint64)
-    meta = {
-        "encoder": encoder.digest(),
-        "texts": f"{int(np.bitwise_xor.reduce(keys * _odd(len(keys)))):016x}",
-    }
+    order = 2 * np.arange(len(keys), dtype=np.uint64) + 1  # so that the digest depends on the order
+    meta = {"encoder": encoder.digest(), "texts": f"{int(np.bitwise_xor.reduce(keys * order)):016x}"}
     options = {"batch_size": 16 * batch_size, "dtype": dtype, "meta": meta, "progress": progress}
     return ranks.embed(encode, texts, path=path, **options)
 
@@ -74,7 +72,7 @@ def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidat
     deep = min(max(k, candidates), len(texts)) if fused else k
     scores, rows = ranks.top_k(_unit(asked), _unit(vectors), deep)
     if fused:
-        words = ranks_by_words(texts, queries, deep)
+        words = word_ranks(texts, queries, deep)
         scores, rows = ranks.reciprocal_rank_fusion([np.asarray(rows), words], k)
     found = zip(np.asarray(scores), np.asarray(rows), strict=True)
     return [
@@ -83,7 +81,7 @@ def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidat
     ]
 
 
-def ranks_by_words(texts, queries, k):
+def word_ranks(texts, queries, k):
     """BM25: the rows of the k best texts for each query, int [B, k].
 
     Args:
@@ -102,8 +100,3 @@ def _unit(vectors):
     """Rows of length 1, float32; a row of zeros stays."""
     vectors = np.asarray(vectors, np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def _odd(count):
-    """Different odd numbers, which make a sum of hashes depend on the order."""
-    return 2 * np.arange(count, dtype=np.uint64) + 1
