@@ -299,7 +299,7 @@ def _ranks(x):
 def _correlation(x, y):
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt(np.sum(x**2) * np.sum(y**2))
-    return float(np.sum(x * y) / scale) if scale > 0 else float("nan")
+    return float(np.clip(np.sum(x * y) / scale, -1, 1)) if scale > 0 else float("nan")
 
 
 def _classes(**lists):

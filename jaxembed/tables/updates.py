@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxembed.arrays import wide
 from jaxembed.tables.lookup import row_and_sign
 from jaxembed.tables.plans import IMPORTANCE
 from jaxembed.tables.rounding import stochastic_round
@@ -169,7 +170,7 @@ def _row_update(loss_fn, tx, rules, parts, stochastic):
         states = [rule.init(_nest(path, tables[path].astype(_wide(tables[path])))) for path, rule in rules]
         for path, state in zip(paths, states, strict=True):
             _refuse_accumulation(path, state)
-        return {"dense": tx.init(_replaced(params, dict.fromkeys(paths))), "rows": states}
+        return {"dense": tx.init(wide(_replaced(params, dict.fromkeys(paths)))), "rows": states}
 
     def evaluated(trained, batch, key, extra):
         dense, small = trained
@@ -188,7 +189,7 @@ def _row_update(loss_fn, tx, rules, parts, stochastic):
         gradient, (metrics, extra) = jax.grad(evaluated, has_aux=True)(
             (dense, small), batch, key, state.extra
         )
-        updates, dense_state = tx.update(gradient[0], state.opt_state["dense"], dense)
+        updates, dense_state = tx.update(wide(gradient[0]), state.opt_state["dense"], wide(dense))
         params, states = optax.apply_updates(dense, updates), []
         for (path, rule), rule_state in zip(rules, state.opt_state["rows"], strict=True):
             rows, g = _merged(listed[path], gradient[1][path], tables[path].shape[0], parts)
