@@ -4,40 +4,50 @@ Compiled programs are kept between runs, workers and the processes that tests st
 environment names, else below the user's cache folder, for each version of JAX its own.
 """
 
-import importlib.metadata
 import os
 import pathlib
 
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-CACHE = CACHE / "jaxembed-tests" / importlib.metadata.version("jax")
-MOST = 2**31  # bytes; a folder that grew beyond is emptied, since nothing in it tells what is still used
-
-
-def _keep_compiled_programs():
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        try:
-            CACHE.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
-
-
-_keep_compiled_programs()
-# An entry that another process has not finished is compiled again; a child's stderr says nothing about it.
-os.environ.setdefault("PYTHONWARNINGS", "ignore:Error reading persistent compilation cache entry")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TFDS_DATA_DIR", "/nonexistent")
+# An entry of the cache that another process has not finished is compiled again; a child says nothing about it.
+os.environ.setdefault("PYTHONWARNINGS", "ignore:Error reading persistent compilation cache entry")
 
 import jax
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 8)
-# Compiling takes most of the suite's time, and every law compares programs compiled alike. The slow tier sets
-# this to 0 once, so that the laws also hold for programs as users compile them.
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+CACHE = CACHE / "jaxembed-tests" / jax.__version__
+MOST = 2**31  # bytes; a folder that grew beyond is emptied, since nothing in it tells what is still used
+# Compiling takes most of the suite's time, and every law compares programs compiled alike. The slow tier runs
+# some laws once more with JAXEMBED_OPTIMIZED=1, on programs as users compile them.
 SIMPLE = os.environ.get("JAXEMBED_OPTIMIZED") != "1"
+
+
+def _keep_programs():
+    """Sets the cache for this process, which has read its environment, and for those that it starts."""
+    values = {
+        "jax_compilation_cache_dir": str(CACHE),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    for name, value in values.items():
+        if name.upper() not in os.environ:
+            os.environ[name.upper()] = str(value)
+            jax.config.update(name, value)
+
+
+def _writable():
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(CACHE, os.W_OK)
+
+
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", SIMPLE)
+if _writable():
+    _keep_programs()
 
 
 def pytest_sessionstart(session):
