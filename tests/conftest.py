@@ -9,7 +9,7 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TFDS_DATA_DIR", "/nonexistent")
-# An entry of the cache that another process has not finished is compiled again; a child says nothing about it.
+# An entry of the cache that another process has not finished is compiled again; children say nothing of it.
 os.environ.setdefault("PYTHONWARNINGS", "ignore:Error reading persistent compilation cache entry")
 
 import jax
