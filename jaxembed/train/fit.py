@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from jaxembed import extras
 from jaxembed.train.checkpoint import Checkpoints
 from jaxembed.train.gradients import gradient_update
 from jaxembed.train.log import MetricLog, patience_left, score
@@ -353,10 +354,8 @@ def _signals():
 
 
 def _bar(first, steps, progress):
-    from tqdm import tqdm
-
-    disable = None if progress and jax.process_index() == 0 else True  # None: hidden unless a person watches
-    return tqdm(total=steps, initial=first, unit="step", disable=disable, dynamic_ncols=True)
+    watched = progress and jax.process_index() == 0
+    return extras.bar(steps, watched=watched, initial=first, unit="step", dynamic_ncols=True)
 
 
 @contextlib.contextmanager
