@@ -6,6 +6,10 @@ environment names, else below the user's cache folder, for each version of JAX i
 
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TFDS_DATA_DIR", "/nonexistent")
@@ -15,6 +19,7 @@ os.environ.setdefault("PYTHONWARNINGS", "ignore:Error reading persistent compila
 import jax
 import pytest
 
+ROOT = pathlib.Path(__file__).parents[1]
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
 CACHE = CACHE / "jaxembed-tests" / jax.__version__
 MOST = 2**31  # bytes; a folder that grew beyond is emptied, since nothing in it tells what is still used
@@ -65,3 +70,20 @@ def optimized():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", SIMPLE)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """Folder that holds the unpacked wheel, built from a copy of the sources."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "jaxembed", source / "jaxembed", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(source)]
+    subprocess.run(command, check=True, cwd=folder)
+    (file,) = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as opened:
+        opened.extractall(folder / "unpacked")
+    return folder / "unpacked"

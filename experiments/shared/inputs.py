@@ -19,7 +19,8 @@ STS = {"train": "stsb-en-train.csv", "dev": "stsb-en-dev.csv", "test": "stsb-en-
 MODULES = {
     "sklearn": "scikit-learn",
     "orbax": "orbax-checkpoint",
-}  # module: distribution, where the names differ
+    "faiss": "faiss-cpu",
+}  # module: its distribution
 
 
 def check_paths(config):
@@ -70,7 +71,7 @@ def with_extra(error):
     wanted = MODULES.get(name, name).replace("_", "-")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for extra, lines in project["optional-dependencies"].items():
-        if any(re.match(r"[\w.-]+", line)[0].lower() == wanted for line in lines):
+        if any(re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") == wanted for line in lines):
             return f"{text}; pip install 'jaxembed[{extra}]'"
     return f"{text}; pip install {wanted}"
 
