@@ -9,6 +9,7 @@ from jaxembed.data.cells import arrow, bags, floats, strings, times
 from jaxembed.data.scaling import fit_scaling, scale_columns
 from jaxembed.data.table_files import blocks, demand, limited, tables
 from jaxembed.data.text import hashed as hash_strings
+from jaxembed.extras import brings
 from jaxembed.ragged import set_batch
 
 SPLITS = ("random", "time", "tail")
@@ -101,7 +102,7 @@ def ctr_table(
     "random" deals the rows out by ``seed``; "time" cuts them in the order of time, earliest first; "tail"
     cuts the training rows off in that order and deals the later ones out by ``seed``.
 
-    Files are read block by block with pyarrow, which TensorFlow Datasets brings. What stays in memory is
+    Files are read block by block with pyarrow. What stays in memory is
     4 bytes per cell and the distinct values of the features that are not hashed.
 
     >>> import tempfile
@@ -245,8 +246,8 @@ def part_of(chunk, schema, known, longest, transform, gaps=False):
         longest, transform: as for ``ctr_table``.
         gaps: True lets missing numbers pass, as NaN of float64.
     """
-    import pyarrow
-
+    with brings("data"):
+        import pyarrow
     demand(schema.columns, chunk)
     chunk = {name: arrow(chunk[name], name) for name in schema.columns}
     if len({len(column) for column in chunk.values()}) > 1:
