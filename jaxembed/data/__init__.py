@@ -5,7 +5,7 @@ from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.masking import hide, word_masks
-from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze
+from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
@@ -19,14 +19,25 @@ from jaxembed.data.sources.labelled_texts import (
     reuters,
 )
 from jaxembed.data.sources.packages import package_file
-from jaxembed.data.sources.sentence_pairs import sentence_pairs, sick, sts
+from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds
 from jaxembed.data.sources.wordnet import wordnet
 from jaxembed.data.table_files import column_names
-from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
+from jaxembed.data.text import (
+    bag,
+    document_frequency,
+    hashed,
+    idf,
+    ngrams,
+    pack,
+    subword_ids,
+    word_positions,
+    words,
+)
 
 __all__ = [
     "Schema",
+    "all_nli",
     "avazu",
     "bag",
     "batches",
@@ -36,11 +47,9 @@ __all__ = [
     "column_names",
     "criteo",
     "ctr_table",
-    "distinct",
     "docstrings",
     "document_frequency",
     "example_pairs",
-    "features",
     "fit_scaling",
     "flights",
     "hard_negatives",
@@ -63,11 +72,14 @@ __all__ = [
     "sentence_pairs",
     "sick",
     "sources",
+    "split_pairs",
     "sts",
+    "subword_ids",
     "take",
     "text",
     "tfds",
     "word_masks",
+    "word_positions",
     "wordnet",
     "words",
 ]
