@@ -96,7 +96,7 @@ padded[full] = np.concatenate(documents)
 exact = vectors.chamfer(queries, padded, mask, full)
 
 params = vectors.init_fde(jax.random.key(0), WIDTH, repetitions=20, planes=4, projected=8)
-params = vectors.center_fde(params, padded, full)
+params = vectors.centre_fde(params, padded, full)
 estimate = vectors.estimate_chamfer(
     params, vectors.encode_queries(params, queries, mask), vectors.encode_documents(params, padded, full)
 )
@@ -126,7 +126,7 @@ print(len(index.ids), "documents;", index.columns["fde"].shape, index.tokens.sha
 
 # %%
 encodings = jnp.asarray(index.columns["fde"][:])
-books = vectors.fit_product(jax.random.key(1), encodings, group=8, centers=64, iterations=5)
+books = vectors.fit_product(jax.random.key(1), encodings, group=8, centres=64, iterations=5)
 codes = vectors.encode_product(books, encodings)
 print(4 * encodings.shape[1], "bytes of floats,", codes.shape[1], "bytes of codes")
 

@@ -83,7 +83,7 @@ print(len(records), "functions;", records[0]["query"], "->", records[0]["name"])
 def make(chosen):
     bags = [dict.fromkeys(side[i], 1.0) for side in (queries, documents) for i in chosen]
     words, positions, weights = data.pack(bags, length=64)
-    ids, masks = data.features(words, limit=8, rows=2048)
+    ids, masks = data.subword_ids(words, limit=8, rows=2048)
     return {"ids": ids, "masks": masks, "positions": positions, "weights": weights}
 
 

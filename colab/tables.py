@@ -127,7 +127,7 @@ def train_and_test(plan, steps=600):
         return loss.mean(), {}
 
     def init(key):
-        embeddings = tables.init_tables(key, plan, initializer=jax.nn.initializers.normal(0.03))
+        embeddings = tables.init_tables(key, plan, initialiser=jax.nn.initializers.normal(0.03))
         return embeddings | {"network": encoders.init_dcn(key, 16 * len(sizes), layers=1, hidden=(64,))}
 
     state = train.fit(

@@ -137,7 +137,7 @@ def build(cfg, plans, network):
 
     def init_one(key):
         below, above = jax.random.split(key)
-        made = tables.init_tables(below, plan, initializer=lambda k, shape: initializer(k, shape) - spread)
+        made = tables.init_tables(below, plan, initialiser=lambda k, shape: initializer(k, shape) - spread)
         return {"tables": made, "network": init_network(above)}
 
     def logits(params, batch):

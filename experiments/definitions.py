@@ -134,7 +134,7 @@ def even(table):
 
 def whiten(table):
     """Gives the rows of a table mean 0 and equal variance in all directions."""
-    return vectors.standardize(vectors.fit_whiten(table), table)
+    return vectors.standardise(vectors.fit_whiten(table), table)
 
 
 def train_arms(cfg, encoder, update, trained, names, seed):

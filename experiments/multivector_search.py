@@ -183,14 +183,14 @@ def judged(sets, singles, ids, grades):
         given = vectors.chamfer, sets.tokens, sets.offsets, sets.queries, sets.mask, places
         found[f"FDE{label}, then Chamfer"] = search.rerank(*given)[1]
     found["exact Chamfer"] = np.argsort(-token_sets.exact(sets), axis=1, kind="stable")[:, :most]
-    rows, where = [], metrics.judged(grades)
+    rows, where = [], metrics.has_relevant(grades)
     for name, places in found.items():
         gains = metrics.gains(places, ids, grades)
         row = {
             "nDCG@10": metrics.ndcg(gains, grades, k=10),
             "Recall@100": metrics.recall(gains, grades, k=100),
         }
-        rows.append({"search": name} | {n: float(metrics.mean(x, where)) for n, x in row.items()})
+        rows.append({"search": name} | {n: float(metrics.masked_mean(x, where)) for n, x in row.items()})
     return rows
 
 

@@ -203,7 +203,7 @@ def test_a_fitted_product_quantiser_errs_no_more_than_that_of_faiss(name, rotati
         jax.random.key(0),
         file["x"],
         group=12 // len(file[f"{name}_codebooks"]),
-        centers=16,
+        centres=16,
         iterations=25,
         rotations=rotations,
     )

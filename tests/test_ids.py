@@ -180,7 +180,7 @@ LISTS = {
     "recall": (lambda f: metrics.recall(f([[0.0, 1.0]]), f([[1.0]]))),
     "mrr": (lambda f: metrics.mrr(f([[0.0, 1.0]]), f([[1.0]]))),
     "average_precision": (lambda f: metrics.average_precision(f([[0.0, 1.0]]), f([[1.0]]))),
-    "mean": (lambda f: metrics.mean(f([0.0, 1.0]), f([True, False]))),
+    "mean": (lambda f: metrics.masked_mean(f([0.0, 1.0]), f([True, False]))),
     "softmax_loss": (lambda f: losses.softmax_loss(f(X), positives=f([1, 0]), where=f([[True, False]] * 2))),
     "info_nce": (lambda f: losses.info_nce(f(X), f(Y), where=f([[True] * 3] * 2), positives=f([2, 0]))),
     "symmetric": (
@@ -194,7 +194,7 @@ LISTS = {
     "cosent": (lambda f: losses.cosent(f(X), f(TABLE), targets=f([0, 1]), where=f([True, True]))),
     "cosine_loss": (lambda f: losses.cosine_loss(f(X), f(TABLE), targets=f([0, 1]), where=f([True, False]))),
     "score_kl": (lambda f: losses.score_kl(f(X), teacher=f(TABLE), where=f([[True, False]] * 2))),
-    "feature_kl": (lambda f: losses.feature_kl(f(X), teacher=f(TABLE))),
+    "vector_kl": (lambda f: losses.vector_kl(f(X), teacher=f(TABLE))),
     "margin_mse": (
         lambda f: losses.margin_mse(
             f(X), f(TABLE), f([Y, Y]), teacher=f([[1.0] * 4] * 2), where=f([[True] * 3] * 2)

@@ -59,7 +59,7 @@ class Text:
 
         words, positions, weights = data.pack(bags, length=length, scale=scale)
         rows = -(-max(len(words), 6 * len(bags)) // 2048) * 2048  # few shapes, so few compilations
-        ids, masks = data.features(words, limit=8, rows=rows)
+        ids, masks = data.subword_ids(words, limit=8, rows=rows)
         return {"words": {"ids": ids, "masks": masks}, "positions": positions, "weights": weights}
 
 

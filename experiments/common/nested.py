@@ -93,7 +93,7 @@ def pull_features(*last):
 
     def loss(*vectors):
         pairs = zip(vectors, last, strict=True)
-        return sum(losses.feature_kl(v, teacher=t[:, : v.shape[1]]) for v, t in pairs) / len(vectors)
+        return sum(losses.vector_kl(v, teacher=t[:, : v.shape[1]]) for v, t in pairs) / len(vectors)
 
     return loss
 

@@ -47,7 +47,7 @@ def measure(method, find, count, judgments, *, size, block=100):
             ("Recall@10", metrics.recall),
             ("MRR@10", metrics.mrr),
         ):
-            value = metrics.mean(metric(gains, grades, k=10), metrics.judged(grades))
+            value = metrics.masked_mean(metric(gains, grades, k=10), metrics.has_relevant(grades))
             row[f"{label} {name}"] = round(float(value), 4)
     return row
 

@@ -151,7 +151,7 @@ def encode(sets, params, *, aggregate="mean", fill_empty=True):
 
 def center(sets, params, size=500):
     """Moves the planes of ``params`` through the mean token of the first documents."""
-    return vectors.center_fde(params, *sets.documents(0, min(size, len(sets))))
+    return vectors.centre_fde(params, *sets.documents(0, min(size, len(sets))))
 
 
 def geometry(sets, params, size=200):
@@ -168,7 +168,7 @@ def geometry(sets, params, size=200):
     """
     tokens, mask = sets.documents(0, min(size, len(sets)))
     flat = tokens[mask]
-    level = np.einsum("rdk,d->rk", params["planes"], params.get("center", np.zeros(flat.shape[1])))
+    level = np.einsum("rdk,d->rk", params["planes"], params.get("centre", np.zeros(flat.shape[1])))
     bits = jnp.einsum("btd,rdk->brtk", tokens, params["planes"], precision="highest") > level[None, :, None]
     cells = bits.shape[3]
     ids = np.asarray(jnp.sum(bits * 2 ** jnp.arange(cells)[None, None, None], axis=3))

@@ -23,7 +23,17 @@ from jaxembed.data.sources.sentence_pairs import sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds
 from jaxembed.data.sources.wordnet import wordnet
 from jaxembed.data.table_files import column_names
-from jaxembed.data.text import bag, distinct, document_frequency, features, hashed, idf, ngrams, pack, words
+from jaxembed.data.text import (
+    bag,
+    document_frequency,
+    hashed,
+    idf,
+    ngrams,
+    pack,
+    subword_ids,
+    word_positions,
+    words,
+)
 
 __all__ = [
     "Schema",
@@ -36,11 +46,9 @@ __all__ = [
     "column_names",
     "criteo",
     "ctr_table",
-    "distinct",
     "docstrings",
     "document_frequency",
     "example_pairs",
-    "features",
     "fit_scaling",
     "flights",
     "hard_negatives",
@@ -64,10 +72,12 @@ __all__ = [
     "sick",
     "sources",
     "sts",
+    "subword_ids",
     "take",
     "text",
     "tfds",
     "word_masks",
+    "word_positions",
     "wordnet",
     "words",
 ]

@@ -170,20 +170,20 @@ def _listed(name, words):
     return words
 
 
-def distinct(lists, *, length, size=None):
+def word_positions(lists, *, length, size=None):
     """Finds the distinct words of a batch of word lists and where each of them stands.
 
     ``words[positions[b, t]] == lists[b][t]`` wherever ``mask[b, t]``. The words come in the order of
     their first appearance; lists longer than ``length`` are cut before anything is counted.
 
-    >>> found, positions, mask = distinct([["a", "b"], ["b"]], length=2)
+    >>> found, positions, mask = word_positions([["a", "b"], ["b"]], length=2)
     >>> print(found, positions.tolist(), mask.tolist())
     ['a', 'b'] [[0, 1], [1, 0]] [[True, True], [True, False]]
 
     Args:
         lists: B lists of str.
         length: T, the number of columns.
-        size: optional bound on the number of distinct words, for static shapes; ``features`` pads the
+        size: optional bound on the number of distinct words, for static shapes; ``subword_ids`` pads the
             words up to it with ``rows=size``.
 
     Returns:
@@ -215,14 +215,14 @@ def _packed(word, sizes, limit):
     return struct.pack(f"{len(row)}I", *row)
 
 
-def features(words, *, sizes=(3, 4, 5), limit=16, rows=None, seed=0):
+def subword_ids(words, *, sizes=(3, 4, 5), limit=16, rows=None, seed=0):
     """Describes each word by the hashed ids of itself and of its character n-grams.
 
     ``ids["word"][w] = hashed([words[w]])`` and ``ids["3gram"][w, :n] = hashed(ngrams(words[w], 3))``,
     where only the first ``limit`` n-grams of a size are kept. Words that were seen before are read from
     a cache of 131,072 words.
 
-    >>> ids, masks = features(["cat"], sizes=(3,), limit=4)
+    >>> ids, masks = subword_ids(["cat"], sizes=(3,), limit=4)
     >>> print(ids["3gram"] % 1000, masks["3gram"])
     [[217 293 356   0]] [[ True  True  True False]]
 
@@ -303,7 +303,7 @@ def idf(counts, n, ids):
     Args:
         counts: int [buckets] from ``document_frequency``.
         n: the number of documents.
-        ids: unsigned int [...] from ``hashed`` or ``features`` with the same seed.
+        ids: unsigned int [...] from ``hashed`` or ``subword_ids`` with the same seed.
 
     Returns:
         float32 [...].
@@ -355,7 +355,7 @@ def pack(bags, *, length, scale=None, size=None):
         bags: B dicts {word: positive weight}.
         length: T, the number of columns.
         scale: optional function from a list of n words to float [n], for example the words' idf.
-        size: optional bound on the number of distinct words, as in ``distinct``.
+        size: optional bound on the number of distinct words, as in ``word_positions``.
 
     Returns:
         words (list of W str), positions int32 [B, T] and weights float32 [B, T]; padding has weight 0.
@@ -374,5 +374,5 @@ def pack(bags, *, length, scale=None, size=None):
             heavy = {word: weight for word, weight in heavy.items() if word in kept}
         lists.append(list(heavy))
         weights[b, : len(heavy)] = list(heavy.values())
-    words, positions, _ = distinct(lists, length=length, size=size)
+    words, positions, _ = word_positions(lists, length=length, size=size)
     return words, positions, weights

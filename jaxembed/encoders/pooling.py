@@ -231,9 +231,9 @@ def latent_attention_pool(params, tokens, mask, *, heads=8):
 
 def _layer_norm(x, params, epsilon=1e-5):
     wide = x.astype(accumulator(x))
-    centered = wide - jnp.mean(wide, axis=-1, keepdims=True)
-    variance = jnp.mean(centered**2, axis=-1, keepdims=True)
-    return centered * jax.lax.rsqrt(variance + epsilon) * params["scale"] + params["bias"]
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + epsilon) * params["scale"] + params["bias"]
 
 
 def multi_vector(tokens, mask, kernel=None):

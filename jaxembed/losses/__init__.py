@@ -12,9 +12,9 @@ from jaxembed.losses.contrastive import (
 from jaxembed.losses.distillation import (
     compression_loss,
     compression_target,
-    feature_kl,
     margin_mse,
     score_kl,
+    vector_kl,
 )
 from jaxembed.losses.layer_grids import (
     diagonal_grid,
@@ -40,7 +40,7 @@ __all__ = [
     "diagonal_grid",
     "duplicate_mask",
     "espresso_grid",
-    "feature_kl",
+    "vector_kl",
     "frozen_softmax",
     "full_grid",
     "guided_mask",

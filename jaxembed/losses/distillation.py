@@ -47,17 +47,17 @@ def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True)
     return jnp.sum(jnp.where(possible, jnp.exp(teacher) * gaps, 0), axis=1)
 
 
-def feature_kl(vectors, *, teacher, temperature=1.0, stop_teacher=True):
+def vector_kl(vectors, *, teacher, temperature=1.0, stop_teacher=True):
     """Asks a vector to have the same profile over its coordinates as the teacher's vector.
 
     ``loss[i] = KL(softmax(teacher[i] / temperature) || softmax(vectors[i] / temperature))``, the softmaxes
     taken over the D coordinates. Pass vectors before normalisation: the softmax of unit vectors is nearly
     uniform. It aligns shallow layers with the last one:
 
-        over_layers(lambda v: feature_kl(v, teacher=last[:, : v.shape[1]], temperature=0.3), grid)(layers)
+        over_layers(lambda v: vector_kl(v, teacher=last[:, : v.shape[1]], temperature=0.3), grid)(layers)
 
     >>> vectors = jnp.array([[0.0, 0.0]])
-    >>> print(feature_kl(vectors, teacher=jnp.log(jnp.array([[0.75, 0.25]]))).round(4))
+    >>> print(vector_kl(vectors, teacher=jnp.log(jnp.array([[0.75, 0.25]]))).round(4))
     [0.1308]
 
     Args:
@@ -165,7 +165,7 @@ def compression_target(vectors, size):
 def compression_loss(vectors, *, target, temperature=1.0):
     """Pulls short vectors to a compression target, by value and by profile.
 
-    ``loss[i] = mean_k (vectors[i, k] - target[i, k])**2 + temperature * feature_kl(vectors, target)[i]``
+    ``loss[i] = mean_k (vectors[i, k] - target[i, k])**2 + temperature * vector_kl(vectors, target)[i]``
 
     >>> vectors = jnp.array([[1.0, 0.0]])
     >>> print(compression_loss(vectors, target=vectors), compression_loss(vectors, target=vectors + 1))
@@ -182,7 +182,7 @@ def compression_loss(vectors, *, target, temperature=1.0):
     References:
         As for :func:`compression_target`.
     """
-    divergence = feature_kl(vectors, teacher=target)
+    divergence = vector_kl(vectors, teacher=target)
     vectors, target = jnp.asarray(vectors), jax.lax.stop_gradient(jnp.asarray(target))
     gaps = vectors.astype(divergence.dtype) - target.astype(divergence.dtype)
     return jnp.mean(gaps**2, axis=1) + temperature * divergence

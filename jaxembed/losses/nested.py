@@ -59,7 +59,7 @@ def over_layers(loss, grid, weights=None):
     ``grid[i] = (n_i, size_i)``. Row n of the layer axis is the output of block n; row 0, the embeddings, is
     no layer. Two-dimensional matryoshka, ESE and Starbucks are grids with weights (see the functions beside
     this one). To align shallow layers with the last, add a second ``over_layers`` whose loss closes over
-    the last layer's vectors, as the example of :func:`feature_kl` does.
+    the last layer's vectors, as the example of :func:`vector_kl` does.
 
     >>> from jaxembed.losses import info_nce
     >>> layers = jnp.stack([jnp.eye(4)] * 3, axis=1)

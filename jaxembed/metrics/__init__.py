@@ -14,7 +14,16 @@ from jaxembed.metrics.geometry import filter_rate, high_frequency, isotropy, mea
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
 from jaxembed.metrics.probes import nearest_accuracy, partner_ranks
-from jaxembed.metrics.ranking import average_precision, gains, judged, mean, mrr, ndcg, recall
+from jaxembed.metrics.ranking import (
+    average_precision,
+    gains,
+    has_relevant,
+    judgments,
+    masked_mean,
+    mrr,
+    ndcg,
+    recall,
+)
 from jaxembed.metrics.tasks import (
     evaluate_classification,
     evaluate_clustering,
@@ -40,11 +49,12 @@ __all__ = [
     "filter_rate",
     "gains",
     "grouped_auc",
+    "has_relevant",
     "high_frequency",
     "isotropy",
-    "judged",
+    "judgments",
     "log_loss",
-    "mean",
+    "masked_mean",
     "mean_cosine",
     "mrr",
     "ndcg",

@@ -2,7 +2,7 @@
 
 All metrics take the gains of a ranking (see ``gains``) and the gains of all judged documents. A query
 for which nothing relevant was judged says nothing about a ranking: its value is 0 and has to be left
-out of the average, which ``mean(values, judged(judged_gains))`` does.
+out of the average, which ``masked_mean(values, has_relevant(judged_gains))`` does.
 """
 
 import jax
@@ -10,6 +10,44 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, host, narrow_ids
+
+
+def judgments(source, split="test"):
+    """Relevance judgments as arrays: the documents judged for each query, and their grades.
+
+    Row i belongs to query ``queries[i]``. A document is named by its place in ``source["documents"]``.
+
+    >>> source = {
+    ...     "documents": {"d1": "a dog", "d2": "a cat"},
+    ...     "queries": {"q": "cat"},
+    ...     "judgments": {"test": {"q": {"d2": 2, "lost": 1}}},
+    ... }
+    >>> print(judgments(source))
+    (['q'], array([[1, 2]]), array([[2., 1.]], dtype=float32))
+
+    Args:
+        source: dict as ``data.beir(folder)`` gives it: ``documents`` {id: text}, ``queries`` {id: text} and
+            ``judgments`` {split: {query id: {document id: grade}}}.
+        split: which judgments.
+
+    Returns:
+        queries: list of the B judged queries that have a text.
+        judged_ids: int [B, J], padded with -1. A judged document without a text gets a number of N or more:
+            no search finds it, and recall counts it. A judgment of the query itself is left out, as in BEIR.
+        judged_gains: float32 [B, J], padded with 0.
+
+    Raises:
+        ValueError: for a split without judgments, one in which no query with a text has a relevant document,
+            and grades that are NaN or infinite.
+    """
+    given = {q: found for q, found in source["judgments"].get(split, {}).items() if found}
+    if not given:
+        raise ValueError(f"split={split!r}: no judged queries; the source has {sorted(source['judgments'])}")
+    queries = [q for q in given if q in source["queries"]]
+    _check_relevant(given, queries, split)
+    places = {name: i for i, name in enumerate(source["documents"])}
+    others = [{d: gain for d, gain in given[q].items() if d != q} for q in queries]
+    return queries, *_table(others, places)
 
 
 def gains(ids, judged_ids, judged_gains):
@@ -59,12 +97,12 @@ def _gains(ids, judged_ids, grades):
     return jnp.where(again, 0, found)
 
 
-def judged(judged_gains):
+def has_relevant(judged_gains):
     """Says which queries have at least one relevant document.
 
-    ``judged[b] = any(judged_gains[b] > 0)``.
+    ``has_relevant[b] = any(judged_gains[b] > 0)``.
 
-    >>> print(judged(jnp.array([[0, 2], [0, -1]])))
+    >>> print(has_relevant(jnp.array([[0, 2], [0, -1]])))
     [ True False]
 
     Args:
@@ -76,12 +114,12 @@ def judged(judged_gains):
     return jnp.any(_positive(judged_gains) > 0, axis=1)
 
 
-def mean(values, where):
+def masked_mean(values, where):
     """Averages a metric over the queries that count.
 
-    ``mean = sum_b where[b] values[b] / max(1, sum_b where[b])``.
+    ``masked_mean = sum_b where[b] values[b] / max(1, sum_b where[b])``.
 
-    >>> print(mean(jnp.array([1.0, 0.0, 0.5]), jnp.array([True, False, True])))
+    >>> print(masked_mean(jnp.array([1.0, 0.0, 0.5]), jnp.array([True, False, True])))
     0.75
 
     Args:
@@ -112,7 +150,7 @@ def ndcg(gains, judged_gains, *, k=10):
         k: how many places count; None counts all. A ranking shorter than k misses the rest.
 
     Returns:
-        float32 [B] within 0..1; 0 where ``judged(judged_gains)`` is False.
+        float32 [B] within 0..1; 0 where ``has_relevant(judged_gains)`` is False.
 
     References:
         K. Jarvelin and J. Kekalainen, ACM TOIS 20(4), 2002, doi:10.1145/582415.582418.
@@ -138,7 +176,7 @@ def recall(gains, judged_gains, *, k=10):
         k: how many places count; None counts all.
 
     Returns:
-        float32 [B] within 0..1; 0 where ``judged(judged_gains)`` is False.
+        float32 [B] within 0..1; 0 where ``has_relevant(judged_gains)`` is False.
     """
     hits, wanted = (_ones(x) for x in _read(gains, judged_gains))
     return _ratio(jnp.sum(hits[:, :k], axis=1), jnp.sum(wanted, axis=1))
@@ -158,13 +196,13 @@ def mrr(gains, judged_gains, *, k=10):
         k: how many places count; None counts all.
 
     Returns:
-        float32 [B] within 0..1; 0 where nothing relevant stands there or ``judged(judged_gains)`` is
+        float32 [B] within 0..1; 0 where nothing relevant stands there or ``has_relevant(judged_gains)`` is
         False.
     """
     found, wanted = _read(gains, judged_gains)
     hits = _ones(found)[:, :k]
     best = jnp.max(hits / _ranks(hits), axis=1, initial=0)
-    return jnp.where(judged(wanted), best, 0)
+    return jnp.where(has_relevant(wanted), best, 0)
 
 
 def average_precision(gains, judged_gains, *, k=10):
@@ -183,7 +221,7 @@ def average_precision(gains, judged_gains, *, k=10):
         k: how many places count; None counts all.
 
     Returns:
-        float32 [B] within 0..1; 0 where ``judged(judged_gains)`` is False.
+        float32 [B] within 0..1; 0 where ``has_relevant(judged_gains)`` is False.
     """
     hits, wanted = (_ones(x) for x in _read(gains, judged_gains))
     hits = hits[:, :k]
@@ -222,3 +260,32 @@ def _discounted(grades):
 
 def _ratio(part, whole):
     return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), 0)
+
+
+def _check_relevant(judgments, names, split):
+    """Refuses judgments from which no number comes: none of a query with a text, or none above 0."""
+    if not names:
+        count, first = len(judgments), next(iter(judgments))
+        raise ValueError(
+            f"split={split!r}: none of {count} judged queries has a text ({first!r}); check their ids"
+        )
+    gains_of = (gain for q in names for d, gain in judgments[q].items() if d != q)
+    if not any(not gain <= 0 for gain in gains_of):  # NaN is named later
+        raise ValueError(
+            f"split={split!r}: no judgment of {len(names)} queries is above 0, so nothing can be found; "
+            "check the gains"
+        )
+
+
+def _table(judgments, places):
+    """Judged ids int [B, J], padded with -1, and gains [B, J]; missing documents get numbers of their own."""
+    width = max(1, *(len(documents) for documents in judgments))
+    ids, grades = np.full((len(judgments), width), -1), np.zeros((len(judgments), width), np.float32)
+    numbers = dict(places)
+    for row, documents in enumerate(judgments):
+        for column, (name, gain) in enumerate(documents.items()):
+            ids[row, column] = numbers.setdefault(name, len(numbers))
+            grades[row, column] = gain
+    if not np.isfinite(grades).all():
+        raise ValueError("judgments: hold NaN or infinite gains; look for a missing grade")
+    return ids, grades

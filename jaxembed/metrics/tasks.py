@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 
 from jaxembed.arrays import unit
-from jaxembed.metrics.ranking import gains, judged, mean, mrr, ndcg, recall
+from jaxembed.metrics.ranking import gains, has_relevant, judgments, masked_mean, mrr, ndcg, recall
 from jaxembed.search.topk import top_k
 
 
@@ -95,11 +95,7 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
     Raises:
         ValueError: for a split without judgments, or in which no query with a text has a relevant one.
     """
-    judgments = {q: given for q, given in source["judgments"].get(split, {}).items() if given}
-    if not judgments:
-        raise ValueError(f"split={split!r}: no judged queries; the source has {sorted(source['judgments'])}")
-    names = [q for q in judgments if q in source["queries"]]
-    _check_relevant(judgments, names, split)
+    names, judged_ids, grades = judgments(source, split)
     places = {name: i for i, name in enumerate(source["documents"])}
     documents = _unit(encode_texts, list(source["documents"].values()))
     queries = _unit(encode_queries or encode_texts, [source["queries"][q] for q in names])
@@ -108,12 +104,11 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
     kept = np.argsort(found == own[:, None], axis=1, kind="stable")[:, :k]
     same = np.take_along_axis(found == own[:, None], kept, axis=1)
     ids = np.where(same, -1, np.take_along_axis(found, kept, axis=1))
-    others = [{d: gain for d, gain in judgments[q].items() if d != q} for q in names]
-    judged_ids, grades = _table(others, places)
-    hits, counts = gains(ids, judged_ids, grades), judged(grades)
+    hits, counts = gains(ids, judged_ids, grades), has_relevant(grades)
     metrics = {"ndcg": ndcg, "recall": recall, "mrr": mrr}
-    values = {f"{name}@{k}": float(mean(f(hits, grades, k=k), counts)) for name, f in metrics.items()}
-    return values | {"queries": int(np.sum(counts)), "without_text": len(judgments) - len(names)}
+    values = {f"{name}@{k}": float(masked_mean(f(hits, grades, k=k), counts)) for name, f in metrics.items()}
+    given = sum(1 for x in source["judgments"][split].values() if x)
+    return values | {"queries": int(np.sum(counts)), "without_text": given - len(names)}
 
 
 def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels, *, seed=0, steps=100):
@@ -258,35 +253,6 @@ def _cosines(encode_texts, first, second, **values):
     vectors = _unit(encode_texts, texts).astype(np.float64)
     one, two = (vectors[[place[t] for t in side]] for side in (first, second))
     return np.sum(one * two, axis=1), value
-
-
-def _check_relevant(judgments, names, split):
-    """Refuses judgments from which no number comes: none of a query with a text, or none above 0."""
-    if not names:
-        count, first = len(judgments), next(iter(judgments))
-        raise ValueError(
-            f"split={split!r}: none of {count} judged queries has a text ({first!r}); check their ids"
-        )
-    gains_of = (gain for q in names for d, gain in judgments[q].items() if d != q)
-    if not any(not gain <= 0 for gain in gains_of):  # NaN is named later
-        raise ValueError(
-            f"split={split!r}: no judgment of {len(names)} queries is above 0, so nothing can be found; "
-            "check the gains"
-        )
-
-
-def _table(judgments, places):
-    """Judged ids int [B, J], padded with -1, and gains [B, J]; documents that are missing keep a place."""
-    width = max(1, *(len(documents) for documents in judgments))
-    ids, grades = np.full((len(judgments), width), -1), np.zeros((len(judgments), width), np.float32)
-    unknown = {}
-    for row, documents in enumerate(judgments):
-        for column, (name, gain) in enumerate(documents.items()):
-            missing = len(places) + unknown.setdefault(name, len(unknown))
-            ids[row, column], grades[row, column] = places.get(name, missing), gain
-    if not np.isfinite(grades).all():
-        raise ValueError("judgments: hold NaN or infinite gains; look for a missing grade")
-    return ids, grades
 
 
 def _ranks(x):

@@ -10,7 +10,7 @@ from jaxembed.arrays import accumulator
 from jaxembed.tables.plans import IMPORTANCE
 
 
-def init_tables(key, plan, *, initializer=None):
+def init_tables(key, plan, *, initialiser=None):
     """Draws the parameters of a plan.
 
     >>> from jaxembed.tables import Feature, plan
@@ -22,7 +22,7 @@ def init_tables(key, plan, *, initializer=None):
     Args:
         key: random key.
         plan: :class:`~jaxembed.tables.Plan`.
-        initializer: ``(key, shape) -> array`` of the embeddings; the default draws a normal distribution of
+        initialiser: ``(key, shape) -> array`` of the embeddings; the default draws a normal distribution of
             standard deviation 1/sqrt(width), truncated at two standard deviations. With merge="product" the
             default draws the shared rows wider, so that a product of them has the variance of a plain row.
 
@@ -33,7 +33,7 @@ def init_tables(key, plan, *, initializer=None):
         With merge="weighted" "table" also holds "importance" [importance_rows, chunks], drawn from a normal
         distribution of variance 1/chunks.
     """
-    plain = initializer or jax.nn.initializers.truncated_normal(plan.width**-0.5)
+    plain = initialiser or jax.nn.initializers.truncated_normal(plan.width**-0.5)
     chunks = max((f.chunks for f in plan.shared), default=1)
     shared_key, exact_key = jax.random.split(key)
     exact = {
@@ -43,7 +43,7 @@ def init_tables(key, plan, *, initializer=None):
         for i, f in enumerate(plan.features)
         if f.vocabulary is not None
     }
-    if plan.merge == "product" and initializer is None:
+    if plan.merge == "product" and initialiser is None:
         plain = jax.nn.initializers.truncated_normal(_factor(plan.width**-0.5, chunks))
     table = {"embedding": plain(shared_key, (plan.tables * plan.rows, plan.width))}
     if plan.merge == "weighted":

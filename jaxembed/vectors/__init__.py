@@ -2,7 +2,7 @@
 
 from jaxembed.vectors.chamfer import ball_carve, chamfer, chamfer_flat, implicit_fde_score
 from jaxembed.vectors.fde import (
-    center_fde,
+    centre_fde,
     encode_documents,
     encode_queries,
     encode_set,
@@ -11,7 +11,7 @@ from jaxembed.vectors.fde import (
     init_fde,
     truncate_fde,
 )
-from jaxembed.vectors.normalize import entry_means, fit_centre, fit_removal, fit_whiten, standardize
+from jaxembed.vectors.normalise import entry_means, fit_centre, fit_removal, fit_whiten, standardise
 from jaxembed.vectors.product import (
     decode_product,
     encode_product,
@@ -23,7 +23,7 @@ from jaxembed.vectors.product import (
 
 __all__ = [
     "ball_carve",
-    "center_fde",
+    "centre_fde",
     "chamfer",
     "chamfer_flat",
     "decode_product",
@@ -43,6 +43,6 @@ __all__ = [
     "product_errors",
     "product_scores",
     "product_tables",
-    "standardize",
+    "standardise",
     "truncate_fde",
 ]

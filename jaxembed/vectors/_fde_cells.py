@@ -104,7 +104,7 @@ def _project(params, tokens):
         sides, projected = both[:, :cut], both[:, cut:]
     else:
         sides, projected = _product(rows.astype(jnp.float32), hashing), _product(rows, projection)
-    level = _product(params["center"].astype(jnp.float32)[None], hashing) if "center" in params else 0
+    level = _product(params["centre"].astype(jnp.float32)[None], hashing) if "centre" in params else 0
     weights = 2 ** jnp.arange(planes, dtype=jnp.int32)
     bits = (sides > level).reshape(batch, size, repetitions, planes)
     cell = jnp.sum(jnp.where(bits, weights[None, None, None], 0), axis=3, dtype=jnp.int32)

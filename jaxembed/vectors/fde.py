@@ -130,7 +130,7 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
     lowest bit. A cell holds the sum or the mean of its tokens times ``projection[r]``. With
     ``fill_empty`` a cell without a token holds one token, the first among those whose cell differs in
     the fewest bits. The bits are computed in float32 and are constant for the gradient. Where the
-    params hold a ``center`` it is subtracted from the token for the bits, and only there.
+    params hold a ``centre`` it is subtracted from the token for the bits, and only there.
 
     >>> params = {"planes": jnp.array([[[1.0], [0.0]]]), "projection": jnp.eye(2)[None]}
     >>> tokens = jnp.array([[[1.0, 0.0], [3.0, 2.0]]])
@@ -141,7 +141,7 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
 
     Args:
         params: dict of ``planes`` [R, D, k], ``projection`` [R, D, p] and optionally ``final`` and
-            ``center`` [D], from ``init_fde`` or from elsewhere.
+            ``centre`` [D], from ``init_fde`` or from elsewhere.
         tokens: [B, T, D], any float dtype.
         mask: bool [B, T]. False marks padding, whose content never matters, not even NaN.
         aggregate: "sum" (queries) or "mean" (documents).
@@ -264,25 +264,25 @@ def truncate_fde(params, *, repetitions=None, width=None):
         if size is not None and not 1 <= size <= most:
             raise ValueError(f"{name}: {size} is outside 1..{most}; the params hold no more")
     small = {name: params[name][:repetitions, :width] for name in ("planes", "projection")}
-    if "center" in params:
-        small["center"] = params["center"][:width]
+    if "centre" in params:
+        small["centre"] = params["centre"][:width]
     if "final" in params:
         small["final"] = {name: params["final"][name][:repetitions] for name in ("index", "sign")}
         small["final"]["zeros"] = params["final"]["zeros"]
     return small
 
 
-def center_fde(params, tokens, mask):
+def centre_fde(params, tokens, mask):
     """Moves the planes through the mean of some tokens, so that they cut tokens that point one way.
 
-    ``center = mean of the tokens``; bit j of a token's cell becomes ``<planes[r, :, j], token - center>
+    ``centre = mean of the tokens``; bit j of a token's cell becomes ``<planes[r, :, j], token - centre>
     > 0``. Only the cells change: sums and means are those of the tokens as they are. Token vectors of a
     trained encoder often share a large common direction, which leaves most cells of planes through the
     origin empty.
 
     >>> params = init_fde(jax.random.key(0), 2, repetitions=1, planes=1)
-    >>> centered = center_fde(params, jnp.array([[[1.0, 0.0], [3.0, 2.0]]]), jnp.ones((1, 2), bool))
-    >>> print(centered["center"])
+    >>> centred = centre_fde(params, jnp.array([[[1.0, 0.0], [3.0, 2.0]]]), jnp.ones((1, 2), bool))
+    >>> print(centred["centre"])
     [2. 1.]
 
     Args:
@@ -291,7 +291,7 @@ def center_fde(params, tokens, mask):
         mask: bool [N, T]. False marks padding, whose content never matters.
 
     Returns:
-        The params with ``center`` float32 [D], for queries and documents alike.
+        The params with ``centre`` float32 [D], for queries and documents alike.
 
     Raises:
         ValueError: when the width of the tokens is not the width of the params.
@@ -303,7 +303,7 @@ def center_fde(params, tokens, mask):
     _check_params(params, tokens)
     tokens = zero_padding(tokens, mask)
     count = jnp.maximum(jnp.sum(mask), 1).astype(tokens.dtype)
-    return params | {"center": (jnp.sum(tokens, axis=(0, 1)) / count).astype(jnp.float32)}
+    return params | {"centre": (jnp.sum(tokens, axis=(0, 1)) / count).astype(jnp.float32)}
 
 
 @functools.partial(jax.jit, static_argnums=range(1, 7))
@@ -359,8 +359,8 @@ def _check_params(params, tokens):
             f"tokens: width {width}, but params['planes'] takes {planes[1]}; "
             "draw the params with init_fde(key, width) for the width of the tokens"
         )
-    if "center" in params and np.shape(params["center"]) != (width,):
-        raise ValueError(f"params: center {np.shape(params['center'])}; pass [{width}], as center_fde does")
+    if "centre" in params and np.shape(params["centre"]) != (width,):
+        raise ValueError(f"params: centre {np.shape(params['centre'])}; pass [{width}], as centre_fde does")
     if "final" in params:
         wanted = planes[0], 2 ** planes[2] * projection[2]
         shapes = {name: np.shape(params["final"].get(name)) for name in ("index", "sign", "zeros")}

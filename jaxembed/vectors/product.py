@@ -14,7 +14,7 @@ _STEPS_PER_ROTATION = 4
 
 
 def fit_product(
-    key, x, *, group=8, centers=256, iterations=10, restarts=1, seeding="sample", rotations=0, rotation=None
+    key, x, *, group=8, centres=256, iterations=10, restarts=1, seeding="sample", rotations=0, rotation=None
 ):
     """Fits the codebooks of a product quantiser by k-means, one for each group of coordinates.
 
@@ -30,16 +30,16 @@ def fit_product(
     is at most that of the fit without a rotation.
 
     >>> x = jnp.array([[0.0, 0.0, 5.0], [0.0, 0.0, 7.0], [4.0, 2.0, 5.0], [4.0, 2.0, 7.0]])[:, :2]
-    >>> params = fit_product(jax.random.key(0), x, group=1, centers=2)
+    >>> params = fit_product(jax.random.key(0), x, group=1, centres=2)
     >>> print(params["codebooks"].shape, jnp.sort(params["codebooks"][..., 0], axis=1).tolist())
     (2, 2, 1) [[0.0, 4.0], [0.0, 2.0]]
 
     Args:
         key: a JAX random key.
-        x: [N, D] with N >= centers, finite, any float dtype, NumPy or JAX; a sample of the vectors that
+        x: [N, D] with N >= centres, finite, any float dtype, NumPy or JAX; a sample of the vectors that
             will be encoded. 40 rows per centre are plenty.
         group: the coordinates G of one part; it must divide D.
-        centers: the centres C of one part. Up to 256 give codes of one byte.
+        centres: the centres C of one part. Up to 256 give product codes of one byte.
         iterations: Lloyd steps; 0 returns the starting centres.
         restarts: how often k-means starts anew; every part keeps its best codebook.
         seeding: "sample" starts at distinct rows drawn evenly; "plus_plus" draws each row with a chance
@@ -61,7 +61,7 @@ def fit_product(
         2007, for "plus_plus".
     """
     x = jnp.asarray(x)
-    _check_fit(x, group, centers, iterations, restarts, rotations)
+    _check_fit(x, group, centres, iterations, restarts, rotations)
     if seeding not in _SEEDINGS:
         raise ValueError(f"seeding: {seeding!r} is unknown; choose one of {', '.join(_SEEDINGS)}")
     width = x.shape[1]
@@ -78,7 +78,7 @@ def fit_product(
         raise ValueError(f"x: row {int(jnp.argmin(finite))} is not finite; drop it before fitting")
     if rotations and rotation is None:
         rotation = jnp.eye(width, dtype=accumulator(x))
-    static = {"group": group, "centers": centers, "restarts": restarts, "seeding": seeding}
+    static = {"group": group, "centres": centres, "restarts": restarts, "seeding": seeding}
     return _fit(key, x, rotation, iterations, rotations, rotated=rotations > 0, **static)
 
 
@@ -86,7 +86,7 @@ def fit_product(
 def encode_product(params, x):
     """Writes each vector as one centre number per part.
 
-    ``codes[b, m] = argmin_c |x[b] part m - codebooks[m, c]|``, the lowest c among equally near
+    ``product_codes[b, m] = argmin_c |x[b] part m - codebooks[m, c]|``, the lowest c among equally near
     centres; x is multiplied by the rotation first where there is one.
 
     >>> params = {"codebooks": jnp.array([[[0.0], [4.0]], [[0.0], [2.0]]])}
@@ -96,7 +96,7 @@ def encode_product(params, x):
 
     Args:
         params: the arrays of ``fit_product``, or codebooks [M, C, G] and rotation from elsewhere.
-        x: [B, D], any float dtype. The code of a NaN means nothing.
+        x: [B, D], any float dtype. The product code of a NaN means nothing.
 
     Returns:
         [B, M], uint8 when a part has at most 256 centres, else int32. [B, M, C] is never stored.
@@ -117,10 +117,10 @@ def encode_product(params, x):
 
 
 @jax.jit
-def decode_product(params, codes):
-    """Turns codes back into vectors: the chosen centres in a row.
+def decode_product(params, product_codes):
+    """Product quantisation, decoder: turns product codes back into vectors, the chosen centres in a row.
 
-    ``decoded[b] = concatenate over m of codebooks[m, codes[b, m]]``, times the transposed rotation
+    ``decoded[b] = concatenate over m of codebooks[m, product_codes[b, m]]``, times the transposed rotation
     where there is one.
 
     >>> params = {"codebooks": jnp.array([[[0.0], [4.0]], [[0.0], [2.0]]])}
@@ -130,13 +130,13 @@ def decode_product(params, codes):
 
     Args:
         params: the arrays of ``fit_product``.
-        codes: integers [B, M] in 0..C-1, from ``encode_product``. What lies outside is clipped.
+        product_codes: integers [B, M] in 0..C-1, from ``encode_product``. Others are clipped.
 
     Returns:
         [B, D] in at least float32.
 
     Raises:
-        ValueError: when the codes have another number of parts than the codebooks.
+        ValueError: when the product codes have another number of parts than the codebooks.
 
     References:
         H. Jegou, M. Douze and C. Schmid, doi:10.1109/TPAMI.2010.57.
@@ -144,7 +144,7 @@ def decode_product(params, codes):
     codebooks = params["codebooks"]
     codebooks = codebooks.astype(accumulator(codebooks))
     flat = codebooks.reshape(-1, codebooks.shape[2])
-    rows = flat.at[_flat_codes(codes, *codebooks.shape[:2])].get(mode="clip")
+    rows = flat.at[_flat_codes(product_codes, *codebooks.shape[:2])].get(mode="clip")
     x = rows.reshape(len(rows), codebooks.shape[0] * codebooks.shape[2])
     if params.get("rotation") is None:
         return x
@@ -182,11 +182,11 @@ def product_tables(params, queries):
 
 
 @jax.jit
-def product_scores(tables, codes):
+def product_scores(tables, product_codes):
     """Scores coded vectors by summing one table entry per part.
 
-    ``scores[b, n] = sum_m tables[b, m, codes[n, m]]``. With the tables of ``product_tables`` this is
-    ``<queries[b], decode_product(params, codes)[n]>``.
+    ``scores[b, n] = sum_m tables[b, m, product_codes[n, m]]``. With the tables of ``product_tables`` this is
+    ``<queries[b], decode_product(params, product_codes)[n]>``.
 
     >>> tables = jnp.array([[[0.0, 4.0], [0.0, 20.0]]])
     >>> print(product_scores(tables, jnp.array([[1, 1], [1, 0]], jnp.uint8)))
@@ -194,15 +194,15 @@ def product_scores(tables, codes):
 
     Args:
         tables: [B, M, C].
-        codes: integers [N, M] in 0..C-1, from ``encode_product``. What lies outside is clipped.
+        product_codes: integers [N, M] in 0..C-1, from ``encode_product``. Others are clipped.
 
     Returns:
         [B, N] in at least float32. Lookups cost B * N * M; for more than a few queries, and on
-        hardware that gathers slowly, the inner product with ``decode_product`` of a chunk of codes is
+        hardware that gathers slowly, the inner product with ``decode_product`` of a chunk of product codes is
         faster: on 2 CPU cores from 256 queries on with 20,000 codes, from 16 on with 100,000.
 
     Raises:
-        ValueError: when the codes have another number of parts than the tables.
+        ValueError: when the product codes have another number of parts than the tables.
 
     References:
         H. Jegou, M. Douze and C. Schmid, doi:10.1109/TPAMI.2010.57, asymmetric distance computation,
@@ -211,14 +211,14 @@ def product_scores(tables, codes):
     tables = jnp.asarray(tables)
     if tables.ndim != 3:
         raise ValueError(f"tables: {tables.shape}; pass [B, M, C] from product_tables")
-    places = _flat_codes(codes, *tables.shape[1:])
+    places = _flat_codes(product_codes, *tables.shape[1:])
     flat = tables.reshape(len(tables), tables.shape[1] * tables.shape[2]).astype(accumulator(tables))
     return jax.lax.map(lambda entries: jnp.sum(entries.at[places].get(mode="clip"), axis=1), flat)
 
 
 @jax.jit
 def product_errors(params, x):
-    """Measures what the codes lose: the squared distance of each vector from its decoded codes.
+    """Quantisation error: the squared distance of each vector from its decoded product codes.
 
     ``errors[b] = |x[b] - decode_product(params, encode_product(params, x))[b]|**2``.
 
@@ -240,8 +240,8 @@ def product_errors(params, x):
     return jnp.sum((jnp.asarray(x).astype(decoded.dtype) - decoded) ** 2, axis=1)
 
 
-@functools.partial(jax.jit, static_argnames=("group", "centers", "restarts", "seeding", "rotated"))
-def _fit(key, x, rotation, iterations, rotations, *, group, centers, restarts, seeding, rotated):
+@functools.partial(jax.jit, static_argnames=("group", "centres", "restarts", "seeding", "rotated"))
+def _fit(key, x, rotation, iterations, rotations, *, group, centres, restarts, seeding, rotated):
     x = x.astype(accumulator(x))
     count, width = x.shape
     params = {} if rotation is None else {"rotation": rotation.astype(x.dtype)}
@@ -252,7 +252,7 @@ def _fit(key, x, rotation, iterations, rotations, *, group, centers, restarts, s
 
     keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(width // group))
     one = functools.partial(
-        _best_codebook, centers=centers, iterations=iterations, restarts=restarts, seeding=seeding
+        _best_codebook, centres=centres, iterations=iterations, restarts=restarts, seeding=seeding
     )
     params["codebooks"] = jax.lax.map(lambda part: one(*part), (keys, cut(params)))
     if not rotated:
@@ -269,11 +269,11 @@ def _fit(key, x, rotation, iterations, rotations, *, group, centers, restarts, s
     return jax.lax.fori_loop(0, rotations, turn, params)
 
 
-def _best_codebook(key, x, *, centers, iterations, restarts, seeding):
+def _best_codebook(key, x, *, centres, iterations, restarts, seeding):
     """Runs k-means on one part [N, G] several times and keeps the codebook [C, G] of least error."""
 
     def attempt(r):
-        start = _SEEDINGS[seeding](jax.random.fold_in(key, r), x, centers)
+        start = _SEEDINGS[seeding](jax.random.fold_in(key, r), x, centres)
         found = _lloyd(x, start, iterations=iterations)
         return found, jnp.sum((x - found[_nearest(x, found)]) ** 2)
 
@@ -283,30 +283,30 @@ def _best_codebook(key, x, *, centers, iterations, restarts, seeding):
     return books[jnp.argmin(errors)]
 
 
-def _lloyd(x, centers, *, iterations):
-    def step(_, centers):
-        codes = _nearest(x, centers)
-        counts = jax.ops.segment_sum(jnp.ones_like(codes), codes, num_segments=len(centers))
-        sums = jax.ops.segment_sum(x, codes, num_segments=len(centers))
+def _lloyd(x, centres, *, iterations):
+    def step(_, centres):
+        codes = _nearest(x, centres)
+        counts = jax.ops.segment_sum(jnp.ones_like(codes), codes, num_segments=len(centres))
+        sums = jax.ops.segment_sum(x, codes, num_segments=len(centres))
         empty = counts == 0
         means = sums / jnp.maximum(counts, 1)[:, None].astype(x.dtype)
 
         def refill(means):
-            distances = jnp.sum((x - centers[codes]) ** 2, axis=1)
-            _, farthest = jax.lax.top_k(distances, len(centers))
+            distances = jnp.sum((x - centres[codes]) ** 2, axis=1)
+            _, farthest = jax.lax.top_k(distances, len(centres))
             moved = x[farthest[jnp.cumsum(empty) - 1]]
             return jnp.where(empty[:, None], moved, means)
 
         return jax.lax.cond(jnp.any(empty), refill, lambda means: means, means)
 
-    return jax.lax.fori_loop(0, iterations, step, centers)
+    return jax.lax.fori_loop(0, iterations, step, centres)
 
 
-def _sample(key, x, centers):
-    return x[jax.random.choice(key, len(x), (centers,), replace=False)]
+def _sample(key, x, centres):
+    return x[jax.random.choice(key, len(x), (centres,), replace=False)]
 
 
-def _plus_plus(key, x, centers):
+def _plus_plus(key, x, centres):
     first_key, rest_key = jax.random.split(key)
     first = x[jax.random.randint(first_key, (), 0, len(x))]
 
@@ -316,7 +316,7 @@ def _plus_plus(key, x, centers):
         chosen = x[jnp.minimum(place, len(x) - 1)]
         return jnp.minimum(distances, jnp.sum((x - chosen) ** 2, axis=1)), chosen
 
-    draws = jax.random.uniform(rest_key, (centers - 1,), x.dtype)
+    draws = jax.random.uniform(rest_key, (centres - 1,), x.dtype)
     _, rest = jax.lax.scan(step, jnp.sum((x - first) ** 2, axis=1), draws)
     return jnp.concatenate([first[None], rest])
 
@@ -324,18 +324,18 @@ def _plus_plus(key, x, centers):
 _SEEDINGS = {"sample": _sample, "plus_plus": _plus_plus}
 
 
-def _nearest(x, centers):
+def _nearest(x, centres):
     """Returns the lowest number of a nearest centre, int32 [N], for rows [N, G]."""
-    origin = jnp.mean(centers, axis=0, keepdims=True)  # distances keep their digits far from zero
-    x, centers = x - origin, centers - origin
-    half = jnp.sum(centers**2, axis=1)[:, None] / 2
-    order = jnp.arange(len(centers), dtype=jnp.int32)[:, None]
+    origin = jnp.mean(centres, axis=0, keepdims=True)  # distances keep their digits far from zero
+    x, centres = x - origin, centres - origin
+    half = jnp.sum(centres**2, axis=1)[:, None] / 2
+    order = jnp.arange(len(centres), dtype=jnp.int32)[:, None]
 
     def some(rows):
-        distances = half - jnp.einsum("cg,ng->cn", centers, rows, precision="highest")
+        distances = half - jnp.einsum("cg,ng->cn", centres, rows, precision="highest")
         # Two plain minima are faster than one argmin.
         least = distances == jnp.min(distances, axis=0, keepdims=True)
-        return jnp.min(jnp.where(least, order, len(centers) - 1), axis=0)
+        return jnp.min(jnp.where(least, order, len(centres) - 1), axis=0)
 
     steps = -(-len(x) // _ROWS)
     if steps == 1:
@@ -370,24 +370,24 @@ def _parts(params, x, name):
     return x.reshape(len(x), parts, group)
 
 
-def _flat_codes(codes, parts, centers):
+def _flat_codes(codes, parts, centres):
     codes = jnp.asarray(codes)
     if codes.ndim != 2 or codes.shape[1] != parts:
-        raise ValueError(f"codes: {codes.shape} for {parts} parts; pass [N, M] from encode_product")
+        raise ValueError(f"product_codes: {codes.shape} for {parts} parts; pass [N, M] from encode_product")
     if not jnp.issubdtype(codes.dtype, jnp.integer):
-        raise ValueError(f"codes: {codes.dtype}; pass the integers of encode_product")
-    codes = jnp.clip(codes.astype(jnp.int32), 0, centers - 1)
-    return codes + centers * jnp.arange(parts, dtype=jnp.int32)[None]
+        raise ValueError(f"product_codes: {codes.dtype}; pass the integers of encode_product")
+    codes = jnp.clip(codes.astype(jnp.int32), 0, centres - 1)
+    return codes + centres * jnp.arange(parts, dtype=jnp.int32)[None]
 
 
-def _check_fit(x, group, centers, iterations, restarts, rotations):
-    limits = {"group": 1, "centers": 1, "iterations": 0, "restarts": 1, "rotations": 0}
-    for name, value in zip(limits, (group, centers, iterations, restarts, rotations), strict=True):
+def _check_fit(x, group, centres, iterations, restarts, rotations):
+    limits = {"group": 1, "centres": 1, "iterations": 0, "restarts": 1, "rotations": 0}
+    for name, value in zip(limits, (group, centres, iterations, restarts, rotations), strict=True):
         if not isinstance(value, int | np.integer) or value < limits[name]:
             raise ValueError(f"{name}: {value} is no integer from {limits[name]} on; pass one")
     if x.ndim != 2 or x.shape[1] < 1 or x.shape[1] % group:
         raise ValueError(
             f"x: {x.shape} does not divide into groups of {group}; pass [N, D] with D % group == 0"
         )
-    if len(x) < centers:
-        raise ValueError(f"x: {len(x)} rows for {centers} centers; pass at least one row per center")
+    if len(x) < centres:
+        raise ValueError(f"x: {len(x)} rows for {centres} centres; pass at least one row per centre")

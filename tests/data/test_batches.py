@@ -152,23 +152,23 @@ def test_hashed_is_stable_and_even():
 
 def test_distinct_law():
     lists = [["a", "b", "a"], [], ["c", "a", "x", "z"], GARBAGE[:3]]
-    found, positions, mask = text.distinct(lists, length=3)
+    found, positions, mask = text.word_positions(lists, length=3)
     assert found == ["a", "b", "c", "x", "", "\0", "🎉🎉"]
     assert positions.dtype == np.int32 and positions.shape == mask.shape == (4, 3)
     for b, row in enumerate(lists):
         assert [found[p] for p in positions[b][mask[b]]] == row[:3]
     assert not positions[~mask].any()
-    assert text.distinct(lists, length=3, size=7)[0] == found
+    assert text.word_positions(lists, length=3, size=7)[0] == found
     with pytest.raises(ValueError, match="size=6 is too small for 7 distinct words"):
-        text.distinct(lists, length=3, size=6)
-    assert text.distinct([], length=3)[1].shape == (0, 3)
+        text.word_positions(lists, length=3, size=6)
+    assert text.word_positions([], length=3)[1].shape == (0, 3)
 
 
 @pytest.mark.parametrize("rows", [None, 20])
 @pytest.mark.parametrize("sizes, limit", [((3, 4, 5), 16), ((2,), 1), ((), 4)])
 def test_features_are_hashes_of_ngrams(sizes, limit, rows):
     strings = [*GARBAGE, "cat"]
-    ids, masks = text.features(strings, sizes=sizes, limit=limit, rows=rows, seed=7)
+    ids, masks = text.subword_ids(strings, sizes=sizes, limit=limit, rows=rows, seed=7)
     assert ids.keys() == masks.keys() == {"word", *(f"{n}gram" for n in sizes)}
     for key, width in [("word", 1), *((f"{n}gram", limit) for n in sizes)]:
         assert ids[key].shape == masks[key].shape == (rows or len(strings), width)
@@ -182,23 +182,23 @@ def test_features_are_hashes_of_ngrams(sizes, limit, rows):
 
 
 def test_features_bad_input_and_empty():
-    ids, masks = text.features([], rows=2)
+    ids, masks = text.subword_ids([], rows=2)
     assert ids["word"].shape == (2, 1) and not masks["3gram"].any()
-    assert text.features([])[0]["5gram"].shape == (0, 16)
+    assert text.subword_ids([])[0]["5gram"].shape == (0, 16)
     with pytest.raises(ValueError, match="rows=1 is too small for 2 words"):
-        text.features(["a", "b"], rows=1)
+        text.subword_ids(["a", "b"], rows=1)
     with pytest.raises(ValueError, match="at least 1"):
-        text.features(["a"], limit=0)
+        text.subword_ids(["a"], limit=0)
     with pytest.raises(ValueError, match="at least 1"):
-        text.features([], sizes=(0,))
+        text.subword_ids([], sizes=(0,))
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: text.distinct(["a b"], length=2),
-        lambda: text.distinct("a b", length=2),
-        lambda: text.features("cat"),
+        lambda: text.word_positions(["a b"], length=2),
+        lambda: text.word_positions("a b", length=2),
+        lambda: text.subword_ids("cat"),
         lambda: text.document_frequency(["a b"]),
         lambda: text.document_frequency("a b"),
         lambda: text.bag([("a b", 1.0)]),

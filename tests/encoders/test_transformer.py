@@ -42,9 +42,9 @@ def parameters():
     """Parameters away from their start: norms of one and biases of zero would hide an exchange."""
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(encoders.transformer(init_embed, embed, **OPTIONS).init, jax.random.key(0))
-    centers = jax.tree.map_with_path(lambda path, _: float(path[-1].key == "scale"), shapes)
+    centres = jax.tree.map_with_path(lambda path, _: float(path[-1].key == "scale"), shapes)
     return jax.tree.map(
-        lambda s, c: jnp.asarray(c + rng.normal(size=s.shape) * 0.4, jnp.float32), shapes, centers
+        lambda s, c: jnp.asarray(c + rng.normal(size=s.shape) * 0.4, jnp.float32), shapes, centres
     )
 
 

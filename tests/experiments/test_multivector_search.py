@@ -50,7 +50,7 @@ def test_geometry_counts_cells_as_a_loop_does(sets):
     used, fullest = [], []
     tokens = [sets.tokens[a:b] for a, b in zip(sets.offsets[:20], sets.offsets[1:21], strict=True)]
     for planes in np.asarray(params["planes"]):
-        ids = [((t - np.asarray(params["center"])) @ planes > 0) @ [1, 2, 4] for t in tokens]
+        ids = [((t - np.asarray(params["centre"])) @ planes > 0) @ [1, 2, 4] for t in tokens]
         used += [len(set(i)) for i in ids]
         fullest.append(np.bincount(np.concatenate(ids)).max() / sum(map(len, ids)))
     assert found["cells of a document"] == pytest.approx(np.mean(used))

@@ -527,7 +527,7 @@ PAIRS = {  # name: (loss of (first, second, rows that count or None), scalar)
         False,
     ),
     "score_kl": (lambda x, y, keep: losses.score_kl(x, teacher=y, stop_teacher=False), False),
-    "feature_kl": (lambda x, y, keep: losses.feature_kl(x, teacher=y, temperature=0.3), False),
+    "vector_kl": (lambda x, y, keep: losses.vector_kl(x, teacher=y, temperature=0.3), False),
     "compression_loss": (lambda x, y, keep: losses.compression_loss(x, target=y), False),
     "frozen_softmax": (
         lambda x, y, keep: losses.frozen_softmax(x, np.eye(9, D), positives=(8 * TARGETS).astype(np.int32)),
@@ -599,7 +599,7 @@ def test_bfloat16_pairs_accumulate_in_float32(name):
 @pytest.mark.parametrize("name", PAIRS)
 def test_pair_losses_have_numerical_gradients_in_float64(name):
     x, y = (v.astype(np.float64) for v in rows())
-    stopped = {"feature_kl": 1, "compression_loss": 1, "frozen_softmax": 1, "ranking_loss": 1}
+    stopped = {"vector_kl": 1, "compression_loss": 1, "frozen_softmax": 1, "ranking_loss": 1}
     with jax.enable_x64(True):
 
         @jax.jit
@@ -772,13 +772,13 @@ def test_scale_and_bias_of_the_sigmoid_loss_are_learned():
 
 def test_kl_is_zero_for_vectors_that_differ_by_a_constant():
     x, y = rows()
-    np.testing.assert_allclose(losses.feature_kl(x, teacher=x + 3), 0, atol=1e-5)
-    assert (np.asarray(losses.feature_kl(x, teacher=y)) > 1e-3).all()
-    gradient = jax.grad(lambda v: jnp.sum(losses.feature_kl(v, teacher=v)))(jnp.asarray(x))
+    np.testing.assert_allclose(losses.vector_kl(x, teacher=x + 3), 0, atol=1e-5)
+    assert (np.asarray(losses.vector_kl(x, teacher=y)) > 1e-3).all()
+    gradient = jax.grad(lambda v: jnp.sum(losses.vector_kl(v, teacher=v)))(jnp.asarray(x))
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [losses.feature_kl, losses.score_kl])
+@pytest.mark.parametrize("loss", [losses.vector_kl, losses.score_kl])
 def test_the_teacher_is_stopped_or_free(loss):
     x, y = map(jnp.asarray, rows())
     for stop in (True, False):
@@ -827,7 +827,7 @@ def test_a_teacher_may_rule_candidates_out(free):
     assert value[1] == 0
     np.testing.assert_allclose(gradient[0], [-1 / 6, -1 / 6, 1 / 3], atol=1e-6)
     chex.assert_tree_all_finite((gradient, other))
-    np.testing.assert_allclose(losses.feature_kl(jnp.zeros((1, 3)), teacher=teacher[:1]), value[:1])
+    np.testing.assert_allclose(losses.vector_kl(jnp.zeros((1, 3)), teacher=teacher[:1]), value[:1])
 
 
 def test_a_table_gets_no_gradient_and_a_common_shift_changes_nothing():
@@ -967,9 +967,7 @@ def two_dimensional(weighting):
         task = losses.over_layers(losses.info_nce, losses.full_grid(range(1, count + 1), sizes), weights)
         grid = losses.full_grid(range(1, count), sizes[:1])
         align = [
-            losses.over_layers(lambda v, x=x: losses.feature_kl(v, teacher=x[:, -1], temperature=0.3), grid)(
-                x
-            )
+            losses.over_layers(lambda v, x=x: losses.vector_kl(v, teacher=x[:, -1], temperature=0.3), grid)(x)
             for x in (q, d)
         ]
         return task(q, d) + 0.3 * (align[0] + align[1]) / 2
@@ -996,7 +994,7 @@ PUBLIC |= {
         ),
         ("queries", "documents", "negatives"),
     ),
-    "feature_kl": (lambda x, f: losses.feature_kl(x, teacher=f["teacher"], temperature=0.3), ("student",)),
+    "vector_kl": (lambda x, f: losses.vector_kl(x, teacher=f["teacher"], temperature=0.3), ("student",)),
     "sigmoid": (
         lambda q, d, f: losses.sigmoid_loss(q, d, temperature=0.1, bias=-2.5),
         ("sigmoid_queries", "sigmoid_documents"),
@@ -1092,7 +1090,7 @@ TEMPERED = {
     "cosent": lambda x, y, t: losses.cosent(x, y, targets=TARGETS, temperature=t),
     "angle": lambda x, y, t: losses.angle(x, y, targets=TARGETS, temperature=t),
     "score_kl": lambda x, y, t: losses.score_kl(x, teacher=y, temperature=t),
-    "feature_kl": lambda x, y, t: losses.feature_kl(x, teacher=y, temperature=t),
+    "vector_kl": lambda x, y, t: losses.vector_kl(x, teacher=y, temperature=t),
     "frozen_softmax": lambda x, y, t: losses.frozen_softmax(
         x, y, positives=np.zeros(ROWS, int), temperature=t
     ),

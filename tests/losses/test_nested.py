@@ -107,7 +107,7 @@ def test_a_layer_trains_the_blocks_up_to_it_and_the_teacher_is_left_alone():
         task = losses.over_layers(losses.info_nce, grid, weights)(q, d)
 
         def to_last(v):
-            return losses.feature_kl(v, teacher=q[:, -1, : v.shape[1]], temperature=0.3)
+            return losses.vector_kl(v, teacher=q[:, -1, : v.shape[1]], temperature=0.3)
 
         return jnp.sum(task) + jnp.sum(losses.over_layers(to_last, grid, align)(q))
 

@@ -175,10 +175,10 @@ def test_metrics_equal_the_loops(name, k):
     oracle = getattr(oracles, name)
     wanted = [oracle(i.tolist(), j, len(i) if k is None else k) for i, j in zip(ids, judgments, strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    where = metrics.judged(grades)
+    where = metrics.has_relevant(grades)
     assert not where[3] and found[3] == 0
     kept = [w for w, j in zip(wanted, judgments, strict=True) if any(g > 0 for g in j.values())]
-    np.testing.assert_allclose(metrics.mean(found, where), np.mean(kept), atol=1e-6)
+    np.testing.assert_allclose(metrics.masked_mean(found, where), np.mean(kept), atol=1e-6)
 
 
 def test_ndcg_by_hand():
@@ -193,7 +193,7 @@ def test_metrics_of_nothing():
     assert metrics.gains(none, np.ones((2, 3), np.int32), np.ones((2, 3))).shape == (2, 0)
     for metric in (metrics.ndcg, metrics.recall, metrics.mrr, metrics.average_precision):
         assert not np.any(metric(np.zeros((2, 3)), none)) and not np.any(metric(none, np.ones((2, 3))))
-    assert metrics.mean(np.full(3, np.nan), np.zeros(3, bool)) == 0
+    assert metrics.masked_mean(np.full(3, np.nan), np.zeros(3, bool)) == 0
 
 
 # --- embed ---

@@ -242,14 +242,14 @@ def product():
             rows, asked = rotation.apply(x), rotation.apply(queries)
         peer.train(rows)
         peer.add(rows[:50])
-        centers = faiss.vector_to_array(peer.pq.centroids).reshape(parts, 2**bits, -1)
+        centres = faiss.vector_to_array(peer.pq.centroids).reshape(parts, 2**bits, -1)
         codes = peer.pq.compute_codes(rows[:50])
         codes = np.stack([codes & 15, codes >> 4], axis=2).reshape(50, -1)[:, :parts]
         scores, ids = peer.search(asked, 50)
         by_row = np.take_along_axis(scores, np.argsort(ids, axis=1), axis=1)
         tables = np.zeros((3, parts, 2**bits), np.float32)
         peer.pq.compute_inner_prod_tables(3, faiss.swig_ptr(asked), faiss.swig_ptr(tables))
-        saved |= {f"{name}_codebooks": centers, f"{name}_codes": codes, f"{name}_scores": by_row}
+        saved |= {f"{name}_codebooks": centres, f"{name}_codes": codes, f"{name}_scores": by_row}
         saved |= {f"{name}_decoded": peer.reconstruct_n(0, 50), f"{name}_tables": tables}
         errors = ((rows - peer.pq.decode(peer.pq.compute_codes(rows))) ** 2).sum()
         saved[f"{name}_error"] = np.float32(errors / len(rows))

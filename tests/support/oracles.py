@@ -265,9 +265,9 @@ def latent_attention_pool(params, tokens, mask, heads):
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
 
     def norm(x, name):
-        centered = x - x.mean(axis=-1, keepdims=True)
-        spread = np.sqrt((centered**2).mean(axis=-1, keepdims=True) + 1e-5)
-        return centered / spread * p[name]["scale"] + p[name]["bias"]
+        centred = x - x.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+        return centred / spread * p[name]["scale"] + p[name]["bias"]
 
     keys, values = np.split(
         norm(p["latents"]["embedding"], "latent_norm") @ p["key_value"]["kernel"], 2, axis=1

@@ -116,21 +116,21 @@ def product_score(codebooks, query, code):
     )
 
 
-def lloyd(x, centers, iterations):
+def lloyd(x, centres, iterations):
     """K-means from given centres; empty ones move to the rows farthest from their own centres."""
     for _ in range(iterations):
-        codes = np.array([product_code(centers[None], row)[0] for row in x])
-        distances = [float(np.sum((row - centers[c]) ** 2)) for row, c in zip(x, codes, strict=True)]
+        codes = np.array([product_code(centres[None], row)[0] for row in x])
+        distances = [float(np.sum((row - centres[c]) ** 2)) for row, c in zip(x, codes, strict=True)]
         farthest = sorted(range(len(x)), key=lambda n: (-distances[n], n))
         new, moved = [], 0
-        for c in range(len(centers)):
+        for c in range(len(centres)):
             if (codes == c).any():
                 new.append(x[codes == c].mean(axis=0))
             else:
                 new.append(x[farthest[moved]])
                 moved += 1
-        centers = np.array(new)
-    return centers
+        centres = np.array(new)
+    return centres
 
 
 def interleaved(query, tokens, owners, neighbours, deduplicate):

@@ -207,8 +207,8 @@ def test_tables_start_as_a_normal_distribution_truncated_at_two_deviations():
     assert values.std() == pytest.approx(0.25 * 0.8796, rel=0.01)  # what the truncation leaves of 0.25
 
 
-def test_own_initializer():
-    params = tables.init_tables(jax.random.key(0), PLAN, initializer=lambda key, shape: jnp.full(shape, 2.0))
+def test_own_initialiser():
+    params = tables.init_tables(jax.random.key(0), PLAN, initialiser=lambda key, shape: jnp.full(shape, 2.0))
     assert {float(leaf.min()) for leaf in jax.tree.leaves(params)} == {2.0}
 
 

@@ -435,22 +435,22 @@ def test_first_repetitions_are_a_smaller_encoding(final):
 
 
 def test_truncated_tokens_are_tokens_with_zeros():
-    params = vectors.center_fde(draw(), TOKENS, MASK)
+    params = vectors.centre_fde(draw(), TOKENS, MASK)
     cut = np.where(np.arange(12) < 5, TOKENS, 0)
-    params = params | {"center": jnp.where(jnp.arange(12) < 5, params["center"], 0)}
+    params = params | {"centre": jnp.where(jnp.arange(12) < 5, params["centre"], 0)}
     found = vectors.encode_documents(vectors.truncate_fde(params, width=5), TOKENS[..., :5], MASK)
     np.testing.assert_allclose(found, vectors.encode_documents(params, cut, MASK), atol=1e-6)
 
 
-def test_centering_moves_the_cells_and_nothing_else():
+def test_centring_moves_the_cells_and_nothing_else():
     shifted = TOKENS + np.float32(2) * np.eye(12, dtype=np.float32)[0]
-    params = vectors.center_fde(draw(), np.where(MASK[..., None], shifted, np.nan), MASK)
-    np.testing.assert_allclose(params["center"], shifted[MASK].mean(0), atol=1e-5)
+    params = vectors.centre_fde(draw(), np.where(MASK[..., None], shifted, np.nan), MASK)
+    np.testing.assert_allclose(params["centre"], shifted[MASK].mean(0), atol=1e-5)
     found = encode(params, shifted, MASK, ("mean", True)).reshape(5, 4, 8, 4)
-    moved = encode(draw(), shifted - params["center"], MASK, ("mean", True)).reshape(found.shape)
-    offset = np.einsum("d,rdp->rp", params["center"], draw()["projection"])
+    moved = encode(draw(), shifted - params["centre"], MASK, ("mean", True)).reshape(found.shape)
+    offset = np.einsum("d,rdp->rp", params["centre"], draw()["projection"])
     np.testing.assert_allclose(found[:-1], moved[:-1] + offset[:, None], atol=1e-4)
-    zero = draw() | {"center": jnp.zeros(12)}
+    zero = draw() | {"centre": jnp.zeros(12)}
     np.testing.assert_array_equal(
         encode(zero, TOKENS, MASK, ("mean", True)), encode(draw(), TOKENS, MASK, ("mean", True))
     )
@@ -523,12 +523,12 @@ def test_empty_shapes():
         (lambda: draw(planes=2.0), "planes"),
         (lambda: mixed(projection=draw(repetitions=2)["projection"]), "params"),
         (lambda: mixed(planes=np.zeros((12, 3))), "params"),
-        (lambda: mixed(center=np.zeros(3)), "params"),
+        (lambda: mixed(centre=np.zeros(3)), "params"),
         (lambda: mixed(final={"index": np.zeros((4, 3)), "sign": np.zeros((4, 3))}), "params"),
         (lambda: vectors.chamfer(TOKENS, TOKENS[..., :11], MASK, MASK), "documents"),
         (lambda: vectors.chamfer(TOKENS, TOKENS, MASK[:1], MASK), "queries"),
         (lambda: vectors.ball_carve(TOKENS, MASK[:1]), "queries"),
-        (lambda: vectors.center_fde(draw(), TOKENS[..., :3], MASK), "tokens"),
+        (lambda: vectors.centre_fde(draw(), TOKENS[..., :3], MASK), "tokens"),
         (lambda: vectors.truncate_fde(draw(), repetitions=5), "repetitions"),
         (lambda: vectors.truncate_fde(draw(), width=0), "width"),
         (lambda: vectors.estimate_chamfer(draw(), np.zeros((2, 128)), np.zeros((2, 127))), "documents"),

@@ -22,7 +22,7 @@ KEY = jax.random.key(3)
 
 @functools.cache
 def fitted(**options):
-    return vectors.fit_product(KEY, X, **{"group": 2, "centers": 16} | options)
+    return vectors.fit_product(KEY, X, **{"group": 2, "centres": 16} | options)
 
 
 def error(params, x=X):
@@ -90,7 +90,7 @@ def test_rows_are_coded_alike_in_any_number_and_under_vmap():
 
 def test_more_than_256_centres_take_int32():
     x = RNG.standard_normal((300, 2)).astype(np.float32)
-    params = vectors.fit_product(KEY, x, group=2, centers=300)
+    params = vectors.fit_product(KEY, x, group=2, centres=300)
     codes = vectors.encode_product(params, x)
     assert codes.dtype == jnp.int32 and sorted(np.asarray(codes[:, 0]).tolist()) == list(range(300))
 
@@ -110,13 +110,13 @@ def test_half_precision_is_accumulated_in_float32(dtype):
     assert vectors.product_tables(params, x).dtype == jnp.float32
     half = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     assert vectors.decode_product(half, vectors.encode_product(half, x)).dtype == jnp.float32
-    assert vectors.fit_product(KEY, x, group=2, centers=16)["codebooks"].dtype == jnp.float32
+    assert vectors.fit_product(KEY, x, group=2, centres=16)["codebooks"].dtype == jnp.float32
 
 
 def test_float64_stays_float64():
     with jax.enable_x64(True):
         x = np.asarray(X, np.float64)
-        params = vectors.fit_product(KEY, x, group=2, centers=16, rotations=1)
+        params = vectors.fit_product(KEY, x, group=2, centres=16, rotations=1)
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float64)}
         tables = vectors.product_tables(params, x[:2])
         scores = vectors.product_scores(tables, vectors.encode_product(params, x))
@@ -188,7 +188,7 @@ def test_plus_plus_finds_clusters_that_a_sample_misses():
     x = spots[np.repeat(np.arange(4), [97, 1, 1, 1])] + 0.01 * RNG.standard_normal((100, 2)).astype(
         np.float32
     )
-    options = {"group": 2, "centers": 4, "iterations": 0}
+    options = {"group": 2, "centres": 4, "iterations": 0}
     assert error(vectors.fit_product(KEY, x, seeding="plus_plus", **options), x) < 1
     assert error(vectors.fit_product(KEY, x, seeding="sample", **options), x) > 1000
 
@@ -197,29 +197,29 @@ def test_empty_centres_move_to_the_farthest_rows():
     """Equal rows make equal seeds, of which only the first is used; the rest must find the outliers."""
     x = np.zeros((40, 1), np.float32)
     x[[7, 20, 33], 0] = 5, 9, 2
-    params = vectors.fit_product(KEY, x, group=1, centers=4, iterations=3)
+    params = vectors.fit_product(KEY, x, group=1, centres=4, iterations=3)
     assert sorted(params["codebooks"].ravel().tolist()) == [0, 2, 5, 9]
-    start = np.asarray(vectors.fit_product(KEY, x, group=1, centers=4, iterations=0)["codebooks"][0])
-    step = vectors.fit_product(KEY, x, group=1, centers=4, iterations=1)["codebooks"][0]
+    start = np.asarray(vectors.fit_product(KEY, x, group=1, centres=4, iterations=0)["codebooks"][0])
+    step = vectors.fit_product(KEY, x, group=1, centres=4, iterations=1)["codebooks"][0]
     np.testing.assert_allclose(step, oracles.lloyd(x, start, 1), atol=1e-6)
 
 
 def test_limits_are_exact():
-    whole = vectors.fit_product(KEY, X, group=6, centers=200)  # a centre for every row
+    whole = vectors.fit_product(KEY, X, group=6, centres=200)  # a centre for every row
     assert error(whole) < 1e-9
     grid = RNG.integers(0, 4, (100, 5)).astype(np.float32)
-    scalar = vectors.fit_product(KEY, grid, group=1, centers=8)  # M = D, a centre for every value
+    scalar = vectors.fit_product(KEY, grid, group=1, centres=8)  # M = D, a centre for every value
     assert error(scalar, grid) < 1e-9
     tables = vectors.product_tables(scalar, grid[:3])
     np.testing.assert_allclose(
         vectors.product_scores(tables, vectors.encode_product(scalar, grid)), grid[:3] @ grid.T, atol=1e-4
     )
-    mean = vectors.fit_product(KEY, X, group=3, centers=1)["codebooks"]
+    mean = vectors.fit_product(KEY, X, group=3, centres=1)["codebooks"]
     np.testing.assert_allclose(mean.reshape(-1), X.mean(0), atol=1e-6)
 
 
 def test_a_rotation_errs_no_more_than_none_and_much_less_on_correlated_vectors():
-    options = {"group": 2, "centers": 8, "iterations": 20}
+    options = {"group": 2, "centres": 8, "iterations": 20}
     plain = vectors.fit_product(KEY, CORRELATED, **options)
     errors = [error(plain, CORRELATED)]
     for rotations in (1, 4, 12):
@@ -232,16 +232,16 @@ def test_a_rotation_errs_no_more_than_none_and_much_less_on_correlated_vectors()
 
 
 def test_a_given_rotation_is_kept():
-    params = vectors.fit_product(KEY, X, group=2, centers=16, rotation=ROTATION)
+    params = vectors.fit_product(KEY, X, group=2, centres=16, rotation=ROTATION)
     np.testing.assert_array_equal(params["rotation"], ROTATION)
-    turned = vectors.fit_product(KEY, X @ ROTATION, group=2, centers=16)
+    turned = vectors.fit_product(KEY, X @ ROTATION, group=2, centres=16)
     np.testing.assert_allclose(params["codebooks"], turned["codebooks"], atol=1e-4)
 
 
 def test_fits_repeat_and_differ_by_key():
-    again = vectors.fit_product(KEY, X, group=2, centers=16)
+    again = vectors.fit_product(KEY, X, group=2, centres=16)
     np.testing.assert_array_equal(again["codebooks"], fitted()["codebooks"])
-    other = vectors.fit_product(jax.random.key(4), X, group=2, centers=16)
+    other = vectors.fit_product(jax.random.key(4), X, group=2, centres=16)
     assert not np.array_equal(other["codebooks"], again["codebooks"])
 
 
@@ -253,7 +253,7 @@ def test_memory_of_encoding_is_bounded():
 
 
 def bad(**options):
-    return lambda: vectors.fit_product(KEY, X, **{"group": 2, "centers": 4} | options)
+    return lambda: vectors.fit_product(KEY, X, **{"group": 2, "centres": 4} | options)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ def bad(**options):
     [
         (bad(group=4), "x"),
         (bad(group=0), "group"),
-        (bad(centers=0), "centers"),
-        (bad(centers=201), "x"),
+        (bad(centres=0), "centres"),
+        (bad(centres=201), "x"),
         (bad(iterations=-1), "iterations"),
         (bad(restarts=0), "restarts"),
         (bad(rotations=-1), "rotations"),
@@ -273,9 +273,9 @@ def bad(**options):
         (lambda: vectors.fit_product(KEY, np.where(np.arange(200)[:, None] == 7, np.nan, X), group=2), "x"),
         (lambda: vectors.encode_product(fitted(), X[:, :4]), "x"),
         (lambda: vectors.product_tables(fitted(), QUERIES[0]), "queries"),
-        (lambda: vectors.decode_product(fitted(), np.zeros((2, 4), np.uint8)), "codes"),
-        (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 4), np.uint8)), "codes"),
-        (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 3))), "codes"),
+        (lambda: vectors.decode_product(fitted(), np.zeros((2, 4), np.uint8)), "product_codes"),
+        (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 4), np.uint8)), "product_codes"),
+        (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 3))), "product_codes"),
         (lambda: vectors.product_scores(np.zeros((3, 16)), np.zeros((2, 3), np.uint8)), "tables"),
     ],
 )

@@ -36,11 +36,11 @@ def test_fits_are_affine_maps_under_jit_and_ignore_rows_that_do_not_count(name):
     params = FITS[name](x)
     assert set(params) == {"mean", "kernel"}
     expected = (x - np.asarray(params["mean"])) @ np.asarray(params["kernel"])
-    np.testing.assert_allclose(vectors.standardize(params, x), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(vectors.standardise(params, x), expected, rtol=1e-4, atol=1e-4)
     keep = np.random.default_rng(1).random(N) < 0.8
     spoiled = np.where(keep[:, None], x, np.nan)
     found, wanted = jax.jit(FITS[name])(spoiled, where=keep), FITS[name](x[keep])
-    moved = (vectors.standardize(p, x[keep]) for p in (found, wanted))
+    moved = (vectors.standardise(p, x[keep]) for p in (found, wanted))
     if name == "pca":  # the sign of a direction is open
         moved = (np.abs(m) for m in moved)
     np.testing.assert_allclose(*moved, atol=1e-2)
@@ -48,7 +48,7 @@ def test_fits_are_affine_maps_under_jit_and_ignore_rows_that_do_not_count(name):
 
 @pytest.mark.parametrize("name", FITS)
 def test_float64_and_bfloat16(name):
-    assert vectors.standardize(FITS[name](skewed()), jnp.zeros((2, D), jnp.bfloat16)).dtype == np.float32
+    assert vectors.standardise(FITS[name](skewed()), jnp.zeros((2, D), jnp.bfloat16)).dtype == np.float32
     with jax.enable_x64(True):
         params = FITS[name](jnp.asarray(skewed().astype(np.float64)))
         assert params["kernel"].dtype == np.float64
@@ -56,14 +56,14 @@ def test_float64_and_bfloat16(name):
 
 @pytest.mark.parametrize("name", ["centre", "zca", "pca", "removal"])
 def test_the_mean_of_fitted_vectors_is_zero(name):
-    moved = vectors.standardize(FITS[name](skewed()), skewed())
+    moved = vectors.standardise(FITS[name](skewed()), skewed())
     np.testing.assert_allclose(np.mean(moved, axis=0), 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["zca", "pca"])
 def test_whitened_vectors_have_the_identity_as_covariance(kind):
     x = skewed()
-    white = np.asarray(vectors.standardize(vectors.fit_whiten(x, kind=kind), x), np.float64)
+    white = np.asarray(vectors.standardise(vectors.fit_whiten(x, kind=kind), x), np.float64)
     np.testing.assert_allclose(white.T @ white / N, np.eye(D), atol=2e-3)
     centred = x - x.mean(axis=0, dtype=np.float64)
     inverse = np.linalg.inv(centred.T @ centred / N)
@@ -76,14 +76,14 @@ def test_whitened_vectors_have_the_identity_as_covariance(kind):
 
 def test_whitening_keeps_the_strongest_directions_and_does_not_blow_up_empty_ones():
     x = skewed()
-    full = vectors.standardize(vectors.fit_whiten(x, kind="pca"), x)
-    short = vectors.standardize(vectors.fit_whiten(x, kind="pca", size=2), x)
+    full = vectors.standardise(vectors.fit_whiten(x, kind="pca"), x)
+    short = vectors.standardise(vectors.fit_whiten(x, kind="pca", size=2), x)
     np.testing.assert_allclose(np.abs(short), np.abs(full[:, :2]), atol=1e-4)
     flat = x.copy()
     flat[:, 2] = flat[:, 0]
-    moved = vectors.standardize(vectors.fit_whiten(flat), flat)
+    moved = vectors.standardise(vectors.fit_whiten(flat), flat)
     assert np.abs(moved).max() < 50
-    chex.assert_tree_all_finite(vectors.standardize(vectors.fit_whiten(np.ones((3, D))), np.ones((2, D))))
+    chex.assert_tree_all_finite(vectors.standardise(vectors.fit_whiten(np.ones((3, D))), np.ones((2, D))))
 
 
 @pytest.mark.parametrize(("count", "width"), [(5, 16), (50, 384)])
@@ -91,7 +91,7 @@ def test_fewer_vectors_than_directions_do_not_blow_up_unseen_ones(count, width):
     rng = np.random.default_rng(0)
     x, unseen = rng.normal(size=(count, width)), rng.normal(size=(100, width))
     x, unseen = x.astype(np.float32), unseen.astype(np.float32)
-    white = np.asarray(vectors.standardize(vectors.fit_whiten(x), unseen))
+    white = np.asarray(vectors.standardise(vectors.fit_whiten(x), unseen))
     centred = x - x.mean(axis=0, dtype=np.float64)
     left, sizes, directions = np.linalg.svd(centred, full_matrices=False)
     directions, sizes = directions[: count - 1], sizes[: count - 1] / np.sqrt(count)
@@ -105,7 +105,7 @@ def test_fewer_vectors_than_directions_do_not_blow_up_unseen_ones(count, width):
 def test_removed_directions_are_gone_and_removing_again_changes_nothing(centre):
     x = skewed()
     params = vectors.fit_removal(x, components=2, centre=centre)
-    moved = np.asarray(vectors.standardize(params, x))
+    moved = np.asarray(vectors.standardise(params, x))
     origin = x.mean(axis=0, dtype=np.float64) if centre else 0
     _, _, directions = np.linalg.svd(x - origin, full_matrices=False)
     expected = (x - origin) - (x - origin) @ directions[:2].T @ directions[:2]
@@ -114,7 +114,7 @@ def test_removed_directions_are_gone_and_removing_again_changes_nothing(centre):
     np.testing.assert_allclose(kernel @ kernel, kernel, atol=1e-5)
     assert np.linalg.matrix_rank(kernel, tol=1e-3) == D - 2
     nothing = vectors.fit_removal(x, components=0, centre=False)
-    np.testing.assert_allclose(vectors.standardize(nothing, x), x, rtol=1e-5)
+    np.testing.assert_allclose(vectors.standardise(nothing, x), x, rtol=1e-5)
 
 
 # Isotropy
@@ -147,10 +147,10 @@ def test_isotropy_rises_when_vectors_are_evened_out():
     x = skewed() / 10
     before = metrics.isotropy(x)
     for name in ("zca", "removal"):
-        after = metrics.isotropy(vectors.standardize(FITS[name](x), x))
+        after = metrics.isotropy(vectors.standardise(FITS[name](x), x))
         assert abs(after["cosine"]) < abs(before["cosine"]) - 0.3
         assert after["partition"] > before["partition"]
-    white = metrics.isotropy(vectors.standardize(FITS["zca"](x), x))
+    white = metrics.isotropy(vectors.standardise(FITS["zca"](x), x))
     np.testing.assert_allclose([white["condition"], white["isoscore"]], 1, atol=1e-2)
     assert before["condition"] > 100
     assert before["isoscore"] < 0.5
@@ -218,9 +218,9 @@ def test_a_mean_in_the_entry_vectors_changes_no_loss_but_whitening_does():
     def loss(table):
         return losses.frozen_softmax(x, table, positives=positives)
 
-    centred = vectors.standardize(vectors.fit_centre(table), table)
+    centred = vectors.standardise(vectors.fit_centre(table), table)
     np.testing.assert_allclose(loss(centred), loss(table), rtol=1e-3, atol=1e-3)
-    assert not np.allclose(loss(vectors.standardize(vectors.fit_whiten(table), table)), loss(table), atol=0.1)
+    assert not np.allclose(loss(vectors.standardise(vectors.fit_whiten(table), table)), loss(table), atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_mean_in_the_entry_vectors_changes_no_loss_but_whitening_does():
         (lambda x: vectors.fit_removal(x, components=7), "components: 7 is outside 0..6"),
         (lambda x: vectors.fit_centre(x[0]), r"pass \[N, D\]"),
         (lambda x: metrics.isotropy(x[:0]), "at least one row"),
-        (lambda x: vectors.standardize(vectors.fit_centre(x), x[:, :3]), "width 3, but params"),
+        (lambda x: vectors.standardise(vectors.fit_centre(x), x[:, :3]), "width 3, but params"),
     ],
 )
 def test_wrong_arguments_raise_one_line(call, message):

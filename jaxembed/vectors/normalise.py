@@ -7,10 +7,10 @@ from jaxembed.arrays import accumulator, check_shape, exact_product, mean_row, o
 
 
 def fit_centre(vectors, *, where=None):
-    """Measures the mean of vectors, which :func:`standardize` subtracts.
+    """Measures the mean of vectors, which :func:`standardise` subtracts.
 
     >>> params = fit_centre(jnp.array([[1.0, 2.0], [3.0, 2.0]]))
-    >>> print(params["mean"], standardize(params, jnp.array([[1.0, 2.0]])))
+    >>> print(params["mean"], standardise(params, jnp.array([[1.0, 2.0]])))
     [2. 2.] [[-1.  0.]]
 
     Args:
@@ -18,7 +18,7 @@ def fit_centre(vectors, *, where=None):
         where: optional bool [N]. False leaves a row out; it may hold anything.
 
     Returns:
-        ``mean`` [D] and ``kernel`` [D, D], the identity, for :func:`standardize`.
+        ``mean`` [D] and ``kernel`` [D, D], the identity, for :func:`standardise`.
     """
     vectors, where = rows_where(vectors, where)
     return {"mean": mean_row(vectors, where), "kernel": jnp.eye(vectors.shape[1], dtype=vectors.dtype)}
@@ -33,7 +33,7 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
     those of independent component analysis, which turns once more.
 
     >>> vectors = jnp.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    >>> print(abs(standardize(fit_whiten(vectors), vectors)).round(3))
+    >>> print(abs(standardise(fit_whiten(vectors), vectors)).round(3))
     [[1.414 0.   ]
      [1.414 0.   ]
      [0.    1.414]
@@ -48,7 +48,7 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
             0, for unseen vectors too, instead of blowing up.
 
     Returns:
-        ``mean`` [D] and ``kernel`` [D, D] ("zca") or [D, size] ("pca") for :func:`standardize`.
+        ``mean`` [D] and ``kernel`` [D, D] ("zca") or [D, size] ("pca") for :func:`standardise`.
 
     Raises:
         ValueError: for an unknown kind or a size outside 1..D.
@@ -72,13 +72,13 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
 
 
 def fit_removal(vectors, *, components=1, centre=True, where=None):
-    """Measures the strongest directions of vectors, which :func:`standardize` removes.
+    """Measures the strongest directions of vectors, which :func:`standardise` removes.
 
     ``kernel = I - U[:, :components] U[:, :components]'`` with U the principal directions of the vectors,
     taken around their mean or, with ``centre=False``, around 0.
 
     >>> vectors = jnp.array([[5.0, 1.0], [5.0, -1.0]])
-    >>> print(standardize(fit_removal(vectors, centre=False), vectors))
+    >>> print(standardise(fit_removal(vectors, centre=False), vectors))
     [[ 0.  1.]
      [ 0. -1.]]
 
@@ -90,7 +90,7 @@ def fit_removal(vectors, *, components=1, centre=True, where=None):
         where: optional bool [N]. False leaves a row out; it may hold anything.
 
     Returns:
-        ``mean`` [D] and ``kernel`` [D, D] for :func:`standardize`.
+        ``mean`` [D] and ``kernel`` [D, D] for :func:`standardise`.
 
     Raises:
         ValueError: for components outside 0..D.
@@ -112,14 +112,14 @@ def fit_removal(vectors, *, components=1, centre=True, where=None):
     }
 
 
-def standardize(params, vectors):
+def standardise(params, vectors):
     """Applies what one of the ``fit_`` functions measured.
 
-    ``standardize(x) = (x - mean) @ kernel``. What was measured on some vectors (a corpus) is applied to
+    ``standardise(x) = (x - mean) @ kernel``. What was measured on some vectors (a corpus) is applied to
     others (queries) alike.
 
     >>> params = {"mean": jnp.array([1.0, 0.0]), "kernel": 2 * jnp.eye(2)}
-    >>> print(standardize(params, jnp.array([[1.0, 3.0]])))
+    >>> print(standardise(params, jnp.array([[1.0, 3.0]])))
     [[0. 6.]]
 
     Args:
@@ -184,7 +184,7 @@ def progressive(params, entries, train, stages):
             without dropout.
         train: ``(params, table [N, D]) -> params``, for example with ``losses.frozen_softmax``.
         stages: functions ``[N, D] -> [N, D]`` that make the entry vectors more even: the identity, or
-            ``lambda t: 100 * standardize(fit_whiten(t), t)``.
+            ``lambda t: 100 * standardise(fit_whiten(t), t)``.
 
     Returns:
         The parameters after the last stage; ``params`` where there are no stages.
