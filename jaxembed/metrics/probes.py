@@ -1,6 +1,5 @@
 """Quick measures of frozen vectors: where partners rank, and what nearest neighbours tell."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit

@@ -121,7 +121,10 @@ def test_broken_vectors_are_never_right_and_no_neighbours():
             lambda: metrics.nearest_accuracy(np.eye(3), ["a"] * 3, np.ones((1, 2)), ["a"]),
             r"asked: shape \(1, 2\); pass \[any, 3\]",
         ),
-        (lambda: metrics.nearest_accuracy(np.eye(3), ["a"] * 3, np.eye(3), ["a"] * 3), "k: 10 is outside 1..3"),
+        (
+            lambda: metrics.nearest_accuracy(np.eye(3), ["a"] * 3, np.eye(3), ["a"] * 3),
+            "k: 10 is outside 1..3",
+        ),
         (
             lambda: metrics.nearest_accuracy(np.eye(2), ["1", "2"], np.eye(2), [1, 2], k=1),
             "truth: int64 beside labels of <U1; pass labels of one kind",
