@@ -1,6 +1,6 @@
 """Records → batches: sources of records, batches of them, and text as hashed ids."""
 
-from jaxembed.data import sources, text
+from jaxembed.data import sources, text, toy
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
@@ -76,6 +76,7 @@ __all__ = [
     "take",
     "text",
     "tfds",
+    "toy",
     "word_masks",
     "word_positions",
     "wordnet",
