@@ -72,7 +72,7 @@ def open_encoder(cfg):
     own, whole = cfg.pairs is not None or cfg.paper, encoder.depth
     report.at_most(cfg, "blocks", whole, f"the encoder has {whole}")
     blocks = cfg.blocks or (whole if own else min(2, whole))
-    encoder = text_models.first_blocks(encoder, blocks)
+    encoder = encoder.first(blocks)
 
     def encode(params, batch, key=None, *, layers=None, temperature=None):
         return masked_mean(*encoder.encode_tokens(params, batch, key, layers=layers, temperature=temperature))

@@ -94,7 +94,7 @@ def make_loss(encode, arm, temperature, margin=None):
         elif rule is not None:
             where = losses.guided_mask(*guides, margin=rule, blocks=blocks)
         if "keys" in batch:  # equal texts are no negatives of one another, guide or none
-            different = text_models.distinct(batch["keys"], blocks)
+            different = losses.duplicate_mask(*text_models.sides(batch["keys"]), blocks=blocks)
             where = different if where is None else where & different
         return losses.info_nce(
             query, document, where=where, temperature=temperature, blocks=blocks

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import candidates, report, text_models, token_sets
-from jaxembed import data, encoders, metrics, ragged, search, vectors
+from jaxembed import data, metrics, ragged, search, vectors
 from jaxembed.arrays import masked_mean, unit
 
 
@@ -210,7 +210,7 @@ def judged_texts(cfg):
     ids, grades = ragged.pad(ids, value=-1)[0], ragged.pad([[*found.values()] for found in pairs.values()])[0]
     sides = [texts["queries"][q] for q in pairs], list(texts["documents"].values())
     report.stage(f"encodes {len(sides[1]):,} texts")
-    encoder = encoders.pretrained.load(model)
+    encoder = text_models.load(cfg.model)
     singles = [jnp.asarray(encoder.encode_texts(side, progress=True)) for side in sides]
     most = {"length": encoder.max_length, "query_length": encoder.max_length}
     sets = token_sets.encode_texts(cfg.workdir, sides[1], sides[0], model=model, **most)
@@ -226,7 +226,7 @@ def main(cfg):
     began, numbers = time.perf_counter(), {}
     name = report.named("multivector_search", cfg)
     cfg = report.preset(cfg, quick=QUICK)
-    if cfg.beir is not None or "text" in cfg.parts:
+    if cfg.beir is None and "text" in cfg.parts:
         text_models.load(cfg.model)  # refuses a bad one before the generated tokens
     if cfg.beir is not None:
         numbers["judged"] = judged_texts(cfg)

@@ -99,7 +99,7 @@ def update_of(apply, temperature, rate):
         queries, documents = found[:rows], found[rows:]
         each, others = jnp.arange(rows), (len(documents) - rows) // rows
         own = each[:, None] == jnp.repeat(each, others)
-        different = text_models.distinct(batch["texts"])
+        different = losses.duplicate_mask(*text_models.sides(batch["texts"]), blocks=("qd",))
         hard = jnp.swapaxes(different[:, rows:].reshape(rows, others, rows), 1, 2).reshape(rows, -1)
         where = jnp.concatenate([different[:, :rows] & batch["in_batch"][:, None], own & hard], axis=1)
         loss = losses.info_nce(queries, documents, where=where, temperature=temperature)

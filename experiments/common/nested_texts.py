@@ -105,7 +105,7 @@ def make_update(encoder, recipe, rate, steps, *, pull=nested.pull_features):
             def loss(*vectors):
                 return losses.cosent(*vectors, targets=batch["targets"])
         else:
-            where = text_models.distinct(batch["keys"])
+            where = losses.duplicate_mask(*text_models.sides(batch["keys"]), blocks=("qd",))
 
             def loss(first, second):
                 return losses.info_nce(first, second, where=where)

@@ -1,14 +1,12 @@
 """What experiments that fine-tune a text encoder share: the model, its shallow part, its input."""
 
-import dataclasses
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import inputs
-from jaxembed import encoders, losses, train
+from jaxembed import encoders, train
 from jaxembed.data import hashed
 from jaxembed.ragged import pad
 
@@ -38,18 +36,6 @@ def load(folder=None, name="model", **options):
             raise
         kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
         raise kind(f"--{name}: {error}") from error
-
-
-def first_blocks(encoder, blocks):
-    """The encoder with its first blocks alone: an ``Encoder`` whose functions run ``blocks`` blocks."""
-    params = encoder.params | {"blocks": jax.tree.map(lambda x: x[:blocks], encoder.params["blocks"])}
-    named = {"num_hidden_layers", "n_layers"} & encoder.folder.config.keys()
-    config = encoder.folder.config | dict.fromkeys(named, blocks)  # so that it can be saved
-    if config.get("layer_types"):
-        config["layer_types"] = config["layer_types"][:blocks]
-    return dataclasses.replace(
-        encoder, params=params, folder=dataclasses.replace(encoder.folder, config=config)
-    )
 
 
 def tokens(encoder, texts, length):
@@ -95,24 +81,9 @@ def keys(*sides):
     return np.stack([hashed(side).astype(np.int32) for side in sides], axis=1)
 
 
-def distinct(keys, blocks=("qd",)):
-    """Marks the pairs of a batch of pairs in which no text equals that of the other; for ``where=``.
-
-    Args:
-        keys: [B, K] of :func:`keys`: queries, documents and lists of hard negatives.
-        blocks: as for ``losses.info_nce``.
-
-    Returns:
-        bool [B, M]. Pair (i, j) counts unless the query or the document of j is that of i, or the document
-        of j the query of i. A hard negative counts unless it is the document of i.
-    """
-    queries, documents, *hard = keys.T
-    own = losses.duplicate_mask(queries) & losses.duplicate_mask(documents)
-    own = own & losses.duplicate_mask(queries, documents)
-    others = [documents[:, None] != negatives for negatives in hard]
-    all_documents = jnp.concatenate([own, *others], axis=1)
-    parts = {"qd": all_documents, "qq": own, "dd": all_documents, "dq": own}
-    return jnp.concatenate([parts[name] for name in losses.contrastive.BLOCKS if name in blocks], axis=1)
+def sides(keys):
+    """Keys [B, K] as ``losses.duplicate_mask`` takes them: of the queries, and of all documents."""
+    return keys[:, 0], keys[:, 1:].T.reshape(-1)
 
 
 def take(batch, rows):

@@ -313,24 +313,32 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
     return (others & (scores <= threshold)) | own
 
 
-def duplicate_mask(keys, other=None):
-    """Marks the pairs of a batch that are not duplicates of one another.
+def duplicate_mask(keys, other=None, *, blocks=None):
+    """Duplicate mask: marks the pairs of a batch that are not duplicates of one another.
 
     ``mask[i, j] = (keys[i] != other[j]) or i == j``: two rows with one key are positives of each other
     in truth, so neither may be the other's negative.
+
+    With ``blocks``, row i is a pair of texts, query ``keys[i]`` and document ``other[i]``. Another pair j
+    counts where the queries differ, the documents differ, and document j is not query i. A hard negative
+    counts where it is not document i.
 
     >>> print(duplicate_mask(jnp.array([7, 8, 7])))
     [[ True  True False]
      [ True  True  True]
      [False  True  True]]
+    >>> print(duplicate_mask(jnp.array([1, 2]), jnp.array([3, 3, 4, 3]), blocks=("qd",)))
+    [[ True False  True False]
+     [False  True  True False]]
 
     Args:
         keys: int [B], for example hashes of the texts. Keys of the host may have 64 bits where ``other``
             is of the host too.
-        other: int [N], default ``keys``.
+        other: int [N], default ``keys``. With ``blocks``: of the documents, hard negatives after the first B.
+        blocks: optional, as in :func:`info_nce`.
 
     Returns:
-        bool [B, N] for ``where=``; True = the pair counts.
+        bool [B, N], with ``blocks`` bool [B, M], for ``where=``; True = the pair counts.
 
     Raises:
         ValueError: for other shapes, or a key that JAX cannot hold beside keys that it holds.
@@ -340,5 +348,18 @@ def duplicate_mask(keys, other=None):
     keys, other = (read(name, x) for name, x in given.items())
     check_shape("keys", keys, (None,))
     check_shape("other", other, (None,))
+    if blocks is None:
+        return _different(keys, other)
+    rows = len(keys)
+    if len(other) < rows:
+        raise ValueError(f"other: {len(other)} documents for {rows} queries; row i has to answer query i")
+    own, hard = other[:rows], other[rows:]
+    pairs = _different(keys, keys) & _different(own, own) & _different(keys, own)
+    documents = jnp.concatenate([pairs, own[:, None] != hard], axis=1)
+    parts = {"qd": documents, "qq": pairs, "dd": documents, "dq": pairs}
+    return jnp.concatenate([parts[name] for name in BLOCKS if name in blocks], axis=1)
+
+
+def _different(keys, other):
     diagonal = jnp.arange(len(keys))[:, None] == jnp.arange(len(other))
     return (keys[:, None] != other) | diagonal

@@ -1,11 +1,11 @@
 """Whole walks as functions: from texts or rows to a trained model, an index, an answer.
 
-The top floor: it may use every room, and no room uses it.
+The top floor: it may use every room, and no room uses it. Each function is what a user would otherwise write
+around the rooms, with defaults that a newcomer wants.
 """
 
+from jaxembed.recipes.fine_tuning import fine_tune
 from jaxembed.recipes.sets import index_sets, search_sets
+from jaxembed.recipes.text_search import embed_texts, search
 
-__all__ = [
-    "index_sets",
-    "search_sets",
-]
+__all__ = ["embed_texts", "fine_tune", "index_sets", "search", "search_sets"]

@@ -141,7 +141,7 @@ def test_a_small_run_saves_every_arm_at_every_rate(tmp_path, capsys, monkeypatch
         {"lemmas": [w], "gloss": f"a kind of thing called {w}", "examples": [f"the {w}", f"one {w} more"]}
         for w in words
     ]
-    monkeypatch.setattr(data, "wordnet", lambda: senses)
+    monkeypatch.setattr(data, "wordnet", lambda **_: senses)
     small = {"senses": 24, "test": 10, "batch_size": 16, "steps": 3, "seeds": 2, "rates": (0.0, 0.5)}
     false_negatives.main(Config(results=tmp_path, width=8, length=16, learning_rate=0.05, **small))
     saved = json.loads(next(tmp_path.glob("false_negatives*.json")).read_text())

@@ -148,7 +148,10 @@ def test_bad_flags_are_refused_in_one_line(folder, tmp_path):
     for options, message in [
         ({"texts": tmp_path}, "no .txt file in this folder"),
         ({"texts": folder, "passages": 50}, "--passages 50: .* passages of 16 tokens are not enough"),
-        ({"texts": folder, "lengths": (8, 300)}, "--lengths: 300 tokens, the encoder reads 256"),
+        (
+            {"texts": folder, "lengths": (8, 300)},
+            "--lengths 300: the encoder reads 256 tokens; choose at most 256",
+        ),
     ]:
         with pytest.raises(ValueError, match=message) as error:
             length_collapse.main(Config(**{**small, **options}, results=tmp_path))

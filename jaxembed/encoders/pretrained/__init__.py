@@ -92,6 +92,28 @@ class Encoder:
         """{name: text put in front}, as the folder has them."""
         return self.folder.prompts
 
+    def first(self, blocks):
+        """The encoder with its first blocks alone, which is trained and saved like any other.
+
+        Args:
+            blocks: int in 1..depth.
+
+        Returns:
+            :class:`Encoder`.
+
+        Raises:
+            ValueError: for a number outside 1..depth.
+        """
+        if not 1 <= blocks <= self.depth:
+            raise ValueError(f"blocks={blocks}: the encoder has blocks 1..{self.depth}")
+        params = self.params | {"blocks": jax.tree.map(lambda x: x[:blocks], self.params["blocks"])}
+        named = {"num_hidden_layers", "n_layers"} & self.folder.config.keys()
+        config = self.folder.config | dict.fromkeys(named, blocks)
+        if config.get("layer_types"):
+            config["layer_types"] = config["layer_types"][:blocks]
+        folder = dataclasses.replace(self.folder, config=config)
+        return dataclasses.replace(self, params=params, folder=folder)
+
     def tokenize(self, texts, *, prompt=None, prompt_name=None, length=None):
         """Turns texts into one batch, cut to ``max_length`` and padded to a length bucket.
 

@@ -1,0 +1,153 @@
+"""Fine-tuning of a text encoder on pairs of texts."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxembed import data, losses, train
+
+
+def fine_tune(
+    encoder,
+    pairs,
+    *,
+    loss=None,
+    sizes=None,
+    guide=None,
+    margin=0.0,
+    steps=None,
+    batch_size=64,
+    rate=2e-5,
+    warmup=0.1,
+    length=128,
+    temperature=0.05,
+    frozen=None,
+    seed=0,
+    mesh=None,
+    workdir=None,
+    evaluate=None,
+    evaluate_every=None,
+):
+    """Fine-tuning: trains an encoder so that texts of a pair come close, with AdamW.
+
+    ``first[i]`` has to pick ``second[i]`` out of all second texts of its batch (InfoNCE). A text that equals
+    one of the pair's own is not a negative. Where pairs have ``scores``, their order is learned instead
+    (CoSENT). The rate rises over the first steps and falls to zero along a line.
+
+    ``encoder = recipes.fine_tune(encoder, data.sentence_pairs("pairs.tsv"), sizes=(64, 128, 384))``
+
+    Args:
+        encoder: of ``encoders.pretrained.load``.
+        pairs: ``data.records.Pairs``, or rows (first, second) or (first, second, negative) of texts.
+        loss: optional ``(first [B, D], second [N, D], **options) -> [B]`` in place of both. ``options`` has
+            ``where``, bool [B, N], or, for pairs with scores, ``targets`` [B].
+        sizes: optional prefix widths that are trained too (matryoshka); the loss is their mean.
+        guide: optional second encoder. Pairs that it finds more alike than the positive are left out of the
+            softmax (GISTEmbed).
+        margin: of the guide, as in ``losses.guided_mask``.
+        steps: default as many as read every pair once.
+        batch_size: pairs per step; all devices of the mesh must divide it.
+        rate: highest learning rate.
+        warmup: share of the steps in which the rate rises.
+        length: tokens at which texts are cut, special ones among them.
+        temperature: of InfoNCE.
+        frozen: optional regex; parameters with such a path stay as they are, ``"^table/"`` for example.
+        seed: of the order of the pairs and of dropout.
+        mesh: of ``train.make_mesh``; default all devices where they divide ``batch_size``, else one.
+        workdir: optional folder of checkpoints; a run that was stopped goes on there.
+        evaluate: optional ``encoder -> {name: number}``, written to ``workdir/metrics.jsonl``.
+        evaluate_every: steps between evaluations; default only after the last.
+
+    Returns:
+        The encoder with new parameters. Write it with ``save``.
+
+    Raises:
+        ValueError: for fewer pairs than ``batch_size``, scores beside negatives or a guide, or sizes above
+            the width.
+
+    References:
+        A. van den Oord et al., arXiv:1807.03748 (InfoNCE); J. Su, CoSENT; A. Kusupati et al.,
+        arXiv:2205.13147 (sizes); A. Solatorio, arXiv:2402.16829 (guide).
+    """
+    pairs = _checked(encoder, pairs, batch_size, sizes, guide)
+    texts = {name: pairs[name] for name in ("first", "second", "negatives") if pairs.get(name) is not None}
+    length, count = min(length, encoder.max_length), len(texts["first"])
+    steps = max(1, count // batch_size) if steps is None else steps
+    guides = {} if guide is None else {n: guide.encode_texts(x, progress=True) for n, x in texts.items()}
+
+    def make(rows):
+        chosen = {name: [x[i] for i in rows] for name, x in texts.items()}
+        batch = {name: encoder.tokenize(x, length=length) for name, x in chosen.items()}
+        if "scores" in pairs:
+            return batch | {"targets": np.asarray(pairs["scores"], np.float32)[rows]}
+        keys = {name: data.hashed(x).astype(np.int32) for name, x in chosen.items()}
+        return batch | {"keys": keys, "guides": {name: x[rows] for name, x in guides.items()}}
+
+    loss = loss or (losses.cosent if "scores" in pairs else losses_of(temperature))
+    loss = loss if sizes is None else losses.matryoshka(loss, sizes, [1 / len(sizes)] * len(sizes))
+
+    def loss_fn(params, batch, key):
+        keys = jax.random.split(key, len(texts))
+        found = [encoder.encode(params, batch[n], k) for n, k in zip(texts, keys, strict=True)]
+        first, second = found[0], jnp.concatenate(found[1:])
+        if "targets" in batch:
+            return jnp.mean(loss(first, second, targets=batch["targets"])), {}
+        return jnp.mean(loss(first, second, where=pairs_that_count(batch, margin))), {}
+
+    tx = optax.adamw(
+        optax.warmup_cosine_decay_schedule(0, rate, math.ceil(warmup * steps), max(2, steps))
+        if warmup
+        else optax.linear_schedule(rate, 0, steps)
+    )
+    state = train.fit(
+        init=lambda key: jax.tree.map(jnp.copy, encoder.params),
+        loss_fn=loss_fn,
+        tx=tx if frozen is None else train.frozen(tx, frozen),
+        batches=data.batches(np.arange(count), batch_size, make=make, seed=seed),
+        steps=steps,
+        key=seed,
+        mesh=mesh or (train.make_mesh(1) if batch_size % jax.device_count() else None),
+        workdir=workdir,
+        evaluate=evaluate and (lambda state: evaluate(dataclasses.replace(encoder, params=state.params))),
+        evaluate_every=evaluate_every,
+    )
+    return dataclasses.replace(encoder, params=state.params)
+
+
+def losses_of(temperature):
+    """InfoNCE at a temperature, as one object for each, so that equal runs share their compiled step."""
+    return functools.partial(losses.info_nce, temperature=temperature)
+
+
+def pairs_that_count(batch, margin):
+    """The pairs of a batch that are negatives: other texts, and not hidden by the guide; bool [B, N]."""
+    keys = batch["keys"]
+    documents = jnp.concatenate([x for name, x in keys.items() if name != "first"])
+    keep = losses.duplicate_mask(keys["first"], documents, blocks=("qd",))
+    if batch["guides"]:
+        guides = batch["guides"]
+        seen = jnp.concatenate([x for name, x in guides.items() if name != "first"])
+        keep = keep & losses.guided_mask(guides["first"], seen, margin=margin)
+    return keep
+
+
+def _checked(encoder, pairs, batch_size, sizes, guide):
+    """Pairs as a dict of lists, after what would fail later is refused."""
+    if not hasattr(pairs, "keys"):
+        rows = [tuple(row) for row in pairs]
+        if not rows or {len(row) for row in rows} not in ({2}, {3}):
+            raise ValueError("pairs: pass rows (first, second) or (first, second, negative), all alike")
+        pairs = dict(zip(("first", "second", "negatives"), map(list, zip(*rows, strict=True)), strict=False))
+    scored = pairs.get("scores") is not None
+    if scored and (pairs.get("negatives") is not None or guide is not None):
+        raise ValueError("pairs: scores cannot be combined with negatives or a guide; leave one of them out")
+    if not 1 <= batch_size <= len(pairs["first"]):
+        raise ValueError(f"batch_size: {batch_size} is outside 1..{len(pairs['first'])}, the number of pairs")
+    if sizes is not None and max(sizes) > encoder.width:
+        raise ValueError(f"sizes: {max(sizes)} is above the encoder's width {encoder.width}")
+    return pairs

@@ -1,0 +1,102 @@
+"""Texts in, hits out: exact dense search, alone or fused with BM25."""
+
+import numpy as np
+
+from jaxembed import data
+from jaxembed import search as ranks
+
+
+def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, progress=True):
+    """Embeds texts, one vector each, into memory or into one file that a stopped run goes on with.
+
+    ``vectors = recipes.embed_texts(encoder, texts, path="vectors.npy", dtype=np.float16)``
+
+    Args:
+        encoder: of ``encoders.pretrained.load``.
+        texts: N texts.
+        path: optional .npy file; the result is memory-mapped then. A file of other texts or of another
+            encoder is refused.
+        batch_size: texts per call of the encoder.
+        dtype: of the result; float16 halves the file and costs ranks nothing noticeable.
+        progress: show a bar when a person watches.
+
+    Returns:
+        [N, D], rows in the order of the texts.
+    """
+    texts = list(texts)
+    if path is None:
+        return encoder.encode_texts(texts, batch_size=batch_size, progress=progress).astype(dtype)
+
+    def encode(some):
+        return encoder.encode_texts(list(some), batch_size=batch_size)
+
+    keys = data.hashed(texts).astype(np.uint64)
+    order = 2 * np.arange(len(keys), dtype=np.uint64) + 1  # so that the digest depends on the order
+    meta = {"encoder": encoder.digest(), "texts": f"{int(np.bitwise_xor.reduce(keys * order)):016x}"}
+    options = {"batch_size": 16 * batch_size, "dtype": dtype, "meta": meta, "progress": progress}
+    return ranks.embed(encode, texts, path=path, **options)
+
+
+def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidates=100):
+    """Finds the texts that are nearest to each query, with their scores.
+
+    ``recipes.search(encoder, texts, ["pad a sequence"], k=3)`` gives, for each query, k hits such as
+    ``{"row": 7, "score": 0.61, "text": "..."}``.
+
+    Args:
+        encoder: of ``encoders.pretrained.load``. Queries get its prompt "query", where it has one.
+        texts: N texts.
+        queries: B texts.
+        vectors: optional [N, D] of :func:`embed_texts`, so that texts are not embedded at every call.
+        k: hits per query, at most N.
+        fused: True merges the ranks with those of BM25, which finds rare words; needs the package bm25s. The
+            score is that of reciprocal rank fusion then, else the cosine.
+        candidates: how deep the two lists are that are merged.
+
+    Returns:
+        A list of B lists of k hits, best first.
+
+    Raises:
+        ValueError: for one query in place of a list, k outside 1..N, or vectors of another number of rows.
+    """
+    texts = list(texts)
+    if isinstance(queries, str):
+        raise ValueError("queries: is one text; pass a list of texts")
+    vectors = embed_texts(encoder, texts) if vectors is None else vectors
+    if len(vectors) != len(texts):
+        raise ValueError(f"vectors: {len(vectors)} rows for {len(texts)} texts; pass those of these texts")
+    if not 1 <= k <= len(texts):
+        raise ValueError(f"k: {k} is outside 1..{len(texts)}, the number of texts")
+    prompt = "query" if "query" in encoder.prompts else None
+    asked = encoder.encode_texts(list(queries), prompt_name=prompt)
+    deep = min(max(k, candidates), len(texts)) if fused else k
+    scores, rows = ranks.top_k(_unit(asked), _unit(vectors), deep)
+    if fused:
+        words = word_ranks(texts, queries, deep)
+        scores, rows = ranks.reciprocal_rank_fusion([np.asarray(rows), words], k)
+    found = zip(np.asarray(scores), np.asarray(rows), strict=True)
+    return [
+        [{"row": int(r), "score": float(s), "text": texts[int(r)]} for s, r in zip(*one, strict=True)]
+        for one in found
+    ]
+
+
+def word_ranks(texts, queries, k):
+    """BM25: the rows of the k best texts for each query, int [B, k].
+
+    Args:
+        texts: N texts.
+        queries: B texts.
+        k: at most N.
+    """
+    import bm25s
+
+    index = bm25s.BM25()
+    index.index([data.words(text) for text in texts], show_progress=False)
+    return index.retrieve([data.words(query) for query in queries], k=k, show_progress=False)[0]
+
+
+def _unit(vectors):
+    """Rows of length 1, float32; a row of zeros stays."""
+    vectors = np.asarray(vectors, np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
