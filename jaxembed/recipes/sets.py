@@ -121,7 +121,7 @@ def _first_width(documents):
     if callable(documents):
         first = next(iter(documents(0)), None)
     else:
-        documents = iter(documents)
+        documents = iter(() if documents is None else documents)
         first = next(documents, None)
         documents = itertools.chain([] if first is None else [first], documents)
     if first is None or np.ndim(first[1]) != 2:

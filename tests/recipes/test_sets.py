@@ -75,13 +75,14 @@ def test_params_are_drawn_for_the_first_document_and_a_killed_build_goes_on(tmp_
 
 
 def test_bad_input_is_named(index, tmp_path):
+    asked, mask, find, build = SETS["queries"], SETS["mask"], recipes.search_sets, recipes.index_sets
     plain = search.build_documents(tmp_path / "plain", zip(NAMES, TOKENS, strict=True), _count)
     cases = [
-        (lambda: recipes.search_sets(plain, SETS["queries"], SETS["mask"], 3), "^index: columns vectors without"),
-        (lambda: recipes.search_sets(index, SETS["queries"], SETS["mask"], 41), r"^k: 41 is outside 1\.\.40"),
-        (lambda: recipes.search_sets(index, SETS["queries"][..., :4], SETS["mask"], 3), "width 4, but params"),
-        (lambda: recipes.index_sets(tmp_path / "a", []), "^documents: none; give pairs"),
-        (lambda: recipes.index_sets(tmp_path / "b", [("x", np.ones(3))]), r"^documents: 'x' has tokens \(3,\)"),
+        (lambda: find(plain, asked, mask, 3), "^index: columns vectors without encodings 'fde'"),
+        (lambda: find(index, asked, mask, 41), r"^k: 41 is outside 1\.\.40"),
+        (lambda: find(index, asked[..., :4], mask, 3), "^tokens: width 4, but params"),
+        (lambda: build(tmp_path / "a", []), "^documents: none; give pairs"),
+        (lambda: build(tmp_path / "b", [("x", np.ones(3))]), r"^documents: 'x' has tokens \(3,\)"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -227,6 +227,7 @@ KILLED = """
     import os, pathlib, signal, sys
     import numpy as np
     from jaxembed import files, search
+    from jaxembed.search import _document_format
     root = pathlib.Path(sys.argv[1])
 
     def encode(params, tokens, mask):
@@ -650,7 +651,7 @@ def test_a_scan_of_a_column_on_disk(tmp_path):
         (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES, 2.0), "k"),
         (lambda: search.scan_top_k(vectors.product_scores, TABLES[0], CODES, 2), "tables"),
         (lambda: search.scan_top_k(lambda q, c: q[:, 0], TABLES, CODES, 2), "score"),
-        (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES[:, :4], 2), "codes"),
+        (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES[:, :4], 2), "product_codes"),
         (
             lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES, 2, mesh=mesh_of(8, 1), axis="x"),
             "axis",
@@ -751,15 +752,18 @@ def test_retrieval_with_every_candidate_is_exact_and_carving_changes_only_the_sc
 
 
 def test_documents_are_named_by_their_ids_and_missing_ones_by_none():
-    places = np.array([[2, 0, -1], [1, -1, -1], [0, 1, 2]])
+    places = np.array([[2, 0, -1], [3, -1, -1], [0, 4, 2]])
     names = np.array([f"document {n}" for n in range(23)])
     scores, found = search.rerank(QUERIES, MASK, places, **EXACT)
     _, named = search.rerank(QUERIES, MASK, places, **EXACT, ids=names)
     _, numbered = search.rerank(QUERIES, MASK, places, **EXACT, ids=7 + np.arange(23))
-    assert (found < 0).tolist() == (scores == -np.inf).tolist() == [[False, False, True], [False, True, True], [False] * 3]
+    missing = np.array([[False, False, True], [False, True, True], [False] * 3])
+    np.testing.assert_array_equal(found < 0, missing)
+    np.testing.assert_array_equal(scores == -np.inf, missing)
     assert named.tolist() == [["" if n < 0 else f"document {n}" for n in row] for row in found]
     np.testing.assert_array_equal(numbered, np.where(found < 0, -1, found + 7))
-    for ids, message in ((names[:3], r"^ids: \(3,\) for 23 documents"), (np.arange(23.0), "^ids: are float64; pass")):
+    bad = {r"^ids: \(3,\) for 23 documents": names[:3], "^ids: are float64; pass": np.arange(23.0)}
+    for message, ids in bad.items():
         refused(message, lambda ids=ids: search.rerank(QUERIES, MASK, places, **EXACT, ids=ids))
 
 
