@@ -5,6 +5,7 @@ around the rooms, with defaults that a newcomer wants.
 """
 
 from jaxembed.recipes.fine_tuning import fine_tune
+from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
 
-__all__ = ["embed_texts", "fine_tune", "search"]
+__all__ = ["embed_texts", "fine_tune", "index_sets", "search", "search_sets"]
