@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxembed import extras
+
 
 def bucket(length):
     """Rounds a length up: multiples of 8 up to 64, then four steps per doubling, so that few shapes compile.
@@ -130,13 +132,11 @@ def map_sets(function, tokens, offsets, *, batch_size=128, progress=False):
     if count < 1 or batch_size < 1:
         raise ValueError(f"{count} sets in batches of {batch_size}: pass at least one of each")
     starts, found = range(0, count, batch_size), []
-    if progress:
-        from tqdm import tqdm
-
-        starts = tqdm(starts, unit="batch", disable=None)
     length = int(np.diff(np.asarray(offsets)).max())
-    for start in starts:
-        stop = min(start + batch_size, count)
-        given = set_batch(tokens, offsets, start, stop, count=batch_size, length=length, dtype=np.float32)
-        found.append(np.asarray(function(*given))[: stop - start])
+    with extras.bar(len(starts), watched=progress, unit="batch") as bar:
+        for start in starts:
+            stop = min(start + batch_size, count)
+            given = set_batch(tokens, offsets, start, stop, count=batch_size, length=length, dtype=np.float32)
+            found.append(np.asarray(function(*given))[: stop - start])
+            bar.update(1)
     return np.concatenate(found)

@@ -40,7 +40,6 @@ __all__ = [
     "diagonal_grid",
     "duplicate_mask",
     "espresso_grid",
-    "vector_kl",
     "frozen_softmax",
     "full_grid",
     "guided_mask",
@@ -58,4 +57,5 @@ __all__ = [
     "softmax_loss",
     "symmetric",
     "two_dimensional_weights",
+    "vector_kl",
 ]

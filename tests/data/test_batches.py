@@ -857,25 +857,8 @@ def test_tfds_mocked(name):
 
 
 def test_tfds_prepared_on_disk_gives_text(tmp_path):
-    datasets = pytest.importorskip("tensorflow_datasets")
-
-    class TinyPairs(datasets.core.GeneratorBasedBuilder):
-        VERSION = datasets.core.Version("1.0.0")
-
-        def _info(self):
-            features = {
-                "text": datasets.features.Text(),
-                "tags": datasets.features.Sequence(datasets.features.Text()),
-                "label": np.int64,
-            }
-            return datasets.core.DatasetInfo(builder=self, features=datasets.features.FeaturesDict(features))
-
-        def _split_generators(self, manager):
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self):
-            for i in range(4):
-                yield i, {"text": f"Ünï {i}", "tags": ["a", "é"], "label": i}
+    pytest.importorskip("tensorflow_datasets")
+    from tiny_pairs import TinyPairs
 
     TinyPairs(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
     source = data.tfds("tiny_pairs", "train", data_dir=tmp_path)

@@ -1,10 +1,14 @@
 """What experiments may claim of few seeds: intervals of paired differences and of shares."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.common import paired
+from experiments import matryoshka, starbucks
+from experiments.common import masked_words, nested, paired
+from experiments.common.report import RESULTS
 
 
 def test_the_interval_is_that_of_a_paired_t_test():
@@ -57,3 +61,35 @@ def test_what_was_claimed_is_printed_and_verdicts_are_gathered(capsys):
     assert told["criteria"] == {"a": True} and len(told["claims"]) == 2
     printed = capsys.readouterr().out
     assert "claim" in printed and "low" in printed and not paired.told([])["claims"]
+
+
+def test_every_part_runs_as_many_seeds_as_were_asked_for(monkeypatch):
+    """At most 3 of them ran in some parts, beside a config that said 5."""
+    rng, seen = np.random.default_rng(0), []
+    monkeypatch.setattr(masked_words, "glosses", lambda *size: {"ids": np.zeros((600, 4), np.int32)})
+    monkeypatch.setattr(masked_words, "fit", lambda *given, **options: seen.append(options["seed"]))
+    monkeypatch.setattr(masked_words, "measure", lambda *given: rng.normal(size=(3, 4)))
+    made = starbucks.glosses(starbucks.Config(seeds=5))
+    assert seen == [0, 1, 2, 3, 4] * 2 and len(made["criteria"]) == 3
+    assert [row["seeds"] for row in made["claims"]] == [5, 5, 5]
+
+    def fit(recipe, images, labels, **options):
+        seen.append(images.shape[1])
+
+    monkeypatch.setattr(nested, "fit_digits", fit)
+    monkeypatch.setattr(nested, "nearest", lambda *given: rng.normal(size=(seen[-1], len(given[-1]))))
+    for asked, ran in ((None, 3), (4, 4)):
+        made = matryoshka.by_layer(matryoshka.Config(seeds=asked))
+        assert made["seeds"] == seen[-1] == ran
+
+
+def test_results_have_verdicts_where_enough_seeds_ran():
+    found = []
+    for path in sorted(RESULTS.glob("*.json")):
+        saved = json.loads(path.read_text())
+        parts = [saved, *(x for x in saved.values() if isinstance(x, dict))]
+        claims = [row for part in parts for row in part.get("claims", [])]
+        enough = {row["claim"]: row["holds"] for row in claims if row["seeds"] >= paired.LEAST}
+        assert not claims or saved["criteria"] == enough, path.name
+        found += [path.stem] * bool(claims)
+    assert {"starbucks", "matryoshka", "pooling", "definitions", "false_negatives"} <= set(found)

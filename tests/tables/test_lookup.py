@@ -456,7 +456,7 @@ def test_bad_lookups_raise():
     params = tables.init_tables(jax.random.key(0), p)
     codes = tables.codes(p, {"a": np.arange(3), "m": np.ones((3, 2), int)})
     cases = [
-        ({"codes": {"other": codes["a"]}}, "'other' is no feature"),
+        ({"codes": {"other": codes["a"]}}, "'other' is not a feature"),
         ({"codes": {"a": codes["a"][:, :1]}}, r"need \[B\(, n\), 2\]"),
         ({"masks": {"m": np.ones((3, 3), bool)}}, "masks: 'm' has shape"),
         ({"masks": {"x": np.ones((3, 2), bool)}}, "masks: .*'x'"),
