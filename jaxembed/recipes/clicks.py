@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 
 import jax
 import numpy as np
@@ -11,11 +10,11 @@ from jax.sharding import PartitionSpec as P
 
 from jaxembed import data, files, metrics, tables, train
 from jaxembed.recipes import _click_networks as networks
+from jaxembed.recipes._params import REMEDY, read_params, write_params
 
 FORMAT = 1
 PIECE = 8192  # rows that are scored at once
 TINY = 128  # features with at most so many values have rows of their own in the plan that is made here
-REMEDY = "save the model again"
 PARTS = ("columns", "splits", "sizes", "vocabularies", "scaling", "reading")
 
 
@@ -102,7 +101,7 @@ class ClickModel:
             )
         folder = files.local_path(folder, "folder")
         folder.mkdir(parents=True, exist_ok=True)
-        name = _write_params(folder, self.params)
+        name = write_params(folder, self.params)
         reading, schema = self.reading, dataclasses.asdict(self.reading["schema"])
         names = ("model", "network", "vocabularies", "scaling", "epochs", "history")
         saved = {"format": FORMAT, "params": name, "plan": dataclasses.asdict(self.plan)}
@@ -158,7 +157,7 @@ def load_clicks(folder, *, transform=None):
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}; {REMEDY}") from None
     reading = {"schema": schema, "hashed": tuple(kept.pop("hashed")), "longest": saved.get("longest")}
-    params = _read_params(folder / files.inside(kept.pop("params"), str(path)))
+    params = read_params(folder / files.inside(kept.pop("params"), str(path)))
     return ClickModel(plan, params, reading=reading | {"transform": transform}, **kept)
 
 
@@ -228,18 +227,16 @@ def fit_clicks(
         B. Coleman et al., Unified Embedding, arXiv:2305.12102; R. Wang et al., DCN V2, arXiv:2008.13535.
     """
     _check_table(table)
-    limits = {"epochs": epochs, "batch_size": batch_size, "members": members}
-    _check_settings(limits, {"rate": rate, "row_rate": row_rate}, decay)
+    _check_settings(epochs, batch_size, members, rate, row_rate, decay)
     plan = default_plan(table) if plan is None else plan
     networks.check_plan(plan, table)
     network = networks.options(model, network)
     shape = networks.shape_of(plan, table["columns"]["dense"].shape[1])
     walk = networks.walk(plan, members, networks.network(model, network, *shape), initialiser, row_rate)
-    mesh, size = _sized(mesh, batch_size, len(table["splits"]["train"]))
-    batches = data.batches(
-        table["splits"]["train"], size, make=walk.batch_maker(table["columns"], size), seed=seed
-    )
-    steps = len(table["splits"]["train"]) // size
+    rows = table["splits"]["train"]
+    mesh, size = _sized(mesh, batch_size, len(rows))
+    batches = data.batches(rows, size, make=walk.batch_maker(table["columns"], size), seed=seed)
+    steps = len(rows) // size
     evaluate, kept = _watch(walk, table, steps, workdir)
     settings = {"batch_size": size, "rate": rate, "row_rate": row_rate, "decay": decay, "members": members}
     settings |= {"model": model if isinstance(model, str) else "given", "network": network, "seed": seed}
@@ -258,13 +255,9 @@ def fit_clicks(
         save_every=steps,
         progress=progress,
     )
-    found = {"epochs": [epochs] * members, "history": list(kept["history"].values())}
-    if found["history"]:
-        params, found["epochs"] = kept["params"], (np.argmax(found["history"], axis=0) + 1).tolist()
-    else:
-        params = jax.tree.map(np.asarray, walk.stacked(state.params))
+    params, best, history = _chosen(kept, lambda: walk.stacked(state.params), [epochs] * members)
     reading = {name: table[name] for name in ("vocabularies", "scaling", "reading")}
-    return ClickModel(plan, params, model, network, **reading, **found)
+    return ClickModel(plan, params, model, network, **reading, epochs=best, history=history)
 
 
 def default_plan(table):
@@ -296,17 +289,17 @@ def _check_table(table):
         raise ValueError(f"{jax.process_count()} processes found; fit_clicks runs in one, with all devices")
 
 
-def _check_settings(counts, rates, decay):
-    for name, value in counts.items():
+def _check_settings(epochs, batch_size, members, rate, row_rate, decay):
+    for name, value in {"epochs": epochs, "batch_size": batch_size, "members": members}.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name}={value!r}; give an int of at least 1")
-    for name, value in rates.items():
+    for name, value in {"rate": rate, "row_rate": row_rate}.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name}={value}; give a number above 0")
     if not decay >= 0:
         raise ValueError(f"decay={decay}; give a number of at least 0")
-    if rates["row_rate"] is not None and counts["members"] > 1:
-        raise ValueError(f"members={counts['members']}: row_rate trains one model; leave one of them out")
+    if row_rate is not None and members > 1:
+        raise ValueError(f"members={members}: row_rate trains one model; leave one of them out")
 
 
 def _sized(mesh, batch_size, rows):
@@ -335,7 +328,7 @@ def _watch(walk, table, steps, workdir):
     if folder is not None and (folder / "best.json").exists():
         found = files.read_json(folder / "best.json", "remove the workdir")
         kept["history"] = {int(epoch): aucs for epoch, aucs in found["history"].items()}
-        kept["params"] = _read_params(folder / found["params"])
+        kept["params"] = read_params(folder / found["params"])
     score = jax.jit(lambda params, batch: walk.logits(walk.stacked(params), batch))
 
     def evaluate(state):
@@ -345,13 +338,21 @@ def _watch(walk, table, steps, workdir):
         kept["params"] = better(kept.get("params"), walk.stacked(state.params), [*kept["history"].values()])
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            name = _write_params(folder, kept["params"])
+            name = write_params(folder, kept["params"])
             files.write_json(folder / "best.json", {"params": name, "history": kept["history"]})
             for old in set(folder.glob("params-*.npz")) - {folder / name}:
                 old.unlink()
         return {"validation AUC": float(np.mean(aucs))}
 
     return evaluate, kept
+
+
+def _chosen(kept, last, epochs):
+    """Parameters, epochs and history of the best epochs that were kept, else those after the last one."""
+    history = list(kept["history"].values())
+    if history:
+        return kept["params"], (np.argmax(history, axis=0) + 1).tolist(), history
+    return jax.tree.map(np.asarray, last()), epochs, history
 
 
 def better(kept, params, history):
@@ -382,30 +383,3 @@ def _scored(score, columns, rows):
     pieces = np.resize(rows, (-(-len(rows) // PIECE), min(len(rows), PIECE)))
     found = [np.asarray(score(data.take(columns, piece))) for piece in pieces]
     return np.concatenate(found, axis=1)[:, : len(rows)]
-
-
-def _write_params(folder, params):
-    """Writes parameters under a name that holds their digest; returns the name."""
-    new = folder / ".params.new"
-    with files.written(new) as file:
-        np.savez(file, **{"/".join(k.key for k in path): x for path, x in jax.tree.leaves_with_path(params)})
-    name = f"params-{files.digest(new)[:16]}.npz"
-    new.replace(folder / name)
-    return name
-
-
-def _read_params(path):
-    """The nested dict of arrays that :func:`_write_params` wrote."""
-    path, params = pathlib.Path(path), {"exact": {}}
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: missing; {REMEDY}")
-    if f"params-{files.digest(path)[:16]}.npz" != path.name:
-        raise ValueError(f"{path}: damaged or cut short; {REMEDY}")
-    with np.load(path) as stored:
-        for name, array in stored.items():
-            *parents, last = name.split("/")
-            level = params
-            for parent in parents:
-                level = level.setdefault(parent, {})
-            level[last] = array
-    return params
