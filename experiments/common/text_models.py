@@ -1,41 +1,17 @@
-"""What experiments that fine-tune a text encoder share: the model, its shallow part, its input."""
+"""Moved to ``experiments.shared.text_models``; ``tokens`` is ``Encoder.tokenize(texts, length=)``."""
 
-import time
-
-import jax
-import numpy as np
-
-from experiments.common import inputs
-from jaxembed import encoders, train
-from jaxembed.data import hashed
+from experiments.shared.text_models import (  # noqa: F401
+    find_model,
+    keys,
+    load,
+    mesh_for,
+    save_trained,
+    sides,
+    similarity,
+    take,
+    told,
+)
 from jaxembed.ragged import pad
-
-
-def find_model(folder=None):
-    """Returns the folder of the text encoder: the one given, or that of the installed package."""
-    if folder is not None:
-        return folder
-    found = inputs.installed_model()
-    if found is None:
-        raise ValueError("--model: no encoder is installed; run `make data`, or name the folder of a model")
-    return found
-
-
-def load(folder=None, name="model", **options):
-    """Opens a text encoder; an error names the flag that was given.
-
-    Args:
-        folder: path, or None for that of the installed package.
-        name: of the field that holds it.
-        **options: of ``encoders.pretrained.load``.
-    """
-    try:
-        return encoders.pretrained.load(find_model(folder), **options)
-    except (ValueError, OSError) as error:
-        if folder is None:
-            raise
-        kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
-        raise kind(f"--{name}: {error}") from error
 
 
 def tokens(encoder, texts, length):
@@ -48,44 +24,3 @@ def tokens(encoder, texts, length):
         encoder.tokenizer.enable_truncation(encoder.max_length, direction=side)
     ids, mask = pad(rows, length)
     return {"ids": ids, "mask": mask}
-
-
-def told(mask, count, seen):
-    """Prints what of a user's own pairs training reads: texts that may be cut, and pairs that are seen.
-
-    Args:
-        mask: bool [..., T] of the tokens of all texts.
-        count: pairs to train on.
-        seen: pairs of all steps.
-    """
-    share, length = np.asarray(mask).all(axis=-1).mean(), mask.shape[-1]
-    print(f"{share:.0%} of the texts reach --length {length} tokens and may be cut there", flush=True)
-    print(f"training takes {seen:,} pairs, {seen / count:.1f} times the {count:,} of the file", flush=True)
-
-
-def save_trained(encoder, workdir, what):
-    """Writes an encoder to a new folder under ``workdir`` and prints what it is."""
-    folder = workdir / f"encoder-{time.time_ns() // 10**6}"
-    encoder.save(folder)
-    print(f"wrote {folder}: {what}", flush=True)
-    return folder
-
-
-def mesh_for(size):
-    """None, all devices, where they divide a batch of ``size`` rows evenly; else a mesh of one device."""
-    return train.make_mesh(1) if size % jax.device_count() else None
-
-
-def keys(*sides):
-    """What tells texts apart: int32 [N, K] for K lists of N texts."""
-    return np.stack([hashed(side).astype(np.int32) for side in sides], axis=1)
-
-
-def sides(keys):
-    """Keys [B, K] as ``losses.duplicate_mask`` takes them: of the queries, and of all documents."""
-    return keys[:, 0], keys[:, 1:].T.reshape(-1)
-
-
-def take(batch, rows):
-    """Rows of every array of a batch."""
-    return {name: np.asarray(x)[rows] for name, x in batch.items()}

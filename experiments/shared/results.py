@@ -110,6 +110,15 @@ def paired(differences, *, margin=0.0, denied=False):
     return holds(bool(true and np.isfinite(low).all()), mean[worst], mean[worst] - low[worst])
 
 
+def spread(values):
+    """Mean and standard deviation of numbers over seeds, the latter None for one number.
+
+    >>> print(spread([0.25, 0.75]), spread([0.5]))
+    (0.5, 0.3535533905932738) (0.5, None)
+    """
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
 def judged(claims, result):
     """The answers to the claims that a run asked, as rows of its JSON.
 

@@ -5,7 +5,7 @@ from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.masking import hide, word_masks
-from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze
+from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
@@ -19,7 +19,7 @@ from jaxembed.data.sources.labelled_texts import (
     reuters,
 )
 from jaxembed.data.sources.packages import package_file
-from jaxembed.data.sources.sentence_pairs import sentence_pairs, sick, sts
+from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds
 from jaxembed.data.sources.wordnet import wordnet
 from jaxembed.data.table_files import column_names
@@ -37,6 +37,7 @@ from jaxembed.data.text import (
 
 __all__ = [
     "Schema",
+    "all_nli",
     "avazu",
     "bag",
     "batches",
@@ -71,6 +72,7 @@ __all__ = [
     "sentence_pairs",
     "sick",
     "sources",
+    "split_pairs",
     "sts",
     "subword_ids",
     "take",

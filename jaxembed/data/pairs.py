@@ -1,4 +1,4 @@
-"""Who is positive with whom: pairs made from single texts, from labels and from a teacher."""
+"""Who is positive with whom: pairs from single texts, labels or a teacher, and their parts."""
 
 import numpy as np
 
@@ -161,3 +161,42 @@ def _own(positives, queries, documents):
             )
         own.append(places)
     return own
+
+
+def split_pairs(pairs, *, share=0.1, seed=0):
+    """Splits pairs at random into three parts: to train on, to choose by and to test on.
+
+    >>> parts = split_pairs({"first": list("abcdefghij"), "second": list("ABCDEFGHIJ")}, share=0.2)
+    >>> print({name: "".join(part["first"]) for name, part in parts.items()})
+    {'train': 'dfjaib', 'dev': 'eg', 'test': 'ch'}
+
+    Args:
+        pairs: ``data.records.Pairs``, or another dict of sequences of N entries, such as those that
+            ``data.sentence_pairs`` reads.
+        share: of the N pairs that "dev" gets, and that "test" gets, rounded down.
+        seed: of the order; the same seed gives the same parts.
+
+    Returns:
+        {"train", "dev", "test"}, each with the keys of ``pairs``, lists in the order of the draw; scores stay
+        arrays.
+
+    Raises:
+        ValueError: for a share outside 0..0.5, columns of different lengths, or too few pairs for a part.
+    """
+    counts = {name: len(column) for name, column in pairs.items()}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"pairs: columns of {counts} entries; give all columns the same length")
+    if not 0 < share < 0.5:
+        raise ValueError(f"share: {share} is outside 0..0.5; dev and test each get that share")
+    count = next(iter(counts.values()))
+    held = int(count * share + 1e-9)
+    if held < 1:
+        raise ValueError(f"pairs: {count} are too few for a share of {share}; one part would be empty")
+    order = np.random.default_rng(seed).permutation(count)
+    rows = {"train": order[2 * held :], "dev": order[:held], "test": order[held : 2 * held]}
+    return {part: {name: _taken(x, places) for name, x in pairs.items()} for part, places in rows.items()}
+
+
+def _taken(column, places):
+    """Entries of a list as a list, of an array as an array."""
+    return column[places] if isinstance(column, np.ndarray) else [column[i] for i in places]

@@ -83,3 +83,36 @@ def test_wrong_arguments_get_one_line(change, match):
     with pytest.raises(ValueError, match=match) as caught:
         data.hard_negatives(**given | change)
     assert "\n" not in str(caught.value)
+
+
+# Parts
+
+
+def test_parts_of_pairs_hold_every_pair_once_and_columns_stay_together():
+    pairs = {"first": [f"q{i}" for i in range(48)], "second": [f"d{i}" for i in range(48)]}
+    pairs["scores"] = np.arange(48, dtype=np.float32)
+    parts = data.split_pairs(pairs)
+    assert [len(parts[name]["first"]) for name in ("train", "dev", "test")] == [40, 4, 4]
+    assert sorted(x for part in parts.values() for x in part["first"]) == sorted(pairs["first"])
+    for part in parts.values():
+        numbers = part["scores"].astype(int)
+        assert part["first"] == [f"q{i}" for i in numbers] and part["second"] == [f"d{i}" for i in numbers]
+    order = np.random.default_rng(0).permutation(48)
+    assert parts["dev"]["scores"].tolist() == order[:4].tolist()
+    assert data.split_pairs(pairs, seed=1)["dev"]["first"] != parts["dev"]["first"]
+
+
+def test_every_part_of_pairs_has_one():
+    def pairs(count):
+        return {"first": ["a"] * count, "second": ["b"] * count}
+
+    assert [len(part["first"]) for part in data.split_pairs(pairs(10)).values()] == [8, 1, 1]
+    assert [len(part["first"]) for part in data.split_pairs(pairs(10), share=0.3).values()] == [4, 3, 3]
+    for given, options, message in (
+        (pairs(9), {}, "pairs: 9 are too few for a share of 0.1"),
+        (pairs(50), {"share": 0.5}, "share: 0.5 is outside"),
+        (pairs(50), {"share": 0}, "share: 0 is outside"),
+        (pairs(50) | {"second": ["b"]}, {}, "pairs: columns of "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.split_pairs(given, **options)

@@ -1,5 +1,7 @@
 """Readers of text files in the layouts that people have, on small files of each layout."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -241,3 +243,34 @@ def test_lines_that_lack_a_text_or_a_label_are_named(tmp_path):
     refused("line 2: 1 columns, expected 2", lambda: read("1 a\n0\n"))
     refused("line 1: two labels; keep one", lambda: read("__label__a __label__b x\n"))
     refused("holds no rows", lambda: read("\n"))
+
+
+# AllNLI
+
+
+def nli(monkeypatch, **sets):
+    """Takes the place of TFDS: records of (premise, label, hypothesis); returns the options it was given."""
+    names, options = ("premise", "label", "hypothesis"), []
+
+    def opened(name, split, **given):
+        options.append((name, split, given))
+        return [dict(zip(names, row, strict=True)) for row in sets[name]]
+
+    monkeypatch.setattr(sys.modules["jaxembed.data.sources.sentence_pairs"], "tfds", opened)
+    return options
+
+
+def test_all_nli_takes_premises_with_both_kinds_of_hypotheses(monkeypatch):
+    snli = [
+        ("p", 0, "follows"),
+        ("p", 2, "contradicts"),
+        ("q", 0, "alone"),
+        ("r", 1, "neither"),
+        ("r", -1, "?"),
+    ]
+    given = nli(monkeypatch, snli=snli, multi_nli=[("m", 2, "no"), ("m", 0, "yes"), ("m", 0, "second")])
+    wanted = {"first": ["p", "m"], "second": ["follows", "yes"], "negatives": ["contradicts", "no"]}
+    assert data.all_nli(data_dir="x") == wanted
+    assert given == [(name, "train", {"data_dir": "x"}) for name in ("snli", "multi_nli")]
+    nli(monkeypatch, snli=[("q", 0, "alone")], multi_nli=[])
+    refused("snli and multi_nli: no premise has both kinds", data.all_nli)

@@ -12,11 +12,12 @@ from jaxembed.data.sources.labelled_texts import (
     reuters,
 )
 from jaxembed.data.sources.packages import package_file
-from jaxembed.data.sources.sentence_pairs import sentence_pairs, sick, sts
+from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds
 from jaxembed.data.sources.wordnet import wordnet
 
 __all__ = [
+    "all_nli",
     "avazu",
     "beir",
     "book_excerpts",

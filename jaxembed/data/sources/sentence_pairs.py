@@ -1,4 +1,4 @@
-"""Pairs of sentences from text files: one's own, and the layouts of STS-B, SICK and STS12 to STS16."""
+"""Pairs of sentences: from files of one's own, of STS-B, SICK and STS12 to STS16, and AllNLI through TFDS."""
 
 import pathlib
 import re
@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from jaxembed.data.rows import decoded, delimited
+from jaxembed.data.sources.tfds import tfds
 
 # What people call columns of texts; a first line of two such names is a header.
 _NAME = re.compile(
@@ -14,6 +15,7 @@ _NAME = re.compile(
     r"|utterance|word)s?([\W\d_]*|[ _-]?[ab])",
     re.IGNORECASE,
 )
+_ENTAILMENT, _CONTRADICTION = 0, 2  # labels of SNLI and MultiNLI in TFDS; 1 is neutral, -1 is undecided
 
 
 def sentence_pairs(path, *, columns=None, header=None, separator=None, encoding="utf-8"):
@@ -230,6 +232,38 @@ def sts(folder, *, encoding="utf-8"):
             for column, value in zip(found.values(), row, strict=True):
                 column.append(value)
     return found | {"scores": np.array(found["scores"], np.float32)}
+
+
+def all_nli(**options):
+    """AllNLI: reads triplets of a premise, what it entails and what contradicts it, from SNLI and MultiNLI.
+
+    A premise counts when it has both kinds of hypotheses; of several of a kind the first one is taken.
+
+    ``pairs = data.all_nli(download=True)`` prepares both sets the first time.
+
+    Args:
+        **options: of ``data.tfds``, which opens both: ``data_dir`` and ``download``.
+
+    Returns:
+        {"first": premises, "second": what follows from them, "negatives": what contradicts them}, lists of N
+        str, as ``data.records.Pairs``.
+
+    Raises:
+        ValueError: when a set is not prepared for random access, or no premise has both kinds.
+
+    References:
+        S. Bowman et al. (SNLI), arXiv:1508.05326; A. Williams et al. (MultiNLI), arXiv:1704.05426.
+    """
+    found = {}
+    for name in ("snli", "multi_nli"):
+        for record in tfds(name, "train", **options):
+            if record["label"] in (_ENTAILMENT, _CONTRADICTION):
+                kinds = found.setdefault(record["premise"], {})
+                kinds.setdefault(int(record["label"]), record["hypothesis"])
+    rows = [(p, h[_ENTAILMENT], h[_CONTRADICTION]) for p, h in found.items() if len(h) == 2]
+    if not rows:
+        raise ValueError("snli and multi_nli: no premise has both kinds of hypotheses; prepare them again")
+    return dict(zip(("first", "second", "negatives"), map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _plain_lines(path, encoding):

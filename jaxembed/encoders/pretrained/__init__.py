@@ -344,7 +344,7 @@ def load(
         :class:`Encoder`.
 
     Raises:
-        ModuleNotFoundError: without the extra ``text``.
+        ModuleNotFoundError: without the extra ``encoders``.
         FileNotFoundError: when the folder or one of its files is missing, or the hub has no such name.
         ValueError: for an unknown architecture, pooling or module, a checkpoint that is pickled, damaged or
             does not fit its config.json, a path that leaves the folder, or a length above the model's

@@ -3,8 +3,8 @@
 import warnings
 
 import numpy as np
-from tqdm import tqdm
 
+from jaxembed import extras
 from jaxembed.files import read_json
 from jaxembed.ragged import bucket, pad
 
@@ -13,12 +13,8 @@ WINDOW = 64  # batches that are tokenized together
 
 def check_extra():
     """Refuses to go on without the package that reads tokenizers."""
-    try:
+    with extras.brings("encoders"):
         import tokenizers  # noqa: F401
-    except ImportError:
-        raise ModuleNotFoundError(
-            "the package tokenizers is missing; pip install 'jaxembed[text]'", name="tokenizers"
-        ) from None
 
 
 def open_tokenizer(path, max_length, settings):
@@ -236,8 +232,7 @@ def _results(run, tokenize, texts, batch_size, max_length, progress):
     rows = min(batch_size, 1 << max(0, len(texts) - 1).bit_length())
     by_size = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     waiting = []
-    disable = None if progress else True  # None: hidden unless a person watches
-    with tqdm(total=len(texts), disable=disable, desc="encode") as bar:
+    with extras.bar(len(texts), watched=progress, desc="encode") as bar:
         for chosen, batch in _batches(tokenize, texts, by_size, rows, max_length):
             waiting.append((chosen, run(batch)))
             if len(waiting) > 1:  # the next batch is prepared while this one runs
