@@ -33,7 +33,8 @@ class Result(NamedTuple):
     Attributes:
         tables: {name: rows}, printed and shown on the experiment's page. A row is a dict; beside a mean
             "top-1" its spread is "± top-1".
-        details: JSON values that the tables were made from; saved, not shown.
+        details: JSON values that the tables were made from; saved, not shown. "seeds" says how many a run
+            took, where that is not ``Config.seeds``.
     """
 
     tables: dict
@@ -193,7 +194,7 @@ def finish(name, label, cfg, result, claims, figures, seconds):
         "commit": commit(),
         "machine": machine(),
         "seconds": seconds,
-        "seeds": getattr(cfg, "seeds", 1),
+        "seeds": result.details.get("seeds", getattr(cfg, "seeds", 1)),
         "config": flags.settings(cfg),
         "tables": result.tables,
         "claims": verdicts,
