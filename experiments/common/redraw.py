@@ -3,13 +3,11 @@
 python -m experiments.common.redraw
 """
 
-from experiments import ctr_tables, false_negatives, pooling
+from experiments import false_negatives, pooling
 from experiments.benchmarks import tables
 from experiments.common import candidates, dictionaries, lengths, plots, report
 
 PICTURES = {
-    "quickstart": plots.of_rows,
-    "ctr_tables": ctr_tables.picture,
     "matryoshka": plots.heat_maps,
     "starbucks": plots.heat_maps,
     "false_negatives": false_negatives.picture,
