@@ -438,10 +438,10 @@ def test_save_index_refuses_bad_arguments(tmp_path):
     refused("vectors: the name", lambda: search.save_index(folder, {"../x": np.eye(2)}, [1, 2]))
     refused("dtype", lambda: search.save_index(folder, jnp.eye(2, dtype=jnp.bfloat16), [1, 2]))
     refused(
-        "ids: 1 stands among strings",
+        "ids: 1 is among strings",
         lambda: search.save_index(folder, np.eye(2), np.array([1, "a"], object)),
     )
     refused(r"ids: 'a\\x00' ends in NUL", lambda: search.save_index(folder, np.eye(2), ["a", "a\0"]))
-    refused("ids: 1 stands among strings", lambda: search.save_index(folder, np.eye(2), ["1", 1]))
+    refused("ids: 1 is among strings", lambda: search.save_index(folder, np.eye(2), ["1", 1]))
     refused("vectors: vectors is", lambda: search.save_index(folder, np.zeros((0, 2)), []))
     assert not folder.exists()
