@@ -88,7 +88,7 @@ def test_index_keeps_ids(tmp_path):
         ([-1, 2**63], "ids: no type of 64 bits holds both -1 and 9223372036854775808"),
         ([0, 2**64], "ids: no type of 64 bits"),
         ([0.5, 2], "ids: float64"),
-        (["a", 2], "ids: 2 stands among strings"),
+        (["a", 2], "ids: 2 is among strings"),
         (["a", "a\0"], r"ids: 'a\\x00' ends in NUL"),
         ([[1], [2]], r"ids: int64 of shape \(2, 1\)"),
     ):
