@@ -70,7 +70,9 @@ def floats(column, name):
         cast = column.cast(pyarrow.float64(), safe=False)
         return np.array(cast.to_numpy(zero_copy_only=False))
     except pyarrow.ArrowException as error:
-        raise ValueError(f"column {name!r} is not a column of numbers: {' '.join(str(error).split())}") from None
+        raise ValueError(
+            f"column {name!r} is not a column of numbers: {' '.join(str(error).split())}"
+        ) from None
 
 
 def times(column, name):

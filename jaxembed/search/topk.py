@@ -53,7 +53,9 @@ def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
         )
     count, width = documents.shape
     if queries.shape[1] != width:
-        raise ValueError(f"documents: width {width}, but queries have {queries.shape[1]}; encode both with one encoder")
+        raise ValueError(
+            f"documents: width {width}, but queries have {queries.shape[1]}; encode both with one encoder"
+        )
     if not 1 <= k <= count:
         raise ValueError(f"k: {k} is outside 1..{count}, the number of documents; pass a k in that range")
     # A chunk is copied before it is read, which for few queries takes longer than the products.
