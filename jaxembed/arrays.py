@@ -275,6 +275,7 @@ def masked_mean(x, mask):
 
 
 def rows_where(vectors, where):
+    """Checks vectors [N, D] and a mask [N]; rows that do not count become 0, in the dtype of sums."""
     vectors = jnp.asarray(vectors)
     if vectors.ndim != 2 or not vectors.size:
         raise ValueError(f"vectors: shape {vectors.shape}; pass [N, D] with at least one row")
@@ -284,10 +285,12 @@ def rows_where(vectors, where):
 
 
 def exact_product(x, y):
+    """The product of matrices [N, D] and [D, M] at the highest precision that the device has."""
     return jnp.matmul(x, y, precision="highest")
 
 
 def mean_row(vectors, where):
+    """The mean [D] of the rows of [N, D] that count, where the others are 0 already."""
     return jnp.sum(vectors, axis=0) / jnp.maximum(jnp.sum(where), 1).astype(vectors.dtype)
 
 

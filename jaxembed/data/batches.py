@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from jaxembed.data.click_tables import take
+from jaxembed.extras import brings
 
 
 def _stack(records, path=""):
@@ -122,9 +123,10 @@ def batches(
             processes, columns of a dict that differ in length, a DataFrame, or, on reading, a ragged leaf
             (named in the message).
     """
-    import grain
     import jax
 
+    with brings("data"):
+        import grain
     if isinstance(records, dict):
         records, make = _columns(records, make)
     elif hasattr(records, "columns"):

@@ -4,6 +4,8 @@ import contextlib
 
 import numpy as np
 
+from jaxembed.extras import brings
+
 
 def arrow(column, name):
     """Turns a column into one Arrow array whose missing values (None, NaN, NaT, NA) are null.
@@ -21,8 +23,8 @@ def arrow(column, name):
     Raises:
         ValueError: for what holds no numbers, strings or times of one kind.
     """
-    import pyarrow
-
+    with brings("data"):
+        import pyarrow
     if not isinstance(column, pyarrow.Array | pyarrow.ChunkedArray):
         try:
             column = pyarrow.array(_rows(column), from_pandas=True)

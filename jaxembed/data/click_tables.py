@@ -9,6 +9,7 @@ from jaxembed.data.cells import arrow, bags, floats, strings, times
 from jaxembed.data.scaling import fit_scaling, scale_columns
 from jaxembed.data.table_files import blocks, demand, limited, tables
 from jaxembed.data.text import hashed as hash_strings
+from jaxembed.extras import brings
 from jaxembed.ragged import set_batch
 
 SPLITS = ("random", "time", "tail")
@@ -76,7 +77,7 @@ class Schema:
 
 
 def ctr_table(
-    path,
+    source,
     schema,
     *,
     split="random",
@@ -101,7 +102,7 @@ def ctr_table(
     "random" deals the rows out by ``seed``; "time" cuts them in the order of time, earliest first; "tail"
     cuts the training rows off in that order and deals the later ones out by ``seed``.
 
-    Files are read block by block with pyarrow, which TensorFlow Datasets brings. What stays in memory is
+    Files are read block by block with pyarrow. What stays in memory is
     4 bytes per cell and the distinct values of the features that are not hashed.
 
     >>> import tempfile
@@ -114,8 +115,8 @@ def ctr_table(
     [1 2 1 0] {'city': 3} [3]
 
     Args:
-        path: a text file, also compressed (.gz) or alone in a .zip; a .parquet file; or a table that is
-            elsewhere: {column: array [n]}, a DataFrame or a pyarrow.Table, or an iterable of such chunks.
+        source: a text file, also compressed (.gz) or alone in a .zip; a .parquet file; or a table in memory:
+            {column: array [n]}, a DataFrame or a pyarrow.Table, or an iterable of such chunks.
         schema: :class:`Schema`.
         split: "random", "time" or "tail".
         fractions: of the train, validation and test rows; they sum to 1.
@@ -134,13 +135,14 @@ def ctr_table(
         block: bytes of text that are read at once.
 
     Returns:
-        A dict of six parts, for N rows in the order of the file. ``columns``: {"labels": float32 [N] of 0
+        A dict of seven parts, for N rows in the order of the file. ``columns``: {"labels": float32 [N] of 0
         and 1, "ids": {feature: int32 [N], [N, K] if multi-valent, uint32 if hashed}, "masks": {multi-valent
         feature: bool [N, K]}, "dense": float32 [N, dense columns]}. ``splits``: {"train", "validation",
         "test": int64 [n]}, row numbers, by time for "time". ``sizes``: {feature: number of codes; of
         distinct training values if hashed}. ``vocabularies``: {feature: list of str, code k at k - 1}.
         ``time``: float64 [N], microseconds since 1970 for ISO times, or None. ``scaling``: the rules of
-        ``scaling.fit_scaling``, {} without. ``click_rows`` reads further rows with the vocabularies and them.
+        ``scaling.fit_scaling``, {} without. ``reading``: {"schema", "hashed", "longest", "transform"} as
+        given; ``click_rows(source, vocabularies=..., scaling=..., **table["reading"])`` reads further rows.
 
     Raises:
         FileNotFoundError: without the file.
@@ -156,36 +158,39 @@ def ctr_table(
         raise ValueError("Schema: label=None; name the column that is to be learned, or use click_rows")
     if fill is not None and scaling is None:
         raise ValueError("fill: has no meaning without scaling=; give scaling='none' for numbers as they are")
-    chunks = chunks_of(path, schema, limit, block)
-    path = path if isinstance(path, str | os.PathLike) else "the table"
     known = {name: {} for name in schema.features if name not in hashed}
-    parts = [part_of(chunk, schema, known, longest, transform, gaps=scaling is not None) for chunk in chunks]
-    labels = joined(parts, "labels")
-    if not len(labels):
-        raise ValueError(f"{path} holds no rows; check the file, dropped= and limit=")
+    parts = [
+        part_of(chunk, schema, known, longest, transform, gaps=scaling is not None)
+        for chunk in chunks_of(source, schema, limit, block)
+    ]
+    labels = _labels_of(parts, schema, source)
     time = None if schema.time is None else joined(parts, "time")
     splits = _splits(split, fractions, seed, len(labels), time)
     train = np.zeros(len(labels), bool)
     train[splits["train"]] = True
     columns, sizes, vocabularies = _ids(parts, schema, train, known, least, most)
+    dense, rules = joined(parts, "dense"), {}
+    if scaling is not None:
+        rules = fit_scaling(dense[train], schema.dense, kind=scaling, fill=fill)
+        dense = scale_columns(dense, rules)
+    reading = {"schema": schema, "hashed": tuple(hashed), "longest": longest, "transform": transform}
+    columns, time = {"labels": labels, **columns, "dense": dense}, {"time": time}
+    found = {"columns": columns, "splits": splits, "sizes": sizes, "vocabularies": vocabularies}
+    return found | time | {"scaling": rules, "reading": reading}
+
+
+def _labels_of(parts, schema, source):
+    """The labels of all parts, of which there must be some, and some that are 1 where labels are texts."""
+    labels = joined(parts, "labels")
+    if not len(labels):
+        place = f"{source}" if isinstance(source, str | os.PathLike) else "source: the table"
+        raise ValueError(f"{place} holds no rows; check the file, dropped= and limit=")
     if schema.positive is not None and not labels.any():
         texts = sorted({text for part in parts for text in part["texts"]})[:5]
         raise ValueError(
             f"label {schema.label!r}: no row holds positive={schema.positive!r}; it holds {texts}, name one"
         )
-    dense, rules = joined(parts, "dense"), {}
-    if scaling is not None:
-        rules = fit_scaling(dense[train], schema.dense, kind=scaling, fill=fill)
-        dense = scale_columns(dense, rules)
-    columns = {"labels": labels, **columns, "dense": dense}
-    return {
-        "columns": columns,
-        "splits": splits,
-        "sizes": sizes,
-        "vocabularies": vocabularies,
-        "time": time,
-        "scaling": rules,
-    }
+    return labels
 
 
 def chunks_of(source, schema, limit, block):
@@ -241,12 +246,12 @@ def part_of(chunk, schema, known, longest, transform, gaps=False):
         chunk: {column: values [n]}.
         schema: Schema.
         known: {feature: dict of the numbers of its values}, to which new values are added; of a Mapping that
-            is no dict, new values are 0. Features without one are hashed.
+            is not a dict, new values are 0. Features without one are hashed.
         longest, transform: as for ``ctr_table``.
         gaps: True lets missing numbers pass, as NaN of float64.
     """
-    import pyarrow
-
+    with brings("data"):
+        import pyarrow
     demand(schema.columns, chunk)
     chunk = {name: arrow(chunk[name], name) for name in schema.columns}
     if len({len(column) for column in chunk.values()}) > 1:

@@ -43,6 +43,8 @@ class ClickTable(TypedDict):
     sizes: dict[str, int]  # {feature: number of ids}
     vocabularies: dict[str, list[str]]  # {feature: value of id k at k - 1}
     time: np.ndarray | None  # float64 [N]
+    scaling: dict  # {dense column: how it was scaled}
+    reading: dict  # "schema", "hashed", "longest" and "transform": how further rows are read
 
 
 class Images(TypedDict):

@@ -1,4 +1,4 @@
-"""Table files → columns, block by block, through pyarrow, which TensorFlow Datasets brings."""
+"""Table files → columns, block by block, through pyarrow."""
 
 import contextlib
 import pathlib
@@ -6,6 +6,8 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
+
+from jaxembed.extras import brings
 
 _LONGEST = 1 << 26  # bytes of the longest row of a text file
 _UNREAD = re.compile(r"In CSV column #(\d+): .*conversion error.* invalid value '(.*)'")
@@ -72,8 +74,8 @@ def column_names(path, *, separator=",", quote='"', strip=False):
         FileNotFoundError: without the file.
         ValueError: for a malformed or cut file.
     """
-    from pyarrow import parquet
-
+    with brings("data"):
+        from pyarrow import parquet
     with _readable(path) as path:
         if path.suffix == ".parquet":
             return list(parquet.read_schema(path).names)
@@ -84,8 +86,8 @@ def column_names(path, *, separator=",", quote='"', strip=False):
 @contextlib.contextmanager
 def _readable(path):
     """The path of a file that is there; what goes wrong in reading it becomes one line."""
-    import pyarrow
-
+    with brings("data"):
+        import pyarrow
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; check the path")

@@ -2,12 +2,15 @@
 
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, check_temperature
 from jaxembed.encoders.positions import rotate
+from jaxembed.extras import brings
+
+with brings("encoders"):
+    import flax.linen as nn
 
 
 def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temperature=1.0):

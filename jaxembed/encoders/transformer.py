@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,10 @@ from jaxembed.arrays import accumulator, check_temperature
 from jaxembed.encoders.attention import Attention, attention_mask, tokenwise
 from jaxembed.encoders.pooling import mean_pool
 from jaxembed.encoders.positions import distance_buckets
+from jaxembed.extras import brings
+
+with brings("encoders"):
+    import flax.linen as nn
 
 ACTIVATIONS = {
     "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5)),  # faster on a CPU than jax.nn's erfc

@@ -278,14 +278,14 @@ def _check_relevant(judgments, names, split):
 
 
 def _table(judgments, places):
-    """Judged ids int [B, J], padded with -1, and gains [B, J]; documents that are missing keep a place."""
+    """Judged ids int [B, J], padded with -1, and gains [B, J]; missing documents get numbers of their own."""
     width = max(1, *(len(documents) for documents in judgments))
     ids, grades = np.full((len(judgments), width), -1), np.zeros((len(judgments), width), np.float32)
-    unknown = {}
+    numbers = dict(places)
     for row, documents in enumerate(judgments):
         for column, (name, gain) in enumerate(documents.items()):
-            missing = len(places) + unknown.setdefault(name, len(unknown))
-            ids[row, column], grades[row, column] = places.get(name, missing), gain
+            ids[row, column] = numbers.setdefault(name, len(numbers))
+            grades[row, column] = gain
     if not np.isfinite(grades).all():
         raise ValueError("judgments: hold NaN or infinite gains; look for a missing grade")
     return ids, grades

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from jaxembed.arrays import unit
+from jaxembed.extras import brings
 from jaxembed.metrics.ranking import gains, has_relevant, judgments, masked_mean, mrr, ndcg, recall
 from jaxembed.search.topk import top_k
 
@@ -133,10 +134,10 @@ def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels
     _same_length(test_texts=test_texts, test_labels=test_labels)
     if len(set(labels)) < 2:
         raise ValueError(f"labels: {len(set(labels))} class; pass at least two")
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import accuracy_score, f1_score
-
+    with brings("experiments"):
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import accuracy_score, f1_score
     labels, test_labels = _classes(labels=labels), _classes(test_labels=test_labels)
     model = LogisticRegression(max_iter=steps, random_state=seed)
     with warnings.catch_warnings():
@@ -168,9 +169,9 @@ def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
         A. Rosenberg and J. Hirschberg, EMNLP-CoNLL 2007, aclanthology.org/D07-1043.
     """
     _same_length(texts=texts, labels=labels)
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import v_measure_score
-
+    with brings("experiments"):
+        from sklearn.cluster import KMeans
+        from sklearn.metrics import v_measure_score
     labels = _classes(labels=labels)
     model = KMeans(len(set(labels)), n_init=10, random_state=seed)
     found = model.fit_predict(checked_vectors(encode_texts, texts))
@@ -265,7 +266,7 @@ def _ranks(x):
 def _correlation(x, y):
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt(np.sum(x**2) * np.sum(y**2))
-    return float(np.sum(x * y) / scale) if scale > 0 else float("nan")
+    return float(np.clip(np.sum(x * y) / scale, -1, 1)) if scale > 0 else float("nan")
 
 
 def _classes(**lists):

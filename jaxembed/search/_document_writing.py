@@ -13,14 +13,16 @@ from jaxembed.search import _document_format as store
 
 
 def check_sizes(batch_size, shard_size):
+    """Refuses sizes below 1."""
     for name, size in (("batch_size", batch_size), ("shard_size", shard_size)):
         if size < 1:
             raise ValueError(f"{name}: {size} is below 1; pass a positive integer")
 
 
 def float_dtype(dtype):
+    """The float dtype of NumPy that a name means, in this machine's byte order; others are refused."""
     if np.dtype(dtype).kind != "f":
-        raise ValueError(f"dtype: {np.dtype(dtype)} is no float of NumPy; pass float16 or float32")
+        raise ValueError(f"dtype: {np.dtype(dtype)} is not a float of NumPy; pass float16 or float32")
     return files.native_dtype(dtype, "dtype")
 
 

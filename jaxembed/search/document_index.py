@@ -176,7 +176,7 @@ def delete_documents(folder, ids):
             shards.append(writing.write_shard(folder, writing.kept(folder, shard, np.array(keep))))
     files.write_json(folder / "index.json", manifest | {"shards": shards})
     store.clean(folder, manifest | {"shards": shards})
-    return store.open_documents(folder)
+    return open_documents(folder)
 
 
 def _begin(folder, params, meta):

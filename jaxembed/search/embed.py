@@ -6,9 +6,8 @@ import os
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from jaxembed import files
+from jaxembed import extras, files
 
 _AGAIN = "delete it and embed again"
 
@@ -60,8 +59,7 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
     if path.exists():
         return files.open_array(path, (count, state["width"]), state["dtype"], _AGAIN)
     starts = range(state["done"], count, batch_size)
-    disable = None if progress else True  # None: hidden unless a person watches
-    with tqdm(total=count, initial=state["done"], disable=disable, desc="embed") as bar:
+    with extras.bar(count, watched=progress, initial=state["done"], desc="embed") as bar:
         for start in starts:
             stop = min(start + batch_size, count)
             batch = _batch(records, np.minimum(np.arange(start, start + batch_size), count - 1))

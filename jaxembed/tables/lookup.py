@@ -45,7 +45,7 @@ def init_tables(key, plan, *, initialiser=None):
     }
     if plan.merge == "product" and initialiser is None:
         plain = jax.nn.initializers.truncated_normal(_factor(plan.width**-0.5, chunks))
-    table = {"embedding": plain(shared_key, (plan.tables * plan.rows, plan.width))}
+    table = {"embedding": plain(shared_key, (plan.height, plan.width))}
     if plan.merge == "weighted":
         draw = jax.random.normal(jax.random.fold_in(shared_key, 0), (plan.importance_rows, chunks))
         table["importance"] = draw * chunks**-0.5

@@ -63,7 +63,12 @@ class Plan:
         for feature in self.features:
             if feature.name == name:
                 return feature
-        raise KeyError(f"{name!r} is no feature of the plan; it has {[f.name for f in self.features]}")
+        raise KeyError(f"{name!r} is not a feature of the plan; it has {[f.name for f in self.features]}")
+
+    @property
+    def height(self):
+        """Rows of the shared table: those of all its parts, one after the other."""
+        return self.tables * self.rows
 
     @property
     def shared(self):

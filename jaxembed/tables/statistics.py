@@ -99,7 +99,7 @@ def bytes_of(plan):
         int; four bytes for each number.
     """
     exact = sum(f.vocabulary * plan.reads(f) for f in plan.features if f.vocabulary is not None)
-    rows = plan.tables * plan.rows + exact
+    rows = plan.height + exact
     importance = 0
     if plan.merge == "weighted":
         importance = plan.importance_rows * max((f.chunks for f in plan.shared), default=1)

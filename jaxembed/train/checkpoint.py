@@ -6,6 +6,7 @@ import json
 import jax
 
 from jaxembed import files
+from jaxembed.extras import brings
 from jaxembed.train.log import score
 from jaxembed.train.mesh import path_of
 from jaxembed.train.workdir import folder_of, is_local
@@ -34,8 +35,8 @@ class Checkpoints:
     """
 
     def __init__(self, workdir, *, keep=2, best=None, meta=None):
-        from orbax.checkpoint import v1 as ocp
-
+        with brings("train"):
+            from orbax.checkpoint import v1 as ocp
         self.folder = folder_of(workdir)
         self._meta = json.loads(json.dumps(meta))
         try:
@@ -160,8 +161,8 @@ def restore_params(workdir, *, step=None, best=None):
     Raises:
         FileNotFoundError: when there is no such checkpoint.
     """
-    from orbax.checkpoint import v1 as ocp
-
+    with brings("train"):
+        from orbax.checkpoint import v1 as ocp
     folder = folder_of(workdir) / "checkpoints"
     if not folder.is_dir():
         raise FileNotFoundError(f"workdir={str(workdir)!r} holds no checkpoint; train first")

@@ -15,7 +15,7 @@ from jaxembed.train.mesh import path_of
 
 
 @functools.lru_cache(maxsize=64)
-def gradient_update(loss_fn, tx, accumulate=1, shared=r"^(rows|words)/"):
+def gradient_update(loss_fn, tx, accumulate=1, shared=r"^rows/"):
     """Makes the default update: the gradient of a loss, turned into a step by an optax rule.
 
     With ``accumulate=n`` the batch is cut into n strided parts that are differentiated one after the
@@ -31,7 +31,7 @@ def gradient_update(loss_fn, tx, accumulate=1, shared=r"^(rows|words)/"):
         tx: optax transformation.
         accumulate: number of parts, divides the batch.
         shared: regex of the paths in the batch that every part gets whole, because other leaves point into
-            them (distinct rows of a table, distinct words).
+            them. The default names the distinct rows of tables.
 
     Returns:
         ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))``, the same object for the

@@ -72,6 +72,7 @@ def slow(records, splits, least=1, most=None):
 
 
 def equal(a, b):
+    a, b = ({name: part for name, part in table.items() if name != "reading"} for table in (a, b))
     assert jax.tree.structure(a) == jax.tree.structure(b)
     assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 

@@ -73,6 +73,31 @@ def listed(batch, parts=1):
     return jax.tree.map(lambda *x: np.concatenate(x), *shares) | {"rows": {PATH: np.concatenate(rows)}}
 
 
+@pytest.mark.parametrize("merge", ["concat", "weighted"])
+def test_touched_is_codes_and_distinct_in_one(merge):
+    features = [Feature("user", chunks=2), Feature("tags", chunks=2), Feature("gender", vocabulary=3)]
+    plan = tables.plan(features, rows=50, width=4, tables=2, merge=merge)
+    rng = np.random.default_rng(0)
+    ids = {"user": rng.integers(9, size=8), "tags": rng.integers(9, size=(8, 3)), "other": np.zeros(8)}
+    ids["gender"], masks = rng.integers(3, size=8), {"tags": rng.random((8, 3)) < 0.5}
+    found = tables.touched(plan, ids, masks, 40, part=0)
+    heights = {"table/embedding": plan.height, "table/importance": 50}
+    assert plan.height == 100 and set(found["rows"]) == set(list(heights)[: 1 + (merge == "weighted")])
+    codes = tables.codes(plan, ids)
+    groups = tables.by_table(plan, codes)
+    for path, rows in found["rows"].items():
+        listed, local = tables.distinct(groups[path], masks, heights[path], 40, part=0)
+        np.testing.assert_array_equal(rows, listed)
+        for name, array in local.items():
+            np.testing.assert_array_equal(found["codes"][name], array)
+    np.testing.assert_array_equal(found["codes"]["gender"], codes["gender"])
+    assert set(found["codes"]) == set(codes)
+    with pytest.raises(ValueError, match="^size=3: the batch touches"):
+        tables.touched(plan, ids, masks, 3)
+    with pytest.raises(ValueError, match="feature 'tags' is missing"):
+        tables.touched(plan, {"user": ids["user"]}, None, 40)
+
+
 class Batches:
     def __init__(self, change=lambda batch: batch):
         self.change = change

@@ -5,7 +5,9 @@ import functools
 from jaxembed.data.click_tables import Schema, ctr_table
 from jaxembed.data.scaling import log_counts
 from jaxembed.data.sources.packages import package_file
+from jaxembed.data.sources.tfds import tfds
 from jaxembed.data.table_files import blocks
+from jaxembed.extras import brings
 
 
 def movielens_100k(*, drop_threes=True, **options):
@@ -41,8 +43,8 @@ def _ratings(time, drop_threes):
 
 def _rated(folder):
     """Chunks of the ratings, joined with the table of users."""
-    from pyarrow import compute
-
+    with brings("data"):
+        from pyarrow import compute
     tab = {"separator": "\t", "quote": None}
     stored = {"user_id:token": "user", **{f"{name}:token": name for name in USER}}
     stored["zip_code:token"] = stored.pop("zip:token")
@@ -80,8 +82,6 @@ def movielens_1m(*, drop_threes=True, data_dir=None, download=False, **options):
     References:
         F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 2015, whose terms allow research use.
     """
-    from jaxembed.data.sources.tfds import tfds
-
     source = tfds("movielens/1m-ratings", "train", data_dir=data_dir, download=download)
     return ctr_table(_records(source), _ratings("time", drop_threes), **options)
 
@@ -208,7 +208,7 @@ def avazu(path, *, limit=None, block=1 << 24, **options):
 
 
 def _hours(chunks):
-    from pyarrow import compute
-
+    with brings("data"):
+        from pyarrow import compute
     for chunk in chunks:
         yield chunk | {"time": chunk["hour"], "hour": compute.utf8_slice_codeunits(chunk["hour"], 6, 8)}

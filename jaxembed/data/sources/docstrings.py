@@ -18,6 +18,8 @@ import tokenize
 import warnings
 import zlib
 
+from jaxembed import extras
+
 _PACKAGES = ("stdlib", "numpy", "scipy", "jax", "flax", "optax", "orbax", "chex", "grain", "etils")
 _ANY = ("utf-8", "surrogatepass")
 _LARGEST = 2_000_000  # bytes of a file that is still read
@@ -102,11 +104,10 @@ def docstrings(packages=None, *, folders=(), cache=None, holdout=(), progress=Fa
 
 
 def _bar(items, progress):
-    if not progress:
-        return items
-    from tqdm import tqdm
-
-    return tqdm(items, desc="docstrings", unit="package", disable=None)
+    with extras.bar(len(items), watched=progress, desc="docstrings", unit="package") as shown:
+        for item in items:
+            yield item
+            shown.update(1)
 
 
 def _roots(package):
