@@ -142,7 +142,7 @@ def ctr_table(
         distinct training values if hashed}. ``vocabularies``: {feature: list of str, code k at k - 1}.
         ``time``: float64 [N], microseconds since 1970 for ISO times, or None. ``scaling``: the rules of
         ``scaling.fit_scaling``, {} without. ``reading``: {"schema", "hashed", "longest", "transform"} as
-        given. ``click_rows(source, vocabularies=..., scaling=..., **table["reading"])`` reads further rows.
+        given; ``click_rows(source, vocabularies=..., scaling=..., **table["reading"])`` reads further rows.
 
     Raises:
         FileNotFoundError: without the file.

@@ -151,7 +151,7 @@ def walk(plan, count, network, initializer, row_rate):
 
 def _draw(plan, draw_network, initializer, key):
     below, above = jax.random.split(key)
-    made = tables.init_tables(below, plan, initializer=initializer)
+    made = tables.init_tables(below, plan, initialiser=initializer)
     return made | {"network": draw_network(above)}
 
 

@@ -173,7 +173,7 @@ def fit_clicks(
     decay=0.0,
     row_rate=None,
     members=1,
-    initializer=None,
+    initialiser=None,
     seed=0,
     mesh=None,
     workdir=None,
