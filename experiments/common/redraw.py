@@ -3,17 +3,12 @@
 python -m experiments.common.redraw
 """
 
-from experiments import false_negatives, pooling
 from experiments.benchmarks import tables
-from experiments.common import candidates, dictionaries, lengths, plots, report
+from experiments.common import candidates, plots, report
 
 PICTURES = {
     "matryoshka": plots.heat_maps,
     "starbucks": plots.heat_maps,
-    "false_negatives": false_negatives.picture,
-    "definitions": dictionaries.picture,
-    "pooling": pooling.picture,
-    "length_collapse": lengths.picture,
     "multivector_search": candidates.picture,
     "benchmark_tables": tables.picture,
 }  # the experiment: (numbers) -> what draws them

@@ -1,18 +1,9 @@
 """A dictionary cut into entries with definitions to train on, held-out definitions, and examples."""
 
-import functools
-
 import numpy as np
 
-from experiments.common import glosses, inputs, plots
-from jaxembed import data, vectors
+from jaxembed import data, metrics, vectors
 from jaxembed.arrays import inner, unit
-
-
-def look(cfg):
-    """Refuses a run whose data are missing."""
-    inputs.sets(*([] if cfg.pairs else ["wordnet"]))
-    inputs.sts(cfg.sts, "test")
 
 
 def dictionary(cfg, seed):
@@ -60,31 +51,6 @@ def evaluate(encoder, trained, held, examples, count, score):
         place = (~(cosines < cosines[np.arange(len(own)), own][:, None])).sum(axis=1)
         numbers["entry MRR"] = float(np.mean(1 / place))
     if examples:
-        place = glosses.places(*(encode(list(side)) for side in zip(*examples, strict=True)))
+        place = metrics.partner_ranks(*(encode(list(side)) for side in zip(*examples, strict=True)))
         numbers["example MRR"] = float(np.mean(1 / place))
     return numbers | ({"STS-B": score(encode)} if score else {})
-
-
-def picture(numbers):
-    """What draws saved results, or None where nothing was measured."""
-    rows = numbers["table"]
-    return functools.partial(draw, rows=rows) if len(rows[0]) > 1 else None
-
-
-def draw(axes, rows):
-    """Bars of what each arm gains over that of the first row, in points."""
-    names = [n for n in rows[0] if n != "arm" and "±" not in n and "above" not in n]
-    arms = rows[1:]
-    for i, name in enumerate(names):
-        place = np.arange(len(arms)) + i * 0.8 / len(names)
-        height = [100 * (r[name] - rows[0][name]) for r in arms]
-        error = [100 * (r[f"± {name}"] or 0) for r in arms]
-        axes.barh(place, height, 0.8 / len(names), xerr=error, label=name, capsize=2)
-    axes.set(yticks=np.arange(len(arms)) + 0.3, yticklabels=[r["arm"] for r in arms])
-    axes.invert_yaxis()
-    axes.axvline(0, color="black", lw=0.8)
-    axes.set(
-        xlabel="points above the untrained encoder",
-        title="Definitions as training data; lines: deviation over the seeds",
-    )
-    plots.legend(axes, handlelength=2)

@@ -5,8 +5,8 @@ import functools
 import jax
 import numpy as np
 
-from experiments.common import glosses, plots, report, text_models
-from jaxembed import data, encoders, losses
+from experiments.shared import flags, text_models
+from jaxembed import data, encoders, losses, metrics
 from jaxembed.arrays import masked_mean
 
 BLOCKS = ("qd", "qq", "dd")
@@ -27,7 +27,7 @@ def wordnet(cfg):
     trained, rest = chosen[: cfg.senses], chosen[cfg.senses :]
     held = rest[: cfg.test] if cfg.validate else rest[cfg.test :]
     pairs = [(article(s), s["examples"][0]) for s in held]
-    queries = [text for s in trained for text in (article(s), glosses.shorten(article(s), rng))]
+    queries = [text for s in trained for text in (article(s), shorten(article(s), rng))]
     documents = [text for s in trained for text in s["examples"][:2]]
     return (queries, documents), tuple(map(list, zip(*pairs, strict=True)))
 
@@ -35,6 +35,14 @@ def wordnet(cfg):
 def article(sense):
     """A sense as a dictionary prints it."""
     return f"{sense['lemmas'][0]}: {sense['gloss']}"
+
+
+def shorten(text, rng, share=0.3):
+    """Drops a share of the words of a text, at least one of them and never all."""
+    words = text.split()
+    dropped = min(max(1, round(share * len(words))), len(words) - 1)
+    kept = np.sort(rng.permutation(len(words))[dropped:])
+    return " ".join(words[i] for i in kept)
 
 
 def planted(rows, repeats):
@@ -66,9 +74,10 @@ def prepare(cfg):
     """Everything that arms share: tokens, guides, the small encoder, how it is scored."""
     encoder = text_models.load(cfg.model)
     guide = text_models.load(cfg.guide, "guide") if cfg.guide else encoder
-    report.stage("reads senses, and the guide reads them")
+    flags.at_most(cfg, "length", encoder.max_length, f"the encoder reads {encoder.max_length} tokens")
+    flags.stage("reads senses, and the guide reads them")
     (queries, documents), held = wordnet(cfg)
-    read = functools.partial(text_models.tokens, encoder, length=cfg.length)
+    read = functools.partial(encoder.tokenize, length=cfg.length)
     sides = {"query": read(queries), "document": read(documents)}
     known = np.unique(np.concatenate([x["ids"][x["mask"]] for x in [*sides.values(), *map(read, held)]]))
     place = np.full(len(encoder.params["table"]["embedding"]), -1, np.int32)
@@ -82,17 +91,17 @@ def prepare(cfg):
     rng = np.random.default_rng(1)
     noise = {side: rng.normal(size=x.shape).astype(np.float32) for side, x in real.items()}
     init, encode = student(encoder, cfg.width, known)
-    score = glosses.similarity(cfg.sts) if cfg.sts else None
+    score = text_models.similarity(cfg.sts) if cfg.sts else None
     run, asked = jax.jit(encode), [small(read(side)) for side in held]
 
     def evaluate(params):
-        found = glosses.places(*(run(params, side) for side in asked))
+        found = metrics.partner_ranks(*(run(params, side) for side in asked))
         numbers = {"top-1": float(np.mean(found == 1)), "MRR": float(np.mean(1 / found))}
         if score:
             numbers["STS-B"] = score(lambda texts: np.asarray(run(params, small(read(texts)))))
         return numbers
 
-    report.stage("trains the encoders, arm by arm")
+    flags.stage("trains the encoders, arm by arm")
     sides = {side: small(x) for side, x in sides.items()}
     return {"sides": sides, "guides": (real, noise), "init": init, "encode": encode, "evaluate": evaluate}
 
@@ -128,31 +137,3 @@ def mask_quality(cfg, task, rate, margin, noise=False, count=50):
     total = count * len(BLOCKS) * cfg.batch_size * (cfg.batch_size - 1)
     precision, recall = (float(both / x) if x else None for x in (hidden, true))
     return {"precision": precision, "recall": recall, "hidden": float(hidden / total)}
-
-
-def picture(numbers, styles):
-    """What draws saved results, and its panels: STS-B has one of its own; None for pairs of a user.
-
-    Args:
-        numbers: as they were saved.
-        styles: {arm: style of its line}.
-    """
-    rows = numbers["table"]
-    if "rate" not in rows[-1]:
-        return None, None
-    shown = {"top-1": "top-1 among held-out senses", "STS-B": "Spearman on STS-B's test pairs"}
-    shown = {key: label for key, label in shown.items() if key in rows[0]}
-    return functools.partial(draw, rows=rows, styles=styles, shown=shown), (1, len(shown))
-
-
-def draw(axes, rows, styles, shown):
-    """Each number against the rate, a line for each arm."""
-    axes[0, 0].figure.set_size_inches(5 * len(shown) + 3, 5)
-    for panel, (key, label) in zip(axes[0], shown.items(), strict=True):
-        for arm, style in styles.items():
-            lines = [[r[k] or 0 for r in rows if r["arm"] == arm] for k in ("rate", key, f"± {key}")]
-            panel.errorbar(*lines, label=arm, capsize=3, marker="o", ls=style)
-        panel.set(xlabel="share of each batch that repeats a sense", ylabel=label)
-        panel.grid(alpha=0.3)
-    axes[0, 0].figure.suptitle("False negatives, with and without a guide; bars: deviation over the seeds")
-    plots.legend(axes[0, -1])

@@ -1,4 +1,4 @@
-"""Two small tasks with known answers: a rare token among noise, and a question about both ends of a text."""
+"""Small models for two tasks with known answers: a rare token among noise, and both ends of a text."""
 
 import functools
 
@@ -8,36 +8,23 @@ import numpy as np
 import optax
 
 from jaxembed import encoders, train
+from jaxembed.data import toy
 
 KEYS, NOISE, LENGTH, WIDTH = 20, 500, 32, 32
 LETTERS, ENDS = 8, 12
-
-
-def needles(rng, size):
-    """Texts of 31 noise tokens and one of 20 keys, which is the label: (ids [size, 32], labels [size])."""
-    ids = KEYS + rng.integers(NOISE, size=(size, LENGTH))
-    labels = rng.integers(KEYS, size=size)
-    ids[np.arange(size), rng.integers(LENGTH, size=size)] = labels
-    return ids.astype(np.int32), labels.astype(np.int32)
-
-
-def both_ends(rng, size):
-    """Texts of 12 letters; the label says whether the first is the last: half of them (ids, labels)."""
-    ids = rng.integers(LETTERS, size=(size, ENDS))
-    labels = rng.integers(2, size=size)
-    ids[:, -1] = (ids[:, 0] + (1 - labels) * rng.integers(1, LETTERS, size=size)) % LETTERS
-    return ids.astype(np.int32), labels.astype(np.int32)
+needles = functools.partial(toy.needles, length=LENGTH, keys=KEYS, noise=NOISE)
+both_ends = functools.partial(toy.both_ends, length=ENDS, letters=LETTERS)
 
 
 def learn(init, logits, draw, *, seed, steps, size=128, rate=2e-3):
     """Trains on fresh batches of a task; returns the accuracy on 2,000 fresh texts."""
     rng = np.random.default_rng((1, seed))
-    given = [dict(zip(("ids", "labels"), draw(rng, size), strict=True)) for _ in range(steps)]
-    state = train.fit(
-        init=init, update=_update(logits, rate), batches=given, steps=steps, key=seed, mesh=train.make_mesh(1)
-    )
-    ids, labels = draw(np.random.default_rng((2, seed)), 2000)
-    return float(np.mean(np.asarray(jax.jit(logits)(state.params, ids)).argmax(axis=1) == labels))
+    batches = [draw(rng, count=size) for _ in range(steps)]
+    given = {"batches": batches, "steps": steps, "key": seed, "mesh": train.make_mesh(1)}
+    state = train.fit(init=init, update=_update(logits, rate), **given)
+    tested = draw((2, seed), count=2000)
+    found = np.asarray(jax.jit(logits)(state.params, tested["ids"])).argmax(axis=1)
+    return float(np.mean(found == tested["labels"]))
 
 
 @functools.lru_cache
@@ -53,7 +40,7 @@ def _update(logits, rate):
 def needle_model(kind):
     """(init, logits): frozen random token vectors, a pooling, a linear map.
 
-    "mean" has no block, "mean, then block" has one behind the mean, "latent" one before it.
+    "mean" has no block, "mean, then block" has one after the mean, "latent" one before it.
     """
     table = jax.random.normal(jax.random.key(9), (KEYS + NOISE, WIDTH))
     sizes = {"latents": 32, "heads": 2, "head_width": 16, "mlp_factor": 2}

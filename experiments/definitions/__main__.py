@@ -4,31 +4,23 @@
     python -m experiments.definitions --sts path/to/stsb       # and STS-B's test pairs
     python -m experiments.definitions --pairs entries.tsv --model folder    # your own dictionary
 
-Papers: DefSent (arXiv:2105.04339), DefSent+ (arXiv:2405.16153). `make data` brings WordNet and the encoder,
-of which two blocks are kept. Entries are single words for DefSent, whose table is the word vectors, and all
-words for DefSent+, whose table is the mean of their definitions. No pretrained head exists here: a layer
-that starts as the identity, with tanh, stands in for it; word vectors stay frozen.
-
-5 minutes on 2 CPU cores, 3 seeds. MRR of entries / of examples / STS-B Spearman: raw .244 .219 .561,
-DefSent .252 .208 .556, DefSent+ one stage .261 .275 .600, two stages .270 .268 .613, continued .276 .276
-.616. DefSent+ is above DefSent and raw on every seed, DefSent above raw on every seed for entries alone; a
-second stage adds on every seed for entries and STS-B, and takes for examples. Whitening lowers all three on
-every seed (.248 .257 .570), and restarting from the raw encoder is below going on in the mean. 3 seeds give
-no intervals; with --seeds 5, 8 minutes, the claims get them and verdicts.
+Papers: DefSent (arXiv:2105.04339), DefSent+ (arXiv:2405.16153). `make data` brings WordNet and the encoder.
+About 5 minutes on 2 CPU cores; with --seeds 5, 8 minutes, the claims get intervals and verdicts.
 """
 
 import dataclasses
+import functools
 import pathlib
-import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import dictionaries, glosses, paired, report, text_models
-from jaxembed import data, losses, metrics, train, vectors
-from jaxembed.arrays import masked_mean
+from experiments.definitions import dictionaries
+from experiments.definitions.training import even, fit, open_encoder, progressive, whiten, with_blocks
+from experiments.shared import flags, inputs, plots, results, text_models
+from experiments.shared.results import Claim, Result
+from jaxembed import losses, metrics, train, vectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,39 +43,19 @@ class Config:
     paper: bool = False  # all of WordNet and all blocks, with the settings of PAPER
     quick: bool = False  # one seed, 20 steps, 300 entries
     workdir: pathlib.Path = pathlib.Path("runs/definitions")
-    results: pathlib.Path = report.RESULTS
+    results: pathlib.Path | None = None
 
     def __post_init__(self):
         limits = {"words": (10, 10**7), "test": (2, 10**6), "steps": (1, 10**7), "batch_size": (1, 10**6)}
         limits |= {"length": (3, 512), "seeds": (1, 100), "scale": (1e-6, 1e6), "blocks": (1, 1000)}
-        report.check(self, limits | {"learning_rate": (1e-9, 10)})
-        report.exclude(self, "pairs", ("words", "test", "paper"))
+        flags.check(self, limits | {"learning_rate": (1e-9, 10)})
+        flags.exclude(self, "pairs", ("words", "test", "paper"))
 
 
 QUICK = {"seeds": 1, "steps": 20, "words": 300, "test": 100}
 PAPER = {"words": 10**7, "steps": 6000, "learning_rate": 2e-5, "length": 141, "seeds": 1}
 RAW, DEFSENT, ONE, WHITE = "raw", "DefSent", "DefSent+, one stage", "DefSent+, one stage, whitened"
 TWO, ON = "DefSent+, two stages", "DefSent+, two stages, continued"
-
-
-def open_encoder(cfg):
-    """The first blocks of the model, and the same with the mean of the states as its ``encode``."""
-    encoder = text_models.load(cfg.model)
-    own, whole = cfg.pairs is not None or cfg.paper, encoder.depth
-    report.at_most(cfg, "blocks", whole, f"the encoder has {whole}")
-    blocks = cfg.blocks or (whole if own else min(2, whole))
-    encoder = encoder.first(blocks)
-
-    def encode(params, batch, key=None, *, layers=None, temperature=None):
-        return masked_mean(*encoder.encode_tokens(params, batch, key, layers=layers, temperature=temperature))
-
-    width = encoder.params["table"]["embedding"].shape[1]
-    return encoder, dataclasses.replace(encoder, encode=encode, width=width)
-
-
-def with_blocks(encoder, params):
-    """The encoder with trained blocks."""
-    return dataclasses.replace(encoder, params=encoder.params | {"blocks": params["blocks"]})
 
 
 def start(encoder):
@@ -110,33 +82,6 @@ def make_update(cfg, encoder):
     return train.gradient_update(loss_fn, optax.chain(optax.clip_by_global_norm(1), optax.adamw(decay)))
 
 
-def fit(cfg, encoder, update, params, table, pairs, seed):
-    """Trains from given parameters on pairs (row of the table, definition); returns the parameters."""
-    numbers, texts = np.array([n for n, _ in pairs], np.int32), [text for _, text in pairs]
-    report.at_most(cfg, "batch_size", len(pairs), f"there are only {len(pairs)} definitions to learn")
-    read = text_models.tokens(encoder, texts, cfg.length)
-    source = data.batches(
-        np.arange(len(pairs)),
-        cfg.batch_size,
-        make=lambda rows: {"text": text_models.take(read, rows), "entry": numbers[rows]},
-        seed=seed,
-    )
-    rest = {name: x for name, x in encoder.params.items() if name != "blocks"}
-    begin = jax.tree.map(np.asarray, (params, (even(table), rest)))
-    given = {"batches": source, "steps": cfg.steps, "mesh": text_models.mesh_for(cfg.batch_size)}
-    return train.fit(init=lambda key: begin, update=update, key=seed, **given).params
-
-
-def even(table):
-    """Scales all rows of a table by one number so that their mean length is 1."""
-    return table / jnp.linalg.norm(table, axis=1).mean()
-
-
-def whiten(table):
-    """Gives the rows of a table mean 0 and equal variance in all directions."""
-    return vectors.standardise(vectors.fit_whiten(table), table)
-
-
 def train_arms(cfg, encoder, update, trained, names, seed):
     """{arm: parameters} and {table: its isotropy} of one draw of entries."""
     begin, first = start(encoder), []
@@ -146,7 +91,7 @@ def train_arms(cfg, encoder, update, trained, names, seed):
         return vectors.entry_means(with_blocks(encoder, params).encode_texts(texts), numbers, len(names))
 
     def run(params, table, pairs=trained):
-        report.stage(f"seed {seed}: trains {cfg.steps} steps on {len(pairs):,} definitions")
+        flags.stage(f"seed {seed}: trains {cfg.steps} steps on {len(pairs):,} definitions")
         return fit(cfg, encoder, update, params, table, pairs, seed)
 
     def stage(params, table):
@@ -159,9 +104,9 @@ def train_arms(cfg, encoder, update, trained, names, seed):
     found = {RAW: begin}
     if len(single) >= cfg.batch_size:
         found[DEFSENT] = run(begin, words, single)
-    found[TWO] = vectors.progressive(begin, entries, stage, [lambda t: t, lambda t: t])
+    found[TWO] = progressive(begin, entries, stage, [lambda t: t, lambda t: t])
     (found[ONE], raw), (_, better) = first
-    found[WHITE] = vectors.progressive(begin, lambda _: raw, run, [whiten])
+    found[WHITE] = progressive(begin, lambda _: raw, run, [whiten])
     found[ON] = run(found[ONE], better)
     tables = {"word vectors": words, "entries, raw": raw, "entries, stage 1": better}
     tables |= {"entries, stage 2": entries(found[TWO]), "entries, whitened": whiten(raw)}
@@ -193,56 +138,82 @@ def summary(draws):
         having = [d["numbers"] for d in draws if arm in d["numbers"]]
         for name in having[0][arm]:
             above = [numbers[arm][name] > numbers[RAW][name] for numbers in having]
-            row[name], row[f"± {name}"] = glosses.spread([numbers[arm][name] for numbers in having])
+            row[name], row[f"± {name}"] = results.spread([numbers[arm][name] for numbers in having])
             row[f"{name} above raw"] = f"{sum(above)}/{len(above)}"
         rows.append(row)
     return rows
 
 
-def claims(draws):
-    """What would count as reproduced, with the differences over the seeds: list of ``paired.claim``."""
-    found = []
+def gap(t, measure, above, below):
+    """The answer to a claim about a measure of two arms; None where one of them was not trained."""
+    draws = [d["numbers"] for d in t["draws"]]
+    both = [n for n in draws if {above, below} <= n.keys() and measure in n[above]]
+    return results.paired([n[above][measure] - n[below][measure] for n in both]) if both else None
 
-    def claim(name, sentence, above, below):
-        both = [d["numbers"] for d in draws if {above, below} <= d["numbers"].keys()]
-        if both:
-            gaps = [n[above][name] - n[below][name] for n in both]
-            found.append(paired.claim(f"{name}: {sentence}", gaps))
 
-    for name in draws[0]["numbers"][RAW]:
-        claim(name, "DefSent is above raw", DEFSENT, RAW)
-        claim(name, "DefSent+ is above DefSent", ONE, DEFSENT)
-        claim(name, "whitening adds", WHITE, ONE)
-        claim(name, "a second stage adds", TWO, ONE)
-        claim(name, "restarting beats going on", TWO, ON)
+def rise(t):
+    """The answer to the claim about the IsoScore of the entries."""
     stages = [f"entries, {n}" for n in ("raw", "stage 1", "stage 2")]
-    scores = [[d["isotropy"][n]["isoscore"] for n in stages] for d in draws]
-    found.append(paired.claim("the entries' IsoScore rises with the stages", np.diff(scores)))
-    return found
+    return results.paired(np.diff([[d["isotropy"][n]["isoscore"] for n in stages] for d in t["draws"]]))
 
 
-def main(cfg):
-    began, name = time.perf_counter(), report.named("definitions", cfg)
-    cfg = report.preset(cfg, quick=QUICK, paper=PAPER)
-    dictionaries.look(cfg)
+PLUS = "2405.16153"
+CLAIMS = (
+    *(
+        Claim(PLUS, f"{measure}: {sentence}", functools.partial(gap, measure=measure, above=a, below=b))
+        for measure in ("entry MRR", "example MRR", "STS-B")
+        for sentence, a, b in (
+            ("DefSent is above the raw encoder", DEFSENT, RAW),
+            ("DefSent+ is above DefSent", ONE, DEFSENT),
+            ("whitened entries are better than raw ones", WHITE, ONE),
+            ("a second stage adds", TWO, ONE),
+            ("starting again is better than going on", TWO, ON),
+        )
+    ),
+    Claim(PLUS, "The IsoScore of the entries rises with the stages", rise),
+)
+
+
+def figures(numbers):
+    """Bars of what each arm gains over the raw encoder, in points."""
+    raw, *arms = numbers["arms"]
+    names = [n for n in raw if n != "arm" and "±" not in n and "above" not in n]
+
+    def draw(axes):
+        for i, name in enumerate(names):
+            place = np.arange(len(arms)) + i * 0.8 / len(names)
+            height = [100 * (r[name] - raw[name]) for r in arms]
+            error = [100 * (r[f"± {name}"] or 0) for r in arms]
+            axes.barh(place, height, 0.8 / len(names), xerr=error, label=name, capsize=2)
+        axes.set(yticks=np.arange(len(arms)) + 0.3, yticklabels=[r["arm"] for r in arms])
+        axes.invert_yaxis()
+        axes.axvline(0, color="black", lw=0.8)
+        axes.set(xlabel="points above the untrained encoder")
+        axes.set(title="Definitions as training data; lines: deviation over the seeds")
+        plots.legend(axes, handlelength=2)
+
+    return {"": draw} if names else {}
+
+
+def look(cfg):
+    """Refuses a run whose data are missing."""
+    inputs.sets(*([] if cfg.pairs else ["wordnet"]))
+    inputs.sts(cfg.sts, "test")
+
+
+def run(cfg):
+    """Every arm for every draw of entries; with a user's dictionary the encoder of two stages is saved."""
     whole, encoder = open_encoder(cfg)
-    update, score = make_update(cfg, encoder), glosses.similarity(cfg.sts) if cfg.sts else None
+    update, score = make_update(cfg, encoder), text_models.similarity(cfg.sts) if cfg.sts else None
     draws = []
     for seed in range(cfg.seeds):
         numbers, found = one_draw(cfg, encoder, update, seed, score)
         draws.append(numbers)
-    rows, told = summary(draws), paired.told(claims(draws))
-    tables = [{"table": n} | scores for n, scores in draws[0]["isotropy"].items()]
-    print(report.table(rows), report.table(tables), sep="\n\n")
-    for sentence, true in told["criteria"].items():
-        print(f"{'holds' if true else 'FAILS'}: {sentence}")
     if cfg.pairs is not None:
         text_models.save_trained(with_blocks(whole, found[TWO]), cfg.workdir, f"the encoder of {TWO!r}")
-    numbers = {"table": rows, "isotropy": tables, "draws": draws} | told
-    numbers["seconds"] = round(time.perf_counter() - began)
-    numbers["config"] = report.settings(cfg)
-    report.save(name, numbers, dictionaries.picture(numbers), cfg.results)
+    isotropy = [{"table": n} | scores for n, scores in draws[0]["isotropy"].items()]
+    return Result({"arms": summary(draws), "isotropy, first seed": isotropy}, {"draws": draws})
 
 
 if __name__ == "__main__":
-    report.run(main, Config)
+    results.main("definitions", Config, run, CLAIMS, figures=figures, quick=QUICK, paper=PAPER, check=look)
