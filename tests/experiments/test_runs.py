@@ -9,29 +9,15 @@ import sys
 
 import pytest
 
-from experiments import (
-    ctr_tables,
-    definitions,
-    false_negatives,
-    length_collapse,
-    matryoshka,
-    multivector_search,
-    pooling,
-    starbucks,
-)
+from experiments import matryoshka, multivector_search, starbucks
 from experiments.benchmarks import multivector, tables, text
 from experiments.common import inputs, plots, redraw, report, text_models
 
 ROOT = pathlib.Path(__file__).parents[2]
 KEPT = {p.stem for p in report.RESULTS.glob("*.json")}
 EXPERIMENTS = {
-    "ctr_tables": (ctr_tables.Config, ctr_tables.RUNS),
-    "definitions": (definitions.Config, {}),
-    "false_negatives": (false_negatives.Config, {}),
-    "length_collapse": (length_collapse.Config, {}),
     "matryoshka": (matryoshka.Config, matryoshka.RUNS),
     "multivector_search": (multivector_search.Config, {}),
-    "pooling": (pooling.Config, {}),
     "starbucks": (starbucks.Config, starbucks.RUNS),
     "benchmark_multivector": (multivector.Config, {}),
     "benchmark_tables": (tables.Config, {}),
@@ -44,16 +30,9 @@ EXPERIMENTS = {
 @pytest.mark.parametrize(
     "name, flags",
     [
-        ("ctr_tables", {"seeds": 1}),
-        ("ctr_tables", {"compare": "schemes"}),
-        ("ctr_tables", {"data": "flights", "epochs": 2}),
         ("matryoshka", {"seeds": 1}),
         ("matryoshka", {"parts": ("text",), "sts": pathlib.Path("stsb")}),
         ("starbucks", {"parts": ("text",), "sts": pathlib.Path("stsb"), "seeds": 7}),
-        ("false_negatives", {"sts": pathlib.Path("stsb"), "steps": 3}),
-        ("definitions", {"seeds": 1}),
-        ("pooling", {"steps": (1, 1)}),
-        ("length_collapse", {"documents": 8}),
         ("multivector_search", {"beir": pathlib.Path("cranfield"), "split": "dev"}),
         ("multivector_search", {"documents": 300}),
         ("benchmark_tables", {"rounds": 1}),
@@ -78,8 +57,6 @@ def test_kept_results_have_the_name_of_their_settings():
         saved = json.loads(path.read_text())["config"]
         given = {n: tuple(x) if isinstance(x, list) else x for n, x in saved.items() if n != "results"}
         given |= {n: pathlib.Path(given[n]) for n in ("sts", "beir") if given.get(n)}
-        if known[0] == "false_negatives":
-            given["learning_rate"] = None  # was filled in
         assert report.named(known[0], config(**given), runs) == path.stem
 
 
@@ -129,10 +106,6 @@ MODEL = pathlib.Path("no model")
 SLOW = {  # what would run before the model is opened
     matryoshka: ("prefixes", "by_layer", "by_text"),
     starbucks: ("digits", "glosses", "text"),
-    false_negatives: ("planted_rates",),
-    definitions: ("one_draw",),
-    pooling: ("toys", "compare"),
-    length_collapse: ("read",),
     multivector_search: ("generated", "compare"),
 }
 
@@ -140,8 +113,7 @@ SLOW = {  # what would run before the model is opened
 @pytest.mark.parametrize("experiment", SLOW, ids=lambda e: e.__name__.rsplit(".")[-1])
 def test_a_missing_model_is_noticed_before_the_work(experiment, monkeypatch):
     for name in SLOW[experiment]:
-        if (experiment, name) != (false_negatives, "planted_rates"):
-            monkeypatch.setattr(experiment, name, lambda *_, **__: pytest.fail("began to work"))
+        monkeypatch.setattr(experiment, name, lambda *_, **__: pytest.fail("began to work"))
     flags = {"parts": ("digits", "text")} if experiment is starbucks else {}
     with pytest.raises(FileNotFoundError, match="^--model: no model: no such folder"):
         experiment.main(experiment.Config(model=MODEL, **flags))
@@ -150,9 +122,6 @@ def test_a_missing_model_is_noticed_before_the_work(experiment, monkeypatch):
 def test_files_of_pairs_that_lack_are_noticed_first(tmp_path):
     for experiment, flags, name in (
         (matryoshka, {"parts": ("text",)}, "stsb-en-train.csv"),
-        (false_negatives, {}, "stsb-en-test.csv"),
-        (definitions, {}, "stsb-en-test.csv"),
-        (length_collapse, {"texts": tmp_path}, "stsb-en-test.csv"),
         (text, {}, "stsb-en-test.csv"),
     ):
         with pytest.raises(ValueError, match=f"--sts .*: holds no {name}"):
@@ -241,10 +210,8 @@ def test_every_kept_picture_is_drawn_again_from_its_numbers(tmp_path):
     made = redraw.redraw(report.RESULTS, tmp_path)
     assert {p.stem for p in made} == {p.stem for p in report.RESULTS.glob("*.png")}
     assert all(path.stat().st_size > 20_000 for path in made)
-    own, sts = ((tmp_path / f"false_negatives{n}.png").read_bytes() for n in ("", "_sts"))
-    assert own != sts
     with pytest.raises(ValueError, match="have no picture"):
-        plots.redraw(report.RESULTS / "pooling.json", lambda numbers: None, tmp_path)
+        plots.redraw(report.RESULTS / "matryoshka.json", lambda numbers: None, tmp_path)
 
 
 def drawn(name):
@@ -261,15 +228,10 @@ def drawn(name):
 
 
 def test_pictures_name_what_they_show():
-    sts = [axes.get_ylabel() for axes in drawn("false_negatives_sts").axes]
-    assert sts == ["top-1 among held-out senses", "Spearman on STS-B's test pairs"]
     figure = drawn("matryoshka_text_sts")
     heat = [axes for axes in figure.axes if axes.images]
     assert all((a.get_xlabel(), a.get_ylabel()) == ("first numbers of the vector", "layer") for a in heat)
     assert [a.get_ylabel() for a in figure.axes if a not in heat] == ["Spearman on STS-B"]
-    lines = drawn("length_collapse").axes[0].get_legend()
-    assert lines.handlelength >= 3.5
-    assert sum("less the mean" in t.get_text() for t in lines.get_texts()) == 5
 
 
 def test_the_installed_model_is_found(monkeypatch, tmp_path):
