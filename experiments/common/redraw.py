@@ -4,8 +4,7 @@ python -m experiments.common.redraw
 """
 
 from experiments import ctr_tables, false_negatives, pooling
-from experiments.benchmarks import tables
-from experiments.common import candidates, dictionaries, lengths, plots, report
+from experiments.common import dictionaries, lengths, plots, report
 
 PICTURES = {
     "quickstart": plots.of_rows,
@@ -16,8 +15,6 @@ PICTURES = {
     "definitions": dictionaries.picture,
     "pooling": pooling.picture,
     "length_collapse": lengths.picture,
-    "multivector_search": candidates.picture,
-    "benchmark_tables": tables.picture,
 }  # the experiment: (numbers) -> what draws them
 
 

@@ -17,10 +17,9 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.common import text_models
 from experiments.multivector_search import judged, pictures, searches, tokens
 from experiments.multivector_search.searches import NEAREST_TOKENS, SIZES, WHOLE
-from experiments.shared import flags, results
+from experiments.shared import flags, results, text_models
 from jaxembed import data, vectors
 from jaxembed.arrays import unit
 

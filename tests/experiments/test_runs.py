@@ -15,12 +15,11 @@ from experiments import (
     false_negatives,
     length_collapse,
     matryoshka,
-    multivector_search,
     pooling,
     quickstart,
     starbucks,
 )
-from experiments.benchmarks import multivector, tables, text
+from experiments.benchmarks import tables
 from experiments.common import inputs, plots, redraw, report, text_models
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -31,13 +30,9 @@ EXPERIMENTS = {
     "false_negatives": (false_negatives.Config, {}),
     "length_collapse": (length_collapse.Config, {}),
     "matryoshka": (matryoshka.Config, matryoshka.RUNS),
-    "multivector_search": (multivector_search.Config, {}),
     "pooling": (pooling.Config, {}),
     "quickstart": (quickstart.Config, {}),
     "starbucks": (starbucks.Config, starbucks.RUNS),
-    "benchmark_multivector": (multivector.Config, {}),
-    "benchmark_tables": (tables.Config, {}),
-    "benchmark_text": (text.Config, {}),
 }
 
 # Names
@@ -60,11 +55,6 @@ EXPERIMENTS = {
         ("definitions", {"seeds": 1}),
         ("pooling", {"steps": (1, 1)}),
         ("length_collapse", {"documents": 8}),
-        ("multivector_search", {"beir": pathlib.Path("cranfield"), "split": "dev"}),
-        ("multivector_search", {"documents": 300}),
-        ("benchmark_tables", {"rounds": 1}),
-        ("benchmark_text", {"rounds": 1}),
-        ("benchmark_multivector", {"rounds": 1}),
     ],
 )
 def test_runs_that_are_not_the_kept_ones_have_names_of_their_own(name, flags):
@@ -159,7 +149,6 @@ SLOW = {  # what would run before the model is opened
     definitions: ("one_draw",),
     pooling: ("toys", "compare"),
     length_collapse: ("read",),
-    multivector_search: ("generated", "compare"),
 }
 
 
@@ -185,7 +174,6 @@ def test_files_of_pairs_that_lack_are_noticed_first(tmp_path):
         (false_negatives, {}, "stsb-en-test.csv"),
         (definitions, {}, "stsb-en-test.csv"),
         (length_collapse, {"texts": tmp_path}, "stsb-en-test.csv"),
-        (text, {}, "stsb-en-test.csv"),
     ):
         with pytest.raises(ValueError, match=f"--sts .*: holds no {name}"):
             experiment.main(experiment.Config(sts=tmp_path, **flags))
@@ -198,8 +186,6 @@ def test_a_limit_names_the_flag_that_was_given():
     cfg = report.preset(starbucks.Config(paper=True, layers=(1, 2, 4, 8)), paper=starbucks.PAPER)
     with pytest.raises(ValueError, match="^--layers 8: it has 6"):
         report.at_most(cfg, "layers", 6, "it has 6")
-    with pytest.raises(ValueError, match="^--values 9: every value needs a row in each of --heights"):
-        tables.main(tables.Config(heights=(8,), values=9))
     with pytest.raises(ValueError, match="--holdout: has no meaning beside --corpus"):
         quickstart.Config(corpus=ROOT, holdout="numpy")
     with pytest.raises(ValueError, match="--alone: has no meaning without --corpus"):
