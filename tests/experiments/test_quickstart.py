@@ -11,9 +11,6 @@ import pytest
 from models import write_model
 
 from experiments import quickstart
-from experiments.benchmarks import multivector as multivector_benchmark
-from experiments.benchmarks import tables as tables_benchmark
-from experiments.benchmarks import text as text_benchmark
 from experiments.common import functions, report, retrieval
 from jaxembed import data, encoders, files, train
 
@@ -192,82 +189,9 @@ def test_the_quickstart_starts_from_a_published_encoder_and_answers(tmp_path, ca
     assert capsys.readouterr().out.count("tree") >= 1
 
 
-@pytest.mark.experiment
-def test_the_benchmark_of_tables_runs_without_its_peers(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables_benchmark, "TORCH", False)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    small = {"heights": (300, 600), "batch_size": 8, "fields": 3, "values": 100, "size": 64, "rounds": 1}
-    small |= {"model_rows": 300, "cross_layers": 1, "hidden": (8,), "results": tmp_path}
-    tables_benchmark.main(tables_benchmark.Config(**small))
-    rows = json.loads(next(tmp_path.glob("benchmark_tables_*.json")).read_text())["rows"]
-    times = {(r["arm"], r["rows"]): r for r in rows if "ms" in r}
-    assert times["jaxembed Adagrad", 600]["times ours"] == 1
-    assert times["optax Adagrad, dense", 600]["extra MB"] > 0
-    assert times["jaxembed Adagrad, list made first", 300]["ms"] > 0
-    assert {r["note"] for r in rows if r["arm"] == "torch SparseAdam"} == {
-        "not loaded: import of torch halted; None in sys.modules"
-    }
-    assert {r["arm"] for r in rows if r["rows"] == 300 and r["arm"].startswith("DCN-V2")} == {
-        f"DCN-V2 jaxembed{part}" for part in ("", ", dense part", ", table part", ", products alone")
-    }
-
-
 def test_what_json_has_not_is_saved_as_null(tmp_path):
     report.save("found", {"rows": [{"auc": float("nan")}, (1, float("inf"))]}, folder=tmp_path)
     saved = json.loads((tmp_path / "found.json").read_text(), parse_constant=pytest.fail)
     assert saved["rows"] == [{"auc": None}, [1, None]]
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "other.json", {"x": float("nan")})
-
-
-@pytest.mark.experiment
-def test_the_benchmark_of_token_sets_runs_without_its_peers(tmp_path, monkeypatch):
-    for name in ("fastembed", "fastembed.postprocess", "muvfde", "torch", "faiss"):
-        monkeypatch.setitem(sys.modules, name, None)
-    small = {"tokens": (4,), "batch": 16, "width": 8, "projected": 4, "planes": 2, "repetitions": 2}
-    small |= {"candidates": 12, "documents": (300,), "queries": (1, 3), "length": 16, "k": 5, "built": 20}
-    multivector_benchmark.main(multivector_benchmark.Config(**small, rounds=1, results=tmp_path))
-    rows = json.loads(next(tmp_path.glob("benchmark_multivector_*.json")).read_text())["rows"]
-    assert all(row["per second"] > 0 for row in rows)
-    found = {(row["group"], row["method"]) for row in rows}
-    assert ("encode, T = 4, product", "matrix product") in found and (
-        "300 product codes, 3 at a time",
-        "jaxembed",
-    ) in found
-    assert {m for g, m in found if g == "Chamfer, ragged"} == {
-        "jaxembed",
-        "jaxembed, search.rerank from the host",
-    }
-    (built,) = [row for row in rows if row["group"] == "index of 20 documents"]
-    assert built["bytes each"] > 0
-
-
-@pytest.mark.parametrize("family", ["distilbert", "qwen2", "modernbert"])
-def test_products_of_any_family_are_timed(tmp_path, family):
-    encoder = encoders.pretrained.load(write_model(tmp_path / "toy", family))
-    assert all(np.isfinite(x) for x in text_benchmark.products(encoder, [(2, 4), (1, 8)])())
-
-
-@pytest.mark.experiment
-def test_the_benchmark_of_text_runs_without_its_peer(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_benchmark, "TORCH", False)
-    words = [f"w{i}" for i in range(5, 29)]
-    records = [
-        dict.fromkeys(("name", "signature", "docstring", "code", "query"), f"{w} {words[i - 1]}")
-        for i, w in enumerate(words)
-    ]
-    monkeypatch.setattr(text_benchmark.data, "docstrings", lambda: records)
-    model = write_model(tmp_path / "toy")
-    small = {"texts": 5, "batch_size": 4, "pairs": 2, "length": 6, "sizes": (2, 4), "rounds": 1}
-    small |= {"memory_batch": 8, "cached_batch": 4, "results": tmp_path, "model": model, "sts": tmp_path}
-    lines = [f"w{i} w{i + 1},w{i + i % 3} w7,{i % 3}" for i in range(5, 15)]
-    (tmp_path / "stsb-en-test.csv").write_text("\n".join(lines) + "\n")
-    text_benchmark.main(text_benchmark.Config(**small))
-    rows = json.loads(next(tmp_path.glob("benchmark_text_toy_sts_*.json")).read_text())["rows"]
-    found = {(row["what"], row["arm"]) for row in rows}
-    assert {("encode long", "products"), ("train layers x sizes", "jaxembed")} <= found
-    assert ("memory, 8 pairs", "cached") in found
-    (graded,) = [row for row in rows if row["what"] == "STS-B"]
-    assert -1 <= graded["Spearman"] <= 1
-    with pytest.raises(ValueError, match="--sizes 4000: the encoder has width"):
-        text_benchmark.main(text_benchmark.Config(**small | {"sizes": (4000,)}))

@@ -9,19 +9,14 @@ import sys
 
 import pytest
 
-from experiments import matryoshka, multivector_search, starbucks
-from experiments.benchmarks import multivector, tables, text
-from experiments.common import inputs, plots, redraw, report, text_models
+from experiments import matryoshka, starbucks
+from experiments.common import inputs, plots, report, text_models
 
 ROOT = pathlib.Path(__file__).parents[2]
 KEPT = {p.stem for p in report.RESULTS.glob("*.json")}
 EXPERIMENTS = {
     "matryoshka": (matryoshka.Config, matryoshka.RUNS),
-    "multivector_search": (multivector_search.Config, {}),
     "starbucks": (starbucks.Config, starbucks.RUNS),
-    "benchmark_multivector": (multivector.Config, {}),
-    "benchmark_tables": (tables.Config, {}),
-    "benchmark_text": (text.Config, {}),
 }
 
 # Names
@@ -33,11 +28,6 @@ EXPERIMENTS = {
         ("matryoshka", {"seeds": 1}),
         ("matryoshka", {"parts": ("text",), "sts": pathlib.Path("stsb")}),
         ("starbucks", {"parts": ("text",), "sts": pathlib.Path("stsb"), "seeds": 7}),
-        ("multivector_search", {"beir": pathlib.Path("cranfield"), "split": "dev"}),
-        ("multivector_search", {"documents": 300}),
-        ("benchmark_tables", {"rounds": 1}),
-        ("benchmark_text", {"rounds": 1}),
-        ("benchmark_multivector", {"rounds": 1}),
     ],
 )
 def test_runs_that_are_not_the_kept_ones_have_names_of_their_own(name, flags):
@@ -106,7 +96,6 @@ MODEL = pathlib.Path("no model")
 SLOW = {  # what would run before the model is opened
     matryoshka: ("prefixes", "by_layer", "by_text"),
     starbucks: ("digits", "glosses", "text"),
-    multivector_search: ("generated", "compare"),
 }
 
 
@@ -120,10 +109,7 @@ def test_a_missing_model_is_noticed_before_the_work(experiment, monkeypatch):
 
 
 def test_files_of_pairs_that_lack_are_noticed_first(tmp_path):
-    for experiment, flags, name in (
-        (matryoshka, {"parts": ("text",)}, "stsb-en-train.csv"),
-        (text, {}, "stsb-en-test.csv"),
-    ):
+    for experiment, flags, name in ((matryoshka, {"parts": ("text",)}, "stsb-en-train.csv"),):
         with pytest.raises(ValueError, match=f"--sts .*: holds no {name}"):
             experiment.main(experiment.Config(sts=tmp_path, **flags))
 
@@ -135,8 +121,6 @@ def test_a_limit_names_the_flag_that_was_given():
     cfg = report.preset(starbucks.Config(paper=True, layers=(1, 2, 4, 8)), paper=starbucks.PAPER)
     with pytest.raises(ValueError, match="^--layers 8: it has 6"):
         report.at_most(cfg, "layers", 6, "it has 6")
-    with pytest.raises(ValueError, match="^--values 9: every value needs a row in each of --heights"):
-        tables.main(tables.Config(heights=(8,), values=9))
 
 
 # The command line
