@@ -147,7 +147,7 @@ def stopped(error, monkeypatch, capsys):
         raise error
 
     with pytest.raises(SystemExit) as ended:
-        report.run(main, tables.Config)
+        report.run(main, starbucks.Config)
     return f"{capsys.readouterr().err}{ended.value}"
 
 
@@ -190,20 +190,11 @@ def test_the_makefile_installs_what_the_commands_of_the_readme_need():
 # Pictures
 
 
-def test_every_kept_picture_is_drawn_again_from_its_numbers(tmp_path):
-    made = redraw.redraw(report.RESULTS, tmp_path)
-    assert {p.stem for p in made} == {p.stem for p in report.RESULTS.glob("*.png")}
-    assert all(path.stat().st_size > 20_000 for path in made)
-    with pytest.raises(ValueError, match="have no picture"):
-        plots.redraw(report.RESULTS / "matryoshka.json", lambda numbers: None, tmp_path)
-
-
 def drawn(name):
     """The figure of kept results, as matplotlib holds it."""
     from matplotlib import pyplot
 
-    picture = next(p for n, p in redraw.PICTURES.items() if f"{name}_".startswith(f"{n}_"))
-    found = picture(json.loads((report.RESULTS / f"{name}.json").read_text()))
+    found = plots.heat_maps(json.loads((report.RESULTS / f"{name}.json").read_text()))
     draw, panels = found if isinstance(found, tuple) else (found, None)
     figure, axes = pyplot.subplots(*(panels or (1, 1)), squeeze=False, layout="constrained")
     draw(axes if panels else axes[0, 0])
