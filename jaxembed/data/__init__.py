@@ -9,7 +9,7 @@ from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, sp
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
-from jaxembed.data.sources.docstrings import docstrings
+from jaxembed.data.sources.docstrings import docstrings, first_sentences
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -50,6 +50,7 @@ __all__ = [
     "docstrings",
     "document_frequency",
     "example_pairs",
+    "first_sentences",
     "fit_scaling",
     "flights",
     "hard_negatives",

@@ -1,12 +1,12 @@
-"""The input of the experiment on tables of clicks, and one line of its results."""
+"""The flags that describe tables of clicks: checked, read, and a saved model asked about new rows."""
 
-import functools
+import dataclasses
 import re
 
 import numpy as np
 
-from experiments.common import paired, plots, report
-from jaxembed import data, tables
+from experiments.shared import flags
+from jaxembed import data, files, recipes
 
 OF_TABLE = ("label", "threshold", "categorical", "dense", "time", "positive", "strip")
 OF_TABLE += ("counts", "scaling", "fill", "least")  # flags that describe a table of one's own
@@ -17,11 +17,11 @@ def check_flags(cfg, defaults):
     if cfg.predict is not None:
         if cfg.workdir is None:
             raise ValueError("--predict: needs --workdir, the folder of a saved model")
-        report.exclude(cfg, "predict", sorted(report.given(cfg).keys() - {"predict", "workdir", "results"}))
+        flags.exclude(cfg, "predict", sorted(flags.given(cfg).keys() - {"predict", "workdir", "results"}))
         return
     if cfg.table is None and any(getattr(cfg, n) != getattr(defaults, n) for n in OF_TABLE):
-        flags = ", ".join(report.flag(name) for name in OF_TABLE)
-        raise ValueError(f"{flags}: they describe --table, name it")
+        names = ", ".join(flags.flag(name) for name in OF_TABLE)
+        raise ValueError(f"{names}: they describe --table, name it")
     if cfg.table is None and cfg.workdir is not None:
         raise ValueError("--workdir: keeps a model of --table, or holds one for --predict; name one of them")
     raw = cfg.table is None and cfg.data in ("criteo", "avazu")
@@ -47,7 +47,7 @@ def check(cfg):
     )
     limits |= {"cross": (0, 100), "tiny": (0, 2**31), "budgets": (1e-6, 1e6), "limit": (1, 10**12)}
     unit = int(np.lcm.reduce(cfg.chunks)) if cfg.compare == "chunks" else 8
-    report.check(cfg, limits, multiples={"width": unit})
+    flags.check(cfg, limits, multiples={"width": unit})
 
 
 def schema_of(cfg):
@@ -72,7 +72,7 @@ def as_flags(text):
 
 def _as_flag(found):
     follows = found.string[found.end() :][:1]
-    return report.flag(found[1]) + " " * (follows.isdigit() or follows == "'")
+    return flags.flag(found[1]) + " " * (follows.isdigit() or follows == "'")
 
 
 def read(cfg):
@@ -99,49 +99,20 @@ def read(cfg):
     return table
 
 
-def row_of(arm, budget, plans, found, alone=None, first=None):
-    """One line; `alone` holds the AUCs [S] of the same scheme per feature, `first` those of the first arm."""
-    aucs = found["AUCs"]
-    row = {"tables": arm, "budget": budget, "bytes": tables.bytes_of(plans[0]), "AUC": float(aucs.mean())}
-    row["spread"] = float(aucs.std(ddof=1)) if len(aucs) > 1 else None
-    for name, other in (("gain", alone), ("over the first", first)):
-        row[name] = None if other is None else float((aucs - other).mean())
-    row["seeds won"] = None if alone is None else f"{(aucs > alone).sum()}/{len(aucs)}"
-    lists = {name: found[name].tolist() for name in ("AUCs", "epochs", "history")}
-    return row | {"seconds": round(found["seconds"]), **lists}
-
-
-def picture(numbers):
-    """What draws the saved rows."""
-    return functools.partial(draw, rows=numbers["table"])
-
-
-def draw(axes, rows):
-    """Draws test AUCs as dots with 95 % intervals over the seeds: a line an arm, a colour a budget."""
-    exact, arms = rows[0], list(dict.fromkeys(row["tables"] for row in rows[1:]))
-    budgets = list(dict.fromkeys(row["budget"] for row in rows[1:]))
-    axes.axvspan(*_ends(exact), color="0.9")
-    axes.axvline(exact["AUC"], color="0.5", ls="--", label=f"collisionless, {exact['bytes']:,} bytes")
-    for i, budget in enumerate(budgets):
-        found = [row for row in rows[1:] if row["budget"] == budget]
-        aucs = np.array([row["AUC"] for row in found])
-        places = [arms.index(row["tables"]) + 0.5 * (i + 0.5) / len(budgets) - 0.25 for row in found]
-        bars = np.abs(np.array([_ends(row) for row in found]).T - aucs)
-        axes.errorbar(aucs, places, xerr=bars, fmt="none", ecolor=f"C{i}", elinewidth=1.5)
-        inner = ["white" if "per feature" in row["tables"] else f"C{i}" for row in found]
-        label = f"{budget:g} of the rows, {max(row['bytes'] for row in found):,} bytes"
-        axes.scatter(aucs, places, c=inner, edgecolors=f"C{i}", s=30, zorder=3)
-        axes.plot([], [], "o", color=f"C{i}", label=label)
-    axes.plot([], [], "o", color="0.4", mfc="white", label="empty: a table for each feature")
-    axes.set_yticks(range(len(arms)), arms, fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlabel="test AUC, mean over seeds and its 95 % interval", title="AUC at equal bytes")
-    axes.grid(alpha=0.3, axis="x")
-    plots.legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
-
-
-def _ends(row):
-    """The ends of the interval of a row's mean AUC; with one seed the AUC itself."""
-    if len(row["AUCs"]) < 2:
-        return row["AUC"], row["AUC"]
-    return tuple(map(float, paired.interval(row["AUCs"])[1:]))
+def predict(cfg):
+    """Writes a line of ``predictions_NAME.csv`` into the workdir for each row of a file: its probability."""
+    try:
+        model = recipes.load_clicks(cfg.workdir)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(
+            f"--workdir: {str(error).rpartition('; ')[0]}; train again with --workdir"
+        ) from None
+    separator = "\t" if ".tsv" in cfg.predict.suffixes else ","
+    schema = dataclasses.replace(model.reading["schema"], separator=separator)
+    found = model.predict(cfg.predict, schema=schema)
+    path = cfg.workdir / f"predictions_{cfg.predict.stem}.csv"
+    new = files.beside(path, ".new")
+    with files.written(new) as file:
+        file.write("\n".join(["probability", *(f"{p:.6f}" for p in found), ""]).encode())
+    new.replace(path)
+    print(f"wrote {path}: {len(found)} rows")

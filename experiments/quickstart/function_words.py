@@ -1,23 +1,18 @@
-"""Functions of Python packages as weighted bags of words: what an encoder reads and an index holds."""
+"""Functions of Python packages as weighted bags of words: read, packed into batches, held out."""
 
 import dataclasses
 import hashlib
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import inputs, report, retrieval
-from jaxembed import data, search
-from jaxembed.arrays import unit
+from experiments.quickstart import searches
+from experiments.shared import flags, inputs
+from jaxembed import data
 
-FIELDS = {
-    "name": (2.0, 16),
-    "signature": (1.0, 32),
-    "docstring": (1.0, 160),
-    "code": (0.7, 160),
-}  # weight, words
+FIELDS = {"name": (2.0, 16), "signature": (1.0, 32)}  # weight, words
+FIELDS |= {"docstring": (1.0, 160), "code": (0.7, 160)}
 DEPENDS = {"token_width": "sizes", "tokens": "length"}  # a setting: the one that limits it
 DEPENDS |= {"token_batch": "batch_size", "batch_size": "token_batch"}
 
@@ -33,11 +28,7 @@ class Text:
         return dict.fromkeys(data.words(sentence, limit=64), 1.0)
 
     def pair(self, i, number, sentence):
-        """Returns (query, document) as bags: the sentence and the function when ``number`` is None.
-
-        Otherwise a pair cut from the record's text, without its first sentence: a span of the docstring finds
-        the rest of the function, or name and signature find docstring and code.
-        """
+        """(query, document) as bags: the sentence and the function, or with a number parts of it."""
         fields = self.fields[i]
         if number is None:
             return self.query(sentence), bag_of(fields)
@@ -50,9 +41,7 @@ class Text:
     def pack(self, bags, length):
         """Lays bags out for one process: positions point into the words of these bags alone."""
         if jax.process_count() > 1:
-            raise ValueError(
-                f"{jax.process_count()} processes found; run this experiment in one, with all devices"
-            )
+            raise ValueError(f"{jax.process_count()} processes found; run in one, with all devices")
 
         def scale(words):
             return data.idf(self.counts, len(self.fields), data.hashed(words)) - 0.9
@@ -69,23 +58,26 @@ def bag_of(fields):
 
 def check(cfg):
     """Refuses flags of the quickstart that have no meaning together."""
-    report.exclude(cfg, "corpus", ("holdout",))
+    flags.exclude(cfg, "corpus", ("holdout",))
+    flags.exclude(cfg, "encoder", ("profile",))
     if cfg.alone and cfg.corpus is None and cfg.query is None:
         raise ValueError("--alone: has no meaning without --corpus; name a folder")
 
 
 def read(cfg):
-    """Records of the quickstart: the functions of its corpus, and of the installed packages unless alone."""
+    """The functions of a run: (records, their :class:`Text`, what the run depends on, its folder)."""
     inputs.installed("bm25s")
-    report.stage("reads functions")
+    flags.stage("reads functions")
     folders = [cfg.corpus] if cfg.corpus else []
     try:
         packages = () if cfg.alone else None
         records = data.docstrings(packages, folders=folders, holdout=[cfg.held], progress=True)
     except ValueError as error:
         raise ValueError(f"--corpus {cfg.corpus}: {error}" if cfg.corpus else f"--{error}") from error
-    report.stage(f"trains {cfg.steps} steps on {len(records):,} functions")
-    return records
+    flags.stage(f"trains {cfg.steps} steps on {len(records):,} functions")
+    meta = describe(dataclasses.asdict(cfg), records)
+    digest = hashlib.sha256(json.dumps(meta).encode()).hexdigest()[:12]
+    return records, read_text(records), meta, cfg.workdir / digest
 
 
 def read_text(records):
@@ -94,10 +86,7 @@ def read_text(records):
 
 
 def make_batches(text, records, size, length, seed):
-    """Half of each batch: first sentences of training records; half: pairs cut from any record's text.
-
-    A corpus without training records gives text pairs alone.
-    """
+    """Half of each batch: first sentences of training records, if any; half: pairs cut from any text."""
     cut = [(i, number) for number in range(2) for i in range(len(records))]
     asked = [(i, None) for i, r in enumerate(records) if r["split"] == "train"] or cut
     order = np.random.default_rng(seed).permutation(len(asked))
@@ -117,63 +106,27 @@ def make_batches(text, records, size, length, seed):
 
 def held_out(held):
     """Two kinds of test queries: of a held-out package, and of held-out files of the other packages."""
-    return {
-        held: lambda r: r["split"] == "test" and r["package"] == held,
-        "files": lambda r: r["split"] == "test" and r["package"] != held,
-    }
-
-
-def sample(records, size, seed):
-    """Chooses all functions of the validation split and, up to a size, others: numbers in rising order."""
-    others = np.random.default_rng(seed).permutation(len(records))
-    first = [i for i, r in enumerate(records) if r["split"] == "validation"]
-    return sorted(dict.fromkeys([*first, *map(int, others)][: max(size, len(first))]))
+    test = {held: lambda r: r["package"] == held, "files": lambda r: r["package"] != held}
+    return {name: lambda r, of=of: r["split"] == "test" and of(r) for name, of in test.items()}
 
 
 def validation(text, records, encode, length, seed):
-    """Returns evaluate(state) for ``train.fit``: first sentences of validation files among 4,096 functions.
-
-    No training pair holds these sentences, and no test query is one of them.
-    """
-    some = sample(records, 4096, seed)
+    """evaluate(state) for ``train.fit``: untrained sentences of validation files, among 4,096 functions."""
+    others = np.random.default_rng(seed).permutation(len(records))
+    first = [i for i, r in enumerate(records) if r["split"] == "validation"]
+    some = sorted(dict.fromkeys([*first, *map(int, others)][: max(4096, len(first))]))
     kinds = {"validation": lambda r: r["split"] == "validation"}
-    chosen, judgments = retrieval.first_sentences([records[i] for i in some], kinds, 500, seed)
+    chosen, judgments = data.first_sentences([records[i] for i in some], kinds, 500, seed=seed)
     pages = [bag_of(text.fields[i]) for i in some]
 
     def evaluate(state):
         found = [encode(state.params, pages[i : i + 512], length)[0] for i in range(0, len(pages), 512)]
         asked = encode(state.params, [text.query(q) for q in chosen], 64)[0]
-        find = retrieval.cosine(np.asarray(asked), np.concatenate(found), asked.shape[1])
-        row = retrieval.measure("pooled", find, len(chosen), judgments, size=0)
+        find = searches.cosine(np.asarray(asked), np.concatenate(found), asked.shape[1])
+        row = searches.measure("pooled", find, len(chosen), judgments, size=0)
         return {n.split("@")[0].lower(): v for n, v in row.items() if n.endswith("validation")}
 
     return evaluate if judgments else None
-
-
-def save_index(workdir, run, records, text, vectors, model):
-    """Saves what a query needs: unit vectors, places of the functions, word counts, settings of the model."""
-    places = [{k: r[k] for k in ("id", "file", "line", "query")} for r in records]
-    np.save(workdir / run / "counts.npy", text.counts)
-    meta = {"model": model, "documents": len(records), "run": run}
-    vectors = np.asarray(unit(jnp.asarray(vectors, jnp.float32)))
-    search.save_index(workdir / "index", vectors, np.arange(len(records)), places, meta)
-
-
-def load_index(workdir):
-    """Opens what :func:`save_index` wrote: (index, folder of the run, text for queries)."""
-    if not (workdir / "index" / "index.json").exists():
-        raise ValueError(f"--workdir {workdir}: holds no index; run the quickstart without --query first")
-    index = search.load_index(workdir / "index")
-    run = workdir / index.meta["run"]
-    return index, run, Text(range(index.meta["documents"]), np.load(run / "counts.npy"))
-
-
-def show(index, vector, count=10):
-    """Prints the functions of a saved index whose vectors are nearest to a vector [1, D]."""
-    scores, ids = search.top_k(unit(jnp.asarray(vector)), index.vectors, min(count, len(index.ids)))
-    for score, i in zip(scores[0], ids[0], strict=True):
-        found = index.metadata[int(i)]
-        print(f"{score:.3f}  {found['id']}  {found['file']}:{found['line']}\n       {found['query']}")
 
 
 def describe(config, records):
@@ -182,8 +135,3 @@ def describe(config, records):
     config = {k: str(v) for k, v in config.items() if k not in ignored}
     corpus = json.dumps([sorted(r.items()) for r in records]).encode()
     return {"config": config, "corpus": hashlib.sha256(corpus).hexdigest()[:16]}
-
-
-def name_of(meta):
-    """Names a run by all that it depends on."""
-    return hashlib.sha256(json.dumps(meta).encode()).hexdigest()[:12]

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 import time
 
 import jax
@@ -10,31 +11,21 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxembed import metrics, ragged, search, vectors
+from experiments.shared import plots, results
+from jaxembed import metrics, search, vectors
 from jaxembed.arrays import unit
 
+METRICS = {"nDCG@10": metrics.ndcg, "Recall@10": metrics.recall, "MRR@10": metrics.mrr}
 AXES = ("data", "model")  # of train.make_mesh; documents are split over both
 
 
 def measure(method, find, count, judgments, *, size, block=100):
-    """Measures one way to search: quality of every set of queries, bytes per document, queries per second.
+    """The row of a way to search: quality of every set of queries, bytes per document, queries per second.
 
-    Args:
-        method: its name.
-        find: ``slice of queries -> int [b, K]``, ids in falling order of score.
-        count: number of queries.
-        judgments: {name of a set: (its queries as a slice, judged ids int [b, J] padded with -1)}.
-        size: bytes that the method stores per document.
-        block: queries per call; the first call warms up and is not timed.
-
-    Returns:
-        Dict of the row; the metrics are means over the queries of a set.
+    ``judgments`` are those of ``data.first_sentences``. The first call of each size is not timed.
     """
     blocks = [slice(start, min(start + block, count)) for start in range(0, count, block)]
-    for warm in {
-        blocks[0].stop - blocks[0].start: blocks[0],
-        blocks[-1].stop - blocks[-1].start: blocks[-1],
-    }.values():
+    for warm in {b.stop - b.start: b for b in blocks}.values():
         np.asarray(find(warm))
     began = time.perf_counter()
     ids = np.concatenate([np.asarray(find(b))[:, :10] for b in blocks])
@@ -42,24 +33,14 @@ def measure(method, find, count, judgments, *, size, block=100):
     for name, (queries, judged) in judgments.items():
         grades = (judged >= 0).astype(np.float32)
         gains = metrics.gains(ids[queries], judged, grades)
-        for label, metric in (
-            ("nDCG@10", metrics.ndcg),
-            ("Recall@10", metrics.recall),
-            ("MRR@10", metrics.mrr),
-        ):
+        for label, metric in METRICS.items():
             value = metrics.masked_mean(metric(gains, grades, k=10), metrics.has_relevant(grades))
             row[f"{label} {name}"] = round(float(value), 4)
     return row
 
 
 def bm25(queries, documents, *, k=100):
-    """Searches by words; returns the search and its bytes per document (an id and a score per word).
-
-    Args:
-        queries: list of lists of str.
-        documents: list of lists of str.
-        k: how many documents are found.
-    """
+    """Searches lists of words; returns the search and its bytes per document (an id and a score per word)."""
     import bm25s
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)
@@ -97,10 +78,7 @@ def real(tokens):
 
 
 def chamfer(queries, documents, *, mesh, k=10):
-    """Searches all documents by the exact Chamfer score of token vectors [B, T, d] and [N, S, d].
-
-    Every device of the mesh scores its own documents.
-    """
+    """Searches all documents [N, S, d] by their exact Chamfer scores; every device scores its own."""
 
     def score(queries, documents):
         return vectors.chamfer(queries, documents, real(queries), real(documents))
@@ -129,16 +107,7 @@ def reranked(first, queries, documents):
 
 
 def fde(params, queries, documents, path, *, mesh, k=100):
-    """Searches by fixed dimensional encodings; returns the search and its bytes per document.
-
-    Args:
-        params: from ``vectors.init_fde``.
-        queries: token vectors [B, T, d], zeros where padded.
-        documents: token vectors [N, S, d]; may be memory-mapped.
-        path: file for the encodings of the documents, float16.
-        mesh: all its devices encode and search.
-        k: how many documents are found.
-    """
+    """Searches token sets by fixed dimensional encodings, kept in a file; returns the bytes of each too."""
     encode = jax.jit(lambda x: vectors.encode_documents(params, x, real(x)))
     rows = NamedSharding(mesh, P(AXES))
     index = search.embed(
@@ -153,28 +122,29 @@ def fde(params, queries, documents, path, *, mesh, k=100):
     return lambda block: find(encoded[block])[1], 2 * index.shape[1]
 
 
-def first_sentences(records, kinds, most, seed):
-    """Chooses first sentences as queries; all functions that share a first sentence are relevant to it.
+def ratio(one, other):
+    """Recall@10 of a way to search as a share of another one's: of one seed, so without a verdict."""
 
-    Args:
-        records: from ``data.docstrings``.
-        kinds: {name: record -> bool}, which records give the queries of a kind.
-        most: number of queries of each kind, at most.
-        seed: of the choice.
+    def answer(t):
+        quality = next(c for c in t["searches"][0] if c.startswith("Recall"))
+        found = {row["method"]: row[quality] for row in t["searches"]}
+        return results.Answer(found[one] / found[other], None, None) if {one, other} <= set(found) else None
 
-    Returns:
-        (sentences, {kind: (slice of the sentences, relevant records int [b, J] padded with -1)}); a kind
-        without records is left out.
-    """
-    groups, rng = {}, np.random.default_rng(seed)
-    for i, r in enumerate(records):
-        groups.setdefault(r["query"], []).append(i)
-    chosen, judgments = [], {}
-    for name, belongs in kinds.items():
-        some = sorted({r["query"] for r in records if belongs(r)})
-        some = [some[i] for i in rng.permutation(len(some))[:most]]
-        if some:
-            where = slice(len(chosen), len(chosen) + len(some))
-            judgments[name] = (where, ragged.pad([groups[q] for q in some], value=-1)[0])
-            chosen += some
-    return chosen, judgments
+    return answer
+
+
+def draw(axes, rows):
+    """Draws the first recall of rows of :func:`measure` against their bytes; prefixes of an arm as a line."""
+    quality = next(c for c in rows[0] if c.startswith("Recall"))
+    found = [re.fullmatch(r"(.*?)(?:, )?prefix (\d+)", row["method"]) for row in rows]
+    for arm in dict.fromkeys(match[1] for match in found if match):
+        line = [row for row, match in zip(rows, found, strict=True) if match and match[1] == arm]
+        label = f"{arm}, prefixes" if arm else "matryoshka prefixes"
+        axes.plot([r["bytes"] for r in line], [r[quality] for r in line], "o-", label=label)
+    others = [row for row, match in zip(rows, found, strict=True) if not match]
+    for marker, row in zip("sDv^<>PX*hdp", others, strict=False):
+        axes.plot(row["bytes"], row[quality], marker, label=row["method"], markersize=8)
+    title = "Quality against size of the index"
+    axes.set(xscale="log", xlabel="bytes per document", ylabel=quality, title=title)
+    axes.grid(alpha=0.3)
+    plots.legend(axes)
