@@ -385,3 +385,16 @@ def test_examples_in_docstrings_of_what_is_shared(module):
 def test_what_is_shared_stays_small():
     lines = [len(p.read_text().splitlines()) for p in (ROOT / "experiments/shared").glob("*.py")]
     assert sum(lines) <= 830
+
+
+# The installation
+
+
+def test_the_makefile_installs_what_the_commands_of_the_readme_need():
+    made = (ROOT / "Makefile").read_text()
+    needs = {line.split(":")[0]: line.split("##")[0] for line in made.splitlines() if ":" in line}
+    assert ".venv/demo" in needs["data"] and ".venv/data" in needs["benchmarks"]
+    lines = [
+        line for line in made.splitlines() if "-m experiments.quickstart" in line or "benchmarks.$$" in line
+    ]
+    assert len(lines) == 2 and all("--results runs/" in line for line in lines)
