@@ -3,9 +3,9 @@
 python -m experiments.common.redraw
 """
 
-from experiments import ctr_tables, false_negatives, pooling
+from experiments import ctr_tables, false_negatives
 from experiments.benchmarks import tables
-from experiments.common import candidates, dictionaries, lengths, plots, report
+from experiments.common import candidates, dictionaries, plots, report
 
 PICTURES = {
     "quickstart": plots.of_rows,
@@ -14,8 +14,6 @@ PICTURES = {
     "starbucks": plots.heat_maps,
     "false_negatives": false_negatives.picture,
     "definitions": dictionaries.picture,
-    "pooling": pooling.picture,
-    "length_collapse": lengths.picture,
     "multivector_search": candidates.picture,
     "benchmark_tables": tables.picture,
 }  # the experiment: (numbers) -> what draws them

@@ -13,10 +13,8 @@ from experiments import (
     ctr_tables,
     definitions,
     false_negatives,
-    length_collapse,
     matryoshka,
     multivector_search,
-    pooling,
     quickstart,
     starbucks,
 )
@@ -29,10 +27,8 @@ EXPERIMENTS = {
     "ctr_tables": (ctr_tables.Config, ctr_tables.RUNS),
     "definitions": (definitions.Config, {}),
     "false_negatives": (false_negatives.Config, {}),
-    "length_collapse": (length_collapse.Config, {}),
     "matryoshka": (matryoshka.Config, matryoshka.RUNS),
     "multivector_search": (multivector_search.Config, {}),
-    "pooling": (pooling.Config, {}),
     "quickstart": (quickstart.Config, {}),
     "starbucks": (starbucks.Config, starbucks.RUNS),
     "benchmark_multivector": (multivector.Config, {}),
@@ -58,8 +54,6 @@ EXPERIMENTS = {
         ("starbucks", {"parts": ("text",), "sts": pathlib.Path("stsb"), "seeds": 7}),
         ("false_negatives", {"sts": pathlib.Path("stsb"), "steps": 3}),
         ("definitions", {"seeds": 1}),
-        ("pooling", {"steps": (1, 1)}),
-        ("length_collapse", {"documents": 8}),
         ("multivector_search", {"beir": pathlib.Path("cranfield"), "split": "dev"}),
         ("multivector_search", {"documents": 300}),
         ("benchmark_tables", {"rounds": 1}),
@@ -157,8 +151,6 @@ SLOW = {  # what would run before the model is opened
     starbucks: ("digits", "glosses", "text"),
     false_negatives: ("planted_rates",),
     definitions: ("one_draw",),
-    pooling: ("toys", "compare"),
-    length_collapse: ("read",),
     multivector_search: ("generated", "compare"),
 }
 
@@ -184,7 +176,6 @@ def test_files_of_pairs_that_lack_are_noticed_first(tmp_path):
         (matryoshka, {"parts": ("text",)}, "stsb-en-train.csv"),
         (false_negatives, {}, "stsb-en-test.csv"),
         (definitions, {}, "stsb-en-test.csv"),
-        (length_collapse, {"texts": tmp_path}, "stsb-en-test.csv"),
         (text, {}, "stsb-en-test.csv"),
     ):
         with pytest.raises(ValueError, match=f"--sts .*: holds no {name}"):
@@ -307,9 +298,6 @@ def test_pictures_name_what_they_show():
     assert [a.get_ylabel() for a in figure.axes if a not in heat] == ["Spearman on STS-B"]
     labels = [t.get_text() for t in drawn("quickstart").axes[0].get_legend().get_texts()]
     assert "FDE (20, 5, 16), then Chamfer" in labels
-    lines = drawn("length_collapse").axes[0].get_legend()
-    assert lines.handlelength >= 3.5
-    assert sum("less the mean" in t.get_text() for t in lines.get_texts()) == 5
 
 
 def test_a_model_is_named_by_its_folder_and_the_installed_one_is_not(monkeypatch, tmp_path):
