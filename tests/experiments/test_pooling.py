@@ -149,8 +149,7 @@ def test_stages_follow_one_another_and_share_a_batch():
 
 def test_a_pooling_is_judged_by_its_vectors():
     """Perfect vectors find every gloss and every class; the documents begin with those of the queries."""
-    rng = np.random.default_rng(0)
-    vectors = np.concatenate([np.tile(np.eye(16)[:6], (2, 1)), np.eye(16)[rng.permutation(24) % 2 + 8]])
+    vectors = np.concatenate([np.tile(np.eye(16)[:6], (2, 1)), np.eye(16)[np.arange(24) % 2 + 8]])
     groups = np.where(vectors[12:, 8] == 1, "a", "b")
     sets = {"asked": (np.arange(4), np.arange(4, 6)), "glosses": (np.arange(6, 10), np.arange(10, 12))}
     sets |= {"posts": (np.arange(12, 26), np.arange(26, 36)), "groups": (groups[:14], groups[14:])}
