@@ -78,7 +78,8 @@ def hide(generator, ids, where, *, token, vocabulary):
 def masked_batch(generator, ids, mask, groups, *, token, vocabulary, rates=(0.2, 0.4)):
     """Masked-word batch: hides few words for an encoder and more, those among them, for a decoder.
 
-    :func:`word_masks` chooses the words and :func:`hide` replaces them, with draws of its own for each. The arrays are what ``losses.masked_words_loss`` and ``losses.masked_autoencoder`` ask for.
+    :func:`word_masks` chooses the words and :func:`hide` replaces them, with draws of its own for each. The
+    arrays are what ``losses.masked_words_loss`` and ``losses.masked_autoencoder`` ask for.
 
     >>> ids = np.array([[2, 5, 6, 7, 8, 9]])
     >>> groups = np.array([[-1, 0, 1, 2, 3, 4]])
