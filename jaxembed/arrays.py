@@ -6,7 +6,7 @@ import numpy as np
 
 
 def accumulator(*arrays):
-    """Returns the dtype in which norms, softmaxes and sums of these arrays are accumulated.
+    """Accumulation dtype: the one in which norms, softmaxes and sums of these arrays are computed.
 
     At least float32, and float64 when an input is float64.
 
@@ -50,7 +50,7 @@ def check_shape(name, array, shape):
     Args:
         name: of the argument, for the error.
         array: what was given.
-        shape: the shape that it must have; None stands for any length.
+        shape: the shape that it must have; None means any length.
 
     Raises:
         ValueError: with both shapes.
@@ -205,7 +205,7 @@ def check_temperature(temperature):
 
 
 def unit(x, *, axis=-1):
-    """Scales vectors to length 1; a zero vector stays zero and has zero gradient.
+    """Unit vectors: scales vectors to length 1; a zero vector stays zero and has zero gradient.
 
     ``unit(x) = x / sqrt(sum(x**2))``. The vector is divided by its largest absolute coordinate first,
     so that squares neither overflow nor vanish.
@@ -231,7 +231,7 @@ def unit(x, *, axis=-1):
 
 
 def inner(x, y):
-    """Computes all inner products of two sets of vectors in full float32 precision.
+    """Inner products: all of two sets of vectors, in full float32 precision.
 
     ``inner(x, y)[..., i, j] = sum_d x[..., i, d] y[..., j, d]``. Accelerators that multiply float32
     in lower precision by default are asked for the exact product.
@@ -275,6 +275,7 @@ def masked_mean(x, mask):
 
 
 def rows_where(vectors, where):
+    """Checks vectors [N, D] and a mask [N]; rows that do not count become 0, in the dtype of sums."""
     vectors = jnp.asarray(vectors)
     if vectors.ndim != 2 or not vectors.size:
         raise ValueError(f"vectors: shape {vectors.shape}; pass [N, D] with at least one row")
@@ -284,10 +285,12 @@ def rows_where(vectors, where):
 
 
 def exact_product(x, y):
+    """The product of matrices [N, D] and [D, M] at the highest precision that the device has."""
     return jnp.matmul(x, y, precision="highest")
 
 
 def mean_row(vectors, where):
+    """The mean [D] of the rows of [N, D] that count, where the others are 0 already."""
     return jnp.sum(vectors, axis=0) / jnp.maximum(jnp.sum(where), 1).astype(vectors.dtype)
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxembed import extras
+
 
 def bucket(length):
     """Rounds a length up: multiples of 8 up to 64, then four steps per doubling, so that few shapes compile.
@@ -29,7 +31,7 @@ def pad(sequences, length=None, *, count=None, value=0, dtype=np.int32):
     [[1, 2], [4, 0]] [[True, True], [True, False]]
 
     Args:
-        sequences: at most B sequences of numbers [T], or of rows [T, D] of one width.
+        sequences: at most B sequences of numbers [T], or of rows [T, D] of one width. An empty one fits both.
         length: T; the longest sequence when None.
         count: B; the number of sequences when None. Missing rows are empty.
         value: what fills the rest.
@@ -52,7 +54,7 @@ def pad(sequences, length=None, *, count=None, value=0, dtype=np.int32):
     for b, row in enumerate(rows):
         if row.ndim not in (1, 2) or (row.size and row.shape[1:] != tail):
             raise ValueError(f"sequences[{b}] has shape {row.shape}; pass [T], or [T, D] of one width")
-        row = row[:length]
+        row = row[:length] if len(row) else np.zeros((0, *tail), dtype)
         with np.errstate(invalid="ignore"):
             array[b, : len(row)] = row
         if array.dtype.kind in "iub" and not np.array_equal(array[b, : len(row)], row):
@@ -62,7 +64,7 @@ def pad(sequences, length=None, *, count=None, value=0, dtype=np.int32):
 
 
 def set_batch(tokens, offsets, start, stop, *, count=None, length=None, dtype=None):
-    """Some of many sets that lie one after the other, padded to one length.
+    """Some of many sets that follow one another, padded to one length.
 
     >>> tokens, mask = set_batch(np.arange(6.0).reshape(3, 2), np.array([0, 1, 3]), 0, 2)
     >>> print(tokens.shape, mask.tolist())
@@ -80,15 +82,24 @@ def set_batch(tokens, offsets, start, stop, *, count=None, length=None, dtype=No
         tokens [B, T, ...] and mask bool [B, T].
 
     Raises:
-        ValueError: when a set is longer than ``length``.
+        ValueError: when a set is longer than ``length``, ``count`` is too small, there are no such sets, or
+            the offsets fall or go beyond the tokens.
     """
+    if not 0 <= start <= stop < len(offsets):
+        raise ValueError(f"start, stop: {start}..{stop} is outside 0..{len(offsets) - 1}, the number of sets")
     bounds = np.asarray(offsets[start : stop + 1], np.int64)
     lengths = np.diff(bounds)
+    if bounds[0] < 0 or bounds[-1] > len(tokens) or (lengths < 0).any():
+        raise ValueError(
+            f"offsets: fall, or leave the {len(tokens)} rows of tokens; pass where each set ends"
+        )
     longest = int(lengths.max(initial=0))
     length = longest if length is None else length
     if longest > length:
         raise ValueError(f"length: {length} is below the {longest} rows of a set; pass a larger one")
     count = stop - start if count is None else count
+    if count < stop - start:
+        raise ValueError(f"count: {count} is below the {stop - start} sets; pass a larger one")
     mask = np.zeros((count, length), bool)
     mask[: stop - start] = np.arange(length) < lengths[:, None]
     rows = np.asarray(tokens[int(bounds[0]) : int(bounds[-1])], dtype)
@@ -115,19 +126,17 @@ def map_sets(function, tokens, offsets, *, batch_size=128, progress=False):
         [N, ...], in the order of the sets.
 
     Raises:
-        ValueError: for no sets, or a batch size below 1.
+        ValueError: for no sets, a batch size below 1, or offsets as in :func:`set_batch`.
     """
     count = len(offsets) - 1
     if count < 1 or batch_size < 1:
         raise ValueError(f"{count} sets in batches of {batch_size}: pass at least one of each")
     starts, found = range(0, count, batch_size), []
-    if progress:
-        from tqdm import tqdm
-
-        starts = tqdm(starts, unit="batch", disable=None)
     length = int(np.diff(np.asarray(offsets)).max())
-    for start in starts:
-        stop = min(start + batch_size, count)
-        given = set_batch(tokens, offsets, start, stop, count=batch_size, length=length, dtype=np.float32)
-        found.append(np.asarray(function(*given))[: stop - start])
+    with extras.bar(len(starts), watched=progress, unit="batch") as bar:
+        for start in starts:
+            stop = min(start + batch_size, count)
+            given = set_batch(tokens, offsets, start, stop, count=batch_size, length=length, dtype=np.float32)
+            found.append(np.asarray(function(*given))[: stop - start])
+            bar.update(1)
     return np.concatenate(found)

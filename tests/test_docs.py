@@ -5,11 +5,9 @@ import importlib
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 
 import pytest
 
@@ -37,23 +35,6 @@ def test_examples_in_docstrings(name, tmp_path, monkeypatch):
 
 
 # The wheel
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Folder that holds the unpacked wheel, built from a copy of the sources."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    shutil.copytree(PACKAGE, source / "jaxembed", ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(source)]
-    subprocess.run(command, check=True, cwd=folder)
-    (file,) = folder.glob("*.whl")
-    with zipfile.ZipFile(file) as opened:
-        opened.extractall(folder / "unpacked")
-    return folder / "unpacked"
 
 
 def python(code, path, cwd):

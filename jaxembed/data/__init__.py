@@ -1,6 +1,6 @@
 """Records → batches: sources of records, batches of them, and text as hashed ids."""
 
-from jaxembed.data import sources, text
+from jaxembed.data import sources, text, toy
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
@@ -9,7 +9,7 @@ from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, sp
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
-from jaxembed.data.sources.docstrings import docstrings
+from jaxembed.data.sources.docstrings import docstrings, first_sentences
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -50,6 +50,7 @@ __all__ = [
     "docstrings",
     "document_frequency",
     "example_pairs",
+    "first_sentences",
     "fit_scaling",
     "flights",
     "hard_negatives",
@@ -79,6 +80,7 @@ __all__ = [
     "take",
     "text",
     "tfds",
+    "toy",
     "word_masks",
     "word_positions",
     "wordnet",

@@ -9,6 +9,7 @@ from jaxembed.data.cells import arrow, bags, floats, strings, times
 from jaxembed.data.scaling import fit_scaling, scale_columns
 from jaxembed.data.table_files import blocks, demand, limited, tables
 from jaxembed.data.text import hashed as hash_strings
+from jaxembed.extras import brings
 from jaxembed.ragged import set_batch
 
 SPLITS = ("random", "time", "tail")
@@ -16,7 +17,7 @@ SPLITS = ("random", "time", "tail")
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """Says which columns of a table hold the label, the categories, the numbers and the time.
+    """Schema: which columns of a table hold the label, the categories, the numbers and the time.
 
     >>> Schema(label="rating", categorical=("user", "item"), threshold=3, dropped=(3,)).columns
     ('rating', 'user', 'item')
@@ -30,11 +31,11 @@ class Schema:
         multivalent: columns whose cells hold any number of values: lists, or text with ``joint``s between.
         time: a column of numbers or ISO 8601 times that orders the rows; None is the order of the file.
         threshold: the label is 1 where the column exceeds it; None takes a column of 0 and 1 as it is.
-        dropped: values of the label column whose rows are left out; None among them stands for empty cells.
+        dropped: values of the label column whose rows are left out; None among them means empty cells.
         positive: the text of a label that is 1, where labels are texts; every other text is 0.
         names: names of all columns of a text file without a header; with None the first line has them.
-        separator: what stands between the cells of a text file.
-        joint: what stands between the values of a multi-valent cell.
+        separator: character between the cells of a text file.
+        joint: character between the values of a multi-valent cell.
         quote: what surrounds cells that contain the separator; None if nothing does.
         strip: True takes spaces off both ends of the cells and names of a text file.
     """
@@ -76,7 +77,7 @@ class Schema:
 
 
 def ctr_table(
-    path,
+    source,
     schema,
     *,
     split="random",
@@ -92,7 +93,7 @@ def ctr_table(
     limit=None,
     block=1 << 24,
 ):
-    """Reads a table of clicks into arrays and splits its rows.
+    """Click table: reads labels, ids and numbers of a table into arrays and splits its rows.
 
     The values of a feature that occur at least ``least`` times in the training rows get the codes 1, 2, ...
     from the most frequent to the least, ties in the order of the strings. Every other value gets code 0,
@@ -101,7 +102,7 @@ def ctr_table(
     "random" deals the rows out by ``seed``; "time" cuts them in the order of time, earliest first; "tail"
     cuts the training rows off in that order and deals the later ones out by ``seed``.
 
-    Files are read block by block with pyarrow, which TensorFlow Datasets brings. What stays in memory is
+    Files are read block by block with pyarrow. What stays in memory is
     4 bytes per cell and the distinct values of the features that are not hashed.
 
     >>> import tempfile
@@ -114,8 +115,8 @@ def ctr_table(
     [1 2 1 0] {'city': 3} [3]
 
     Args:
-        path: a text file, also compressed (.gz) or alone in a .zip; a .parquet file; or a table that is
-            elsewhere: {column: array [n]}, a DataFrame or a pyarrow.Table, or an iterable of such chunks.
+        source: a text file, also compressed (.gz) or alone in a .zip; a .parquet file; or a table in memory:
+            {column: array [n]}, a DataFrame or a pyarrow.Table, or an iterable of such chunks.
         schema: :class:`Schema`.
         split: "random", "time" or "tail".
         fractions: of the train, validation and test rows; they sum to 1.
@@ -125,22 +126,23 @@ def ctr_table(
         hashed: features that get ``text.hashed`` of their values in place of codes of a vocabulary.
         longest: optional number of values of a multi-valent cell that are kept, the first.
         transform: optional {dense column: function float64 [n] -> [n]}; empty cells come as NaN.
-        scaling: how dense columns are brought to mean 0 and deviation 1, fitted on the training rows behind
+        scaling: how dense columns are brought to mean 0 and deviation 1, fitted on the training rows after
             ``transform``: "standardise", "log" (for counts: the logarithm first) or "none", of all columns or
             as {column: kind}. None leaves the numbers as they are and refuses missing ones.
-        fill: with ``scaling``, what stands for a missing number, of all columns or as {column: number}; None
+        fill: with ``scaling``, what replaces a missing number, of all columns or as {column: number}; None
             is the mean of the training rows.
         limit: optional number of rows after which reading stops.
         block: bytes of text that are read at once.
 
     Returns:
-        A dict of six parts, for N rows in the order of the file. ``columns``: {"labels": float32 [N] of 0
+        A dict of seven parts, for N rows in the order of the file. ``columns``: {"labels": float32 [N] of 0
         and 1, "ids": {feature: int32 [N], [N, K] if multi-valent, uint32 if hashed}, "masks": {multi-valent
         feature: bool [N, K]}, "dense": float32 [N, dense columns]}. ``splits``: {"train", "validation",
         "test": int64 [n]}, row numbers, by time for "time". ``sizes``: {feature: number of codes; of
         distinct training values if hashed}. ``vocabularies``: {feature: list of str, code k at k - 1}.
         ``time``: float64 [N], microseconds since 1970 for ISO times, or None. ``scaling``: the rules of
-        ``scaling.fit_scaling``, {} without. ``click_rows`` reads further rows with the vocabularies and them.
+        ``scaling.fit_scaling``, {} without. ``reading``: {"schema", "hashed", "longest", "transform"}:
+        ``click_rows(source, vocabularies=..., scaling=..., **table["reading"])`` reads further rows.
 
     Raises:
         FileNotFoundError: without the file.
@@ -156,36 +158,39 @@ def ctr_table(
         raise ValueError("Schema: label=None; name the column that is to be learned, or use click_rows")
     if fill is not None and scaling is None:
         raise ValueError("fill: has no meaning without scaling=; give scaling='none' for numbers as they are")
-    chunks = chunks_of(path, schema, limit, block)
-    path = path if isinstance(path, str | os.PathLike) else "the table"
     known = {name: {} for name in schema.features if name not in hashed}
-    parts = [part_of(chunk, schema, known, longest, transform, gaps=scaling is not None) for chunk in chunks]
-    labels = joined(parts, "labels")
-    if not len(labels):
-        raise ValueError(f"{path} holds no rows; check the file, dropped= and limit=")
+    parts = [
+        part_of(chunk, schema, known, longest, transform, gaps=scaling is not None)
+        for chunk in chunks_of(source, schema, limit, block)
+    ]
+    labels = _labels_of(parts, schema, source)
     time = None if schema.time is None else joined(parts, "time")
     splits = _splits(split, fractions, seed, len(labels), time)
     train = np.zeros(len(labels), bool)
     train[splits["train"]] = True
     columns, sizes, vocabularies = _ids(parts, schema, train, known, least, most)
+    dense, rules = joined(parts, "dense"), {}
+    if scaling is not None:
+        rules = fit_scaling(dense[train], schema.dense, kind=scaling, fill=fill)
+        dense = scale_columns(dense, rules)
+    reading = {"schema": schema, "hashed": tuple(hashed), "longest": longest, "transform": transform}
+    columns, time = {"labels": labels, **columns, "dense": dense}, {"time": time}
+    found = {"columns": columns, "splits": splits, "sizes": sizes, "vocabularies": vocabularies}
+    return found | time | {"scaling": rules, "reading": reading}
+
+
+def _labels_of(parts, schema, source):
+    """The labels of all parts, of which there must be some, and some that are 1 where labels are texts."""
+    labels = joined(parts, "labels")
+    if not len(labels):
+        place = f"{source}" if isinstance(source, str | os.PathLike) else "source: the table"
+        raise ValueError(f"{place} holds no rows; check the file, dropped= and limit=")
     if schema.positive is not None and not labels.any():
         texts = sorted({text for part in parts for text in part["texts"]})[:5]
         raise ValueError(
             f"label {schema.label!r}: no row holds positive={schema.positive!r}; it holds {texts}, name one"
         )
-    dense, rules = joined(parts, "dense"), {}
-    if scaling is not None:
-        rules = fit_scaling(dense[train], schema.dense, kind=scaling, fill=fill)
-        dense = scale_columns(dense, rules)
-    columns = {"labels": labels, **columns, "dense": dense}
-    return {
-        "columns": columns,
-        "splits": splits,
-        "sizes": sizes,
-        "vocabularies": vocabularies,
-        "time": time,
-        "scaling": rules,
-    }
+    return labels
 
 
 def chunks_of(source, schema, limit, block):
@@ -198,7 +203,7 @@ def chunks_of(source, schema, limit, block):
 
 
 def take(columns, rows):
-    """Cuts the batch of some rows out of the columns of a table.
+    """Row selection: cuts the batch of some rows out of the columns of a table.
 
     With ``batches`` it makes ``ds[t]`` one array access per column:
     ``batches(table["splits"]["train"], 512, make=functools.partial(take, table["columns"]))``.
@@ -241,17 +246,17 @@ def part_of(chunk, schema, known, longest, transform, gaps=False):
         chunk: {column: values [n]}.
         schema: Schema.
         known: {feature: dict of the numbers of its values}, to which new values are added; of a Mapping that
-            is no dict, new values are 0. Features without one are hashed.
+            is not a dict, new values are 0. Features without one are hashed.
         longest, transform: as for ``ctr_table``.
         gaps: True lets missing numbers pass, as NaN of float64.
     """
-    import pyarrow
-
+    with brings("data"):
+        import pyarrow
     demand(schema.columns, chunk)
     chunk = {name: arrow(chunk[name], name) for name in schema.columns}
     if len({len(column) for column in chunk.values()}) > 1:
         raise ValueError(
-            f"columns differ in length: { {n: len(c) for n, c in chunk.items()} }; cut them alike"
+            f"columns differ in length: { {n: len(c) for n, c in chunk.items()} }; cut them to one length"
         )
     part = {}
     if schema.label is not None:
@@ -302,7 +307,7 @@ def _numbers(column, name):
 
 
 def _dense(chunk, names, transform, count, gaps):
-    """[count, len(names)]: float32, all finite; with gaps float64, where NaN may stand too."""
+    """[count, len(names)]: float32, all finite; with gaps float64, where NaN may be too."""
     array = np.empty((count, len(names)), np.float64 if gaps else np.float32)
     for i, name in enumerate(names):
         values = floats(chunk[name], name)

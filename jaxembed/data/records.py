@@ -16,7 +16,7 @@ class Pairs(TypedDict):
 
     first: list[str]
     second: list[str]
-    scores: NotRequired[np.ndarray]  # float32 [N], how alike the two are
+    scores: NotRequired[np.ndarray]  # float32 [N], how similar the two are
     negatives: NotRequired[list[str]]  # a text for each pair that does not belong to ``first``
 
 
@@ -43,6 +43,8 @@ class ClickTable(TypedDict):
     sizes: dict[str, int]  # {feature: number of ids}
     vocabularies: dict[str, list[str]]  # {feature: value of id k at k - 1}
     time: np.ndarray | None  # float64 [N]
+    scaling: dict  # {dense column: how it was scaled}
+    reading: dict  # "schema", "hashed", "longest" and "transform": how further rows are read
 
 
 class Images(TypedDict):

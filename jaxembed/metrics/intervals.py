@@ -13,29 +13,31 @@ def paired_interval(differences, level=0.95):
 
     Args:
         differences: [S, ...], one for each seed, S at least 2.
-        level: share of such intervals that hold the true mean.
+        level: share of such intervals that hold the true mean, between 0 and 1.
 
     Returns:
-        (mean, low, high), each [...].
+        (mean, low, high), each [...]; NaN where a difference is NaN.
 
     Raises:
-        ValueError: for fewer than two seeds.
+        ValueError: for fewer than two seeds, or a level outside 0..1.
 
     References:
         Student, The probable error of a mean, Biometrika 6 (1908).
     """
     from scipy import stats
 
+    _check_level(level)
     x = np.asarray(differences, float)
-    if len(x) < 2:
-        raise ValueError(f"differences: {len(x)} of them have no spread; give at least 2 seeds")
+    if x.ndim < 1 or len(x) < 2:
+        count = len(x) if x.ndim else 1
+        raise ValueError(f"differences: {count} of them have no spread; give at least 2 seeds")
     mean, count = x.mean(axis=0), len(x)
     half = stats.t.ppf((1 + level) / 2, count - 1) * x.std(axis=0, ddof=1) / count**0.5
     return mean, mean - half, mean + half
 
 
 def share_interval(hits, count, level=0.95):
-    """Wilson interval: where the true share of independent cases lies.
+    """Wilson interval: where the true share of independent cases may be.
 
     ``(p + z² / 2n ± z sqrt(p (1 - p) / n + z² / 4n²)) / (1 + z² / n)`` with the normal quantile z.
 
@@ -43,18 +45,33 @@ def share_interval(hits, count, level=0.95):
     0.548 0.472 0.621
 
     Args:
-        hits: number of cases that count, out of ``count``.
-        level: share of such intervals that hold the true share.
+        hits: int [...], the number of cases that count.
+        count: int [...], the number n of all cases.
+        level: share of such intervals that hold the true share, between 0 and 1.
 
     Returns:
-        (share, low, high).
+        (share, low, high), each [...].
+
+    Raises:
+        ValueError: without cases, for hits outside 0..count, or a level outside 0..1.
 
     References:
         E. B. Wilson, Journal of the American Statistical Association 22 (1927).
     """
     from scipy import stats
 
+    _check_level(level)
+    hits, count = np.asarray(hits), np.asarray(count)
+    if not (count > 0).all():
+        raise ValueError(f"count: {count.min()} cases have no share; give at least 1")
+    if not ((hits >= 0) & (hits <= count)).all():
+        raise ValueError(f"hits: {hits.tolist()} of {count.tolist()} cases; give 0 to all of them")
     p, z = hits / count, float(stats.norm.ppf((1 + level) / 2))
-    middle, wide = p + z**2 / (2 * count), z * (p * (1 - p) / count + z**2 / (4 * count**2)) ** 0.5
+    middle, wide = p + z**2 / (2 * count), z * np.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
     low, high = ((middle + sign * wide) / (1 + z**2 / count) for sign in (-1, 1))
-    return p, max(0.0, min(low, p)), min(1.0, max(high, p))  # what holds but for rounding
+    return p, np.maximum(0.0, np.minimum(low, p)), np.minimum(1.0, np.maximum(high, p))  # but for rounding
+
+
+def _check_level(level):
+    if not 0 < level < 1:
+        raise ValueError(f"level: {level} is not between 0 and 1; pass 0.95 for 95 %")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxembed.arrays import inner, unit
+from jaxembed.extras import brings
 from jaxembed.metrics.tasks import checked_vectors
 
 _NAMELESS = ("no_model_name/available", "no_revision_available")  # what mteb calls a model without
@@ -69,8 +70,8 @@ class MTEBEncoder:
         """The ``mteb.ModelMeta`` under which results are stored."""
         if self.meta is not None:
             return self.meta
-        from mteb.models.model_meta import ModelMeta
-
+        with brings("peers"):
+            from mteb.models.model_meta import ModelMeta
         return ModelMeta.create_empty({"name": self.name, "revision": self.revision})
 
     def encode(self, inputs, *, prompt_type=None, batch_size=None, **_):
@@ -91,7 +92,7 @@ class MTEBEncoder:
 
 
 def _revision(*functions):
-    """Hexadecimal digits that tell the encoders behind functions apart; None where one hides its weights."""
+    """Hexadecimal digits that tell the encoders inside functions apart; None where one hides its weights."""
     told = []
     for function in functions:
         options = []

@@ -1,35 +1,39 @@
 """Quick measures of frozen vectors: where partners rank, and what nearest neighbours tell."""
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import inner, unit
+from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit
 from jaxembed.search.topk import top_k
 
 
 def partner_ranks(queries, documents):
-    """Ranks each query's own document among all documents by cosine; ties count against it.
+    """Partner ranks: the rank of each query's own document among all by cosine; ties count against it.
 
-    ``rank[i]`` is the number of documents whose cosine with query i is at least that of document i. MRR is
-    the mean of ``1 / rank``, Recall@k the share of ``rank <= k``.
+    ``rank[i]`` is the number of documents whose cosine with query i is at least that of document i. The mean
+    of ``(rank <= k) / rank`` is MRR@k, that of ``rank <= k`` is Recall@k.
 
-    >>> print(partner_ranks(jnp.eye(3)[:2], jnp.eye(3)[jnp.array([0, 2, 1])]))
-    [1 3]
+    >>> ranks = partner_ranks(np.eye(3)[:2], np.eye(3)[[0, 2, 1]])
+    >>> print(ranks, np.mean((ranks <= 10) / ranks).round(3), np.mean(ranks <= 1))
+    [1 3] 0.667 0.5
 
     Args:
         queries: [B, D].
         documents: [N, D], N at least B; row i answers query i.
 
     Returns:
-        int [B], from 1. A query or document that is NaN is never found: its rank counts all documents.
+        int NumPy array [B], from 1. A query whose vector, or whose document's, holds NaN is never found: its
+        rank is N. Another document that holds NaN counts as nearer than the own one.
 
     Raises:
-        ValueError: when there are fewer documents than queries.
+        ValueError: when there are fewer documents than queries, or the widths differ.
     """
-    queries, documents = jnp.asarray(queries), jnp.asarray(documents)
+    queries, documents = on_device("queries", queries), on_device("documents", documents)
+    check_shape("queries", queries, (None, None))
+    check_shape("documents", documents, (None, queries.shape[1]))
     if len(documents) < len(queries):
         raise ValueError(f"documents: {len(documents)} rows answer {len(queries)} queries; pass one for each")
-    scores = np.asarray(inner(unit(queries), unit(documents)))
+    queries, documents = (unit(x.astype(accumulator(x))) for x in (queries, documents))
+    scores = np.asarray(inner(queries, documents))
     own = np.diagonal(scores)[:, None]
     return (~(scores < own)).sum(axis=1)
 
@@ -37,24 +41,40 @@ def partner_ranks(queries, documents):
 def nearest_accuracy(known, labels, asked, truth, *, k=10):
     """k-nearest-neighbour accuracy: how often most of the k nearest known vectors have the right label.
 
-    Neighbours are those of largest inner product; equal votes go to the label that sorts first.
+    Neighbours are those of largest inner product, as :func:`jaxembed.search.top_k` finds them; equal votes
+    go to the label that sorts first.
 
     >>> known, asked = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.9, 0.1], [0.2, 0.8]])
     >>> print(nearest_accuracy(known, ["a", "b"], asked, ["a", "a"], k=1))
     0.5
 
     Args:
-        known: [N, D], unit vectors for cosines.
-        labels: [N], of any kind that NumPy sorts.
-        asked: [B, D].
+        known: [N, D], unit vectors for cosines. A row that holds NaN is the last to be a neighbour.
+        labels: [N], of one kind that NumPy sorts.
+        asked: [B, D]. A row that holds NaN is never right.
         truth: [B], labels of the same kind.
         k: neighbours, at most N.
 
     Returns:
         float.
+
+    Raises:
+        ValueError: for labels that do not fit the vectors or one another in kind, no vectors, or k outside
+            1..N.
     """
-    ids = np.asarray(top_k(jnp.asarray(asked), jnp.asarray(known), k)[1])
+    known, asked = on_device("known", known), on_device("asked", asked)
+    check_shape("known", known, (None, None))
+    check_shape("asked", asked, (None, known.shape[1]))
+    labels, truth = np.asarray(labels), np.asarray(truth)
+    check_shape("labels", labels, (len(known),))
+    check_shape("truth", truth, (len(asked),))
+    if (labels.dtype.kind in "OSU") != (truth.dtype.kind in "OSU"):
+        raise ValueError(f"truth: {truth.dtype} beside labels of {labels.dtype}; pass labels of one kind")
+    if not len(asked):
+        raise ValueError("asked: no vectors; pass at least one")
+    ids = np.asarray(top_k(asked, known, k)[1])
     names, numbers = np.unique(np.concatenate([labels, truth]), return_inverse=True)
     votes = np.zeros((len(asked), len(names)))
     np.add.at(votes, (np.arange(len(asked))[:, None], numbers[: len(labels)][ids]), 1)
-    return float((votes.argmax(axis=1) == numbers[len(labels) :]).mean())
+    right = votes.argmax(axis=1) == numbers[len(labels) :]
+    return float((right & ~np.isnan(np.asarray(asked)).any(axis=1)).mean())

@@ -9,12 +9,13 @@ import warnings
 import numpy as np
 
 from jaxembed.arrays import unit
+from jaxembed.extras import brings
 from jaxembed.metrics.ranking import gains, has_relevant, judgments, masked_mean, mrr, ndcg, recall
 from jaxembed.search.topk import top_k
 
 
 def spearman(x, y):
-    """Correlates the ranks of two lists of numbers; equal numbers share the mean of their ranks.
+    """Spearman's correlation: that of the ranks of two lists; equal numbers share the mean of their ranks.
 
     >>> round(spearman([1, 2, 3, 3], [10, 20, 40, 30]), 4)
     0.9487
@@ -38,7 +39,7 @@ def spearman(x, y):
 
 
 def evaluate_similarity(encode_texts, first, second, scores):
-    """Asks whether cosines put pairs of texts into the order of people's scores (STS).
+    """Semantic textual similarity: do cosines put pairs of texts into the order of people's scores?
 
     >>> vectors = {"a": [1.0, 0.0], "b": [0.9, 0.1], "c": [0.0, 1.0]}
     >>> encode = lambda texts: [vectors[t] for t in texts]
@@ -49,7 +50,7 @@ def evaluate_similarity(encode_texts, first, second, scores):
         encode_texts: list of str -> [n, D]; each text is encoded once.
         first: list of N texts.
         second: list of N texts.
-        scores: [N], higher is more alike.
+        scores: [N], higher is more similar.
 
     Returns:
         Dict with ``spearman`` (the number to report) and ``pearson`` of the cosines.
@@ -66,7 +67,7 @@ def evaluate_similarity(encode_texts, first, second, scores):
 
 
 def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queries=None, mesh=None):
-    """Asks whether queries find their documents by cosine (BEIR).
+    """Retrieval: do queries find their documents by cosine? (BEIR)
 
     >>> vectors = {"cat": [1.0, 0.0], "a cat": [0.9, 0.1], "a dog": [0.0, 1.0]}
     >>> source = {
@@ -112,7 +113,7 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
 
 
 def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels, *, seed=0, steps=100):
-    """Asks how well a logistic regression on the vectors tells classes apart.
+    """Classification: how well does a logistic regression on the vectors tell classes apart?
 
     Args:
         encode_texts: list of str -> [n, D].
@@ -133,10 +134,10 @@ def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels
     _same_length(test_texts=test_texts, test_labels=test_labels)
     if len(set(labels)) < 2:
         raise ValueError(f"labels: {len(set(labels))} class; pass at least two")
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import accuracy_score, f1_score
-
+    with brings("experiments"):
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import accuracy_score, f1_score
     labels, test_labels = _classes(labels=labels), _classes(test_labels=test_labels)
     model = LogisticRegression(max_iter=steps, random_state=seed)
     with warnings.catch_warnings():
@@ -150,7 +151,7 @@ def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels
 
 
 def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
-    """Asks whether k-means on the vectors finds the classes again, with as many clusters as classes.
+    """Clustering: does k-means on the vectors find the classes again?
 
     Args:
         encode_texts: list of str -> [n, D].
@@ -168,9 +169,9 @@ def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
         A. Rosenberg and J. Hirschberg, EMNLP-CoNLL 2007, aclanthology.org/D07-1043.
     """
     _same_length(texts=texts, labels=labels)
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import v_measure_score
-
+    with brings("experiments"):
+        from sklearn.cluster import KMeans
+        from sklearn.metrics import v_measure_score
     labels = _classes(labels=labels)
     model = KMeans(len(set(labels)), n_init=10, random_state=seed)
     found = model.fit_predict(checked_vectors(encode_texts, texts))
@@ -178,7 +179,7 @@ def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
 
 
 def evaluate_pairs(encode_texts, first, second, labels):
-    """Asks whether cosines set pairs that belong together apart from pairs that do not.
+    """Pair classification: do cosines tell pairs that belong together from pairs that do not?
 
     ``ap = sum over relevant pairs of precision / number of relevant pairs``, where precision is the part
     of the pairs with at least that cosine that is relevant; equal cosines share one threshold.
@@ -206,7 +207,7 @@ def evaluate_pairs(encode_texts, first, second, labels):
         raise ValueError("labels: hold something else than 0, 1, False and True; compare them with a class")
     labels = labels.astype(bool)
     if not labels.any():
-        raise ValueError("labels: no pair belongs together, so there is no precision to average")
+        raise ValueError("labels: no pair belongs together, so nothing can be averaged")
     order = np.argsort(-cosines, kind="stable")
     cosines, labels = cosines[order], labels[order]
     ends = np.append(np.flatnonzero(np.diff(cosines)), len(cosines) - 1)  # last pair of each cosine
@@ -265,15 +266,15 @@ def _ranks(x):
 def _correlation(x, y):
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt(np.sum(x**2) * np.sum(y**2))
-    return float(np.sum(x * y) / scale) if scale > 0 else float("nan")
+    return float(np.clip(np.sum(x * y) / scale, -1, 1)) if scale > 0 else float("nan")
 
 
 def _classes(**lists):
-    """An array of labels as scikit-learn compares them; refuses NaN, which is no class."""
+    """An array of labels as scikit-learn compares them; refuses NaN, which is not a class."""
     ((name, values),) = lists.items()
     values = np.asarray(values, object)
     if any(x is None or x != x for x in values):
-        raise ValueError(f"{name}: hold NaN or None, which is no class; leave those texts out")
+        raise ValueError(f"{name}: hold NaN or None, which is not a class; leave those texts out")
     return np.array(values.tolist())
 
 

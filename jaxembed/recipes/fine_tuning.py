@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ def fine_tune(
     sizes=None,
     guide=None,
     margin=0.0,
+    blocks=("qd",),
     steps=None,
     batch_size=64,
     rate=2e-5,
@@ -44,12 +44,16 @@ def fine_tune(
     Args:
         encoder: of ``encoders.pretrained.load``.
         pairs: ``data.records.Pairs``, or rows (first, second) or (first, second, negative) of texts.
-        loss: optional ``(first [B, D], second [N, D], **options) -> [B]`` in place of both. ``options`` has
-            ``where``, bool [B, N], or, for pairs with scores, ``targets`` [B].
+        loss: optional ``(first [B, D], second [N, D], **options) -> [B]`` in place of both; negatives come
+            after the second texts. ``options`` has ``where``, bool [B, M] of the pairs of ``blocks`` that
+            count, or, for pairs with scores, ``targets`` [B]. Calls with equal arguments share their
+            compiled step, so pass the same function to each.
         sizes: optional prefix widths that are trained too (matryoshka); the loss is their mean.
         guide: optional second encoder. Pairs that it finds more alike than the positive are left out of the
             softmax (GISTEmbed).
         margin: of the guide, as in ``losses.guided_mask``.
+        blocks: what counts as a negative, as in ``losses.info_nce``: "qq" adds the other first texts, "dd"
+            compares second texts with one another. GISTEmbed has ("qd", "qq", "dd").
         steps: default as many as read every pair once.
         batch_size: pairs per step; all devices of the mesh must divide it.
         rate: highest learning rate.
@@ -67,47 +71,26 @@ def fine_tune(
         The encoder with new parameters. Write it with ``save``.
 
     Raises:
-        ValueError: for fewer pairs than ``batch_size``, scores beside negatives or a guide, or sizes above
-            the width.
+        ValueError: for fewer pairs than ``batch_size``, scores beside negatives, a guide or blocks, an
+            unknown block, or sizes above the width.
 
     References:
         A. van den Oord et al., arXiv:1807.03748 (InfoNCE); J. Su, CoSENT; A. Kusupati et al.,
         arXiv:2205.13147 (sizes); A. Solatorio, arXiv:2402.16829 (guide).
     """
-    pairs = _checked(encoder, pairs, batch_size, sizes, guide)
+    pairs = _checked(encoder, pairs, batch_size, sizes, guide, blocks)
     texts = {name: pairs[name] for name in ("first", "second", "negatives") if pairs.get(name) is not None}
-    length, count = min(length, encoder.max_length), len(texts["first"])
+    scores, count = pairs.get("scores"), len(texts["first"])
     steps = max(1, count // batch_size) if steps is None else steps
     guides = {} if guide is None else {n: guide.encode_texts(x, progress=True) for n, x in texts.items()}
-
-    def make(rows):
-        chosen = {name: [x[i] for i in rows] for name, x in texts.items()}
-        batch = {name: encoder.tokenize(x, length=length) for name, x in chosen.items()}
-        if "scores" in pairs:
-            return batch | {"targets": np.asarray(pairs["scores"], np.float32)[rows]}
-        keys = {name: data.hashed(x).astype(np.int32) for name, x in chosen.items()}
-        return batch | {"keys": keys, "guides": {name: x[rows] for name, x in guides.items()}}
-
-    loss = loss or (losses.cosent if "scores" in pairs else losses_of(temperature))
-    loss = loss if sizes is None else losses.matryoshka(loss, sizes, [1 / len(sizes)] * len(sizes))
-
-    def loss_fn(params, batch, key):
-        keys = jax.random.split(key, len(texts))
-        found = [encoder.encode(params, batch[n], k) for n, k in zip(texts, keys, strict=True)]
-        first, second = found[0], jnp.concatenate(found[1:])
-        if "targets" in batch:
-            return jnp.mean(loss(first, second, targets=batch["targets"])), {}
-        return jnp.mean(loss(first, second, where=pairs_that_count(batch, margin))), {}
-
-    tx = optax.adamw(
-        optax.warmup_cosine_decay_schedule(0, rate, math.ceil(warmup * steps), max(2, steps))
-        if warmup
-        else optax.linear_schedule(rate, 0, steps)
-    )
+    make = _batch_maker(encoder, texts, scores, guides, min(length, encoder.max_length))
+    sizes = None if sizes is None else tuple(sizes)
+    temperature = None if loss else temperature
+    loss_fn = _objective(encoder.encode, tuple(texts), loss, sizes, temperature, margin, tuple(blocks))
     state = train.fit(
         init=lambda key: jax.tree.map(jnp.copy, encoder.params),
         loss_fn=loss_fn,
-        tx=tx if frozen is None else train.frozen(tx, frozen),
+        tx=_optimizer(rate, warmup, steps, frozen),
         batches=data.batches(np.arange(count), batch_size, make=make, seed=seed),
         steps=steps,
         key=seed,
@@ -119,33 +102,78 @@ def fine_tune(
     return dataclasses.replace(encoder, params=state.params)
 
 
-def losses_of(temperature):
-    """InfoNCE at a temperature, as one object for each, so that equal runs share their compiled step."""
-    return functools.partial(losses.info_nce, temperature=temperature)
+def _batch_maker(encoder, texts, scores, guides, length):
+    """``rows -> batch``: the tokens of each text, and what tells which pairs count."""
+
+    def make(rows):
+        chosen = {name: [x[i] for i in rows] for name, x in texts.items()}
+        batch = {name: encoder.tokenize(x, length=length) for name, x in chosen.items()}
+        if scores is not None:
+            return batch | {"targets": np.asarray(scores, np.float32)[rows]}
+        keys = {name: data.hashed(x).astype(np.int32) for name, x in chosen.items()}
+        return batch | {"keys": keys, "guides": {name: x[rows] for name, x in guides.items()}}
+
+    return make
 
 
-def pairs_that_count(batch, margin):
-    """The pairs of a batch that are negatives: other texts, and not hidden by the guide; bool [B, N]."""
-    keys = batch["keys"]
-    documents = jnp.concatenate([x for name, x in keys.items() if name != "first"])
-    keep = losses.duplicate_mask(keys["first"], documents, blocks=("qd",))
+@functools.lru_cache(maxsize=16)
+def _objective(encode, names, loss, sizes, temperature, margin, blocks):
+    """The loss of a batch; the same object for the same arguments, so that a second run compiles nothing."""
+
+    def nested(default):
+        chosen = loss or default
+        return chosen if sizes is None else losses.matryoshka(chosen, sizes, [1 / len(sizes)] * len(sizes))
+
+    def loss_fn(params, batch, key):
+        keys = jax.random.split(key, len(names))
+        found = [encode(params, batch[n], k) for n, k in zip(names, keys, strict=True)]
+        first, second = found[0], jnp.concatenate(found[1:])
+        if "targets" in batch:
+            return jnp.mean(nested(losses.cosent)(first, second, targets=batch["targets"])), {}
+        default = functools.partial(losses.info_nce, temperature=temperature, blocks=blocks)
+        return jnp.mean(nested(default)(first, second, where=_counts(batch, names, margin, blocks))), {}
+
+    return loss_fn
+
+
+@functools.lru_cache(maxsize=16)
+def _optimizer(rate, warmup, steps, frozen):
+    """AdamW whose rate rises and falls; the same object for the same arguments."""
+    warm = round(warmup * steps)
+    schedule = optax.linear_schedule(rate, 0, max(1, steps - warm))
+    if warm:
+        rise = optax.linear_schedule(rate / (warm + 1), rate, warm)
+        schedule = optax.join_schedules([rise, schedule], [warm])
+    tx = optax.adamw(schedule)
+    return tx if frozen is None else train.frozen(tx, frozen)
+
+
+def _counts(batch, names, margin, blocks):
+    """The pairs that are negatives: other texts, and not hidden by the guide; bool [B, M]."""
+
+    def sides(found):  # by name: under jit a dict is sorted
+        return found[names[0]], jnp.concatenate([found[name] for name in names[1:]])
+
+    keep = losses.duplicate_mask(*sides(batch["keys"]), blocks=blocks)
     if batch["guides"]:
-        guides = batch["guides"]
-        seen = jnp.concatenate([x for name, x in guides.items() if name != "first"])
-        keep = keep & losses.guided_mask(guides["first"], seen, margin=margin)
+        keep = keep & losses.guided_mask(*sides(batch["guides"]), margin=margin, blocks=blocks)
     return keep
 
 
-def _checked(encoder, pairs, batch_size, sizes, guide):
+def _checked(encoder, pairs, batch_size, sizes, guide, blocks):
     """Pairs as a dict of lists, after what would fail later is refused."""
     if not hasattr(pairs, "keys"):
         rows = [tuple(row) for row in pairs]
         if not rows or {len(row) for row in rows} not in ({2}, {3}):
-            raise ValueError("pairs: pass rows (first, second) or (first, second, negative), all alike")
+            raise ValueError("pairs: pass rows (first, second) or (first, second, negative), of one length")
         pairs = dict(zip(("first", "second", "negatives"), map(list, zip(*rows, strict=True)), strict=False))
-    scored = pairs.get("scores") is not None
-    if scored and (pairs.get("negatives") is not None or guide is not None):
-        raise ValueError("pairs: scores cannot be combined with negatives or a guide; leave one of them out")
+    scored, known = pairs.get("scores") is not None, ("qd", "qq", "dd", "dq")
+    if scored and (pairs.get("negatives") is not None or guide is not None or tuple(blocks) != ("qd",)):
+        raise ValueError(
+            "pairs: scores cannot be combined with negatives, a guide or blocks; leave one of them out"
+        )
+    if "qd" not in blocks or not set(blocks) <= set(known):
+        raise ValueError(f'blocks={blocks!r}: a subset of {known} with "qd" among them')
     if not 1 <= batch_size <= len(pairs["first"]):
         raise ValueError(f"batch_size: {batch_size} is outside 1..{len(pairs['first'])}, the number of pairs")
     if sizes is not None and max(sizes) > encoder.width:

@@ -1,4 +1,4 @@
-"""From candidates to a ranking: exact rescoring of token sets that lie on the disk."""
+"""From candidates to a ranking: exact rescoring of token sets on the disk."""
 
 import functools
 
@@ -12,43 +12,47 @@ from jaxembed.search.topk import top_k
 _CHUNK_DOCUMENTS = 64
 
 
-def retrieve(first, score, tokens, offsets, queries, mask, k, *, candidates=100, carve=None, flat=False):
-    """Finds candidates by a fast search and orders them by an exact score of token sets.
+def retrieve(
+    first, queries, mask, k, *, score, tokens, offsets, ids=None, candidates=100, carve=None, flat=False
+):
+    """Two-stage retrieval: finds candidates by a fast search and orders them by an exact score.
 
-    ``retrieve = rerank(score, ..., first(queries, mask, candidates), k)``. With MUVERA ``first`` is
+    ``retrieve = rerank(queries, mask, first(queries, mask, candidates), k, score=score, ...)``. With MUVERA
+    ``first`` is
 
         def first(queries, mask, size):
             encoded = vectors.encode_queries(index.params, queries, mask)
-            return top_k(encoded, index.columns["fde"], size)
+            return top_k(encoded, index.columns["fde"], size)[1]
 
-    with the params that the index holds, and ``score`` is ``vectors.chamfer``; nothing here knows either.
-    Query tokens that are NaN find nothing sensible: check them where they are made.
+    with the params that the index holds, and ``score`` is ``vectors.chamfer``: ``recipes.search_sets`` is
+    this walk. Query tokens that are NaN find nothing sensible: check them where they are made.
 
     >>> tokens, offsets = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), np.array([0, 1, 3])
     >>> def first(queries, mask, size):
-    ...     return jnp.zeros((1, size)), jnp.arange(size)[None]
+    ...     return jnp.arange(size)[None]
     >>> def score(queries, documents, query_mask, document_mask):
     ...     products = jnp.einsum("btd,nsd->bnts", queries, documents)
     ...     return jnp.where(document_mask[None, :, None], products, -jnp.inf).max(axis=3).sum(axis=2)
     >>> query, mask = np.array([[[0.0, 1.0]]]), np.ones((1, 1), bool)
-    >>> scores, places = retrieve(first, score, tokens, offsets, query, mask, 2)
-    >>> print(scores, places)
-    [[1. 0.]] [[1 0]]
+    >>> index = {"score": score, "tokens": tokens, "offsets": offsets, "ids": np.array(["a", "b"])}
+    >>> scores, ids = retrieve(first, query, mask, 2, **index)
+    >>> print(scores, ids)
+    [[1. 0.]] [['b' 'a']]
 
     Args:
-        first: function (queries, mask, W) to (scores [B, W], places int [B, W]), for example a closure
+        first: function (queries, mask, W) to places int [B, W], numbers of documents, for example a closure
             over ``top_k``, ``scan_top_k`` or what ``open_faiss`` returns. A negative place is padding.
-        score, tokens, offsets, carve, flat: as for ``rerank``.
         queries: [B, T, D].
         mask: bool [B, T].
         k: how many documents are returned, at most the smaller of N and ``candidates``.
+        score, tokens, offsets, ids, carve, flat: as for ``rerank``.
         candidates: the number W of documents that are scored exactly; more than N are N.
 
     Returns:
-        ``scores`` float32 [B, k] and ``places`` int32 [B, k], numbers of documents.
+        ``scores`` float32 [B, k] and ``ids`` [B, k], as ``rerank``.
 
     Raises:
-        ValueError: when k is outside 1..min(N, candidates).
+        ValueError: when k is outside 1..min(N, candidates), or ``first`` returns more than places.
 
     References:
         L. Dhulipala et al., arXiv:2405.19504.
@@ -60,41 +64,58 @@ def retrieve(first, score, tokens, offsets, queries, mask, k, *, candidates=100,
             f"k: {k} is outside 1..{size}, the smaller of {count} documents and {candidates} candidates; "
             "pass a k in that range"
         )
-    _, places = first(queries, mask, size)
-    return rerank(score, tokens, offsets, queries, mask, places, k, carve=carve, flat=flat)
+    places = first(queries, mask, size)
+    if isinstance(places, tuple):
+        raise ValueError(f"first: returns {len(places)} values; return the places [B, W] alone")
+    given = {"score": score, "tokens": tokens, "offsets": offsets, "ids": ids}
+    return rerank(queries, mask, places, k, **given, carve=carve, flat=flat)
 
 
 def rerank(
-    score, tokens, offsets, queries, mask, places, k=None, *, carve=None, flat=False, chunk=_CHUNK_DOCUMENTS
+    queries,
+    mask,
+    places,
+    k=None,
+    *,
+    score,
+    tokens,
+    offsets,
+    ids=None,
+    carve=None,
+    flat=False,
+    chunk=_CHUNK_DOCUMENTS,
 ):
-    """Orders each query's candidates by an exact score, reading only their tokens.
+    """Reranking: orders each query's candidates by an exact score, reading only their tokens.
 
     Candidates are sorted by length and padded in chunks to one of few lengths, so a jitted score
     compiles a few times and little of its work is padding. Masked query tokens are cut away.
 
     Args:
+        queries: [B, T, D].
+        mask: bool [B, T]. False marks padding, whose content never matters.
+        places: int [B, W], the candidates of each query, as numbers of documents; a negative one is padding.
+        k: optional number of documents to return, at most W. None returns W.
         score: function (queries [1, T, D], documents [n, S, D], query mask, document mask) to scores
             [1, n], for example ``vectors.chamfer``. With ``flat`` a function (queries, query mask, tokens
             [S, D], offsets [n + 1]) to scores [1, n], for example ``vectors.chamfer_flat``, which is faster.
         tokens: [S, D], all tokens of all documents; memory-mapped ones and ``index.tokens`` are read
             where they are needed.
         offsets: [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
-        queries: [B, T, D].
-        mask: bool [B, T]. False marks padding, whose content never matters.
-        places: int [B, W], the candidates of each query; a negative one is padding.
-        k: optional number of documents to return, at most W. None returns W.
+        ids: optional [N], integers or strings, by which documents are named, for example ``index.ids``. None
+            names them by their places.
         carve: optional function (queries, mask) to (queries, mask) that leaves fewer query vectors, for
             example ``vectors.ball_carve`` with its threshold; only the exact score sees its result.
-        flat: True hands the score documents whose tokens lie one behind the other.
+        flat: True hands the score documents whose tokens follow one another without padding.
         chunk: documents that are scored at a time.
 
     Returns:
-        ``scores`` float32 [B, k] in falling order and ``places`` int32 [B, k]. Among equal scores the
-        lowest place comes first; a candidate that stands twice counts once. Missing ones hold -1 and
-        -inf; a score that is NaN counts as -inf.
+        ``scores`` float32 [B, k] in falling order, and [B, k] the ``ids`` of the documents, or their places
+        in int32. Among equal scores the lowest place comes first. A candidate that is listed twice counts
+        once. Where there are too few candidates the score is -inf and the id -1, or "" among strings. A score
+        that is NaN counts as -inf.
 
     Raises:
-        ValueError: when a place, k, chunk or a width is out of range.
+        ValueError: when a place, k, chunk, a width or the number of ids is out of range.
     """
     places = np.asarray(places)
     queries, mask = (queries, mask) if carve is None else carve(queries, mask)
@@ -105,6 +126,8 @@ def rerank(
         raise ValueError(f"chunk: {chunk} is below 1; pass a positive integer")
     if not 1 <= k <= places.shape[1]:
         raise ValueError(f"k: {k} is outside 1..{places.shape[1]}, the candidates; pass a k in that range")
+    if ids is not None:
+        ids = _checked_ids(np.asarray(ids), len(offsets) - 1)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     found = np.full((len(queries), k), -1, np.int32)
     for b, (query, kept) in enumerate(zip(queries, mask, strict=True)):
@@ -114,17 +137,28 @@ def rerank(
         values = np.where(np.isnan(values), -np.inf, values)
         order = np.argsort(-values, kind="stable")[:k]
         scores[b, : len(order)], found[b, : len(order)] = values[order], own[order]
-    return scores, found
+    if ids is None:
+        return scores, found
+    missing = np.asarray(-1 if ids.dtype.kind == "i" else "", ids.dtype)
+    return scores, np.where(found < 0, missing, ids[found])
+
+
+def _checked_ids(ids, count):
+    if ids.shape != (count,):
+        raise ValueError(f"ids: {ids.shape} for {count} documents; pass one for each")
+    if ids.dtype.kind not in "iU":
+        raise ValueError(f"ids: are {ids.dtype}; pass integers with a sign, or strings")
+    return ids
 
 
 def single_vector_candidates(
     tokens, offsets, queries, mask, size, *, neighbours=None, deduplicate=True, mesh=None, chunk=None
 ):
-    """Finds candidates as multi-vector search did before: by the nearest tokens of each query token.
+    """Single-vector heuristic: finds candidates by the nearest tokens of each query token.
 
     Each query token takes its ``neighbours`` document tokens of largest inner product. The documents
     of all first neighbours come first, in the order of the query tokens, then those of all second
-    neighbours, and so on; a document that stands already is passed over.
+    neighbours, and so on; a document that is already listed is skipped.
 
     >>> tokens, offsets = np.array([[1.0, 0.0], [0.9, 0.0], [0.0, 1.0]]), np.array([0, 1, 2, 3])
     >>> query, mask = np.array([[[1.0, 0.0], [0.1, 1.0]]]), np.ones((1, 2), bool)
@@ -145,7 +179,7 @@ def single_vector_candidates(
         chunk: as for ``top_k``.
 
     Returns:
-        int32 [B, size], numbers of documents, best first; -1 where there are no more.
+        int32 [B, size], numbers of documents, best first; -1 after the last.
 
     Raises:
         ValueError: when size or neighbours is out of range, or a width differs.
@@ -196,7 +230,7 @@ def _scores_of(score, tokens, offsets, query, places, chunk):
 
 
 def _flat_scores(score, tokens, offsets, query, places, chunk):
-    """The same with tokens one behind the other; their number is rounded up to one of few."""
+    """The same with tokens that follow one another; their number is rounded up to one of few."""
     waiting = []
     for start in range(0, len(places), chunk):
         part = places[start : start + chunk]
@@ -216,7 +250,7 @@ def _check(tokens, offsets, queries, mask, places):
     if queries.ndim != 3 or mask.shape != queries.shape[:2]:
         raise ValueError(f"queries: {queries.shape} with a mask {mask.shape}; pass [B, T, D] and [B, T]")
     if len(tokens.shape) != 2 or tokens.shape[1] != queries.shape[2]:
-        raise ValueError(f"tokens: {tokens.shape} for queries {queries.shape}; encode both alike")
+        raise ValueError(f"tokens: {tokens.shape} for queries {queries.shape}; encode both with one encoder")
     if len(offsets) < 2 or int(offsets[-1]) != tokens.shape[0]:
         raise ValueError(f"offsets: end at {offsets[-1]} of {tokens.shape[0]} tokens; pass [N + 1] offsets")
     if places is None:

@@ -6,7 +6,7 @@ from jaxembed.tables.plans import Feature, Plan, plan
 from jaxembed.tables.rounding import stochastic_round
 from jaxembed.tables.sharded import sharded_rows
 from jaxembed.tables.statistics import bytes_of, collision_stats, reader_angles, reader_overlap
-from jaxembed.tables.updates import distinct, row_update, rowwise_adagrad
+from jaxembed.tables.updates import distinct, row_update, rowwise_adagrad, touched
 
 __all__ = [
     "Feature",
@@ -26,4 +26,5 @@ __all__ = [
     "rowwise_adagrad",
     "sharded_rows",
     "stochastic_round",
+    "touched",
 ]

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxembed.arrays import wide
+from jaxembed.tables.codes import by_table, codes
 from jaxembed.tables.lookup import row_and_sign
 from jaxembed.tables.plans import IMPORTANCE
 from jaxembed.tables.rounding import stochastic_round
@@ -16,7 +18,7 @@ ROUNDING = ("nearest", "stochastic")
 
 
 def distinct(codes, masks, rows, size, *, part=None):
-    """Lists the distinct rows that a batch reads, and makes its codes point into that list.
+    """Distinct rows: lists those that a batch reads, and makes its codes point into that list.
 
     Runs on the host, in the input pipeline. ``batch["rows"][path]`` then holds the list and
     :func:`row_update` trains the table of that path. The last slot of the list is always padding; masked
@@ -58,7 +60,7 @@ def distinct(codes, masks, rows, size, *, part=None):
         kept &= np.concatenate([_kept(name, a, masks).ravel() for name, a in arrays.items()])
     outside = kept & (flat >= rows)
     if outside.any():
-        raise ValueError(f"codes: {flat[outside][0]} lies outside a table of {rows} rows")
+        raise ValueError(f"codes: {flat[outside][0]} is outside a table of {rows} rows")
     found, slots = _ranks(flat, kept)
     if len(found) > size - 1:
         raise ValueError(f"size={size}: the batch touches {len(found)} rows; give at least {len(found) + 1}")
@@ -107,8 +109,43 @@ def _ranks(rows, kept):
     return rows_sorted[first], ranks
 
 
+def touched(plan, ids, masks, size, *, part=None):
+    """Touched rows of a batch: what it reads of the shared table, and codes that point into that list.
+
+    The two keys of a batch for :func:`row_update`: :func:`~jaxembed.tables.codes`, then :func:`distinct` for
+    the shared table and, with merge="weighted", for the importances. Features with a vocabulary keep the
+    codes of their own small tables.
+
+    >>> from jaxembed.tables import Feature, plan
+    >>> p = plan([Feature("user"), Feature("gender", vocabulary=2)], rows=100, width=8)
+    >>> batch = touched(p, {"user": np.array([17, 5, 17]), "gender": np.array([0, 1, 0])}, None, 4)
+    >>> print(batch["rows"]["table/embedding"], batch["codes"]["user"].ravel())
+    [ 17  23 100 101] [0 1 0]
+
+    Args:
+        plan: :class:`~jaxembed.tables.Plan`.
+        ids: {feature: integer ids [B] or [B, n]}, NumPy; further keys are ignored.
+        masks: {feature: bool [B] or [B, n]}, True = real value, or None.
+        size: length of each list, the same in every step and process.
+        part: as in :func:`distinct`.
+
+    Returns:
+        {"codes": {feature: int32 [B, reads] or [B, n, reads]}, "rows": {path of a table: int32 [size]}}.
+
+    Raises:
+        ValueError: for what ``codes`` and :func:`distinct` refuse, too small a ``size`` among it.
+    """
+    local, rows = codes(plan, ids), {}
+    heights = {"table/embedding": plan.height, "table/importance": plan.importance_rows}
+    for path, group in by_table(plan, local).items():
+        if path in heights:
+            rows[path], group = distinct(group, masks, heights[path], size, part=part)
+            local |= group
+    return {"codes": local, "rows": rows}
+
+
 def row_update(loss_fn, tx, rules, *, parts=None, rounding="nearest"):
-    """Makes an update for ``train.fit`` that trains tables by the rows that a batch touches.
+    """Row-sparse update: trains tables by the rows that a batch touches, for ``train.fit``.
 
     The step gathers the rows listed in ``batch["rows"][path]`` of the table and of every array of its
     optimizer state with as many rows, differentiates the loss with respect to those rows and to all other
@@ -169,7 +206,7 @@ def _row_update(loss_fn, tx, rules, parts, stochastic):
         states = [rule.init(_nest(path, tables[path].astype(_wide(tables[path])))) for path, rule in rules]
         for path, state in zip(paths, states, strict=True):
             _refuse_accumulation(path, state)
-        return {"dense": tx.init(_replaced(params, dict.fromkeys(paths))), "rows": states}
+        return {"dense": tx.init(wide(_replaced(params, dict.fromkeys(paths)))), "rows": states}
 
     def evaluated(trained, batch, key, extra):
         dense, small = trained
@@ -188,7 +225,7 @@ def _row_update(loss_fn, tx, rules, parts, stochastic):
         gradient, (metrics, extra) = jax.grad(evaluated, has_aux=True)(
             (dense, small), batch, key, state.extra
         )
-        updates, dense_state = tx.update(gradient[0], state.opt_state["dense"], dense)
+        updates, dense_state = tx.update(wide(gradient[0]), state.opt_state["dense"], wide(dense))
         params, states = optax.apply_updates(dense, updates), []
         for (path, rule), rule_state in zip(rules, state.opt_state["rows"], strict=True):
             rows, g = _merged(listed[path], gradient[1][path], tables[path].shape[0], parts)
@@ -263,7 +300,7 @@ def _leaf(tree, path):
     """The array at a path such as "table/embedding"."""
     for name in path.split("/"):
         if not isinstance(tree, dict) or name not in tree:
-            raise ValueError(f"rules: {path!r} is no parameter")
+            raise ValueError(f"rules: {path!r} is not a parameter")
         tree = tree[name]
     return tree
 
@@ -283,7 +320,7 @@ def _replaced(tree, leaves):
 
 
 def rowwise_adagrad(learning_rate, *, initial=0.0, eps=1e-10):
-    """Makes an Adagrad that keeps one number for each row instead of one for each entry.
+    """Row-wise Adagrad: keeps one number for each row in place of one for each entry.
 
     ``a[r] <- a[r] + mean_j g[r, j]**2``, then ``w[r] <- w[r] - learning_rate * g[r] / (sqrt(a[r]) + eps)``.
 

@@ -6,6 +6,7 @@ import json
 import jax
 
 from jaxembed import files
+from jaxembed.extras import brings
 from jaxembed.train.log import score
 from jaxembed.train.mesh import path_of
 from jaxembed.train.workdir import folder_of, is_local
@@ -21,10 +22,10 @@ class _EveryAsked:
 class Checkpoints:
     """The checkpoints of one run in ``workdir/checkpoints``.
 
-    Each holds the parameters as a checkpointable of their own and the rest of the state beside them.
+    Each holds the parameters as a checkpointable of their own and the rest of the state apart from them.
 
     Args:
-        workdir: folder of the run; made when missing. It may lie in a bucket, see :func:`folder_of`.
+        workdir: folder of the run; made when missing. It may be in a bucket, see :func:`folder_of`.
         keep: number of latest checkpoints that are kept.
         best: name of the number whose best checkpoint is kept too ("-name": lower is better), or None.
         meta: JSON value that describes the run; must equal the stored one.
@@ -34,8 +35,8 @@ class Checkpoints:
     """
 
     def __init__(self, workdir, *, keep=2, best=None, meta=None):
-        from orbax.checkpoint import v1 as ocp
-
+        with brings("train"):
+            from orbax.checkpoint import v1 as ocp
         self.folder = folder_of(workdir)
         self._meta = json.loads(json.dumps(meta))
         try:
@@ -147,7 +148,7 @@ def _compare_dtypes(folder, what, stored, wanted):
 
 
 def restore_params(workdir, *, step=None, best=None):
-    """Loads the parameters alone, on the first device.
+    """Checkpoint: loads the parameters alone, on the first device.
 
     Args:
         workdir: folder of the run.
@@ -158,10 +159,10 @@ def restore_params(workdir, *, step=None, best=None):
         Nested dict of ``jax.Array``.
 
     Raises:
-        FileNotFoundError: when there is no such checkpoint.
+        FileNotFoundError: when the checkpoint is missing.
     """
-    from orbax.checkpoint import v1 as ocp
-
+    with brings("train"):
+        from orbax.checkpoint import v1 as ocp
     folder = folder_of(workdir) / "checkpoints"
     if not folder.is_dir():
         raise FileNotFoundError(f"workdir={str(workdir)!r} holds no checkpoint; train first")

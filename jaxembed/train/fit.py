@@ -9,12 +9,14 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from jaxembed import extras
 from jaxembed.train.checkpoint import Checkpoints
 from jaxembed.train.gradients import gradient_update
 from jaxembed.train.log import MetricLog, patience_left, score
@@ -67,7 +69,7 @@ def fit(
     tensorboard=False,
     profile=None,
 ):
-    """Trains for a number of steps, sharded over a mesh, and resumes where it was stopped.
+    """Training loop: a number of steps, sharded over a mesh, resumed where it was stopped.
 
     Step t reads ``batches[t]`` and the key ``fold_in(key, t)``, so a run that stops and resumes gives the
     same bits as one that never stopped. The step is compiled once for each (update, shardings), with the
@@ -81,7 +83,7 @@ def fit(
         steps: total number of steps; a resumed run does the rest.
         loss_fn: ``(params, batch, key[, extra]) -> (scalar, {name: scalar})``, with extra ``-> (scalar,
             ({name: scalar}, extra))``. Needed without ``update``.
-        tx: optax transformation, beside ``loss_fn``.
+        tx: optax transformation, with ``loss_fn``.
         update: ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))`` in place of
             ``loss_fn`` and ``tx``.
         key: int seed or random key.
@@ -95,7 +97,7 @@ def fit(
         log_every: steps between log rows, each the mean over its steps.
         evaluate_every: steps between evaluations; default only after the last step.
         save_every: steps between checkpoints; the last step is always saved.
-        keep: number of latest checkpoints kept, besides the best.
+        keep: number of latest checkpoints kept, and the best.
         best: name of the number from ``evaluate`` by which the best checkpoint is kept ("-name": lower is
             better); load it with ``restore_params(workdir, best=best)``.
         patience: stop after so many evaluations without improvement of ``best``.
@@ -111,24 +113,16 @@ def fit(
             batch that the mesh does not divide, a loss that returns something else, a workdir that cannot
             be written or holds another experiment or other dtypes.
     """
-    if (update is None) == (loss_fn is None) or (loss_fn is None) != (tx is None):
-        raise ValueError("give loss_fn and tx, or update")
-    if patience is not None and (best is None or evaluate is None):
-        raise ValueError("patience: name the number to watch with best=, and give evaluate=")
-    if profile and workdir is None:
-        raise ValueError("profile: needs a workdir to write to")
-    if workdir and (profile or tensorboard) and not is_local(folder_of(workdir)):
-        raise ValueError(f"workdir={str(workdir)!r}: profile and tensorboard write to the local disk only")
-    if not hasattr(batches, "__getitem__"):
-        kind = type(batches).__name__
-        raise ValueError(f"batches: a {kind} has no [t]; pass a list, or an object whose [t] makes batch t")
+    _check(loss_fn, tx, update, batches, evaluate, best, patience)
+    _check_places(workdir, profile, tensorboard)
     update = gradient_update(loss_fn, tx) if update is None else update
     mesh = make_mesh() if mesh is None else mesh
     key = jax.random.key(key) if isinstance(key, int | np.integer) else key
     init_key, step_key = jax.random.split(key)
     make_state, abstract = _prepared(init, update, mesh, tuple(map(tuple, rules)))
-    saved = Checkpoints(workdir, keep=keep, best=best, meta=meta) if workdir else None
+    every = _Every(log_every, evaluate_every, save_every)
     with contextlib.ExitStack() as stack:
+        saved = Checkpoints(workdir, keep=keep, best=best, meta=meta) if workdir else None
         if saved:
             stack.callback(saved.close)
         resumed = saved is not None and saved.latest is not None
@@ -136,26 +130,32 @@ def fit(
         compiled = _compiled(update, *_hashable(jax.tree.map(lambda leaf: leaf.sharding, abstract)))
         log = MetricLog(workdir, int(state.step), write=jax.process_index() == 0, tensorboard=tensorboard)
         stack.callback(log.close)
-        loop = _Loop(
-            compiled=compiled,
-            key=step_key,
-            mesh=mesh,
-            batch_rules=tuple(map(tuple, batch_rules)),
-            log=log,
-            saved=saved,
-            evaluate=evaluate,
-            log_every=log_every,
-            evaluate_every=evaluate_every,
-            save_every=save_every,
-            best=best,
-            patience=patience,
-            profile=(profile, workdir),
-        )
-        return loop.run(state, batches, steps, progress)
+        loop = _Loop(compiled, step_key, mesh, log, saved, evaluate, every, best, patience)
+        with _tracer(profile, workdir) as trace, _bar(int(state.step), steps, progress) as bar:
+            return loop.run(state, batches, steps, tuple(map(tuple, batch_rules)), bar, trace)
+
+
+def _check(loss_fn, tx, update, batches, evaluate, best, patience):
+    """Refuses arguments of :func:`fit` that contradict one another."""
+    if (update is None) == (loss_fn is None) or (loss_fn is None) != (tx is None):
+        raise ValueError("give loss_fn and tx, or update")
+    if patience is not None and (best is None or evaluate is None):
+        raise ValueError("patience: name the number to watch with best=, and give evaluate=")
+    if not hasattr(batches, "__getitem__"):
+        kind = type(batches).__name__
+        raise ValueError(f"batches: a {kind} has no [t]; pass a list, or an object whose [t] makes batch t")
+
+
+def _check_places(workdir, profile, tensorboard):
+    """Refuses what :func:`fit` could not write."""
+    if profile and workdir is None:
+        raise ValueError("profile: needs a workdir to write to")
+    if workdir and (profile or tensorboard) and not is_local(folder_of(workdir)):
+        raise ValueError(f"workdir={str(workdir)!r}: profile and tensorboard write to the local disk only")
 
 
 def compile_step(init, update, batch, *, mesh=None, rules=(), batch_rules=BATCH_RULES):
-    """Compiles the step that :func:`fit` would run, to read its program, cost or memory.
+    """Compiled step: the one that :func:`fit` would run, to read its program, cost or memory.
 
     >>> import optax
     >>> update = gradient_update(lambda p, batch, key: (jnp.sum(p["w"] * batch["x"]), {}), optax.sgd(0.1))
@@ -225,6 +225,14 @@ def _compiled(update, leaves, structure):
     return jax.jit(step, donate_argnums=0, out_shardings=(jax.tree.unflatten(structure, leaves), None))
 
 
+class _Every(NamedTuple):
+    """How many steps lie between two of a kind; None: only after the last step."""
+
+    log: int
+    evaluate: int | None
+    save: int | None
+
+
 @dataclasses.dataclass(frozen=True)
 class _Loop:
     """The arguments of :func:`fit` that every step needs, and the loop over the steps."""
@@ -232,60 +240,61 @@ class _Loop:
     compiled: object
     key: jax.Array
     mesh: jax.sharding.Mesh
-    batch_rules: tuple
     log: MetricLog
     saved: Checkpoints | None
     evaluate: object
-    log_every: int
-    evaluate_every: int | None
-    save_every: int | None
+    every: _Every
     best: str | None
     patience: int | None
-    profile: tuple
 
-    def run(self, state, batches, steps, progress):
+    def run(self, state, batches, steps, batch_rules, bar, trace):
         """Runs the steps that are left and returns the last state."""
         first, window, began = int(state.step), [], time.perf_counter()
-        with (
-            _ahead(batches, first, steps) as next_batch,
-            _signals() as stopped,
-            _bar(first, steps, progress) as bar,
-            _tracer(*self.profile) as trace,
-            jax.set_mesh(self.mesh),
-        ):
+        with _ahead(batches, first, steps) as next_batch, _signals() as stopped, jax.set_mesh(self.mesh):
             for done in range(first + 1, steps + 1):
                 if self._exhausted():
                     break
-                batch = place_batch(next_batch(done - 1), self.mesh, self.batch_rules)
+                batch = place_batch(next_batch(done - 1), self.mesh, batch_rules)
                 state, metrics = self.compiled(state, batch, self.key)
                 trace(done - first, metrics)
                 if len(window) > 1:
                     jax.block_until_ready(window[-2])  # at most two steps in flight
                 window.append(metrics)
-                last = done == steps
                 bar.update()
-                if last or stopped or done % self.log_every == 0:
-                    seconds = (time.perf_counter() - began) / len(window)
-                    means = jax.tree.map(
-                        lambda *m: np.mean(np.asarray(m, np.float64)), *jax.device_get(window)
-                    )
-                    self.log.add(done, "train", {**means, "seconds_per_step": seconds})
-                    bar.set_postfix(loss=f"{means.get('loss', np.nan):.4g}", refresh=False)
+                last = done == steps
+                if last or stopped or done % self.every.log == 0:
+                    self._write(done, window, began, bar)
                     window, began = [], time.perf_counter()
-                numbers = None
-                if self.evaluate and (last or _due(done, self.evaluate_every)):
-                    paused = time.perf_counter()
-                    numbers = self.log.add(done, "evaluate", self.evaluate(state))
-                    began += time.perf_counter() - paused
-                ranked = self.best is not None and numbers is not None
-                if ranked:
-                    score(numbers, self.best)  # raises for a number that evaluate does not return
-                if self.saved and (last or stopped or ranked or _due(done, self.save_every)):
-                    self.saved.save(done, state, numbers)
+                paused = time.perf_counter()
+                numbers = self._evaluated(done, state, last)
+                began += time.perf_counter() - paused
+                self._save(done, state, numbers, last or stopped)
                 if stopped:
                     kept = f"; run again to resume from {self.saved.folder}" if self.saved else ""
                     raise KeyboardInterrupt(f"stopped after step {done}{kept}")
         return state
+
+    def _write(self, done, window, began, bar):
+        """Logs the means of the steps since the last row."""
+        seconds = (time.perf_counter() - began) / len(window)
+        means = jax.tree.map(lambda *m: np.mean(np.asarray(m, np.float64)), *jax.device_get(window))
+        self.log.add(done, "train", {**means, "seconds_per_step": seconds})
+        bar.set_postfix(loss=f"{means.get('loss', np.nan):.4g}", refresh=False)
+
+    def _evaluated(self, done, state, last):
+        """The numbers of an evaluation that is due, or None."""
+        if not self.evaluate or not (last or _due(done, self.every.evaluate)):
+            return None
+        numbers = self.log.add(done, "evaluate", self.evaluate(state))
+        if self.best is not None and numbers is not None:
+            score(numbers, self.best)  # raises for a number that evaluate does not return
+        return numbers
+
+    def _save(self, done, state, numbers, last):
+        """Saves when it is due, at the end, and wherever a best one could be."""
+        ranked = self.best is not None and numbers is not None
+        if self.saved and (last or ranked or _due(done, self.every.save)):
+            self.saved.save(done, state, numbers)
 
     def _exhausted(self):
         return self.patience is not None and patience_left(self.log.rows, self.best, self.patience) <= 0
@@ -345,10 +354,8 @@ def _signals():
 
 
 def _bar(first, steps, progress):
-    from tqdm import tqdm
-
-    disable = None if progress and jax.process_index() == 0 else True  # None: hidden unless a person watches
-    return tqdm(total=steps, initial=first, unit="step", disable=disable, dynamic_ncols=True)
+    watched = progress and jax.process_index() == 0
+    return extras.bar(steps, watched=watched, initial=first, unit="step", dynamic_ncols=True)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import zlib
 import numpy as np
 import pytest
 
-from jaxembed import data, ragged
+from jaxembed import data
 from jaxembed.data import batches, text
 
 code = importlib.import_module("jaxembed.data.sources.docstrings")
@@ -228,21 +228,7 @@ def test_document_frequency_and_idf():
         text.document_frequency([], buckets=0)
 
 
-# Padding and batches
-
-
-def test_pad():
-    array, mask = ragged.pad([[1, 2, 3], [], np.array([4])], value=9)
-    assert array.tolist() == [[1, 2, 3], [9, 9, 9], [4, 9, 9]] and array.dtype == np.int32
-    assert mask.tolist() == [[True] * 3, [False] * 3, [True, False, False]]
-    assert ragged.pad([], 4)[0].shape == (0, 4) and ragged.pad([])[0].shape == (0, 0)
-    assert ragged.pad([[0.5, np.nan]], 3, dtype=np.float32)[0].dtype == np.float32
-    assert ragged.pad([np.array([2**32 - 1], np.uint32)], dtype=np.uint32)[0].item() == 2**32 - 1
-    for bad in ([0.5], [np.nan], np.array([2**31]), np.array([2**32 - 1], np.uint32)):
-        with pytest.raises(ValueError, match=r"sequences\[0\] does not fit dtype=int32"):
-            ragged.pad([bad])
-    with pytest.raises(ValueError, match=r"sequences\[0\] has shape"):
-        ragged.pad([[[[1]]]])
+# Batches
 
 
 def rows_of(n):
@@ -315,7 +301,7 @@ def test_batches_default_process_make_and_prefetch():
         (3, 4, {}, "size=4 exceeds the 3 records; lower size or pass drop_remainder=False"),
         (3, 0, {}, "size must be at least 1"),
         (9, 6, {"processes": 4}, "size=6 does not divide among 4 processes"),
-        (9, 6, {"process": 2, "processes": 2}, "process=2 must lie in 0..1"),
+        (9, 6, {"process": 2, "processes": 2}, "process=2 must be in 0..1"),
         (9, 4, {"processes": 2, "drop_remainder": False}, "the last 1 records do not divide"),
         (9, 4, {"seed": -1}, "non-negative"),
     ],
@@ -871,25 +857,8 @@ def test_tfds_mocked(name):
 
 
 def test_tfds_prepared_on_disk_gives_text(tmp_path):
-    datasets = pytest.importorskip("tensorflow_datasets")
-
-    class TinyPairs(datasets.core.GeneratorBasedBuilder):
-        VERSION = datasets.core.Version("1.0.0")
-
-        def _info(self):
-            features = {
-                "text": datasets.features.Text(),
-                "tags": datasets.features.Sequence(datasets.features.Text()),
-                "label": np.int64,
-            }
-            return datasets.core.DatasetInfo(builder=self, features=datasets.features.FeaturesDict(features))
-
-        def _split_generators(self, manager):
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self):
-            for i in range(4):
-                yield i, {"text": f"Ünï {i}", "tags": ["a", "é"], "label": i}
+    pytest.importorskip("tensorflow_datasets")
+    from tiny_pairs import TinyPairs
 
     TinyPairs(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
     source = data.tfds("tiny_pairs", "train", data_dir=tmp_path)
@@ -906,7 +875,7 @@ def test_tfds_errors_are_one_line(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     for name, message in [
         ("ag_news_subset", "is not prepared for random access at"),
-        ("no_such_set_x", "is no data set of TFDS"),
+        ("no_such_set_x", "is not a data set of TFDS"),
     ]:
         with pytest.raises(ValueError, match=message) as error:
             data.tfds(name, "train", data_dir=tmp_path)
@@ -1015,7 +984,7 @@ BAD_PAIRS = {
     "a\tb\n\nc\td\t1\n": "line 3: 3 columns, expected 2",
     "a\tb\nc\t \n": "line 2: an empty text",
     "": "holds no pairs",
-    "a\tb\t1\nc\td\tnan\n": "line 2: the score is no finite number",
+    "a\tb\t1\nc\td\tnan\n": "line 2: the score is not a finite number",
 }
 
 

@@ -1,13 +1,15 @@
 """Texts with labels: the format of Orange on small files, and known sets where they are installed."""
 
 import collections
+import importlib
 import importlib.util
 import sys
 
 import pytest
 
 from jaxembed import data
-from jaxembed.data.sources import labelled_texts as labelled
+
+labelled = importlib.import_module("jaxembed.data.sources.labelled_texts")
 
 HEADER = "Category\tText\nd\tstring\nclass\t\n\n"
 MARKED = "T\tU\tK\nstring\tstring\tdiscrete\n\tinclude=True\tclass\nx\ty\tk\n"

@@ -134,6 +134,18 @@ def test_judgments_from_which_no_number_comes_are_refused(judgments, message):
     assert "\n" not in str(caught.value)
 
 
+def test_judgments_become_arrays():
+    data = {"documents": {"a": "x", "b": "y", "q2": "z"}, "queries": {"q1": "u", "q2": "v", "q3": "w"}}
+    dev = {"q1": {"b": 2, "lost": 1, "lost too": 0}, "gone": {"a": 1}, "q2": {"q2": 3, "a": 1}, "q3": {}}
+    queries, ids, grades = metrics.judgments(data | {"judgments": {"dev": dev}}, "dev")
+    assert queries == ["q1", "q2"]  # one has no text, one no judgment
+    assert ids.tolist() == [[1, 3, 4], [0, -1, -1]]  # missing documents keep a number, a query's own does not
+    assert grades.tolist() == [[2, 1, 0], [1, 0, 0]]
+    assert metrics.gains(np.array([[1, 0, 2], [0, 1, 2]]), ids, grades).tolist() == [[2, 0, 0], [1, 0, 0]]
+    with pytest.raises(ValueError, match=r"split='test': no judged queries; the source has \['dev'\]"):
+        metrics.judgments(data | {"judgments": {"dev": dev}})
+
+
 def test_queries_without_text_are_counted():
     found = judging({"q1": {"d0": 1}, "q7": {"d0": 1}, "q8": {"d0": 0}, "q9": {}})(
         encoder(texts_and_vectors(3)[1])

@@ -1,6 +1,7 @@
 """Fine-tuning learns what the pairs say, resumes to the same bits, and refuses what cannot work."""
 
-import functools
+import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -8,15 +9,24 @@ import pytest
 from models import write_model
 
 from jaxembed import encoders, losses, metrics, recipes, train
+from jaxembed.arrays import masked_mean
+
+SMALL = {"batch_size": 8, "length": 4, "mesh": train.make_mesh(1)}
+RUN = {"steps": 40, "rate": 3e-3, **SMALL}  # one setting, so that tests share its compiled step
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return encoders.pretrained.load(write_model(tmp_path_factory.mktemp("models") / "bert"))
+    return encoders.pretrained.load(write_model(tmp_path_factory.mktemp("models") / "bert")).first(1)
+
+
+@pytest.fixture(scope="module")
+def tuned(encoder):
+    return recipes.fine_tune(encoder, pairs(), **RUN)
 
 
 def pairs(count=32):
-    """Word n belongs to word n + 1; both stand in the vocabulary of the small model."""
+    """Word n belongs to word n + 1; both are in the vocabulary of the small model."""
     return {
         "first": [f"w{n % 9 + 5}" for n in range(count)],
         "second": [f"w{n % 9 + 6} w3" for n in range(count)],
@@ -28,77 +38,127 @@ def ranks(encoder):
     return metrics.partner_ranks(encoder.encode_texts(first), encoder.encode_texts(second))
 
 
-SMALL = {"batch_size": 8, "length": 8, "mesh": train.make_mesh(1)}
-
-
-def test_partners_come_first_after_training(encoder):
-    tuned = recipes.fine_tune(encoder, pairs(), steps=60, rate=3e-3, **SMALL)
-    assert (1 / ranks(tuned)).mean() > (1 / ranks(encoder)).mean() + 0.2
-    assert tuned.width == encoder.width
-
-
 def leaves(encoder):
     return [np.asarray(x) for x in jax.tree.leaves(encoder.params)]
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(encoder, tmp_path):
-    options = {"steps": 6, "rate": 1e-3, **SMALL}
-    whole = recipes.fine_tune(encoder, pairs(), **options)
+def test_partners_come_first_after_training(encoder, tuned):
+    assert (1 / ranks(tuned)).mean() > (1 / ranks(encoder)).mean() + 0.2
+    assert tuned.width == encoder.width
 
+
+def test_a_stopped_run_goes_on_to_the_same_bits(encoder, tuned, tmp_path):
     class Stopped(Exception):
         pass
 
     def stop(tuned):
         raise Stopped
 
+    options = {"workdir": tmp_path / "run", **RUN}
     with pytest.raises(Stopped):
-        recipes.fine_tune(
-            encoder, pairs(), workdir=tmp_path / "run", evaluate=stop, evaluate_every=3, **options
-        )
-    again = recipes.fine_tune(encoder, pairs(), workdir=tmp_path / "run", **options)
-    for a, b in zip(leaves(whole), leaves(again), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_sizes_guide_negatives_scores_and_frozen_parts(encoder):
-    texts = pairs(16)
-    triplets = list(zip(texts["first"], texts["second"], reversed(texts["first"]), strict=True))
-    tuned = recipes.fine_tune(
-        encoder, triplets, sizes=(4, 16), guide=encoder, steps=2, frozen="^table/", **SMALL
-    )
-    for path, before in jax.tree.leaves_with_path(encoder.params):
-        after = functools.reduce(lambda tree, key: tree[key.key], path, tuned.params)
-        assert np.array_equal(before, after) == ("table" in jax.tree_util.keystr(path))
-    graded = texts | {"scores": np.linspace(0, 5, 16)}
-    scored = recipes.fine_tune(encoder, graded, steps=2, rate=1e-3, **SMALL)
-    assert any(not np.array_equal(a, b) for a, b in zip(leaves(scored), leaves(encoder), strict=True))
-
-
-def test_own_loss_and_evaluation(encoder, tmp_path):
+        recipes.fine_tune(encoder, pairs(), evaluate=stop, evaluate_every=3, **options)
     seen = []
 
-    def loss(first, second, *, where):
-        seen.append((first.shape, second.shape, where.shape))
-        return losses.info_nce(first, second, where=where)
+    def evaluate(tuned):
+        seen.append(tuned)
+        return {"MRR": float((1 / ranks(tuned)).mean())}
 
-    options = {"loss": loss, "steps": 2, "workdir": tmp_path / "run", **SMALL}
-    recipes.fine_tune(encoder, pairs(), evaluate=lambda e: {"MRR": float((1 / ranks(e)).mean())}, **options)
-    assert seen[0] == ((8, 16), (8, 16), (8, 8))
+    again = recipes.fine_tune(encoder, pairs(), evaluate=evaluate, **options)
+    for a, b in zip(leaves(tuned), leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
     (row,) = [r for r in train.read_metrics(tmp_path / "run") if "MRR" in r]
-    assert 0 < row["MRR"] <= 1
+    assert row["step"] == RUN["steps"] and row["MRR"] == (1 / ranks(tuned)).mean() and len(seen) == 1
 
 
-def test_equal_texts_are_not_negatives(encoder):
-    masks = []
+def mean_of_words(params, batch, key=None):
+    """In place of the network, where only what goes into the loss is asked: it compiles at once."""
+    return masked_mean(params["table"]["embedding"][batch["ids"]], batch["mask"])
 
-    def loss(first, second, *, where):
-        masks.append(where)
-        return losses.info_nce(first, second, where=where)
 
+@pytest.fixture(scope="module")
+def plain(encoder):
+    encode = lambda params, batch, key=None, **_: mean_of_words(params, batch)  # noqa: E731
+    params = {"table": encoder.params["table"], "blocks": {"unused": np.ones((1, 2), np.float32)}}
+    return dataclasses.replace(encoder, encode=encode, params=params)
+
+
+def test_equal_calls_share_their_compiled_step(plain):
+    traced = []
+
+    def counting(params, batch, key=None):
+        traced.append(1)
+        return mean_of_words(params, batch)
+
+    other = dataclasses.replace(plain, encode=counting)
+    one, two = (recipes.fine_tune(other, pairs(), steps=1, seed=seed, **SMALL) for seed in (0, 1))
+    assert len(traced) == 2  # once for each side of a pair
+    table = [np.asarray(x.params["table"]["embedding"]) for x in (plain, one, two)]
+    assert all((a != b).any() for a, b in itertools.combinations(table, 2))  # one step learns
+
+
+def test_negatives_sizes_and_frozen_parts(plain):
+    texts = pairs(16)
+    triplets = list(zip(texts["first"], texts["second"], reversed(texts["first"]), strict=True))
+    tuned = recipes.fine_tune(plain, triplets, sizes=[4, 16], steps=2, frozen="^blocks/", **SMALL)
+    np.testing.assert_array_equal(tuned.params["blocks"]["unused"], plain.params["blocks"]["unused"])
+    assert (tuned.params["table"]["embedding"] != plain.params["table"]["embedding"]).any()
+
+
+def given_to_loss(encoder, given, **options):
+    """The arguments of the loss in a step on all pairs, in their order."""
+    seen = []
+
+    def loss(first, second, **rest):
+        jax.debug.callback(lambda *x: seen.append(x), first, second, *rest.values())
+        assert list(rest) == ["targets" if "scores" in given else "where"]
+        return losses.info_nce(first, second)
+
+    run = {"steps": 1, "batch_size": len(given["first"]), "length": 4, "mesh": train.make_mesh(1)}
+    recipes.fine_tune(encoder, given, loss=loss, **run, **options)
+    jax.effects_barrier()
+    first, second, rest = map(np.asarray, seen[0])
+    order = [int(np.abs(encoder.encode_texts(given["first"]) - row).sum(axis=1).argmin()) for row in first]
+    return order, first, second, rest
+
+
+def test_the_guide_hides_over_the_blocks_what_is_above_the_positive(plain):
+    texts = {
+        "first": ["w5", "w6", "w7", "w8"],
+        "second": ["w6 w5", "w7", "w5 w9", "w6"],
+        "negatives": ["w5", "w9", "w7", "w9"],
+    }
+    rng = np.random.default_rng(0)
+    table = {"table": {"embedding": rng.normal(size=(30, 16)).astype(np.float32)}}
+    guide = dataclasses.replace(plain, params=plain.params | table)
+    blocks = ("qd", "qq", "dd")
+    order, _, _, where = given_to_loss(plain, texts, guide=guide, margin=0.1, blocks=blocks)
+    chosen = {name: [x[i] for i in order] for name, x in texts.items()}
+    first, rest = chosen["first"], chosen["second"] + chosen["negatives"]
+    seen = guide.encode_texts(first), guide.encode_texts(rest)
+    keys = {text: n for n, text in enumerate(set(first + rest))}
+    wanted = losses.guided_mask(*seen, margin=0.1, blocks=blocks) & losses.duplicate_mask(
+        np.array([keys[x] for x in first]), np.array([keys[x] for x in rest]), blocks=blocks
+    )
+    assert where.shape == (4, 8 + 4 + 8) and 0 < where.sum() < where.size
+    np.testing.assert_array_equal(where, np.asarray(wanted))
+
+
+def test_equal_texts_are_not_negatives(plain):
     same = {"first": ["w5"] * 8, "second": ["w6"] * 8}
-    with jax.disable_jit():
-        recipes.fine_tune(encoder, same, loss=loss, steps=1, **SMALL)
-    np.testing.assert_array_equal(np.asarray(masks[0]), np.eye(8, dtype=bool))
+    _, first, second, where = given_to_loss(plain, same)
+    assert first.shape == second.shape == (8, 16)
+    np.testing.assert_array_equal(where, np.eye(8, dtype=bool))
+
+
+def test_scores_are_the_targets(plain):
+    graded = pairs(8) | {"scores": np.linspace(0, 5, 8)}
+    order, _, _, targets = given_to_loss(plain, graded)
+    np.testing.assert_allclose(targets, graded["scores"][order], rtol=1e-6)
+    tuned = recipes.fine_tune(plain, graded, steps=2, **SMALL)
+    assert (tuned.params["table"]["embedding"] != plain.params["table"]["embedding"]).any()
+
+
+SCORED = {"first": ["a"], "second": ["b"], "scores": [1.0]}
 
 
 @pytest.mark.parametrize(
@@ -107,11 +167,10 @@ def test_equal_texts_are_not_negatives(encoder):
         ([("a",)], {}, r"pairs: pass rows \(first, second\)"),
         ([], {}, "pairs: pass rows"),
         ([("a", "b")], {"batch_size": 2}, "batch_size: 2 is outside 1..1, the number of pairs"),
-        (
-            {"first": ["a"], "second": ["b"], "scores": [1.0], "negatives": ["c"]},
-            {},
-            "pairs: scores cannot be",
-        ),
+        (SCORED | {"negatives": ["c"]}, {}, "pairs: scores cannot be combined with"),
+        (SCORED, {"blocks": ("qd", "qq")}, "pairs: scores cannot be combined with"),
+        ([("a", "b")], {"blocks": ("qd", "xx")}, r"blocks=\('qd', 'xx'\): a subset of"),
+        ([("a", "b")], {"blocks": ("qq",)}, r"blocks=\('qq',\): a subset of"),
         ([("a", "b")], {"sizes": (99,)}, "sizes: 99 is above the encoder's width 16"),
     ],
 )

@@ -195,7 +195,7 @@ def test_other_documents_on_a_finished_folder_are_named(tmp_path):
             refused("^documents: " + message, lambda given=given: build(tmp_path, given, never))
     swapped = [DOCUMENTS[0], new, *DOCUMENTS[2:]]
     refused("^documents: number 1 is 'new'", lambda: build(tmp_path, swapped, never))
-    refused("^documents: an item is no pair", lambda: build(tmp_path, ["doc"], never))
+    refused("^documents: an item is not a pair", lambda: build(tmp_path, ["doc"], never))
     refused("^documents: None; pass", lambda: build(tmp_path / "none", None))
     search.delete_documents(tmp_path, ["d1"])
     refused("^documents: number 1 is 'd1', but the finished index has 'd2'", lambda: build(tmp_path))
@@ -227,6 +227,7 @@ KILLED = """
     import os, pathlib, signal, sys
     import numpy as np
     from jaxembed import files, search
+    from jaxembed.search import _document_format
     root = pathlib.Path(sys.argv[1])
 
     def encode(params, tokens, mask):
@@ -460,7 +461,7 @@ def test_large_ids_stay_what_they_are(tmp_path):
     index = build(tmp_path / "a", documents, shard_size=1)
     assert index.ids.dtype == np.int64 and index.ids.tolist() == ids
     assert search.delete_documents(tmp_path / "a", [ids[1]]).ids.tolist() == [ids[0], ids[2]]
-    refused(f"the id {2**63} is no int64", lambda: build(tmp_path / "b", [(2**63, np.ones((1, 4)))]))
+    refused(f"the id {2**63} is not an int64", lambda: build(tmp_path / "b", [(2**63, np.ones((1, 4)))]))
 
 
 def test_an_index_of_no_columns_takes_none_later(tmp_path):
@@ -650,7 +651,7 @@ def test_a_scan_of_a_column_on_disk(tmp_path):
         (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES, 2.0), "k"),
         (lambda: search.scan_top_k(vectors.product_scores, TABLES[0], CODES, 2), "tables"),
         (lambda: search.scan_top_k(lambda q, c: q[:, 0], TABLES, CODES, 2), "score"),
-        (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES[:, :4], 2), "codes"),
+        (lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES[:, :4], 2), "product_codes"),
         (
             lambda: search.scan_top_k(vectors.product_scores, TABLES, CODES, 2, mesh=mesh_of(8, 1), axis="x"),
             "axis",
@@ -665,13 +666,14 @@ def test_no_queries_find_nothing():
     none = np.zeros((0, 3, 4), np.float32), np.zeros((0, 3), bool)
     assert search.scan_top_k(vectors.product_scores, TABLES[:0], CODES, 2)[1].shape == (0, 2)
     assert search.single_vector_candidates(FLAT, OFFSETS, *none, 2).shape == (0, 2)
-    assert search.rerank(vectors.chamfer, FLAT, OFFSETS, *none, np.zeros((0, 3), int))[1].shape == (0, 3)
+    assert search.rerank(*none, np.zeros((0, 3), int), **EXACT)[1].shape == (0, 3)
 
 
 # --- reranking ---
 
 OFFSETS = np.cumsum([0, *LENGTHS])
 FLAT = np.concatenate(TOKENS)
+EXACT = {"score": vectors.chamfer, "tokens": FLAT, "offsets": OFFSETS}
 
 
 def chamfer_of(b, n):
@@ -685,7 +687,7 @@ def ranked(b, places, k):
 
 
 def rerank(places, k=None, *, tokens=FLAT, mask=MASK):
-    return search.rerank(vectors.chamfer, tokens, OFFSETS, QUERIES, mask, places, k)
+    return search.rerank(QUERIES, mask, places, k, **EXACT | {"tokens": tokens})
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -696,10 +698,10 @@ def test_reranking_equals_the_loops(chunk, flat):
     places[0, 3] = places[0, 2]
     queries = np.where(MASK[..., None], QUERIES, np.nan)  # padding never matters
     for k in (1, 6, None):
-        score, options = vectors.chamfer, {"chunk": chunk}
+        options = EXACT | {"chunk": chunk}
         if flat:
-            score, options = vectors.chamfer_flat, {"chunk": chunk, "flat": True}
-        scores, found = search.rerank(score, FLAT, OFFSETS, queries, MASK, places, k, **options)
+            options |= {"score": vectors.chamfer_flat, "flat": True}
+        scores, found = search.rerank(queries, MASK, places, k, **options)
         assert scores.shape == found.shape == (3, k or 12)
         for b in range(3):
             own, values = ranked(b, places[b].tolist(), k or 12)
@@ -720,30 +722,49 @@ def test_retrieval_with_every_candidate_is_exact_and_carving_changes_only_the_sc
 
     def first(queries, mask, size):
         seen.append((queries, mask))
-        return search.top_k(
-            vectors.encode_queries(index.params["fde"], queries, mask), index.columns["fde"], size
-        )
+        encoded = vectors.encode_queries(index.params["fde"], queries, mask)
+        return search.top_k(encoded, index.columns["fde"], size)[1]
 
     def halve(queries, mask):
         return queries, mask & (np.arange(5) < 2)
 
-    arguments = (first, vectors.chamfer, index.tokens, index.offsets, QUERIES, MASK, 5)
-    scores, places = search.retrieve(*arguments, candidates=1000)
+    arguments = (first, QUERIES, MASK, 5)
+    given = {"score": vectors.chamfer, "tokens": index.tokens, "offsets": index.offsets}
+    scores, places = search.retrieve(*arguments, **given, candidates=1000)
+    same, ids = search.retrieve(*arguments, **given, candidates=1000, ids=index.ids)
+    np.testing.assert_array_equal(same, scores)
+    np.testing.assert_array_equal(ids, index.ids[places])
     for b in range(3):
         assert places[b].tolist() == ranked(b, range(23), 5)[0]
-    few_scores, few = search.retrieve(*arguments, candidates=8)
-    candidates = first(QUERIES, MASK, 8)[1]
+    few_scores, few = search.retrieve(*arguments, **given, candidates=8)
+    candidates = first(QUERIES, MASK, 8)
     for b in range(3):
         assert few[b].tolist() == ranked(b, candidates[b].tolist(), 5)[0]
-    carved, kept = search.retrieve(*arguments, candidates=1000, carve=halve)
+    carved, kept = search.retrieve(*arguments, **given, candidates=1000, carve=halve)
     np.testing.assert_array_equal(seen[-1][1], MASK)
-    wanted = search.rerank(
-        vectors.chamfer, FLAT, OFFSETS, *halve(QUERIES, MASK), np.tile(np.arange(23), (3, 1)), 5
-    )
+    wanted = search.rerank(*halve(QUERIES, MASK), np.tile(np.arange(23), (3, 1)), 5, **EXACT)
     np.testing.assert_array_equal(kept, wanted[1])
     np.testing.assert_allclose(carved, wanted[0])
-    refused("^k: 24 is outside 1..23", lambda: search.retrieve(*arguments[:-1], 24, candidates=1000))
-    refused("^k: 9 is outside 1..8", lambda: search.retrieve(*arguments[:-1], 9, candidates=8))
+    refused("^k: 24 is outside 1..23", lambda: search.retrieve(*arguments[:-1], 24, **given, candidates=1000))
+    refused("^k: 9 is outside 1..8", lambda: search.retrieve(*arguments[:-1], 9, **given, candidates=8))
+    pair = (lambda *asked: (None, first(*asked)), *arguments[1:])
+    refused("^first: returns 2 values; return the places", lambda: search.retrieve(*pair, **given))
+
+
+def test_documents_are_named_by_their_ids_and_missing_ones_by_none():
+    places = np.array([[2, 0, -1], [3, -1, -1], [0, 4, 2]])
+    names = np.array([f"document {n}" for n in range(23)])
+    scores, found = search.rerank(QUERIES, MASK, places, **EXACT)
+    _, named = search.rerank(QUERIES, MASK, places, **EXACT, ids=names)
+    _, numbered = search.rerank(QUERIES, MASK, places, **EXACT, ids=7 + np.arange(23))
+    missing = np.array([[False, False, True], [False, True, True], [False] * 3])
+    np.testing.assert_array_equal(found < 0, missing)
+    np.testing.assert_array_equal(scores == -np.inf, missing)
+    assert named.tolist() == [["" if n < 0 else f"document {n}" for n in row] for row in found]
+    np.testing.assert_array_equal(numbered, np.where(found < 0, -1, found + 7))
+    bad = {r"^ids: \(3,\) for 23 documents": names[:3], "^ids: are float64; pass": np.arange(23.0)}
+    for message, ids in bad.items():
+        refused(message, lambda ids=ids: search.rerank(QUERIES, MASK, places, **EXACT, ids=ids))
 
 
 @pytest.mark.parametrize("deduplicate", [True, False])
@@ -770,7 +791,7 @@ def test_single_vector_candidates_equal_the_loops(size, neighbours, deduplicate)
         (lambda: rerank([[0]] * 3, tokens=FLAT[:, :3]), "tokens"),
         (lambda: rerank([[0]] * 3, tokens=FLAT[:9]), "offsets"),
         (lambda: rerank([[0]] * 3, mask=MASK[:, :4]), "queries"),
-        (lambda: search.rerank(vectors.chamfer, FLAT, OFFSETS, QUERIES, MASK, [[0]] * 3, chunk=0), "chunk"),
+        (lambda: search.rerank(QUERIES, MASK, [[0]] * 3, **EXACT, chunk=0), "chunk"),
         (lambda: search.single_vector_candidates(FLAT, OFFSETS, QUERIES, MASK, 0), "size"),
         (lambda: search.single_vector_candidates(FLAT, OFFSETS, QUERIES, MASK, 3, neighbours=999), "k"),
     ],
@@ -885,9 +906,8 @@ def test_faiss_gives_first_candidates_from_a_column_on_disk(tmp_path):
     search_sums = search.open_faiss(path)
 
     def first(queries, mask, size):
-        return search_sums(np.where(mask[..., None], queries, 0).sum(axis=1), size)
+        return search_sums(np.where(mask[..., None], queries, 0).sum(axis=1), size)[1]
 
-    _, places = search.retrieve(
-        first, vectors.chamfer, index.tokens, index.offsets, QUERIES, MASK, 5, candidates=23
-    )
+    given = {"score": vectors.chamfer, "tokens": index.tokens, "offsets": index.offsets}
+    _, places = search.retrieve(first, QUERIES, MASK, 5, **given, candidates=23)
     assert [row.tolist() for row in places] == [ranked(b, range(23), 5)[0] for b in range(3)]

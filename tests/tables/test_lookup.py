@@ -207,8 +207,8 @@ def test_tables_start_as_a_normal_distribution_truncated_at_two_deviations():
     assert values.std() == pytest.approx(0.25 * 0.8796, rel=0.01)  # what the truncation leaves of 0.25
 
 
-def test_own_initializer():
-    params = tables.init_tables(jax.random.key(0), PLAN, initializer=lambda key, shape: jnp.full(shape, 2.0))
+def test_own_initialiser():
+    params = tables.init_tables(jax.random.key(0), PLAN, initialiser=lambda key, shape: jnp.full(shape, 2.0))
     assert {float(leaf.min()) for leaf in jax.tree.leaves(params)} == {2.0}
 
 
@@ -456,7 +456,7 @@ def test_bad_lookups_raise():
     params = tables.init_tables(jax.random.key(0), p)
     codes = tables.codes(p, {"a": np.arange(3), "m": np.ones((3, 2), int)})
     cases = [
-        ({"codes": {"other": codes["a"]}}, "'other' is no feature"),
+        ({"codes": {"other": codes["a"]}}, "'other' is not a feature"),
         ({"codes": {"a": codes["a"][:, :1]}}, r"need \[B\(, n\), 2\]"),
         ({"masks": {"m": np.ones((3, 3), bool)}}, "masks: 'm' has shape"),
         ({"masks": {"x": np.ones((3, 2), bool)}}, "masks: .*'x'"),

@@ -155,3 +155,19 @@ def test_reading_a_narrow_table_is_reading_a_wide_one():
 def test_another_rounding_is_refused():
     with pytest.raises(ValueError, match="rounding='up'; choose one of"):
         tables.row_update(constant_gradient, optax.sgd(1.0), {}, rounding="up")
+
+
+def test_dense_parameters_beside_a_table_keep_their_moments_in_float32():
+    def loss_fn(params, batch, key):
+        return jnp.sum(params["table"]["embedding"]) + jnp.sum(params["w"].astype(jnp.float32)), {}
+
+    rule = {"table/embedding": optax.sgd(0.1)}
+    init, step = tables.row_update(loss_fn, optax.trace(0.999), rule)
+    params = {"table": {"embedding": jnp.ones((4, 2))}, "w": jnp.ones(3, jnp.bfloat16)}
+    state = train.TrainState(jnp.int32(0), params, init(params))
+    batch = {"rows": {"table/embedding": np.array([0, 4], np.int32)}}
+    for _ in range(300):
+        state, _ = jax.jit(step)(state, batch, jax.random.key(0))
+    (trace,) = jax.tree.leaves(state.opt_state["dense"])
+    assert trace.dtype == jnp.float32
+    np.testing.assert_allclose(trace, (1 - 0.999**300) / 0.001, rtol=1e-4)  # bfloat16 stands still near 256

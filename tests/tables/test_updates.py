@@ -73,6 +73,31 @@ def listed(batch, parts=1):
     return jax.tree.map(lambda *x: np.concatenate(x), *shares) | {"rows": {PATH: np.concatenate(rows)}}
 
 
+@pytest.mark.parametrize("merge", ["concat", "weighted"])
+def test_touched_is_codes_and_distinct_in_one(merge):
+    features = [Feature("user", chunks=2), Feature("tags", chunks=2), Feature("gender", vocabulary=3)]
+    plan = tables.plan(features, rows=50, width=4, tables=2, merge=merge)
+    rng = np.random.default_rng(0)
+    ids = {"user": rng.integers(9, size=8), "tags": rng.integers(9, size=(8, 3)), "other": np.zeros(8)}
+    ids["gender"], masks = rng.integers(3, size=8), {"tags": rng.random((8, 3)) < 0.5}
+    found = tables.touched(plan, ids, masks, 40, part=0)
+    heights = {"table/embedding": plan.height, "table/importance": 50}
+    assert plan.height == 100 and set(found["rows"]) == set(list(heights)[: 1 + (merge == "weighted")])
+    codes = tables.codes(plan, ids)
+    groups = tables.by_table(plan, codes)
+    for path, rows in found["rows"].items():
+        listed, local = tables.distinct(groups[path], masks, heights[path], 40, part=0)
+        np.testing.assert_array_equal(rows, listed)
+        for name, array in local.items():
+            np.testing.assert_array_equal(found["codes"][name], array)
+    np.testing.assert_array_equal(found["codes"]["gender"], codes["gender"])
+    assert set(found["codes"]) == set(codes)
+    with pytest.raises(ValueError, match="^size=3: the batch touches"):
+        tables.touched(plan, ids, masks, 3)
+    with pytest.raises(ValueError, match="feature 'tags' is missing"):
+        tables.touched(plan, {"user": ids["user"]}, None, 40)
+
+
 class Batches:
     def __init__(self, change=lambda batch: batch):
         self.change = change
@@ -195,7 +220,7 @@ def test_a_mask_holds_for_the_feature_of_its_name_alone():
 
 BAD_LISTS = {
     "small": (([[1], [2], [3]], None, 9, 3), "size=3: the batch touches 3 rows; give at least 4"),
-    "outside": (([[9]], None, 9, 3), "codes: 9 lies outside a table of 9 rows"),
+    "outside": (([[9]], None, 9, 3), "codes: 9 is outside a table of 9 rows"),
     "no size": (([[1]], None, 9, 0), "size=0: need at least 1"),
     "too many": (([[1]], None, 2**31 - 5, 9), "below 2\\*\\*31"),
     "floats": (([[1.0]], None, 9, 3), "codes: 'a' has dtype float64; give what tables.codes returns"),
@@ -476,7 +501,7 @@ def test_donated_tables_are_deleted():
 def test_a_batch_without_rows_and_a_path_without_table_raise():
     with pytest.raises(ValueError, match="'rows' has no 'table/embedding'"):
         fit(by_rows("sgd"), Batches(), steps=1)
-    with pytest.raises(ValueError, match="rules: 'table/other' is no parameter"):
+    with pytest.raises(ValueError, match="rules: 'table/other' is not a parameter"):
         fit(tables.row_update(loss_fn, TX, {"table/other": TX}), Batches(listed), steps=1)
 
 

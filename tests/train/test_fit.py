@@ -180,6 +180,18 @@ def test_accumulation_hands_shared_leaves_over_whole():
     parts = run(update=train.gradient_update(pointing, TX, accumulate=4), batches=Pointing())
     chex.assert_trees_all_close(as_numpy(parts.params), as_numpy(whole.params), atol=1e-5)
 
+    def worded(params, batch, key):
+        return pointing(params, {**batch, "rows": batch["words"]}, key)
+
+    class Worded(Pointing):
+        def __getitem__(self, t):
+            batch = super().__getitem__(t)
+            return {**{n: x for n, x in batch.items() if n != "rows"}, "words": batch["rows"]}
+
+    update = train.gradient_update(worded, TX, accumulate=4, shared=r"^words/")
+    own = run(update=update, batches=Worded())
+    chex.assert_trees_all_close(as_numpy(own.params), as_numpy(parts.params), atol=1e-6)
+
 
 def test_ema_follows_its_formula(tmp_path):
     update = train.ema(train.gradient_update(loss_fn, TX), 0.5)

@@ -442,7 +442,7 @@ def test_truncated_tokens_are_tokens_with_zeros():
     np.testing.assert_allclose(found, vectors.encode_documents(params, cut, MASK), atol=1e-6)
 
 
-def test_centering_moves_the_cells_and_nothing_else():
+def test_centring_moves_the_cells_and_nothing_else():
     shifted = TOKENS + np.float32(2) * np.eye(12, dtype=np.float32)[0]
     params = vectors.centre_fde(draw(), np.where(MASK[..., None], shifted, np.nan), MASK)
     np.testing.assert_allclose(params["centre"], shifted[MASK].mean(0), atol=1e-5)

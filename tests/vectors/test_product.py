@@ -273,9 +273,9 @@ def bad(**options):
         (lambda: vectors.fit_product(KEY, np.where(np.arange(200)[:, None] == 7, np.nan, X), group=2), "x"),
         (lambda: vectors.encode_product(fitted(), X[:, :4]), "x"),
         (lambda: vectors.product_tables(fitted(), QUERIES[0]), "queries"),
-        (lambda: vectors.decode_product(fitted(), np.zeros((2, 4), np.uint8)), "codes"),
-        (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 4), np.uint8)), "codes"),
-        (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 3))), "codes"),
+        (lambda: vectors.decode_product(fitted(), np.zeros((2, 4), np.uint8)), "product_codes"),
+        (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 4), np.uint8)), "product_codes"),
+        (lambda: vectors.product_scores(np.zeros((1, 3, 16)), np.zeros((2, 3))), "product_codes"),
         (lambda: vectors.product_scores(np.zeros((3, 16)), np.zeros((2, 3), np.uint8)), "tables"),
     ],
 )

@@ -5,13 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxembed.data.click_tables import ctr_table as ctr_table
-from jaxembed.data.sources.click_logs import avazu as avazu
-from jaxembed.data.sources.click_logs import criteo as criteo
-from jaxembed.data.sources.click_logs import flights as flights
-from jaxembed.data.sources.click_logs import movielens_1m as movielens_1m
-from jaxembed.data.sources.click_logs import movielens_100k as movielens_100k
-from jaxembed.data.sources.docstrings import docstrings as docstrings
+from jaxembed.extras import brings
 
 
 class _Decoded(Sequence):
@@ -48,7 +42,7 @@ _CATEGORIES = ("", ".text", ".structured", ".question_answering", ".translate", 
 
 
 def tfds(name, split, *, data_dir=None, download=False):
-    """Opens a prepared TensorFlow data set for random access, without TensorFlow.
+    """TensorFlow Datasets: opens a prepared set for random access, without TensorFlow.
 
     >>> import tensorflow_datasets
     >>> with tensorflow_datasets.testing.mock_data(num_examples=3):
@@ -83,8 +77,8 @@ def tfds(name, split, *, data_dir=None, download=False):
 
 
 def _builder(name, data_dir, file_format):
-    import tensorflow_datasets as datasets
-
+    with brings("data"):
+        import tensorflow_datasets as datasets
     options = {} if file_format is None else {"file_format": file_format}
     for category in _CATEGORIES:
         importlib.import_module(f"tensorflow_datasets{category}")
@@ -92,4 +86,4 @@ def _builder(name, data_dir, file_format):
             return datasets.builder(name, data_dir=data_dir, **options)
         except datasets.core.DatasetNotFoundError:
             continue
-    raise ValueError(f"name={name!r} is no data set of TFDS; datasets.list_builders() lists the names")
+    raise ValueError(f"name={name!r} is not a data set of TFDS; datasets.list_builders() lists the names")

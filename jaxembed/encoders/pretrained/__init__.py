@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.arrays import unit
 from jaxembed.encoders.pretrained.batches import (
     check_extra,
     check_length,
@@ -19,6 +20,7 @@ from jaxembed.encoders.pretrained.batches import (
     check_texts,
     cut_rows,
     open_tokenizer,
+    sets_of_texts,
     special_ends,
     text_batch,
     vectors_of_texts,
@@ -130,12 +132,7 @@ class Encoder:
             ValueError: for bad texts, as ``encode_texts``, or a length without place for a word or above
                 ``max_length``.
         """
-        if length is not None:
-            check_length(self.tokenizer, length, "length")
-            if length > self.max_length:
-                raise ValueError(
-                    f"length={length} is above max_length={self.max_length}; load with a larger one"
-                )
+        self._check_length(length)
         ids, skipped = self._ids(texts, prompt, prompt_name, length)
         longest = max((len(row) for row in ids), default=1)
         return text_batch(ids, len(ids), length or min(bucket(longest), self.max_length), skipped)
@@ -186,6 +183,42 @@ class Encoder:
         width = truncate_dim or self.width
         return vectors_of_texts(run, tokenize, texts, batch_size, self.max_length, width, progress)
 
+    def encode_sets(
+        self, texts, *, length=None, batch_size=32, prompt=None, prompt_name=None, progress=False
+    ):
+        """Computes the unit token vectors of texts: one set per text, for late interaction.
+
+        The vectors are the states of :attr:`encode_tokens`, each divided by its length. A set holds the
+        tokens that the pooling reads, special ones among them. Batches are made as in :meth:`encode_texts`.
+        ``dict(zip(names, np.split(tokens, offsets[1:-1])))`` are the sets by name.
+
+        Args:
+            texts: list of str.
+            length: optional number of tokens at which texts are cut, at most ``max_length``; special tokens
+                stay.
+            batch_size: rows of a batch.
+            prompt: text put in front of each.
+            prompt_name: name of such a text among ``prompts``; default: what the folder says.
+            progress: True shows a bar on a terminal.
+
+        Returns:
+            tokens: float32 NumPy array [S, D], D the width of the blocks, one text after the other.
+            offsets: int64 [n + 1]. Text n has ``tokens[offsets[n] : offsets[n + 1]]``.
+
+        Raises:
+            ValueError: for bad texts, as :meth:`encode_texts`, or a bad length, as :meth:`tokenize`.
+        """
+        self._check_length(length)
+
+        def run(batch):
+            tokens, mask = self.encode_tokens(self.params, batch)
+            return unit(tokens), batch.get("pool_mask", mask)
+
+        tokenize = functools.partial(self._ids, prompt=prompt, prompt_name=prompt_name, length=length)
+        width = len(self.params["table"]["embedding"].T)  # of the blocks; vectors may have another one
+        most = min(length or self.max_length, self.max_length)
+        return sets_of_texts(run, tokenize, texts, batch_size, most, width, progress)
+
     def save(self, folder):
         """Writes a folder that :func:`load` and the package sentence-transformers read.
 
@@ -221,6 +254,13 @@ class Encoder:
             found.update(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}".encode())
             found.update(x.reshape(-1).view(np.uint8).data)
         return found.hexdigest()[:40]
+
+    def _check_length(self, length):
+        if length is None:
+            return
+        check_length(self.tokenizer, length, "length")
+        if length > self.max_length:
+            raise ValueError(f"length={length} is above max_length={self.max_length}; load with a larger one")
 
     def _ids(self, texts, prompt, prompt_name, length=None):
         """Token ids of each text with its prompt, and how many first tokens the pooling skips."""
@@ -262,7 +302,7 @@ def load(
     cache=None,
     offline=False,
 ):
-    """Reads a text encoder as sentence-transformers and transformers save it, without torch.
+    """Pretrained encoder: reads what sentence-transformers and transformers save, without torch.
 
     Families: BERT, RoBERTa, XLM-RoBERTa, MPNet, DistilBERT, ModernBERT, and the decoders Llama, Mistral,
     Qwen2 and Qwen3. Pooling, dense layers and normalisation follow modules.json; a folder without it is
@@ -272,8 +312,8 @@ def load(
     Texts are cut at ``max_seq_length`` of sentence_bert_config.json, else at ``model_max_length`` of
     tokenizer_config.json, never above the model's positions; what tokenizer.json says about lengths is not
     used. The side on which they are cut is ``truncation_side`` of tokenizer_config.json, else "direction" of
-    tokenizer.json. Which special tokens stand around a text, tokenizer.json alone says, as in transformers 5:
-    a true ``add_bos_token`` or ``add_eos_token`` of tokenizer_config.json that it does not bear out gives a
+    tokenizer.json. The special tokens around a text are those of tokenizer.json alone, as in transformers 5.
+    A true ``add_bos_token`` or ``add_eos_token`` of tokenizer_config.json that it does not bear out gives a
     warning, because "lasttoken" then pools the last token of the text itself.
 
     With ``truncate_dim`` in config_sentence_transformers.json, the first coordinates are kept, after any
@@ -304,7 +344,7 @@ def load(
         :class:`Encoder`.
 
     Raises:
-        ModuleNotFoundError: without the extra ``text``.
+        ModuleNotFoundError: without the extra ``encoders``.
         FileNotFoundError: when the folder or one of its files is missing, or the hub has no such name.
         ValueError: for an unknown architecture, pooling or module, a checkpoint that is pickled, damaged or
             does not fit its config.json, a path that leaves the folder, or a length above the model's

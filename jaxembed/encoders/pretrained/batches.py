@@ -3,8 +3,8 @@
 import warnings
 
 import numpy as np
-from tqdm import tqdm
 
+from jaxembed import extras
 from jaxembed.files import read_json
 from jaxembed.ragged import bucket, pad
 
@@ -13,12 +13,8 @@ WINDOW = 64  # batches that are tokenized together
 
 def check_extra():
     """Refuses to go on without the package that reads tokenizers."""
-    try:
+    with extras.brings("encoders"):
         import tokenizers  # noqa: F401
-    except ImportError:
-        raise ModuleNotFoundError(
-            "the package tokenizers is missing; pip install 'jaxembed[text]'", name="tokenizers"
-        ) from None
 
 
 def open_tokenizer(path, max_length, settings):
@@ -59,7 +55,7 @@ def open_tokenizer(path, max_length, settings):
 
 
 def check_length(tokenizer, length, name):
-    """Refuses a number of tokens that leaves no place beside the special ones.
+    """Refuses a number of tokens that leaves no place next to the special ones.
 
     Args:
         tokenizer: ``tokenizers.Tokenizer``.
@@ -69,7 +65,7 @@ def check_length(tokenizer, length, name):
     special = tokenizer.num_special_tokens_to_add(False)
     if length <= special:
         raise ValueError(
-            f"{name}={length}: leaves no place beside {special} special tokens; give at least {special + 1}"
+            f"{name}={length}: leaves no place next to {special} special tokens; give at least {special + 1}"
         )
 
 
@@ -190,8 +186,8 @@ def vectors_of_texts(run, tokenize, texts, batch_size, max_length, width, progre
     """Runs a function on texts in batches of few shapes and returns its rows in the order of the texts.
 
     Args:
-        run: ``batch -> [B, D]``, a batch as :func:`pad` makes it.
-        tokenize: ``texts -> (lists of int, skipped first tokens as for pad)``.
+        run: ``batch -> [B, D]``, a batch as :func:`text_batch` makes it.
+        tokenize: ``texts -> (lists of int, skipped first tokens as for text_batch)``.
         texts: list of str.
         batch_size: rows of a batch.
         max_length: largest length.
@@ -201,22 +197,49 @@ def vectors_of_texts(run, tokenize, texts, batch_size, max_length, width, progre
     Returns:
         float32 NumPy array [n, D].
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
     texts = check_texts(texts)
     out = np.zeros((len(texts), width), np.float32)
+    for chosen, vectors in _results(run, tokenize, texts, batch_size, max_length, progress):
+        out[chosen] = np.asarray(vectors, np.float32)[: len(chosen)]
+    return out
+
+
+def sets_of_texts(run, tokenize, texts, batch_size, max_length, width, progress=False):
+    """Runs a function on texts as :func:`vectors_of_texts` does and returns the rows of their tokens.
+
+    Args:
+        run: ``batch -> (rows [B, T, D], mask [B, T])``.
+        tokenize, texts, batch_size, max_length, width, progress: as for :func:`vectors_of_texts`.
+
+    Returns:
+        float32 NumPy array [S, D] of the rows under the mask, one text after the other, and int64 [n + 1]:
+        where each text begins.
+    """
+    texts = check_texts(texts)
+    sets = [np.zeros((0, width), np.float32)] * len(texts)
+    for chosen, (rows, mask) in _results(run, tokenize, texts, batch_size, max_length, progress):
+        rows, mask = np.asarray(rows, np.float32), np.asarray(mask)
+        for row, place in enumerate(chosen):
+            sets[place] = rows[row][mask[row]]
+    offsets = np.cumsum([0, *map(len, sets)], dtype=np.int64)
+    return np.concatenate([np.zeros((0, width), np.float32), *sets]), offsets
+
+
+def _results(run, tokenize, texts, batch_size, max_length, progress):
+    """Yields (places of texts, what ``run`` returns for their batch); the longest texts come first."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
     rows = min(batch_size, 1 << max(0, len(texts) - 1).bit_length())
     by_size = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     waiting = []
-    disable = None if progress else True  # None: hidden unless a person watches
-    with tqdm(total=len(texts), disable=disable, desc="encode") as bar:
+    with extras.bar(len(texts), watched=progress, desc="encode") as bar:
         for chosen, batch in _batches(tokenize, texts, by_size, rows, max_length):
             waiting.append((chosen, run(batch)))
             if len(waiting) > 1:  # the next batch is prepared while this one runs
-                _store(out, *waiting.pop(0), bar)
-        for pair in waiting:
-            _store(out, *pair, bar)
-    return out
+                yield waiting[0]
+                bar.update(len(waiting.pop(0)[0]))
+        yield from waiting
+        bar.update(sum(len(chosen) for chosen, _ in waiting))
 
 
 def _batches(tokenize, texts, order, rows, max_length):
@@ -229,8 +252,3 @@ def _batches(tokenize, texts, order, rows, max_length):
             length = min(bucket(len(ids[part[0]])), max_length)
             starts = skipped if np.ndim(skipped) == 0 else skipped[part]
             yield [window[i] for i in part], text_batch([ids[i] for i in part], rows, length, starts)
-
-
-def _store(out, chosen, vectors, bar):
-    out[chosen] = np.asarray(vectors, np.float32)[: len(chosen)]
-    bar.update(len(chosen))

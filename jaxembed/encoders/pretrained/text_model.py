@@ -3,7 +3,6 @@
 import functools
 import inspect
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,10 @@ import numpy as np
 from jaxembed.arrays import accumulator, check_temperature, unit
 from jaxembed.encoders import pooling
 from jaxembed.encoders.pretrained.folders import modes_of, pooling_config
+from jaxembed.extras import brings
+
+with brings("encoders"):
+    import flax.linen as nn
 
 POOLINGS = {
     "cls": pooling.cls_pool,

@@ -1,0 +1,129 @@
+"""Generated data on which a method can be seen to work, or not, in seconds."""
+
+import numpy as np
+
+_WORDS, _TOPICS, _WORDS_OF_TOPIC, _ASKED = 3000, 100, 60, 8
+
+
+def token_sets(seed, *, shift=1.0, documents=2000, queries=200, width=64):
+    """Late-interaction toy data: sets of unit token vectors that share a common direction.
+
+    There are 3,000 random unit vectors, the words, and 100 topics of 60 words each. A document has 8 to 24
+    tokens, three of five from the words of its topic, and a token is ``unit(word + 0.35 noise + shift m)``
+    with one unit vector m for all. A query is 8 tokens of one document, each ``unit(token + 0.6 noise)``.
+    Noise has length 1. A ``shift`` of 0, 1 and 2 gives two tokens a mean cosine of about 0, 0.47 and 0.78:
+    those of many trained encoders crowd in the same way.
+
+    >>> sets = token_sets(0, documents=100, queries=5, width=16)
+    >>> print(sets["queries"].shape, sets["tokens"].shape[0] == sets["offsets"][-1])
+    (5, 8, 16) True
+
+    Args:
+        seed: int; the same one draws the same sets.
+        shift: length of the common direction.
+        documents: the number N of documents.
+        queries: the number B of queries, at most N: each is drawn from a document of its own.
+        width: D.
+
+    Returns:
+        Dict of NumPy arrays: ``tokens`` float32 [S, D] of all documents, one document after the other;
+        ``offsets`` int [N + 1], document n has ``tokens[offsets[n] : offsets[n + 1]]``; ``queries`` float32
+        [B, 8, D]; ``mask`` bool [B, 8], all True; ``sources`` int [B], the document of each query.
+
+    Raises:
+        ValueError: for a size below 1, or more queries than documents.
+    """
+    for name, size in (("documents", documents), ("queries", queries), ("width", width)):
+        if size < 1:
+            raise ValueError(f"{name}: {size} is below 1; pass a positive integer")
+    if queries > documents:
+        raise ValueError(f"queries: {queries} of {documents} documents; pass at most that many")
+    from jaxembed.arrays import unit  # JAX, which a light import of the room does not bring
+
+    rng = np.random.default_rng(seed)
+
+    def directions(*shape):
+        x = rng.normal(size=(*shape, width))
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    words, common = directions(_WORDS), directions()
+    topics = rng.integers(_WORDS, size=(_TOPICS, _WORDS_OF_TOPIC))
+    lengths = rng.integers(8, 25, size=documents)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    topic = np.repeat(rng.integers(_TOPICS, size=documents), lengths)
+    own = topics[topic, rng.integers(_WORDS_OF_TOPIC, size=len(topic))]
+    chosen = np.where(rng.random(len(topic)) < 0.6, own, rng.integers(_WORDS, size=len(topic)))
+    tokens = np.asarray(unit(words[chosen] + 0.35 * directions(len(topic)) + shift * common), np.float32)
+    sources = rng.permutation(documents)[:queries]
+    rows = np.stack([offsets[s] + rng.permutation(lengths[s])[:_ASKED] for s in sources])
+    asked = np.asarray(unit(tokens[rows] + 0.6 * directions(*rows.shape)), np.float32)
+    mask = np.ones(rows.shape, bool)
+    return {"tokens": tokens, "offsets": offsets, "queries": asked, "mask": mask, "sources": sources}
+
+
+def needles(seed, *, count=128, length=32, keys=20, noise=500):
+    """Needle-in-noise toy data: one token of a text is its label, all others are noise.
+
+    Ids below ``keys`` are keys, the next ``noise`` ids are noise. A text holds one key at a random place, and
+    its id is the label. A mean over the tokens hardly shows it.
+
+    >>> batch = needles(0, count=2, length=4, keys=3, noise=5)
+    >>> print(batch["ids"].tolist(), batch["labels"].tolist())
+    [[7, 6, 0, 4], [4, 3, 3, 2]] [0, 2]
+
+    Args:
+        seed: int, or a NumPy ``Generator`` that every call draws from anew.
+        count: B texts.
+        length: T tokens of each.
+        keys: number of labels, each as likely as the others.
+        noise: number of other tokens.
+
+    Returns:
+        {"ids": int32 [B, T], "labels": int32 [B]}.
+
+    Raises:
+        ValueError: for a size below 1.
+    """
+    _check_sizes(count=count, length=length, keys=keys, noise=noise)
+    rng = np.random.default_rng(seed)
+    ids = keys + rng.integers(noise, size=(count, length))
+    labels = rng.integers(keys, size=count)
+    ids[np.arange(count), rng.integers(length, size=count)] = labels
+    return {"ids": ids.astype(np.int32), "labels": labels.astype(np.int32)}
+
+
+def both_ends(seed, *, count=128, length=12, letters=8):
+    """First-equals-last toy data: the label says whether a text ends with the letter it began with.
+
+    Half of the texts do, on average. An encoder whose tokens read only what is before them knows the answer
+    at the last token alone.
+
+    >>> batch = both_ends(0, count=2, length=4, letters=5)
+    >>> print(batch["ids"].tolist(), batch["labels"].tolist())
+    [[4, 3, 2, 2], [1, 0, 0, 1]] [0, 1]
+
+    Args:
+        seed: int, or a NumPy ``Generator`` that every call draws from anew.
+        count: B texts.
+        length: T letters of each, at least 2.
+        letters: number of letters, at least 2, each as likely as the others.
+
+    Returns:
+        {"ids": int32 [B, T], "labels": int32 [B], 1 where the first letter is the last}.
+
+    Raises:
+        ValueError: for no texts, or fewer than two letters or places.
+    """
+    _check_sizes(count=count)
+    _check_sizes(2, length=length, letters=letters)
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(letters, size=(count, length))
+    labels = rng.integers(2, size=count)
+    ids[:, -1] = (ids[:, 0] + (1 - labels) * rng.integers(1, letters, size=count)) % letters
+    return {"ids": ids.astype(np.int32), "labels": labels.astype(np.int32)}
+
+
+def _check_sizes(least=1, **sizes):
+    for name, size in sizes.items():
+        if size < least:
+            raise ValueError(f"{name}: {size} is below {least}; pass a larger integer")

@@ -1,0 +1,95 @@
+"""Generated data with known answers: what the labels say, sizes, seeds, bad arguments."""
+
+import numpy as np
+import pytest
+
+from jaxembed import data
+from jaxembed.data import toy
+
+
+def test_a_text_holds_one_key_which_is_its_label():
+    batch = toy.needles(0, count=3000)
+    ids, labels = batch["ids"], batch["labels"]
+    keys = ids < 20
+    assert ids.shape == (3000, 32) and (keys.sum(axis=1) == 1).all() and (ids[keys] == labels).all()
+    assert set(ids.flat) == set(range(520))
+    for found, size in ((labels, 20), (keys.argmax(axis=1), 32)):  # labels and places are all alike
+        np.testing.assert_allclose(np.bincount(found, minlength=size), 3000 / size, rtol=0.4)
+
+
+def test_the_label_says_whether_the_first_letter_is_the_last():
+    batch = toy.both_ends(0, count=3000)
+    ids, labels = batch["ids"], batch["labels"]
+    np.testing.assert_array_equal(labels, ids[:, 0] == ids[:, -1])
+    assert ids.shape == (3000, 12) and set(ids.flat) == set(range(8))
+    assert labels.mean() == pytest.approx(0.5, abs=0.03)
+    np.testing.assert_allclose(np.bincount(ids[:, -1]), 3000 / 8, rtol=0.2)  # either end alone says nothing
+    assert np.corrcoef(ids[:, -1], labels)[0, 1] == pytest.approx(0, abs=0.05)
+
+
+SIZES = {
+    toy.needles: {"count": 5, "length": 6, "keys": 3, "noise": 4},
+    toy.both_ends: {"count": 5, "length": 6, "letters": 3},
+}
+
+
+@pytest.mark.parametrize("draw", SIZES, ids=lambda draw: draw.__name__)
+def test_a_seed_draws_the_same_and_a_generator_goes_on(draw):
+    one, again, other = (draw(seed, **SIZES[draw]) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one["ids"], again["ids"])
+    assert not np.array_equal(one["ids"], other["ids"])
+    rng = np.random.default_rng(3)
+    first, second = (draw(rng, **SIZES[draw]) for _ in range(2))
+    np.testing.assert_array_equal(first["ids"], one["ids"])
+    assert not np.array_equal(second["ids"], one["ids"])
+    assert one["ids"].shape == (5, 6) and {x.dtype for x in one.values()} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize("draw, name", [(draw, name) for draw, sizes in SIZES.items() for name in sizes])
+def test_sizes_have_a_least(draw, name):
+    least = 2 if draw is toy.both_ends and name != "count" else 1
+    draw(0, **SIZES[draw] | {name: least})
+    with pytest.raises(ValueError, match=f"^{name}: {least - 1} is below {least}; pass a larger integer"):
+        draw(0, **SIZES[draw] | {name: least - 1})
+
+
+@pytest.mark.parametrize("shift, wanted", [(0, 0.0), (1, 0.47), (2, 0.78)])
+def test_tokens_are_unit_vectors_with_the_stated_mean_cosine(shift, wanted):
+    sets = data.toy.token_sets(3, shift=shift, documents=300, queries=50)
+    tokens, offsets = sets["tokens"], sets["offsets"]
+    assert tokens.dtype == sets["queries"].dtype == np.float32
+    assert sets["queries"].shape == (50, 8, 64) and sets["mask"].shape == (50, 8) and sets["mask"].all()
+    np.testing.assert_allclose(np.linalg.norm(tokens, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(sets["queries"], axis=2), 1, rtol=1e-5)
+    assert set(np.diff(offsets)) <= set(range(8, 25)) and offsets[-1] == len(tokens)
+    total = np.sum(tokens.sum(axis=0) ** 2)
+    assert (total - len(tokens)) / (len(tokens) * (len(tokens) - 1)) == pytest.approx(wanted, abs=0.02)
+
+
+def test_a_query_is_nearest_to_tokens_of_its_own_document():
+    sets = data.toy.token_sets(0, shift=0, documents=100, queries=20)
+    assert len(set(sets["sources"])) == 20
+    owners = np.repeat(np.arange(100), np.diff(sets["offsets"]))
+    nearest = owners[np.argmax(sets["queries"] @ sets["tokens"].T, axis=2)]
+    assert (nearest == sets["sources"][:, None]).mean() > 0.9
+
+
+def test_a_seed_draws_the_same_sets_again_and_another_one_others():
+    one, two, other = (data.toy.token_sets(seed, documents=20, queries=5, width=4) for seed in (7, 7, 8))
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, two[name])
+    assert not np.array_equal(one["queries"], other["queries"])
+
+
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ({"documents": 0}, "^documents: 0 is below 1"),
+        ({"queries": 0}, "^queries: 0 is below 1"),
+        ({"width": 0}, "^width: 0 is below 1"),
+        ({"documents": 3, "queries": 4}, "^queries: 4 of 3 documents"),
+    ],
+)
+def test_bad_sizes_are_named(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        data.toy.token_sets(0, **sizes)
