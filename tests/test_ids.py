@@ -88,7 +88,7 @@ def test_index_keeps_ids(tmp_path):
         ([-1, 2**63], "ids: no type of 64 bits holds both -1 and 9223372036854775808"),
         ([0, 2**64], "ids: no type of 64 bits"),
         ([0.5, 2], "ids: float64"),
-        (["a", 2], "ids: 2 stands among strings"),
+        (["a", 2], "ids: 2 is among strings"),
         (["a", "a\0"], r"ids: 'a\\x00' ends in NUL"),
         ([[1], [2]], r"ids: int64 of shape \(2, 1\)"),
     ):
@@ -191,6 +191,12 @@ LISTS = {
     "duplicate_mask": (lambda f: losses.duplicate_mask(f([1, 2]), f([1, 1, 2]))),
     "matryoshka": (lambda f: losses.matryoshka(losses.info_nce, (1, 2))(f(X), f(Y))),
     "over_layers": (lambda f: losses.over_layers(losses.info_nce, [(1, 2)])(f([X, X]), f([X, X]))),
+    "label_pairs": (lambda f: losses.label_pairs(f([1, 2, 1]))["positives"]),
+    "two_dimensional": (
+        lambda f: losses.two_dimensional(losses.info_nce, 1, (1, 2))(jax.random.key(0), f([X, X]), f([X, X]))
+    ),
+    "espresso": (lambda f: losses.espresso(losses.info_nce, 1, 2, 1)(None, f([X, X]), f([X, X]))),
+    "starbucks": (lambda f: losses.starbucks(losses.info_nce, [(1, 1), (1, 2)])(None, f([X, X]), f([X, X]))),
     "cosent": (lambda f: losses.cosent(f(X), f(TABLE), targets=f([0, 1]), where=f([True, True]))),
     "cosine_loss": (lambda f: losses.cosine_loss(f(X), f(TABLE), targets=f([0, 1]), where=f([True, False]))),
     "score_kl": (lambda f: losses.score_kl(f(X), teacher=f(TABLE), where=f([[True, False]] * 2))),

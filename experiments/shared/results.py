@@ -33,11 +33,16 @@ class Result(NamedTuple):
     Attributes:
         tables: {name: rows}, printed and shown on the experiment's page. A row is a dict; beside a mean
             "top-1" its spread is "± top-1".
-        details: JSON values that the tables were made from; saved, not shown.
+        details: JSON values that the tables were made from; saved, not shown. "seeds" says how many a run
+            took, where that is not ``Config.seeds``.
+        config: the settings with what the run filled in; None where those of the flags are whole.
+        closing: text that is printed last, when everything is written.
     """
 
     tables: dict
     details: dict = {}
+    config: object = None
+    closing: str = ""
 
 
 class Answer(NamedTuple):
@@ -179,6 +184,7 @@ def main(
 
 def finish(name, label, cfg, result, claims, figures, seconds):
     """Prints tables and verdicts and writes the JSON and the pictures of a run; returns the JSON's path."""
+    cfg = result.config or cfg
     for title, rows in result.tables.items():
         print(f"\n{title}\n{table(rows)}", flush=True)
     verdicts = judged(claims, result)
@@ -193,7 +199,7 @@ def finish(name, label, cfg, result, claims, figures, seconds):
         "commit": commit(),
         "machine": machine(),
         "seconds": seconds,
-        "seeds": getattr(cfg, "seeds", 1),
+        "seeds": result.details.get("seeds", getattr(cfg, "seeds", 1)),
         "config": flags.settings(cfg),
         "tables": result.tables,
         "claims": verdicts,
@@ -204,6 +210,8 @@ def finish(name, label, cfg, result, claims, figures, seconds):
     files.write_json(path, finite(saved))
     for written in (path, *draw(path, figures)):
         print(f"wrote {written}")
+    if result.closing:
+        print(f"\n{result.closing}", flush=True)
     return path
 
 

@@ -64,7 +64,7 @@ def _columns(columns, make):
     """The row numbers of a dict of arrays, and what makes a batch of some of them."""
     columns, lengths = _arrays(columns)
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"records: the arrays differ in length, {lengths}; cut them alike")
+        raise ValueError(f"records: the arrays differ in length, {lengths}; cut them to one length")
     cut = functools.partial(take, columns)
     return np.arange(next(iter(lengths.values()), 0)), functools.partial(_made, cut, make)
 
@@ -81,7 +81,7 @@ def _check(n, size, drop_remainder, process, processes):
     if size > n and drop_remainder:
         raise ValueError(f"size={size} exceeds the {n} records; lower size or pass drop_remainder=False")
     if not 0 <= process < processes:
-        raise ValueError(f"process={process} must lie in 0..{processes - 1}; check processes={processes}")
+        raise ValueError(f"process={process} must be in 0..{processes - 1}; check processes={processes}")
     if size % processes:
         raise ValueError(f"size={size} does not divide among {processes} processes; choose a multiple")
     if not drop_remainder and n % size % processes:
@@ -91,7 +91,7 @@ def _check(n, size, drop_remainder, process, processes):
 def batches(
     records, size, *, make=None, seed=0, shuffle=True, drop_remainder=True, process=None, processes=None
 ):
-    """Cuts records into an endless sequence of batches of which ``ds[t]`` is the batch of step t.
+    """Batches: cuts records into an endless sequence of which ``ds[t]`` is the batch of step t.
 
     Each epoch is a new permutation of the records, drawn from (seed, epoch), and is cut into batches of
     ``size``; what remains is dropped, which hits other records in the next epoch. With P processes,
@@ -119,7 +119,7 @@ def batches(
         grain.MapDataset. Element t depends on (seed, t) alone.
 
     Raises:
-        ValueError: when there are no records, fewer than ``size``, rows that do not divide among the
+        ValueError: when records are empty, fewer than ``size``, rows that do not divide among the
             processes, columns of a dict that differ in length, a DataFrame, or, on reading, a ragged leaf
             (named in the message).
     """

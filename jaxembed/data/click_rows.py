@@ -20,11 +20,11 @@ def click_rows(
     limit=None,
     block=1 << 24,
 ):
-    """Reads new rows with the vocabularies of a table that a model was trained on.
+    """New rows: reads them with the vocabularies of a table that a model was trained on.
 
     A value of a vocabulary gets its code there, 1, 2, ...; every other value gets code 0, as rare ones do in
     ``ctr_table``. What code 0 means was learned only if training rows had it: train with ``least=2``, so that
-    the values that occur once stand for those never seen. Hashed features need no vocabulary.
+    the values that occur once count as those never seen. Hashed features need no vocabulary.
 
     >>> chunk = {"city": ["rome", "oslo", "rome"], "clicked": [1, 0, 0]}
     >>> from jaxembed.data import Schema, ctr_table

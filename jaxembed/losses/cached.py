@@ -7,7 +7,7 @@ from jaxembed.arrays import wide
 
 
 def cached(encode, chunks):
-    """Turns an encoder into one that gives the same vectors and gradients in the memory of a chunk.
+    """Gradient caching: the same vectors and gradients in the memory of a chunk.
 
     The batch is encoded chunk after chunk, and each chunk is encoded once more when its gradient is
     needed, so that activations of one chunk only are alive. Gradients of the chunks are added in at least

@@ -6,7 +6,7 @@ from jaxembed.arrays import wide
 
 
 def matryoshka(loss, sizes, weights=None):
-    """Turns a loss on vectors into the weighted sum of that loss on their prefixes.
+    """Matryoshka loss: the weighted sum of a loss on vectors over their prefixes.
 
     ``nested(*vectors) = sum_i weights[i] * loss(*(v[..., :sizes[i]] for v in vectors))``
 
@@ -53,11 +53,11 @@ def matryoshka(loss, sizes, weights=None):
 
 
 def over_layers(loss, grid, weights=None):
-    """Turns a loss on vectors into the weighted sum of that loss over layers and prefixes of an encoder.
+    """Loss over layers: the weighted sum of a loss over pairs of a layer and a prefix.
 
     ``nested(*vectors) = sum_i weights[i] * loss(*(v[..., n_i, :size_i] for v in vectors))`` with
     ``grid[i] = (n_i, size_i)``. Row n of the layer axis is the output of block n; row 0, the embeddings, is
-    no layer. Two-dimensional matryoshka, ESE and Starbucks are grids with weights (see the functions beside
+    no layer. Two-dimensional matryoshka, ESE and Starbucks are grids with weights (see the functions of
     this one). To align shallow layers with the last, add a second ``over_layers`` whose loss closes over
     the last layer's vectors, as the example of :func:`vector_kl` does.
 

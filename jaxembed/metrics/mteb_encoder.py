@@ -92,7 +92,7 @@ class MTEBEncoder:
 
 
 def _revision(*functions):
-    """Hexadecimal digits that tell the encoders behind functions apart; None where one hides its weights."""
+    """Hexadecimal digits that tell the encoders inside functions apart; None where one hides its weights."""
     told = []
     for function in functions:
         options = []

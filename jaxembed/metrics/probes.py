@@ -7,7 +7,7 @@ from jaxembed.search.topk import top_k
 
 
 def partner_ranks(queries, documents):
-    """Partner ranks: where each query's own document is among all documents by cosine; ties count against it.
+    """Partner ranks: the rank of each query's own document among all by cosine; ties count against it.
 
     ``rank[i]`` is the number of documents whose cosine with query i is at least that of document i. The mean
     of ``(rank <= k) / rank`` is MRR@k, that of ``rank <= k`` is Recall@k.

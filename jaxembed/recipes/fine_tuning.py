@@ -165,7 +165,7 @@ def _checked(encoder, pairs, batch_size, sizes, guide, blocks):
     if not hasattr(pairs, "keys"):
         rows = [tuple(row) for row in pairs]
         if not rows or {len(row) for row in rows} not in ({2}, {3}):
-            raise ValueError("pairs: pass rows (first, second) or (first, second, negative), all alike")
+            raise ValueError("pairs: pass rows (first, second) or (first, second, negative), of one length")
         pairs = dict(zip(("first", "second", "negatives"), map(list, zip(*rows, strict=True)), strict=False))
     scored, known = pairs.get("scores") is not None, ("qd", "qq", "dd", "dq")
     if scored and (pairs.get("negatives") is not None or guide is not None or tuple(blocks) != ("qd",)):

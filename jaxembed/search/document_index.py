@@ -23,11 +23,11 @@ def build_documents(
     dtype=np.float16,
     restart=False,
 ):
-    """Writes documents, their token vectors and what an encoder makes of them, as an index on disk.
+    """Document index: writes documents, their token vectors and what an encoder makes of them to disk.
 
     Documents are taken one after the other and written in shards of ``shard_size``; memory holds one
     shard. A shard counts when ``index.json`` names it, which happens in one step after its files are
-    on the disk. A killed build goes on behind the last counted shard when it is called again with the
+    on the disk. A killed build goes on after the last counted shard when it is called again with the
     same documents; ids of an iterable are compared. A finished index of the same params, meta, dtype and
     ids is returned without encoding; others are refused. The folder holds a README on the files.
 
@@ -93,7 +93,7 @@ def build_documents(
 
 
 def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, restart=False):
-    """Adds documents behind those of an index; readers see all of them or none.
+    """Document index, additions: adds documents after those of an index; readers see all or none.
 
     ``encode`` is called with the params that the index holds. A killed addition goes on when it is
     called again with the same documents; until it is finished the index is as it was.
@@ -132,10 +132,10 @@ def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, 
 
 
 def delete_documents(folder, ids):
-    """Removes documents from an index, in one step.
+    """Document index, deletions: removes documents in one step.
 
     The shards that hold them are written anew without them, so their content is gone from the disk
-    and what a deletion costs is the size of those shards. Documents behind them move up: numbers of
+    and what a deletion costs is the size of those shards. Documents after them move up: numbers of
     documents that were found before are void, ids are not. What was exported by ``build_faiss`` or
     ``build_usearch`` is void, and who has the index open must open it again.
 
@@ -185,7 +185,7 @@ def _begin(folder, params, meta):
     foreign = sorted(p.name for p in folder.iterdir() if not store.is_ours(p))
     if foreign:
         raise ValueError(
-            f"{folder}: holds {foreign[0]!r}, which is no part of an index; choose another folder"
+            f"{folder}: holds {foreign[0]!r}, which is not part of an index; choose another folder"
         )
     manifest = {"format": store.FORMAT, "version": store.VERSION, "built": False}
     manifest |= {"meta": store.plain_json(meta), "width": None, "dtype": None, "columns": {}}
@@ -218,7 +218,7 @@ class Documents:
         ids: array [N] of integers or strings.
         columns: {name: rows [N, ...]}. Rows have a shape, a dtype and a length, and take an integer, a
             slice, or an array of integers or of N bools; ``top_k`` and ``scan_top_k`` take them as they
-            are. ``rows[:, :n]`` are the first n numbers of every row, as rows that still lie on the disk:
+            are. ``rows[:, :n]`` are the first n numbers of every row, as rows that are still on the disk:
             a search in fewer repetitions of an encoding (``vectors.truncate_fde``).
         tokens: rows [S, D], the tokens of all documents, one document after the other.
         offsets: int64 [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
@@ -235,7 +235,7 @@ class Documents:
 
 
 def open_documents(folder, *, params=None, meta=None, verify=False):
-    """Opens an index that ``build_documents`` wrote, without reading tokens or columns.
+    """Document index, opened: reads neither tokens nor columns until they are asked for.
 
     >>> import tempfile
     >>> from jaxembed.search import build_documents

@@ -14,7 +14,7 @@ IMPORTANCE = "/importance"  # ends the keys of the codes that read importances
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """Names one categorical feature and says how many rows it reads.
+    """Categorical feature: its name and how many rows a value reads.
 
     Args:
         name: key of the feature in batches, codes and vectors.
@@ -45,7 +45,7 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Static description of the tables, made by :func:`plan`; ``dataclasses.asdict`` of it is JSON."""
+    """Plan of the tables, made by :func:`plan`; ``dataclasses.asdict`` of it is JSON."""
 
     features: tuple[Feature, ...]
     rows: int
@@ -99,7 +99,7 @@ def plan(
     signed=False,
     importance_rows=None,
 ):
-    """Plans which rows of which table every chunk of every feature may read, and what the chunks become.
+    """Unified embedding plan: which rows of which table every chunk of every feature may read.
 
     ``tables`` arrays of shape [rows, width] lie one behind the other. Chunks take the tables in turn, in
     the order in which features are declared (round robin), and every chunk of every feature hashes with
@@ -282,7 +282,7 @@ def _ranges(features, rows, own, name):
 
 
 def _exact_starts(plan):
-    """First rows of chunks: number k over all features lies in table k mod tables, behind what is there."""
+    """First rows of chunks: number k over all features is in table k mod tables, after what is there."""
     used, starts, number = [0] * plan.tables, {}, 0
     for f in plan.shared:
         starts[f.name] = []

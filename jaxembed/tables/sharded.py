@@ -12,7 +12,7 @@ from jaxembed.tables.lookup import narrow, row_and_sign, rows_of
 
 
 def sharded_rows(mesh, axis="model", *, batch_axis="data"):
-    """Makes a gather from a table whose rows are split over a mesh axis, for ``lookup(gather=)``.
+    """Row-sharded gather: reads a table whose rows are split over a mesh axis, for ``lookup(gather=)``.
 
     Every device holds one contiguous block of rows. It reads those codes that fall into its block, with
     zeros for the others, and a sum over ``axis`` adds the blocks up. Where the batch is split over the same
@@ -30,7 +30,7 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
 
     Args:
         mesh: ``jax.sharding.Mesh``.
-        axis: mesh axis over which the rows lie, or a tuple of axes.
+        axis: mesh axis over which the rows are split, or a tuple of axes.
         batch_axis: mesh axis over which the first axis of the codes is split, or a tuple of axes. It may
             have axes in common with ``axis``, or be the same.
 

@@ -18,7 +18,7 @@ ROUNDING = ("nearest", "stochastic")
 
 
 def distinct(codes, masks, rows, size, *, part=None):
-    """Lists the distinct rows that a batch reads, and makes its codes point into that list.
+    """Distinct rows: lists those that a batch reads, and makes its codes point into that list.
 
     Runs on the host, in the input pipeline. ``batch["rows"][path]`` then holds the list and
     :func:`row_update` trains the table of that path. The last slot of the list is always padding; masked
@@ -60,7 +60,7 @@ def distinct(codes, masks, rows, size, *, part=None):
         kept &= np.concatenate([_kept(name, a, masks).ravel() for name, a in arrays.items()])
     outside = kept & (flat >= rows)
     if outside.any():
-        raise ValueError(f"codes: {flat[outside][0]} lies outside a table of {rows} rows")
+        raise ValueError(f"codes: {flat[outside][0]} is outside a table of {rows} rows")
     found, slots = _ranks(flat, kept)
     if len(found) > size - 1:
         raise ValueError(f"size={size}: the batch touches {len(found)} rows; give at least {len(found) + 1}")
@@ -145,7 +145,7 @@ def touched(plan, ids, masks, size, *, part=None):
 
 
 def row_update(loss_fn, tx, rules, *, parts=None, rounding="nearest"):
-    """Makes an update for ``train.fit`` that trains tables by the rows that a batch touches.
+    """Row-sparse update: trains tables by the rows that a batch touches, for ``train.fit``.
 
     The step gathers the rows listed in ``batch["rows"][path]`` of the table and of every array of its
     optimizer state with as many rows, differentiates the loss with respect to those rows and to all other
@@ -300,7 +300,7 @@ def _leaf(tree, path):
     """The array at a path such as "table/embedding"."""
     for name in path.split("/"):
         if not isinstance(tree, dict) or name not in tree:
-            raise ValueError(f"rules: {path!r} is no parameter")
+            raise ValueError(f"rules: {path!r} is not a parameter")
         tree = tree[name]
     return tree
 
@@ -320,7 +320,7 @@ def _replaced(tree, leaves):
 
 
 def rowwise_adagrad(learning_rate, *, initial=0.0, eps=1e-10):
-    """Makes an Adagrad that keeps one number for each row instead of one for each entry.
+    """Row-wise Adagrad: keeps one number for each row in place of one for each entry.
 
     ``a[r] <- a[r] + mean_j g[r, j]**2``, then ``w[r] <- w[r] - learning_rate * g[r] / (sqrt(a[r]) + eps)``.
 

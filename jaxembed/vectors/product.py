@@ -16,11 +16,11 @@ _STEPS_PER_ROTATION = 4
 def fit_product(
     key, x, *, group=8, centres=256, iterations=10, restarts=1, seeding="sample", rotations=0, rotation=None
 ):
-    """Fits the codebooks of a product quantiser by k-means, one for each group of coordinates.
+    """Product quantisation: fits codebooks by k-means, one for each group of coordinates.
 
     Part m is the coordinates ``m * group`` to ``(m + 1) * group - 1``. Its codebook starts at rows of
     the data, then Lloyd's step runs ``iterations`` times: every row goes to its nearest centre, every
-    centre to the mean of its rows. When e centres have no row, they move to the e rows that lie
+    centre to the mean of its rows. When e centres have no row, they move to the e rows that are
     farthest from their own centres, the first empty centre to the farthest row. No step increases the
     error. Part m draws from ``fold_in(key, m)``, restart r from ``fold_in(fold_in(key, m), r)``.
 
@@ -84,7 +84,7 @@ def fit_product(
 
 @jax.jit
 def encode_product(params, x):
-    """Writes each vector as one centre number per part.
+    """Product quantisation, encoder: writes each vector as one centre number per part.
 
     ``product_codes[b, m] = argmin_c |x[b] part m - codebooks[m, c]|``, the lowest c among equally near
     centres; x is multiplied by the rotation first where there is one.
@@ -118,7 +118,7 @@ def encode_product(params, x):
 
 @jax.jit
 def decode_product(params, product_codes):
-    """Product quantisation, decoder: turns product codes back into vectors, the chosen centres in a row.
+    """Product quantisation, decoder: turns product codes back into vectors.
 
     ``decoded[b] = concatenate over m of codebooks[m, product_codes[b, m]]``, times the transposed rotation
     where there is one.
@@ -153,7 +153,7 @@ def decode_product(params, product_codes):
 
 @jax.jit
 def product_tables(params, queries):
-    """Computes each query's inner products with every centre of every part.
+    """Lookup tables of a query: its inner products with every centre of every part.
 
     ``tables[b, m, c] = <queries[b] part m, codebooks[m, c]>``; the query is multiplied by the rotation
     first where there is one. The query itself is not quantised.
@@ -183,7 +183,7 @@ def product_tables(params, queries):
 
 @jax.jit
 def product_scores(tables, product_codes):
-    """Scores coded vectors by summing one table entry per part.
+    """Asymmetric distance: scores product codes by summing one table entry per part.
 
     ``scores[b, n] = sum_m tables[b, m, product_codes[n, m]]``. With the tables of ``product_tables`` this is
     ``<queries[b], decode_product(params, product_codes)[n]>``.
@@ -384,7 +384,7 @@ def _check_fit(x, group, centres, iterations, restarts, rotations):
     limits = {"group": 1, "centres": 1, "iterations": 0, "restarts": 1, "rotations": 0}
     for name, value in zip(limits, (group, centres, iterations, restarts, rotations), strict=True):
         if not isinstance(value, int | np.integer) or value < limits[name]:
-            raise ValueError(f"{name}: {value} is no integer from {limits[name]} on; pass one")
+            raise ValueError(f"{name}: {value} is not an integer from {limits[name]} on; pass one")
     if x.ndim != 2 or x.shape[1] < 1 or x.shape[1] % group:
         raise ValueError(
             f"x: {x.shape} does not divide into groups of {group}; pass [N, D] with D % group == 0"

@@ -17,7 +17,6 @@ from experiments import (
     matryoshka,
     multivector_search,
     pooling,
-    quickstart,
     starbucks,
 )
 from experiments.benchmarks import multivector, tables, text
@@ -33,7 +32,6 @@ EXPERIMENTS = {
     "matryoshka": (matryoshka.Config, matryoshka.RUNS),
     "multivector_search": (multivector_search.Config, {}),
     "pooling": (pooling.Config, {}),
-    "quickstart": (quickstart.Config, {}),
     "starbucks": (starbucks.Config, starbucks.RUNS),
     "benchmark_multivector": (multivector.Config, {}),
     "benchmark_tables": (tables.Config, {}),
@@ -46,10 +44,6 @@ EXPERIMENTS = {
 @pytest.mark.parametrize(
     "name, flags",
     [
-        ("quickstart", {"corpus": pathlib.Path("code")}),
-        ("quickstart", {"steps": 2}),
-        ("quickstart", {"holdout": "numpy"}),
-        ("quickstart", {"encoder": pathlib.Path("bge")}),
         ("ctr_tables", {"seeds": 1}),
         ("ctr_tables", {"compare": "schemes"}),
         ("ctr_tables", {"data": "flights", "epochs": 2}),
@@ -72,26 +66,6 @@ def test_runs_that_are_not_the_kept_ones_have_names_of_their_own(name, flags):
     assert report.named(name, config(), runs) == name in KEPT
     assert report.named(name, config(**flags), runs) not in KEPT
     assert len(report.named(name, config(**flags), runs)) < 130
-
-
-def test_two_runs_with_different_settings_have_different_names():
-    def name(**flags):
-        return report.named("x", quickstart.Config(**flags))
-
-    many = {"steps": 2, "batch_size": 16, "token_batch": 8, "rows": 512, "token_width": 8, "length": 33}
-    many |= {"tokens": 7, "query_tokens": 5, "test_queries": 20, "layers": 2, "sizes": (8, 16)}
-    names = [
-        name(),
-        name(steps=2),
-        name(steps=3),
-        name(learning_rate=1e-3),
-        name(**many),
-        name(**many, seed=1),
-    ]
-    names += [name(corpus=pathlib.Path("a")), name(corpus=pathlib.Path("a"), alone=True), name(layers=2)]
-    assert len(set(names)) == len(names)
-    assert names[:4] == ["x", "x_steps-2", "x_steps-3", "x_learning_rate-0.001"]
-    assert name(results=pathlib.Path("r"), workdir=pathlib.Path("w")) == "x"
 
 
 def test_kept_results_have_the_name_of_their_settings():
@@ -173,12 +147,6 @@ def test_a_missing_model_is_noticed_before_the_work(experiment, monkeypatch):
         experiment.main(experiment.Config(model=MODEL, **flags))
 
 
-def test_a_missing_encoder_of_the_quickstart_is_noticed_before_it_reads(monkeypatch):
-    monkeypatch.setattr(quickstart.functions, "read", lambda cfg: pytest.fail("began to read"))
-    with pytest.raises(FileNotFoundError, match="^--encoder: no model: no such folder"):
-        quickstart.main(quickstart.Config(encoder=MODEL))
-
-
 def test_files_of_pairs_that_lack_are_noticed_first(tmp_path):
     for experiment, flags, name in (
         (matryoshka, {"parts": ("text",)}, "stsb-en-train.csv"),
@@ -200,12 +168,6 @@ def test_a_limit_names_the_flag_that_was_given():
         report.at_most(cfg, "layers", 6, "it has 6")
     with pytest.raises(ValueError, match="^--values 9: every value needs a row in each of --heights"):
         tables.main(tables.Config(heights=(8,), values=9))
-    with pytest.raises(ValueError, match="--holdout: has no meaning beside --corpus"):
-        quickstart.Config(corpus=ROOT, holdout="numpy")
-    with pytest.raises(ValueError, match="--alone: has no meaning without --corpus"):
-        quickstart.Config(alone=True)
-    with pytest.raises(ValueError, match=r"^--holdout: \['nowhere'\] are not scanned"):
-        quickstart.functions.read(quickstart.Config(holdout="nowhere"))
 
 
 # The command line
@@ -282,7 +244,7 @@ def test_every_kept_picture_is_drawn_again_from_its_numbers(tmp_path):
     own, sts = ((tmp_path / f"false_negatives{n}.png").read_bytes() for n in ("", "_sts"))
     assert own != sts
     with pytest.raises(ValueError, match="have no picture"):
-        plots.redraw(report.RESULTS / "quickstart.json", lambda numbers: None, tmp_path)
+        plots.redraw(report.RESULTS / "pooling.json", lambda numbers: None, tmp_path)
 
 
 def drawn(name):
@@ -305,15 +267,11 @@ def test_pictures_name_what_they_show():
     heat = [axes for axes in figure.axes if axes.images]
     assert all((a.get_xlabel(), a.get_ylabel()) == ("first numbers of the vector", "layer") for a in heat)
     assert [a.get_ylabel() for a in figure.axes if a not in heat] == ["Spearman on STS-B"]
-    labels = [t.get_text() for t in drawn("quickstart").axes[0].get_legend().get_texts()]
-    assert "FDE (20, 5, 16), then Chamfer" in labels
     lines = drawn("length_collapse").axes[0].get_legend()
     assert lines.handlelength >= 3.5
     assert sum("less the mean" in t.get_text() for t in lines.get_texts()) == 5
 
 
-def test_a_model_is_named_by_its_folder_and_the_installed_one_is_not(monkeypatch, tmp_path):
+def test_the_installed_model_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(inputs, "installed_model", lambda: tmp_path / "model")
-    named = [report.named("quickstart", quickstart.Config(encoder=tmp_path / n)) for n in ("model", "bge")]
-    assert named == ["quickstart_encoder", "quickstart_encoder_bge"]
     assert text_models.find_model(None) == tmp_path / "model"

@@ -302,7 +302,7 @@ def load(
     cache=None,
     offline=False,
 ):
-    """Reads a text encoder as sentence-transformers and transformers save it, without torch.
+    """Pretrained encoder: reads what sentence-transformers and transformers save, without torch.
 
     Families: BERT, RoBERTa, XLM-RoBERTa, MPNet, DistilBERT, ModernBERT, and the decoders Llama, Mistral,
     Qwen2 and Qwen3. Pooling, dense layers and normalisation follow modules.json; a folder without it is
@@ -312,8 +312,8 @@ def load(
     Texts are cut at ``max_seq_length`` of sentence_bert_config.json, else at ``model_max_length`` of
     tokenizer_config.json, never above the model's positions; what tokenizer.json says about lengths is not
     used. The side on which they are cut is ``truncation_side`` of tokenizer_config.json, else "direction" of
-    tokenizer.json. Which special tokens stand around a text, tokenizer.json alone says, as in transformers 5:
-    a true ``add_bos_token`` or ``add_eos_token`` of tokenizer_config.json that it does not bear out gives a
+    tokenizer.json. The special tokens around a text are those of tokenizer.json alone, as in transformers 5.
+    A true ``add_bos_token`` or ``add_eos_token`` of tokenizer_config.json that it does not bear out gives a
     warning, because "lasttoken" then pools the last token of the text itself.
 
     With ``truncate_dim`` in config_sentence_transformers.json, the first coordinates are kept, after any
