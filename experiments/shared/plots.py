@@ -42,27 +42,6 @@ def legend(axes, **options):
     axes.legend(**{"fontsize": 8, "handlelength": 3.6} | beside | options)
 
 
-def quality_against_bytes(axes, rows):
-    """Draws the first recall of rows of ``retrieval.measure`` against their bytes; prefixes as a line."""
-    quality = [c for c in rows[0] if c.startswith("Recall")][0]
-    prefixes = [r for r in rows if r["method"].startswith("prefix ") and r["method"].split()[1].isdigit()]
-    axes.plot(
-        [r["bytes"] for r in prefixes], [r[quality] for r in prefixes], "o-", label="matryoshka prefixes"
-    )
-    for marker, row in zip("sDv^<>PX*hdp", [r for r in rows if r not in prefixes], strict=False):
-        axes.plot(row["bytes"], row[quality], marker, label=row["method"], markersize=8)
-    axes.set(
-        xscale="log", xlabel="bytes per document", ylabel=quality, title="Quality against size of the index"
-    )
-    axes.grid(alpha=0.3)
-    legend(axes)
-
-
-def of_rows(numbers):
-    """What draws the saved rows of a comparison of searches."""
-    return functools.partial(quality_against_bytes, rows=numbers["rows"])
-
-
 def heat_map(axes, title, values, layers, sizes, low, high):
     """Draws numbers of layers and sizes, the deepest layer on top, each number in its cell.
 

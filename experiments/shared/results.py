@@ -35,10 +35,14 @@ class Result(NamedTuple):
             "top-1" its spread is "± top-1".
         details: JSON values that the tables were made from; saved, not shown. "seeds" says how many a run
             took, where that is not ``Config.seeds``.
+        config: the settings with what the run filled in; None where those of the flags are whole.
+        closing: text that is printed last, when everything is written.
     """
 
     tables: dict
     details: dict = {}
+    config: object = None
+    closing: str = ""
 
 
 class Answer(NamedTuple):
@@ -180,6 +184,7 @@ def main(
 
 def finish(name, label, cfg, result, claims, figures, seconds):
     """Prints tables and verdicts and writes the JSON and the pictures of a run; returns the JSON's path."""
+    cfg = result.config or cfg
     for title, rows in result.tables.items():
         print(f"\n{title}\n{table(rows)}", flush=True)
     verdicts = judged(claims, result)
@@ -205,6 +210,8 @@ def finish(name, label, cfg, result, claims, figures, seconds):
     files.write_json(path, finite(saved))
     for written in (path, *draw(path, figures)):
         print(f"wrote {written}")
+    if result.closing:
+        print(f"\n{result.closing}", flush=True)
     return path
 
 

@@ -9,29 +9,13 @@ import sys
 
 import pytest
 
-from experiments import (
-    ctr_tables,
-    definitions,
-    false_negatives,
-    length_collapse,
-    matryoshka,
-    pooling,
-    quickstart,
-    starbucks,
-)
-from experiments.benchmarks import tables
-from experiments.common import inputs, plots, redraw, report, text_models
+from experiments import matryoshka, starbucks
+from experiments.common import inputs, plots, report, text_models
 
 ROOT = pathlib.Path(__file__).parents[2]
 KEPT = {p.stem for p in report.RESULTS.glob("*.json")}
 EXPERIMENTS = {
-    "ctr_tables": (ctr_tables.Config, ctr_tables.RUNS),
-    "definitions": (definitions.Config, {}),
-    "false_negatives": (false_negatives.Config, {}),
-    "length_collapse": (length_collapse.Config, {}),
     "matryoshka": (matryoshka.Config, matryoshka.RUNS),
-    "pooling": (pooling.Config, {}),
-    "quickstart": (quickstart.Config, {}),
     "starbucks": (starbucks.Config, starbucks.RUNS),
 }
 
@@ -41,20 +25,9 @@ EXPERIMENTS = {
 @pytest.mark.parametrize(
     "name, flags",
     [
-        ("quickstart", {"corpus": pathlib.Path("code")}),
-        ("quickstart", {"steps": 2}),
-        ("quickstart", {"holdout": "numpy"}),
-        ("quickstart", {"encoder": pathlib.Path("bge")}),
-        ("ctr_tables", {"seeds": 1}),
-        ("ctr_tables", {"compare": "schemes"}),
-        ("ctr_tables", {"data": "flights", "epochs": 2}),
         ("matryoshka", {"seeds": 1}),
         ("matryoshka", {"parts": ("text",), "sts": pathlib.Path("stsb")}),
         ("starbucks", {"parts": ("text",), "sts": pathlib.Path("stsb"), "seeds": 7}),
-        ("false_negatives", {"sts": pathlib.Path("stsb"), "steps": 3}),
-        ("definitions", {"seeds": 1}),
-        ("pooling", {"steps": (1, 1)}),
-        ("length_collapse", {"documents": 8}),
     ],
 )
 def test_runs_that_are_not_the_kept_ones_have_names_of_their_own(name, flags):
@@ -62,26 +35,6 @@ def test_runs_that_are_not_the_kept_ones_have_names_of_their_own(name, flags):
     assert report.named(name, config(), runs) == name in KEPT
     assert report.named(name, config(**flags), runs) not in KEPT
     assert len(report.named(name, config(**flags), runs)) < 130
-
-
-def test_two_runs_with_different_settings_have_different_names():
-    def name(**flags):
-        return report.named("x", quickstart.Config(**flags))
-
-    many = {"steps": 2, "batch_size": 16, "token_batch": 8, "rows": 512, "token_width": 8, "length": 33}
-    many |= {"tokens": 7, "query_tokens": 5, "test_queries": 20, "layers": 2, "sizes": (8, 16)}
-    names = [
-        name(),
-        name(steps=2),
-        name(steps=3),
-        name(learning_rate=1e-3),
-        name(**many),
-        name(**many, seed=1),
-    ]
-    names += [name(corpus=pathlib.Path("a")), name(corpus=pathlib.Path("a"), alone=True), name(layers=2)]
-    assert len(set(names)) == len(names)
-    assert names[:4] == ["x", "x_steps-2", "x_steps-3", "x_learning_rate-0.001"]
-    assert name(results=pathlib.Path("r"), workdir=pathlib.Path("w")) == "x"
 
 
 def test_kept_results_have_the_name_of_their_settings():
@@ -94,8 +47,6 @@ def test_kept_results_have_the_name_of_their_settings():
         saved = json.loads(path.read_text())["config"]
         given = {n: tuple(x) if isinstance(x, list) else x for n, x in saved.items() if n != "results"}
         given |= {n: pathlib.Path(given[n]) for n in ("sts", "beir") if given.get(n)}
-        if known[0] == "false_negatives":
-            given["learning_rate"] = None  # was filled in
         assert report.named(known[0], config(**given), runs) == path.stem
 
 
@@ -145,36 +96,20 @@ MODEL = pathlib.Path("no model")
 SLOW = {  # what would run before the model is opened
     matryoshka: ("prefixes", "by_layer", "by_text"),
     starbucks: ("digits", "glosses", "text"),
-    false_negatives: ("planted_rates",),
-    definitions: ("one_draw",),
-    pooling: ("toys", "compare"),
-    length_collapse: ("read",),
 }
 
 
 @pytest.mark.parametrize("experiment", SLOW, ids=lambda e: e.__name__.rsplit(".")[-1])
 def test_a_missing_model_is_noticed_before_the_work(experiment, monkeypatch):
     for name in SLOW[experiment]:
-        if (experiment, name) != (false_negatives, "planted_rates"):
-            monkeypatch.setattr(experiment, name, lambda *_, **__: pytest.fail("began to work"))
+        monkeypatch.setattr(experiment, name, lambda *_, **__: pytest.fail("began to work"))
     flags = {"parts": ("digits", "text")} if experiment is starbucks else {}
     with pytest.raises(FileNotFoundError, match="^--model: no model: no such folder"):
         experiment.main(experiment.Config(model=MODEL, **flags))
 
 
-def test_a_missing_encoder_of_the_quickstart_is_noticed_before_it_reads(monkeypatch):
-    monkeypatch.setattr(quickstart.functions, "read", lambda cfg: pytest.fail("began to read"))
-    with pytest.raises(FileNotFoundError, match="^--encoder: no model: no such folder"):
-        quickstart.main(quickstart.Config(encoder=MODEL))
-
-
 def test_files_of_pairs_that_lack_are_noticed_first(tmp_path):
-    for experiment, flags, name in (
-        (matryoshka, {"parts": ("text",)}, "stsb-en-train.csv"),
-        (false_negatives, {}, "stsb-en-test.csv"),
-        (definitions, {}, "stsb-en-test.csv"),
-        (length_collapse, {"texts": tmp_path}, "stsb-en-test.csv"),
-    ):
+    for experiment, flags, name in ((matryoshka, {"parts": ("text",)}, "stsb-en-train.csv"),):
         with pytest.raises(ValueError, match=f"--sts .*: holds no {name}"):
             experiment.main(experiment.Config(sts=tmp_path, **flags))
 
@@ -186,12 +121,6 @@ def test_a_limit_names_the_flag_that_was_given():
     cfg = report.preset(starbucks.Config(paper=True, layers=(1, 2, 4, 8)), paper=starbucks.PAPER)
     with pytest.raises(ValueError, match="^--layers 8: it has 6"):
         report.at_most(cfg, "layers", 6, "it has 6")
-    with pytest.raises(ValueError, match="--holdout: has no meaning beside --corpus"):
-        quickstart.Config(corpus=ROOT, holdout="numpy")
-    with pytest.raises(ValueError, match="--alone: has no meaning without --corpus"):
-        quickstart.Config(alone=True)
-    with pytest.raises(ValueError, match=r"^--holdout: \['nowhere'\] are not scanned"):
-        quickstart.functions.read(quickstart.Config(holdout="nowhere"))
 
 
 # The command line
@@ -218,7 +147,7 @@ def stopped(error, monkeypatch, capsys):
         raise error
 
     with pytest.raises(SystemExit) as ended:
-        report.run(main, tables.Config)
+        report.run(main, starbucks.Config)
     return f"{capsys.readouterr().err}{ended.value}"
 
 
@@ -261,22 +190,11 @@ def test_the_makefile_installs_what_the_commands_of_the_readme_need():
 # Pictures
 
 
-def test_every_kept_picture_is_drawn_again_from_its_numbers(tmp_path):
-    made = redraw.redraw(report.RESULTS, tmp_path)
-    assert {p.stem for p in made} == {p.stem for p in report.RESULTS.glob("*.png")}
-    assert all(path.stat().st_size > 20_000 for path in made)
-    own, sts = ((tmp_path / f"false_negatives{n}.png").read_bytes() for n in ("", "_sts"))
-    assert own != sts
-    with pytest.raises(ValueError, match="have no picture"):
-        plots.redraw(report.RESULTS / "quickstart.json", lambda numbers: None, tmp_path)
-
-
 def drawn(name):
     """The figure of kept results, as matplotlib holds it."""
     from matplotlib import pyplot
 
-    picture = next(p for n, p in redraw.PICTURES.items() if f"{name}_".startswith(f"{n}_"))
-    found = picture(json.loads((report.RESULTS / f"{name}.json").read_text()))
+    found = plots.heat_maps(json.loads((report.RESULTS / f"{name}.json").read_text()))
     draw, panels = found if isinstance(found, tuple) else (found, None)
     figure, axes = pyplot.subplots(*(panels or (1, 1)), squeeze=False, layout="constrained")
     draw(axes if panels else axes[0, 0])
@@ -285,21 +203,12 @@ def drawn(name):
 
 
 def test_pictures_name_what_they_show():
-    sts = [axes.get_ylabel() for axes in drawn("false_negatives_sts").axes]
-    assert sts == ["top-1 among held-out senses", "Spearman on STS-B's test pairs"]
     figure = drawn("matryoshka_text_sts")
     heat = [axes for axes in figure.axes if axes.images]
     assert all((a.get_xlabel(), a.get_ylabel()) == ("first numbers of the vector", "layer") for a in heat)
     assert [a.get_ylabel() for a in figure.axes if a not in heat] == ["Spearman on STS-B"]
-    labels = [t.get_text() for t in drawn("quickstart").axes[0].get_legend().get_texts()]
-    assert "FDE (20, 5, 16), then Chamfer" in labels
-    lines = drawn("length_collapse").axes[0].get_legend()
-    assert lines.handlelength >= 3.5
-    assert sum("less the mean" in t.get_text() for t in lines.get_texts()) == 5
 
 
-def test_a_model_is_named_by_its_folder_and_the_installed_one_is_not(monkeypatch, tmp_path):
+def test_the_installed_model_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(inputs, "installed_model", lambda: tmp_path / "model")
-    named = [report.named("quickstart", quickstart.Config(encoder=tmp_path / n)) for n in ("model", "bge")]
-    assert named == ["quickstart_encoder", "quickstart_encoder_bge"]
     assert text_models.find_model(None) == tmp_path / "model"
