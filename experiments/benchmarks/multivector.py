@@ -5,7 +5,7 @@
 
 3 minutes on 2 quiet cores. Compared are fastembed, muvfde, torch
 and faiss-cpu; a row whose package is not installed is left out. Every row of a group is timed in turn,
-again and again, so that a busy machine slows all of them alike. Short calls take three turns at a time,
+again and again, so that a busy machine slows all of them equally. Short calls take three turns at a time,
 after one that is not counted: threads of the package before them may still spin.
 
 Medians are shown. "times ours" is the time of a row divided by that of the first row of its group: above 1
