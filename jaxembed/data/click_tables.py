@@ -141,8 +141,8 @@ def ctr_table(
         "test": int64 [n]}, row numbers, by time for "time". ``sizes``: {feature: number of ids; of
         different training values if hashed}. ``vocabularies``: {feature: list of str, id k at k - 1}.
         ``time``: float64 [N], microseconds since 1970 for ISO times, or None. ``scaling``: the rules of
-        ``scaling.fit_scaling``, {} without. ``reading``: {"schema", "hashed", "longest", "transform"} as given,
-        so that ``click_rows(source, vocabularies=..., scaling=..., **table["reading"])`` reads further rows.
+        ``scaling.fit_scaling``, {} without. ``reading``: {"schema", "hashed", "longest", "transform"} as
+        given, so that ``click_rows(source, vocabularies=..., scaling=..., **table["reading"])`` reads further rows.
 
     Raises:
         FileNotFoundError: without the file.

@@ -7,7 +7,7 @@ import pathlib
 def package_file(name, inside):
     """Package file: finds a file or folder inside an installed package, which is not imported.
 
-    >>> package_file("jaxembed", "data/packages.py").name
+    >>> package_file("jaxembed", "data/sources/packages.py").name
     'packages.py'
 
     Args:
