@@ -142,7 +142,7 @@ def ctr_table(
         different training values if hashed}. ``vocabularies``: {feature: list of str, id k at k - 1}.
         ``time``: float64 [N], microseconds since 1970 for ISO times, or None. ``scaling``: the rules of
         ``scaling.fit_scaling``, {} without. ``reading``: {"schema", "hashed", "longest", "transform"} as
-        given, so that ``click_rows(source, vocabularies=..., scaling=..., **table["reading"])`` reads further rows.
+        given: ``click_rows(source, vocabularies=..., scaling=..., **table["reading"])`` reads more rows.
 
     Raises:
         FileNotFoundError: without the file.

@@ -174,7 +174,7 @@ def fit_clicks(
     decay=0.0,
     row_rate=None,
     members=1,
-    initializer=None,
+    initialiser=None,
     seed=0,
     mesh=None,
     workdir=None,
@@ -210,7 +210,7 @@ def fit_clicks(
             table by Adam.
         members: number of models trained side by side on the same batches, each with hashes and first
             parameters of its own; 1 with ``row_rate``.
-        initializer: ``(key, shape) -> array`` of the embeddings; the default is uniform within 0.05, for
+        initialiser: ``(key, shape) -> array`` of the embeddings; the default is uniform within 0.05, for
             merge="product" wider, so that a product has the variance of a plain row.
         seed: int of parameters and of the order of the rows.
         mesh: from ``train.make_mesh``; default all devices along "data". "model" splits the shared table.
@@ -234,7 +234,7 @@ def fit_clicks(
     networks.check_plan(plan, table)
     network = networks.options(model, network)
     shape = networks.shape_of(plan, table["columns"]["dense"].shape[1])
-    walk = networks.walk(plan, members, networks.network(model, network, *shape), initializer, row_rate)
+    walk = networks.walk(plan, members, networks.network(model, network, *shape), initialiser, row_rate)
     mesh, size = _sized(mesh, batch_size, len(table["splits"]["train"]))
     batches = data.batches(
         table["splits"]["train"], size, make=walk.batch_maker(table["columns"], size), seed=seed
