@@ -382,8 +382,7 @@ def _area(xp):
         else:
             order = xp.lexsort((scores, groups))
         scores, groups, positive, weights = (x[order] for x in (scores, groups, positive, weights))
-        first = xp.arange(scores.shape[0]) == 0
-        new_group = first | (groups != xp.roll(groups, 1))
+        new_group = (xp.arange(scores.shape[0]) == 0) | (groups != xp.roll(groups, 1))
         start, end = _runs(xp, new_group | (scores != xp.roll(scores, 1)))
         group_start, group_end = _runs(xp, new_group)
         up, down = xp.where(positive, weights, 0), xp.where(positive, 0, weights)
@@ -394,7 +393,7 @@ def _area(xp):
         dtype = _float(xp)
         share = below.astype(dtype) / xp.where(both, 2 * negatives.astype(dtype), 1)
         portion = (negatives + positives).astype(dtype) / xp.where(both, positives, 1).astype(dtype)
-        total = _sum(xp.where(both, weights, 0)).astype(dtype)
-        return xp.clip(_ratio(xp, _sum(xp.where(both, up * portion * share, 0)), total), 0, 1)
+        found = _sum(xp.where(both, up * portion * share, 0))
+        return xp.clip(_ratio(xp, found, _sum(xp.where(both, weights, 0)).astype(dtype)), 0, 1)
 
     return area if xp is np else jax.jit(area)

@@ -166,34 +166,3 @@ def entry_means(vectors, entries, count):
     total = jnp.zeros((count + 1, vectors.shape[1]), vectors.dtype).at[place].add(vectors)[:count]
     numbers = jnp.zeros(count + 1, jnp.int32).at[place].add(1)[:count]
     return total / jnp.maximum(numbers, 1)[:, None].astype(total.dtype)
-
-
-def progressive(params, entries, train, stages):
-    """Trains against entry vectors that get better from stage to stage, each time from the same start.
-
-    ``params_k = train(params_0, stages[k](entries(params_{k-1})))``: the trained encoder of a stage only
-    gives the entry vectors of the next one, whose training starts again from the first parameters.
-
-    >>> train = lambda params, table: params + table.sum()
-    >>> print(progressive(1.0, lambda p: p * jnp.ones((2, 1)), train, [lambda t: t, lambda t: 10 * t]))
-    61.0
-
-    Args:
-        params: the parameters from which every stage starts.
-        entries: ``params -> [N, D]``, the entry vectors of an encoder, for example by :func:`entry_means`,
-            without dropout.
-        train: ``(params, table [N, D]) -> params``, for example with ``losses.frozen_softmax``.
-        stages: functions ``[N, D] -> [N, D]`` that make the entry vectors more even: the identity, or
-            ``lambda t: 100 * standardise(fit_whiten(t), t)``.
-
-    Returns:
-        The parameters after the last stage; ``params`` for an empty list.
-
-    References:
-        X. Liu, DefSent+, arXiv:2405.16153, which standardises and then runs FastICA: an orthogonal turn of
-        whitened vectors. The factor acts as an inverse temperature.
-    """
-    current = params
-    for stage in stages:
-        current = train(params, stage(entries(current)))
-    return current

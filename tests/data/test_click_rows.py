@@ -219,7 +219,10 @@ def test_spaces_stay_without_strip(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(b"work,y\n a,1\na ,0\n")
     schema = Schema(label="y", categorical=("work",))
-    read = lambda schema: ctr_table(path, schema, split="time", fractions=(1, 0, 0))["vocabularies"]["work"]  # noqa: E731
+
+    def read(schema):
+        return ctr_table(path, schema, split="time", fractions=(1, 0, 0))["vocabularies"]["work"]
+
     assert read(schema) == [" a", "a "]
     assert read(dataclasses.replace(schema, strip=True)) == ["a"]
 

@@ -171,7 +171,7 @@ def test_metrics_equal_the_loops(name, k):
     gains = metrics.gains(ids, judged_ids, grades)
     wanted = [oracles.ranked_gains(i.tolist(), j) for i, j in zip(ids, judgments, strict=True)]
     np.testing.assert_array_equal(gains, wanted)
-    found = getattr(search, name)(gains, grades, k=k)
+    found = getattr(metrics, name)(gains, grades, k=k)
     oracle = getattr(oracles, name)
     wanted = [oracle(i.tolist(), j, len(i) if k is None else k) for i, j in zip(ids, judgments, strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-6)

@@ -18,7 +18,9 @@ import tokenize
 import warnings
 import zlib
 
-from jaxembed import extras
+import numpy as np
+
+from jaxembed import extras, ragged
 
 _PACKAGES = ("stdlib", "numpy", "scipy", "jax", "flax", "optax", "orbax", "chex", "grain", "etils")
 _ANY = ("utf-8", "surrogatepass")
@@ -341,3 +343,35 @@ def _first_sentence(docstring):
     if _BOILERPLATE.match(sentence) or _SIGNATURE.match(sentence) or _BREAK.match(sentence):
         return None, None
     return sentence, text[stop:].strip()
+
+
+def first_sentences(records, kinds, most, *, seed=0):
+    """Known-item queries: the first sentences of some functions, each answered by the functions that bear it.
+
+    >>> records = [{"query": "Pads.", "split": "test"}, {"query": "Sorts.", "split": "train"}]
+    >>> sentences, judged = first_sentences(records * 2, {"test": lambda r: r["split"] == "test"}, 10)
+    >>> print(sentences, judged["test"][1])
+    ['Pads.'] [[0 2]]
+
+    Args:
+        records: N records of :func:`docstrings`.
+        kinds: {name: record -> bool}, which records give the queries of a kind.
+        most: number of queries of each kind, at most.
+        seed: int of the choice.
+
+    Returns:
+        (sentences, {kind: (slice of the sentences, relevant records int [b, J] padded with -1)}); a kind
+        without records is left out.
+    """
+    groups, rng = {}, np.random.default_rng(seed)
+    for i, r in enumerate(records):
+        groups.setdefault(r["query"], []).append(i)
+    chosen, judgments = [], {}
+    for name, belongs in kinds.items():
+        some = sorted({r["query"] for r in records if belongs(r)})
+        some = [some[i] for i in rng.permutation(len(some))[:most]]
+        if some:
+            where = slice(len(chosen), len(chosen) + len(some))
+            judgments[name] = (where, ragged.pad([groups[q] for q in some], value=-1)[0])
+            chosen += some
+    return chosen, judgments
