@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.common import masked_words, nested, nested_texts, plots, prefix_heads, report, text_models
 from models import write_model
 
 from experiments import definitions, false_negatives, matryoshka, starbucks
-from experiments.common import masked_words, nested, nested_texts, plots, prefix_heads, report, text_models
 from jaxembed import data, encoders, losses, train
 
 
