@@ -82,8 +82,8 @@ def set_batch(tokens, offsets, start, stop, *, count=None, length=None, dtype=No
         tokens [B, T, ...] and mask bool [B, T].
 
     Raises:
-        ValueError: when a set is longer than ``length``, ``count`` is too small, there are no such sets, or
-            the offsets fall or go beyond the tokens.
+        ValueError: when a set is longer than ``length``, ``count`` is too small, ``start`` or ``stop`` is
+            outside the sets, or the offsets fall or go beyond the tokens.
     """
     if not 0 <= start <= stop < len(offsets):
         raise ValueError(f"start, stop: {start}..{stop} is outside 0..{len(offsets) - 1}, the number of sets")
