@@ -12,7 +12,7 @@ def partner_ranks(queries, documents):
     ``rank[i]`` is the number of documents whose cosine with query i is at least that of document i. The mean
     of ``(rank <= k) / rank`` is MRR@k, that of ``rank <= k`` is Recall@k.
 
-    >>> ranks = partner_ranks(jnp.eye(3)[:2], jnp.eye(3)[jnp.array([0, 2, 1])])
+    >>> ranks = partner_ranks(np.eye(3)[:2], np.eye(3)[[0, 2, 1]])
     >>> print(ranks, np.mean((ranks <= 10) / ranks).round(3), np.mean(ranks <= 1))
     [1 3] 0.667 0.5
 
