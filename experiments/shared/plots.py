@@ -10,10 +10,7 @@ import numpy as np
 def write(path, draw, panels=None):
     """Writes what ``draw(axes)`` draws as a PNG file, which is replaced in one step.
 
-    Args:
-        path: of the picture.
-        draw: function that draws on matplotlib axes.
-        panels: optional (rows, columns) of a picture of several axes; ``draw`` gets their array then.
+    With ``panels`` (rows, columns), ``draw`` gets an array of axes.
     """
     import matplotlib
 
@@ -32,35 +29,9 @@ def write(path, draw, panels=None):
 
 
 def legend(axes, **options):
-    """A legend whose samples are long enough to tell dashed lines from solid ones behind their marks.
-
-    Args:
-        axes: matplotlib axes.
-        **options: of ``axes.legend``. Without ``loc`` it stands right of the axes, where it hides nothing.
-    """
+    """A legend that tells dashed lines from solid ones; without ``loc`` it is right of the axes."""
     beside = {} if "loc" in options else {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
     axes.legend(**{"fontsize": 8, "handlelength": 3.6} | beside | options)
-
-
-def quality_against_bytes(axes, rows):
-    """Draws the first recall of rows of ``retrieval.measure`` against their bytes; prefixes as a line."""
-    quality = [c for c in rows[0] if c.startswith("Recall")][0]
-    prefixes = [r for r in rows if r["method"].startswith("prefix ") and r["method"].split()[1].isdigit()]
-    axes.plot(
-        [r["bytes"] for r in prefixes], [r[quality] for r in prefixes], "o-", label="matryoshka prefixes"
-    )
-    for marker, row in zip("sDv^<>PX*hdp", [r for r in rows if r not in prefixes], strict=False):
-        axes.plot(row["bytes"], row[quality], marker, label=row["method"], markersize=8)
-    axes.set(
-        xscale="log", xlabel="bytes per document", ylabel=quality, title="Quality against size of the index"
-    )
-    axes.grid(alpha=0.3)
-    legend(axes)
-
-
-def of_rows(numbers):
-    """What draws the saved rows of a comparison of searches."""
-    return functools.partial(quality_against_bytes, rows=numbers["rows"])
 
 
 def heat_map(axes, title, values, layers, sizes, low, high):

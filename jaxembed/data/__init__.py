@@ -4,12 +4,12 @@ from jaxembed.data import sources, text, toy
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
-from jaxembed.data.masking import hide, word_masks
+from jaxembed.data.masking import hide, masked_batch, word_masks
 from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
-from jaxembed.data.sources.docstrings import docstrings
+from jaxembed.data.sources.docstrings import docstrings, first_sentences
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -50,6 +50,7 @@ __all__ = [
     "docstrings",
     "document_frequency",
     "example_pairs",
+    "first_sentences",
     "fit_scaling",
     "flights",
     "hard_negatives",
@@ -61,6 +62,7 @@ __all__ = [
     "labelled_table",
     "labelled_texts",
     "log_counts",
+    "masked_batch",
     "movielens_100k",
     "movielens_1m",
     "newsgroups",

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def word_masks(generator, groups, mask, *, rates=(0.2, 0.4)):
-    """Chooses words to hide, whole words at a time, each choice inside the next.
+    """Whole-word masking: chooses words to hide, each choice inside the next.
 
     The words of a row are shuffled once. For each rate, words are taken in that order until at least
     ``max(1, round(rate * length))`` tokens are hidden, the length counting all real tokens, special ones
@@ -48,7 +48,9 @@ def word_masks(generator, groups, mask, *, rates=(0.2, 0.4)):
 
 
 def hide(generator, ids, where, *, token, vocabulary):
-    """Replaces hidden tokens: 80 % by the mask token, 10 % by random ids, 10 % stay.
+    """Masked language modelling: replaces hidden tokens, 80 % by the mask token and 10 % by random ids.
+
+    The other 10 % stay as they are.
 
     >>> ids, where = np.array([[5, 6, 7]]), np.array([[False, True, False]])
     >>> print(hide(np.random.default_rng(0), ids, where, token=1, vocabulary=100))
@@ -73,3 +75,43 @@ def hide(generator, ids, where, *, token, vocabulary):
     lot = generator.random(ids.shape)
     other = generator.integers(0, vocabulary, ids.shape, dtype=ids.dtype)
     return np.where(where & (lot < 0.8), token, np.where(where & (lot < 0.9), other, ids)).astype(ids.dtype)
+
+
+def masked_batch(generator, ids, mask, groups, *, token, vocabulary, rates=(0.2, 0.4)):
+    """Masked-word batch: hides few words for an encoder and more, those among them, for a decoder.
+
+    :func:`word_masks` chooses the words and :func:`hide` replaces them, with draws of its own for each. The
+    arrays are what ``losses.masked_words_loss`` and ``losses.masked_autoencoder`` ask for.
+
+    >>> ids = np.array([[2, 5, 6, 7, 8, 9]])
+    >>> groups = np.array([[-1, 0, 1, 2, 3, 4]])
+    >>> batch = masked_batch(np.random.default_rng(0), ids, ids > 0, groups, token=1, vocabulary=100)
+    >>> print(batch["where"].sum(), batch["decoder_where"].sum(), batch["words"].tolist() == ids.tolist())
+    1 2 True
+
+    Args:
+        generator: a ``numpy.random.Generator``. One that is made from the rows of the batch makes the batch
+            a function of its rows.
+        ids: int [B, T], the words.
+        mask: bool [B, T], True for real tokens.
+        groups: int [B, T], the number of the word that a token belongs to, as in :func:`word_masks`.
+        token: the id of the mask token.
+        vocabulary: number of ids.
+        rates: shares of the tokens that are hidden for the encoder and for the decoder, in rising order.
+
+    Returns:
+        {"words": int [B, T], the ids before masking, "mask", "ids" and "decoder_ids": int [B, T] after
+        masking, "where" and "decoder_where": bool [B, T], True at hidden places}.
+
+    Raises:
+        ValueError: for shapes that differ, other than two rates, or rates outside 0..1 or that fall.
+
+    References:
+        S. Zhuang et al., Starbucks (SMAE), arXiv:2410.13230.
+    """
+    if len(rates) != 2:
+        raise ValueError(f"rates={tuple(rates)}: pass two, one of the encoder and one of the decoder")
+    few, many = word_masks(generator, groups, mask, rates=rates)
+    batch = {"words": np.asarray(ids), "mask": np.asarray(mask), "where": few, "decoder_where": many}
+    batch["ids"] = hide(generator, ids, few, token=token, vocabulary=vocabulary)
+    return batch | {"decoder_ids": hide(generator, ids, many, token=token, vocabulary=vocabulary)}

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from jaxembed.arrays import unit
-
 _WORDS, _TOPICS, _WORDS_OF_TOPIC, _ASKED = 3000, 100, 60, 8
 
 
@@ -40,6 +38,8 @@ def token_sets(seed, *, shift=1.0, documents=2000, queries=200, width=64):
             raise ValueError(f"{name}: {size} is below 1; pass a positive integer")
     if queries > documents:
         raise ValueError(f"queries: {queries} of {documents} documents; pass at most that many")
+    from jaxembed.arrays import unit  # JAX, which a light import of the room does not bring
+
     rng = np.random.default_rng(seed)
 
     def directions(*shape):

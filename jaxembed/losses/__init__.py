@@ -24,9 +24,18 @@ from jaxembed.losses.layer_grids import (
     sampled_weights,
     two_dimensional_weights,
 )
+from jaxembed.losses.layer_objectives import (
+    espresso,
+    layer_objective,
+    score_kl_to_last,
+    starbucks,
+    two_dimensional,
+    vector_kl_to_last,
+)
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.nested import matryoshka, over_layers
 from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
+from jaxembed.losses.supervised import label_pairs
 
 __all__ = [
     "angle",
@@ -39,11 +48,14 @@ __all__ = [
     "cosine_scores",
     "diagonal_grid",
     "duplicate_mask",
+    "espresso",
     "espresso_grid",
     "frozen_softmax",
     "full_grid",
     "guided_mask",
     "info_nce",
+    "label_pairs",
+    "layer_objective",
     "layer_weights",
     "margin_mse",
     "masked_autoencoder",
@@ -53,9 +65,13 @@ __all__ = [
     "ranking_loss",
     "sampled_weights",
     "score_kl",
+    "score_kl_to_last",
     "sigmoid_loss",
     "softmax_loss",
+    "starbucks",
     "symmetric",
+    "two_dimensional",
     "two_dimensional_weights",
     "vector_kl",
+    "vector_kl_to_last",
 ]

@@ -4,7 +4,8 @@ The top floor: it may use every room, and no room uses it. Each function is what
 around the rooms, with defaults that a newcomer wants.
 """
 
-from jaxembed.recipes.clicks import ClickModel, fit_clicks, load_clicks
+from jaxembed.recipes.click_models import ClickModel, load_clicks
+from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.fine_tuning import fine_tune
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search

@@ -127,12 +127,12 @@ class Walk:
     stacked: object
 
 
-def walk(plan, count, network, initializer, row_rate):
+def walk(plan, count, network, initialiser, row_rate):
     """Puts the functions of a click model together; ``row_rate`` trains the shared table row by row."""
     draw_network, apply = network
     plans = members(plan, count)
     score = logits(plans, apply)
-    draw = functools.partial(_draw, plan, draw_network, initializer or _uniform(plan))
+    draw = functools.partial(_draw, plan, draw_network, initialiser or _uniform(plan))
     if row_rate is not None:
         return _row_walk(plan, apply, draw, score, row_rate)
 
@@ -149,16 +149,16 @@ def walk(plan, count, network, initializer, row_rate):
     )
 
 
-def _draw(plan, draw_network, initializer, key):
+def _draw(plan, draw_network, initialiser, key):
     below, above = jax.random.split(key)
-    made = tables.init_tables(below, plan, initializer=initializer)
+    made = tables.init_tables(below, plan, initialiser=initialiser)
     return made | {"network": draw_network(above)}
 
 
 def _uniform(plan):
     bound = 0.05 if plan.merge != "product" else (3 * 0.05**2) ** 0.25
-    initializer = jax.nn.initializers.uniform(2 * bound)
-    return lambda key, shape: initializer(key, shape) - bound
+    initialiser = jax.nn.initializers.uniform(2 * bound)
+    return lambda key, shape: initialiser(key, shape) - bound
 
 
 def _row_walk(plan, apply, draw, score, row_rate):

@@ -7,7 +7,7 @@ from jaxembed.arrays import accumulator, check_shape, exact_product, mean_row, o
 
 
 def fit_centre(vectors, *, where=None):
-    """Measures the mean of vectors, which :func:`standardise` subtracts.
+    """Centring: measures the mean of vectors, which :func:`standardise` subtracts.
 
     >>> params = fit_centre(jnp.array([[1.0, 2.0], [3.0, 2.0]]))
     >>> print(params["mean"], standardise(params, jnp.array([[1.0, 2.0]])))
@@ -25,12 +25,12 @@ def fit_centre(vectors, *, where=None):
 
 
 def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
-    """Measures how to give vectors mean 0 and equal variance in all directions.
+    """Whitening: measures how to give vectors mean 0 and equal variance in all directions.
 
-    With the covariance ``C = U diag(l) U'``, l falling, ``kernel = U[:, :size] diag(1 / sqrt(l))``
-    for "pca", and that times ``U[:, :size]'`` for "zca", which turns the vectors back so that they stay as
-    near to the given ones as whitening allows. The inner products of the results are the same for both, and
-    those of independent component analysis, which turns once more.
+    With the covariance ``C = U diag(l) U'``, l falling, ``kernel = U[:, :size] diag(1 / sqrt(l))`` for "pca".
+    "zca" multiplies that by ``U[:, :size]'``, which turns the vectors back: they stay as near to the given
+    ones as whitening allows. The inner products of the results are the same for both, and those of
+    independent component analysis, which turns once more.
 
     >>> vectors = jnp.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     >>> print(abs(standardise(fit_whiten(vectors), vectors)).round(3))
@@ -72,7 +72,7 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
 
 
 def fit_removal(vectors, *, components=1, centre=True, where=None):
-    """Measures the strongest directions of vectors, which :func:`standardise` removes.
+    """All-but-the-top: measures the strongest directions of vectors, which :func:`standardise` removes.
 
     ``kernel = I - U[:, :components] U[:, :components]'`` with U the principal directions of the vectors,
     taken around their mean or, with ``centre=False``, around 0.
@@ -113,7 +113,7 @@ def fit_removal(vectors, *, components=1, centre=True, where=None):
 
 
 def standardise(params, vectors):
-    """Applies what one of the ``fit_`` functions measured.
+    """Standardisation: applies what one of the ``fit_`` functions measured.
 
     ``standardise(x) = (x - mean) @ kernel``. What was measured on some vectors (a corpus) is applied to
     others (queries) alike.
@@ -139,7 +139,7 @@ def standardise(params, vectors):
 
 
 def entry_means(vectors, entries, count):
-    """Averages the vectors of the definitions of each dictionary entry.
+    """Entry means: averages the vectors of the definitions of each dictionary entry.
 
     ``table[e] = mean of vectors[m] over m with entries[m] == e``
 
@@ -166,34 +166,3 @@ def entry_means(vectors, entries, count):
     total = jnp.zeros((count + 1, vectors.shape[1]), vectors.dtype).at[place].add(vectors)[:count]
     numbers = jnp.zeros(count + 1, jnp.int32).at[place].add(1)[:count]
     return total / jnp.maximum(numbers, 1)[:, None].astype(total.dtype)
-
-
-def progressive(params, entries, train, stages):
-    """Trains against entry vectors that get better from stage to stage, each time from the same start.
-
-    ``params_k = train(params_0, stages[k](entries(params_{k-1})))``: the trained encoder of a stage only
-    gives the entry vectors of the next one, whose training starts again from the first parameters.
-
-    >>> train = lambda params, table: params + table.sum()
-    >>> print(progressive(1.0, lambda p: p * jnp.ones((2, 1)), train, [lambda t: t, lambda t: 10 * t]))
-    61.0
-
-    Args:
-        params: the parameters from which every stage starts.
-        entries: ``params -> [N, D]``, the entry vectors of an encoder, for example by :func:`entry_means`,
-            without dropout.
-        train: ``(params, table [N, D]) -> params``, for example with ``losses.frozen_softmax``.
-        stages: functions ``[N, D] -> [N, D]`` that make the entry vectors more even: the identity, or
-            ``lambda t: 100 * standardise(fit_whiten(t), t)``.
-
-    Returns:
-        The parameters after the last stage; ``params`` where there are no stages.
-
-    References:
-        X. Liu, DefSent+, arXiv:2405.16153, which standardises and then runs FastICA: an orthogonal turn of
-        whitened vectors. The factor acts as an inverse temperature.
-    """
-    current = params
-    for stage in stages:
-        current = train(params, stage(entries(current)))
-    return current

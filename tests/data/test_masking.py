@@ -71,3 +71,23 @@ def test_wrong_masks_and_rates_raise():
         data.word_masks(np.random.default_rng(0), groups, mask[:, :3])
     with pytest.raises(ValueError, match="where: "):
         data.hide(np.random.default_rng(0), groups, mask[:2], token=1, vocabulary=9)
+
+
+def test_a_masked_batch_hides_more_for_the_decoder_and_keeps_the_words():
+    ids = np.random.default_rng(0).integers(5, 100, size=(20, 12)).astype(np.int32)
+    mask = np.arange(12) < np.random.default_rng(1).integers(3, 13, size=(20, 1))
+    groups = np.where(np.arange(12) > 0, np.arange(12), -1) * np.ones((20, 1), int)
+
+    def made():
+        return data.masked_batch(np.random.default_rng(2), ids, mask, groups, token=1, vocabulary=100)
+
+    batch, again = made(), made()
+    assert all(np.array_equal(batch[name], again[name]) for name in batch)
+    assert (batch["where"] <= batch["decoder_where"]).all() and not batch["decoder_where"][:, 0].any()
+    assert batch["where"].sum() < batch["decoder_where"].sum() and not batch["decoder_where"][~mask].any()
+    np.testing.assert_array_equal(batch["words"], ids)
+    for name, where in (("ids", "where"), ("decoder_ids", "decoder_where")):
+        assert batch[name].dtype == ids.dtype and (batch[name] == ids)[~batch[where]].all()
+        assert (batch[name] == 1)[batch[where]].mean() > 0.6
+    with pytest.raises(ValueError, match="pass two"):
+        data.masked_batch(np.random.default_rng(0), ids, mask, groups, token=1, vocabulary=9, rates=(0.2,))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from models import FAST, LONG, SIDES, TEXTS, golden, heads, rewrite, tokenizer_file, write_dense, write_model
 
-from experiments.common import lengths, text_models
+from experiments.length_collapse import passages
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.pretrained import tensors
 from jaxembed.encoders.pretrained.batches import vectors_of_texts
@@ -107,8 +107,7 @@ def test_texts_are_cut_on_the_side_of_the_folder(case, tmp_path):
     np.testing.assert_array_equal(again.encode_texts([LONG]), loaded.encode_texts([LONG]))
     four = [2, *(kept[-2:] if kept[0] == 8 else kept[:2]), 3]
     assert loaded.tokenize([LONG], length=4)["ids"][0].tolist() == four
-    assert text_models.tokens(loaded, [LONG], 4)["ids"][0].tolist() == four
-    assert lengths.pieces(loaded, [LONG], 6)[0][0] == LONG
+    assert passages.pieces(loaded, [LONG], 6)[0][0] == LONG
     assert loaded.tokenize([LONG])["ids"][0].tolist() == [2, *kept, 3]
 
 
@@ -199,7 +198,7 @@ def test_one_length_beside_a_prompt_and_lengths_out_of_range(encoder, tmp_path):
     assert batch["ids"].tolist() == [[2, 5, 6, 7, 8, 3]]
     assert batch["pool_mask"].tolist() == [[False, False, False, True, True, True]]
     with pytest.raises(
-        ValueError, match="length=2: leaves no place beside 2 special tokens; give at least 3"
+        ValueError, match="length=2: leaves no place next to 2 special tokens; give at least 3"
     ):
         encoder.tokenize(["w5"], length=2)
     with pytest.raises(ValueError, match="length=49 is above max_length=48"):

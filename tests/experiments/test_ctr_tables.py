@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import ctr_tables
-from experiments.common import clicks as common
-from experiments.common import report
-from experiments.ctr_tables import Config
-from jaxembed import data, metrics, tables
+from experiments.ctr_tables import __main__ as ctr_tables
+from experiments.ctr_tables import click_flags, gains
+from experiments.ctr_tables.__main__ import Config
+from experiments.shared import flags, results
+from jaxembed import metrics, tables
 
 SMALL = {"label": "y", "categorical": ("user", "item"), "dense": ("price",), "seeds": 2, "epochs": 3}
 SMALL |= {"budgets": (0.3,), "batch_size": 64, "hidden": (8,), "tiny": 10, "width": 16, "learning_rate": 3e-2}
@@ -29,23 +29,30 @@ def clicks(tmp_path_factory):
     return path
 
 
+RESULTS = pathlib.Path(ctr_tables.__file__).parent / "results"
+
+
 def run(**options):
-    ctr_tables.main(Config(**SMALL | options))
+    cfg = Config(**SMALL | options)
+    found = ctr_tables.run(cfg)
+    return results.finish(
+        "ctr_tables", flags.run_name(cfg), cfg, found, ctr_tables.CLAIMS, ctr_tables.figures, 1
+    )
 
 
 @pytest.mark.experiment
 def test_a_run_prints_and_saves_every_arm(clicks, tmp_path, capsys):
-    run(table=clicks, results=tmp_path, chunks=(2,), angles=False)
-    (path,) = tmp_path.glob("ctr_tables_own_clicks_*.json")
+    path = run(table=clicks, results=tmp_path, chunks=(2,), angles=False)
+    assert path.name.startswith("own_clicks_")
     saved = json.loads(path.read_text())
-    collisionless, alone, shared = saved["table"]
+    collisionless, alone, shared = rows = saved["tables"]["test AUC"]
+    assert (saved["seeds"], saved["config"]["cross"]) == (2, 1) and saved["claims"][0]["verdict"] is None
     printed = capsys.readouterr().out
     assert (alone["tables"], shared["tables"]) == ("per feature, 2 chunks", "unified, 2 chunks")
-    assert all(row["tables"] in printed for row in saved["table"])
+    assert all(row["tables"] in printed for row in rows)
     assert collisionless["AUC"] > 0.95 and len(shared["AUCs"]) == 2
-    history = np.array(shared["history"])  # [epochs, validation and test, seeds]
-    assert history.shape == (3, 2, 2) and shared["epochs"] == (history[:, 0].argmax(axis=0) + 1).tolist()
-    assert shared["AUCs"] == [history[e - 1, 1, seed] for seed, e in enumerate(shared["epochs"])]
+    history = np.array(shared["validation"])  # [epochs, seeds]
+    assert history.shape == (3, 2) and shared["epochs"] == (history.argmax(axis=0) + 1).tolist()
     assert alone["bytes"] == shared["bytes"] < 0.5 * collisionless["bytes"]
     gain = np.mean(np.subtract(shared["AUCs"], alone["AUCs"]))
     assert shared["gain"] == pytest.approx(gain) and alone["gain"] is None
@@ -58,12 +65,10 @@ def test_all_schemes_take_the_same_bytes(shared):
     sizes = {"user": 300, "item": 200, "gender": 3}
     found = {}
     for name, options in ctr_tables.schemes(cfg).items():
-        plans = ctr_tables.make_plans(cfg, sizes, 100, tiny=10, multiplexed=shared, **options)
-        assert [plan.seed for plan in plans] == [0, 1, 2, 3, 4]
-        init, logits = ctr_tables.build(cfg, plans, ctr_tables.dcn(cfg, 3 * 16))
-        batch = {"ids": {n: np.zeros(7, np.int32) for n in sizes}, "masks": {}, "dense": np.zeros((7, 0))}
-        assert jax.eval_shape(logits, jax.eval_shape(init, jax.random.key(0)), batch).shape == (5, 7)
-        found[name] = tables.bytes_of(plans[0])
+        plan = ctr_tables.make_plan(sizes, 100, tiny=10, multiplexed=shared, **options)
+        params = jax.eval_shape(lambda key, plan=plan: tables.init_tables(key, plan), jax.random.key(0))
+        found[name] = tables.bytes_of(plan)
+        assert sum(leaf.size * 4 for leaf in jax.tree.leaves(params)) == found[name]
     assert len(found) == 6
     assert max(found.values()) <= 1.02 * min(found.values())
 
@@ -82,6 +87,7 @@ def test_settings_are_complete(name):
         "fill",
         "workdir",
         "predict",
+        "results",
     }
     assert not [key for key, value in vars(cfg).items() if value is None and key not in optional]
     assert all(cfg.width % chunks == 0 for chunks in cfg.chunks)
@@ -131,16 +137,16 @@ def test_bad_flags_are_refused_in_one_line(clicks, tmp_path):
         ({"data": "criteo"}, "--data criteo needs --path"),
         ({"path": clicks}, "--data movielens_100k takes no --path; give --table"),
         ({"workdir": tmp_path}, "--workdir: keeps a model of --table"),
-        ({"predict": clicks, "workdir": tmp_path}, "model.json: missing; train again with --workdir"),
+        ({"predict": clicks, "workdir": tmp_path}, "^--workdir: .*model.json: missing; train again with"),
         ({"categorical": ("user",)}, "--label, --threshold, --categorical, .* they describe --table"),
     ]:
         with pytest.raises((ValueError, OSError), match=message):
-            ctr_tables.main(Config(**options, results=tmp_path))
+            ctr_tables.run(Config(**options, results=tmp_path))
 
 
 def test_all_columns_without_a_flag_of_their_own_are_categorical(clicks):
     cfg = Config(**SMALL | {"table": clicks, "categorical": ()})
-    assert list(common.read(cfg)["sizes"]) == ["user", "item"]
+    assert list(click_flags.read(cfg)["sizes"]) == ["user", "item"]
 
 
 NAMES = "user, item, price, visits, y"
@@ -174,8 +180,8 @@ TEXT |= {"counts": ("visits",), "chunks": (2,), "angles": False, "epochs": 5}
 
 @pytest.mark.experiment
 def test_a_saved_model_predicts_new_rows_without_labels(made, tmp_path, capsys):
-    run(table=made / "train.csv", workdir=tmp_path / "model", results=tmp_path, **TEXT)
-    ctr_tables.main(Config(workdir=tmp_path / "model", predict=made / "bare.csv"))
+    path = run(table=made / "train.csv", workdir=tmp_path / "model", results=tmp_path, **TEXT)
+    ctr_tables.run(Config(workdir=tmp_path / "model", predict=made / "bare.csv"))
     assert "predictions_bare.csv: 1601 rows" in capsys.readouterr().out
     lines = (tmp_path / "model" / "predictions_bare.csv").read_text().split()
     found = np.array(lines[1:], float)
@@ -183,22 +189,7 @@ def test_a_saved_model_predicts_new_rows_without_labels(made, tmp_path, capsys):
     assert lines[0] == "probability" and len(found) == 1601
     assert metrics.auc(labels, found[:1600]) > 0.85 and ((found > 0) & (found < 1)).all()
     assert abs(found[:1600].mean() - labels.mean()) < 0.1
-    (path,) = tmp_path.glob("ctr_tables_own_*.json")
     assert json.loads(path.read_text())["config"]["positive"] == "yes"
-
-
-@pytest.mark.experiment
-def test_the_saved_parameters_are_those_after_the_best_epoch(made, tmp_path):
-    cfg = Config(**{**ctr_tables.SMALL, **SMALL, **TEXT, "workdir": tmp_path, "table": made / "train.csv"})
-    table = common.read(cfg)
-    plans = ctr_tables.make_plans(cfg, table["sizes"], 40, tiny=cfg.tiny, width=cfg.width)
-    network = ctr_tables.dcn(cfg, len(table["sizes"]) * cfg.width + 2)
-    found = ctr_tables.fit(cfg, table, plans, network, cfg.epochs)
-    _, logits = ctr_tables.build(cfg, plans, network)
-    test = table["splits"]["test"]
-    scores = logits(found["best"], data.take(table["columns"], test))
-    aucs = [metrics.auc(table["columns"]["labels"][test], s) for s in scores]
-    np.testing.assert_allclose(aucs, found["AUCs"], atol=1e-6)
 
 
 @pytest.mark.experiment
@@ -207,10 +198,10 @@ def test_numbers_of_any_size_are_learned_from(made, tmp_path):
     found = {}
     for scaling, counts in (("standardise", ("visits",)), ("none", ())):
         cfg = dataclasses.replace(cfg, scaling=scaling, counts=counts)
-        table = common.read(cfg)
-        plans = ctr_tables.make_plans(cfg, table["sizes"], 100, tiny=100, width=cfg.width)
-        network = ctr_tables.dcn(cfg, len(table["sizes"]) * cfg.width + 2)
-        found[scaling] = ctr_tables.fit(cfg, table, plans, network, 4)["AUCs"].mean()
+        table = click_flags.read(cfg)
+        plan = ctr_tables.make_plan(table["sizes"], 100, tiny=100, width=cfg.width)
+        model, _ = ctr_tables.fit(cfg, table, plan, 4, network={"layers": 1, "hidden": (8,)})
+        found[scaling] = ctr_tables.row_of("arm", 1, table, model, 0.0)["AUC"]
     assert found["standardise"] > found["none"] + 0.05
 
 
@@ -219,8 +210,8 @@ def test_least_makes_rare_values_one_with_those_never_seen(tmp_path):
     lines = [f"u{i % 20},{(i // 20) % 2}" for i in range(400)]
     path.write_text("\n".join(["user,y", "once,1", *lines]) + "\n")
     cfg = Config(table=path, label="y", tiny=10)
-    assert common.read(cfg)["sizes"] == {"user": 21}
-    assert common.read(dataclasses.replace(cfg, least=1))["sizes"]["user"] in (21, 22)
+    assert click_flags.read(cfg)["sizes"] == {"user": 21}
+    assert click_flags.read(dataclasses.replace(cfg, least=1))["sizes"]["user"] in (21, 22)
 
 
 def test_the_picture_has_a_dot_and_an_interval_for_each_arm():
@@ -228,13 +219,54 @@ def test_the_picture_has_a_dot_and_an_interval_for_each_arm():
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    for name in ("ctr_tables", "ctr_tables_flights", "ctr_tables_schemes"):
-        numbers = json.loads((report.RESULTS / f"{name}.json").read_text())
+    for name in ("default", "flights", "schemes"):
+        numbers = results.numbers_of(json.loads((RESULTS / f"{name}.json").read_text()))
         figure, axes = pyplot.subplots()
-        ctr_tables.picture(numbers)(axes)
+        ctr_tables.figures(numbers)[""](axes)
         points = [p for c in axes.collections for p in c.get_offsets() if len(c.get_offsets()) > 1]
-        means = [row["AUC"] for row in numbers["table"][1:]]
+        means = [row["AUC"] for row in numbers["test AUC"][1:]]
         assert sorted(float(x) for x, _ in points) == pytest.approx(sorted(means))
         assert len({round(float(y), 3) for _, y in points}) == len(means)  # no dot hides another
         assert axes.get_xlabel().startswith("test AUC") and len(axes.get_yticklabels()) > 3
         pyplot.close(figure)
+
+
+def test_kept_verdicts_follow_from_the_kept_numbers():
+    for path in RESULTS.glob("*.json"):
+        saved = json.loads(path.read_text())
+        again = results.judged(ctr_tables.CLAIMS, results.Result(saved["tables"], saved["details"]))
+        assert json.loads(json.dumps(again)) == saved["claims"]
+        assert flags.run_name(Config(**kept_flags(saved)), ctr_tables.RUNS) == saved["run"] == path.stem
+    verdicts = {p.stem: json.loads(p.read_text())["claims"][0]["verdict"] for p in RESULTS.glob("*.json")}
+    assert verdicts == {"default": "partly", "schemes": "partly", "flights": "not reproduced"}
+
+
+def kept_flags(saved):
+    """The flags of a kept run's command that are values."""
+    words = saved["command"].split()[3:]
+    given = {}
+    for word in words:
+        if word.startswith("--"):
+            name = word[2:]
+            given[name] = ()
+        else:
+            given[name] = (*given[name], float(word) if word[0].isdigit() else word)
+    return {n: x if n == "budgets" else x[0] for n, x in given.items()}
+
+
+def test_gains_are_those_of_the_same_scheme_budget_and_seed():
+    def row(name, budget, *aucs):
+        return {"tables": name, "budget": budget, "AUCs": aucs}
+
+    rows = [row("collisionless", None, 0.9, 0.9), row("per feature, a", 1, 0.5, 0.6)]
+    rows += [
+        row("unified, a", 1, 0.6, 0.8),
+        row("per feature, b", 1, 0.5, 0.5),
+        row("unified, b", 1, 0.4, 0.4),
+    ]
+    t = {"test AUC": rows}
+    np.testing.assert_allclose(gains.gains(t), [[0.1, -0.1], [0.2, -0.1]])
+    np.testing.assert_allclose(gains.gains(t, ("a",)), [[0.1], [0.2]])
+    assert gains.gains(t, ("c",)) is None and gains.second_chunk(t) is None and gains.turning(t) is None
+    turned = {"reader angles": [{"mean angle": 10.0}, {"mean angle": 9.0}, {"mean angle": 30.0}]}
+    assert gains.turning(turned) == (20.0, None, results.NOT)

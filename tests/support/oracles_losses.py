@@ -130,3 +130,19 @@ def masked_words_loss(params, states, table, words, where, most=None):
             scores = lift(params, states[b, t][None])[0] @ table.T + params["bias"]
             out[b] -= math.log(softmax(scores)[words[b, t]]) / len(places)
     return out
+
+
+def layer_objective(loss, grid, weights, pull, pulled, pulled_weights, *layers):
+    """Means over the batch, pair by pair; ``pull(vectors, last) -> [B]`` of one array."""
+    total = 0.0
+    for (n, size), weight in zip(grid, weights, strict=True):
+        total += float(weight) * float(np.mean(loss(*(x[:, n, :size] for x in layers))))
+    for (n, size), weight in zip(pulled, pulled_weights, strict=True):
+        each = [float(np.mean(pull(x[:, n, :size], x[:, -1]))) for x in layers]
+        total += float(weight) * sum(each) / len(each)
+    return total
+
+
+def label_pairs(labels):
+    places = range(len(labels))
+    return np.array([[i != j and labels[i] == labels[j] for j in places] for i in places])

@@ -192,25 +192,6 @@ def test_entry_means_average_definitions_in_any_order():
     )
 
 
-def test_progressive_training_restarts_from_the_first_parameters():
-    starts, tables = [], []
-
-    def entries(params):
-        return params["w"] * jnp.ones((2, 1))
-
-    def train(params, table):
-        starts.append(params["w"])
-        tables.append(float(table[0, 0]))
-        return {"w": params["w"] + table[0, 0]}
-
-    stages = [lambda t: t, lambda t: t, lambda t: 100 * t]
-    final = vectors.progressive({"w": 1.0}, entries, train, stages)
-    assert starts == [1.0, 1.0, 1.0]
-    assert tables == [1.0, 2.0, 300.0]
-    assert final["w"] == 301
-    assert vectors.progressive({"w": 1.0}, entries, train, []) == {"w": 1.0}
-
-
 def test_a_mean_in_the_entry_vectors_changes_no_loss_but_whitening_does():
     rng = np.random.default_rng(0)
     table, x, positives = skewed(rows=40), rng.normal(size=(8, D)), rng.integers(0, 40, 8)

@@ -2,7 +2,7 @@
 
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
-from jaxembed.data.sources.docstrings import docstrings
+from jaxembed.data.sources.docstrings import docstrings, first_sentences
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -23,6 +23,7 @@ __all__ = [
     "book_excerpts",
     "criteo",
     "docstrings",
+    "first_sentences",
     "flights",
     "labelled_lines",
     "labelled_table",

@@ -1,0 +1,103 @@
+"""Timing side by side: what every benchmark measures with."""
+
+import ctypes
+import importlib
+import importlib.util
+import pathlib
+import statistics
+import time
+
+import jax
+
+
+def optional(name):
+    """The package, or None, with a line that says so, where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        print(f"{name} is left out: {str(error)[:80]}", flush=True)
+        return None
+
+
+def in_turns(calls, rounds, block=1, warm=0):
+    """Times functions in turn, again and again, so that a busy machine slows all of them alike.
+
+    Args:
+        calls: {name: function without arguments}; JAX arrays that it returns are waited for. Each is called
+            once beforehand, which compiles it.
+        rounds: turns of every function.
+        block: calls in each turn.
+        warm: calls before those of each turn that are not counted: threads of another package may still spin.
+
+    Returns:
+        {name: {"median", "least", "cpu"}}: seconds of one call, and the median of its processor time, which
+        other work on the machine disturbs less.
+    """
+    wall, busy = {name: [] for name in calls}, {name: [] for name in calls}
+    for call in calls.values():
+        jax.block_until_ready(call())
+    for _ in range(rounds):
+        for name, call in calls.items():
+            for _ in range(warm):
+                jax.block_until_ready(call())
+            for _ in range(block):
+                start = time.perf_counter(), time.process_time()
+                jax.block_until_ready(call())
+                wall[name].append(time.perf_counter() - start[0])
+                busy[name].append(time.process_time() - start[1])
+    return {
+        name: {"median": statistics.median(s), "least": min(s), "cpu": statistics.median(busy[name])}
+        for name, s in wall.items()
+    }
+
+
+def middle(sizes):
+    """The middle one of some sizes, at which a summary compares.
+
+    >>> print(middle((512, 32, 128)), middle((1, 16)))
+    128 16
+    """
+    return sorted(sizes)[len(sizes) // 2]
+
+
+def compared(task, peer, ours, theirs, *, rate):
+    """A row of a summary: our number and that of a peer.
+
+    >>> print(compared("lookup, M ids/s", "torch", 50.0, 100.0, rate=True)["ratio"])
+    0.5
+
+    Args:
+        task: what was measured, with the unit.
+        peer: name of the other package.
+        ours, theirs: numbers above 0.
+        rate: True where more is faster (texts per second), False where less is (milliseconds).
+
+    Returns:
+        Dict; "ratio" is how many times as fast as the peer we are, above 1 where we are faster.
+    """
+    ratio = ours / theirs if rate else theirs / ours
+    return {"task": task, "peer": peer, "ours": ours, "theirs": theirs, "ratio": ratio}
+
+
+def peak_growth(run):
+    """Bytes by which resident memory at its peak exceeds what it was before; None where Linux is not."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what an earlier call freed is not hidden growth
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+        before = _resident("VmRSS")
+        run()
+        return max(0, _resident("VmHWM") - before)
+    except (OSError, AttributeError):
+        run()
+        return None
+
+
+def program_bytes(compiled):
+    """Bytes that a compiled program needs beside its arguments and what it writes back into them."""
+    memory = compiled.memory_analysis()
+    return memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+
+
+def _resident(name):
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":"))

@@ -1,0 +1,1 @@
+"""Does a guide model that hides suspected false negatives help contrastive training?"""

@@ -1,0 +1,210 @@
+"""2DMSE, ESE and Starbucks as finished objectives, and the pulls towards the last layer."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import oracles_losses
+import pytest
+
+from jaxembed import losses
+
+L, D, SIZES = 4, 16, (4, 8, 16)
+LIST = ((1, 4), (2, 8), (4, 16))
+LABELS = np.array([0, 1, 0, 1, 2, 2])
+cosines = functools.partial(losses.score_kl_to_last, temperature=0.1)
+
+
+@pytest.fixture(scope="module")
+def layers():
+    return np.random.default_rng(0).normal(size=(2, 6, L + 1, D)).astype(np.float32)
+
+
+def supervised(vectors):
+    return losses.info_nce(vectors, vectors, temperature=0.1, **losses.label_pairs(LABELS))
+
+
+def profile(vectors, last):
+    return oracles_losses.kl(vectors, last[:, : vectors.shape[1]])
+
+
+def ranks(vectors, last):
+    x, y = (oracles.inner(v, v) for v in map(oracles.unit, (vectors, last)))
+    return oracles_losses.kl(x, y, ~np.eye(len(x), dtype=bool), temperature=0.1)
+
+
+def compressed(vectors, last, size=4):
+    target = oracles_losses.compression_target(vectors, size)
+    kl = oracles_losses.kl(vectors[:, :size], target)
+    return ((vectors[:, :size] - target) ** 2).mean(axis=1) + kl
+
+
+def drawn(key, weighting):
+    """The shallow layer and the short size of a step, as the weights of 2DMSE tell them."""
+    grid = losses.full_grid(range(1, L + 1), SIZES)
+    weights = np.asarray(losses.two_dimensional_weights(key, grid, weighting=weighting))
+    ((n, size),) = [pair for pair, w in zip(grid, weights, strict=True) if w and pair[0] < L and pair[1] < D]
+    return n, size
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "linear", "log"])
+def test_2dmse_is_its_formula(layers, weighting):
+    objective, seen = losses.two_dimensional(losses.info_nce, L, SIZES, weighting=weighting), set()
+    step = jax.jit(objective)
+    for seed in range(6):
+        key = jax.random.key(seed)
+        n, size = drawn(key, weighting)
+        w = losses.layer_weights(weighting, L)[n - 1]
+        pairs, weights = [(L, D), (L, size), (n, D), (n, size)], [1, 1, w, w]
+        rest = (profile, [(n, D), (L, D)], [1, 1])
+        wanted = oracles_losses.layer_objective(oracles.info_nce, pairs, weights, *rest, *layers)
+        np.testing.assert_allclose(step(key, *layers), wanted, rtol=1e-5)
+        seen.add((n, size))
+    assert len(seen) > 2
+
+
+def test_2dmse_of_one_array_pulls_scores_or_nothing(layers):
+    key = jax.random.key(3)
+    n, size = drawn(key, "uniform")
+    pairs, q = [(L, D), (L, size), (n, D), (n, size)], layers[:1]
+    for pull, slow in ((cosines, ranks), (losses.vector_kl_to_last, profile), (None, None)):
+        pulled = [(n, D), (L, D)] if pull else []
+        rest = (slow, pulled, [1] * len(pulled))
+        wanted = oracles_losses.layer_objective(supervised, pairs, [1] * 4, *rest, *q)
+        found = losses.two_dimensional(supervised, L, SIZES, pull=pull)(key, *q)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_ese_is_its_formula(layers):
+    weights = [1 / (1 + np.log(n)) / (L - 1) for n in range(1, L)] + [1, 1]
+    grid, whole = [*((n, 4) for n in range(1, L + 1)), (L, D)], [(n, D) for n in range(1, L + 1)]
+    for arrays, loss, slow in (
+        (layers, losses.info_nce, oracles.info_nce),
+        (layers[:1], supervised, supervised),
+    ):
+        wanted = oracles_losses.layer_objective(slow, grid, weights, compressed, whole, weights[:L], *arrays)
+        found = losses.espresso(loss, L, D, 4)(None, *arrays)
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+        wanted = oracles_losses.layer_objective(slow, grid, weights, None, [], [], *arrays)
+        found = losses.espresso(loss, L, D, 4, compress=False)(None, *arrays)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_starbucks_is_its_formula(layers):
+    one = layers[:1]
+    for pull, slow in ((cosines, ranks), (losses.vector_kl_to_last, profile), (None, None)):
+        pulled = LIST[:-1] if pull else ()
+        rest = (slow, pulled, [1] * len(pulled))
+        wanted = oracles_losses.layer_objective(supervised, LIST, [1] * 3, *rest, *one)
+        np.testing.assert_allclose(
+            losses.starbucks(supervised, LIST, pull=pull)(None, *one), wanted, rtol=1e-5
+        )
+    queries, documents = (oracles.unit(x[:, -1]) for x in layers)
+    teacher = oracles.inner(queries, documents)
+    wanted = oracles_losses.layer_objective(oracles.info_nce, LIST, [1] * 3, None, [], [], *layers)
+    for n, size in LIST[:-1]:
+        x, y = (oracles.unit(v[:, n, :size]) for v in layers)
+        wanted += oracles_losses.kl(oracles.inner(x, y), teacher, temperature=0.05).mean()
+    np.testing.assert_allclose(losses.starbucks(losses.info_nce, LIST)(None, *layers), wanted, rtol=1e-5)
+
+
+def test_objectives_are_two_sums_over_layers_bit_for_bit(layers):
+    """The compositions that the experiments were measured with."""
+    q, d = layers
+    loss, key = losses.info_nce, jax.random.key(1)
+    grid = losses.full_grid(range(1, L + 1), SIZES)
+    whole = losses.full_grid(range(1, L + 1), (D,))
+
+    def pull(*vectors):
+        pairs = zip(vectors, (q[:, -1], d[:, -1]), strict=True)
+        return sum(losses.vector_kl(v, teacher=t[:, : v.shape[1]]) for v, t in pairs) / len(vectors)
+
+    def composed(grid, weights, pulled, pulled_weights):
+        total = jnp.mean(losses.over_layers(loss, grid, weights)(q, d))
+        return total + jnp.mean(losses.over_layers(pull, pulled, pulled_weights)(q, d))
+
+    draw = losses.two_dimensional_weights
+    wanted = composed(grid, draw(key, grid), whole, draw(key, whole))
+    assert losses.two_dimensional(loss, L, SIZES)(key, q, d) == wanted
+    found = losses.starbucks(loss, LIST, pull=losses.vector_kl_to_last)(key, q, d)
+    assert found == composed(LIST, None, LIST[:-1], None)
+    options = {"pull": losses.vector_kl_to_last, "pulled": whole[:-1], "pulled_weights": (1 / 3,) * 3}
+    found = losses.layer_objective(loss, grid, **options)(key, q, d)
+    assert found == composed(grid, None, whole[:-1], (1 / 3,) * 3)
+
+
+def test_the_plain_loss_is_the_smallest_objective(layers):
+    plain = jnp.mean(losses.info_nce(*layers[:, :, -1], temperature=0.3))
+    for made in (
+        losses.layer_objective(losses.info_nce, [(L, D)]),
+        losses.starbucks(losses.info_nce, [(L, D)]),
+    ):
+        assert made(None, *layers, temperature=0.3) == plain
+    one = layers[:, :, [0, L]]  # one block: nothing to draw but the size, and nothing to pull
+    found = losses.two_dimensional(losses.info_nce, 1, (D,))(jax.random.key(0), *one, temperature=0.3)
+    np.testing.assert_allclose(found, plain, rtol=1e-6)
+
+
+def test_hard_negatives_may_follow_the_documents(layers):
+    q, d = layers
+    longer = np.concatenate([d, d[::-1] + 1])
+    for made in (
+        losses.two_dimensional(losses.info_nce, L, SIZES),
+        losses.starbucks(losses.info_nce, LIST, pull=losses.vector_kl_to_last),
+        losses.starbucks(losses.info_nce, LIST),
+        losses.espresso(losses.info_nce, L, D, 4),
+    ):
+        value = made(jax.random.key(0), q, longer)
+        assert value.shape == () and np.isfinite(value)
+    pull = losses.vector_kl_to_last(q[:, -1], longer[:, -1])(q[:, 1], longer[:, 1])
+    parts = [profile(x[:, 1], x[:, -1]).mean() for x in (q, longer)]
+    np.testing.assert_allclose(pull, np.mean(parts), rtol=1e-5)
+
+
+def test_the_last_layer_is_not_pulled(layers):
+    q = layers[0]
+    for pull in (losses.vector_kl_to_last, losses.score_kl_to_last):
+
+        def total(x, pull=pull):
+            made = losses.layer_objective(supervised, [(L, D)], (0.0,), pull=pull, pulled=[(1, 4), (2, D)])
+            return made(None, x)
+
+        gradient = jax.grad(total)(q)
+        assert not gradient[:, L].any() and gradient[:, 1, :4].all() and not gradient[:, 1, 4:].any()
+        assert not gradient[:, 0].any() and gradient[:, 2].all()
+
+
+def test_score_kl_is_zero_for_copies_and_ignores_the_length(layers):
+    q, d = layers[:, :, -1]
+    np.testing.assert_allclose(losses.score_kl_to_last(q)(3 * q), 0, atol=1e-5)
+    np.testing.assert_allclose(losses.score_kl_to_last(q, d)(2 * q, 0.5 * d), 0, atol=1e-5)
+    assert (losses.score_kl_to_last(q)(layers[0, :, 1]) > 0).all()
+
+
+def test_labels_make_pairs():
+    for labels in (LABELS, LABELS.tolist(), jnp.asarray(LABELS), np.array(list("abacdd")), 2**40 + LABELS):
+        pairs = losses.label_pairs(labels)
+        np.testing.assert_array_equal(pairs["positives"], oracles_losses.label_pairs(np.asarray(labels)))
+        np.testing.assert_array_equal(pairs["where"], ~np.eye(6, dtype=bool))
+    alone = losses.label_pairs([7, 2**40, 2**40 + 2**32])
+    assert not alone["positives"].any()
+    assert not losses.info_nce(jnp.eye(3), jnp.eye(3), **alone).any()
+    with pytest.raises(ValueError, match="labels: shape"):
+        losses.label_pairs([[1, 2]])
+
+
+def test_wrong_objectives_raise_one_line(layers):
+    for make, message in (
+        (lambda: losses.layer_objective(losses.info_nce, [(1, 4)], pulled=[(1, 4)]), "pull: needed"),
+        (lambda: losses.score_kl_to_last(*layers[:, :, -1], layers[0, :, -1]), "last: 3 arrays"),
+        (lambda: losses.two_dimensional(losses.info_nce, 0, SIZES), "layers: 0"),
+        (lambda: losses.espresso(losses.info_nce, L, D, D), "size=16"),
+        (lambda: losses.starbucks(losses.info_nce, []), "grid="),
+        (lambda: losses.starbucks(losses.info_nce, [(9, 4)])(None, *layers), "beyond the 4 layers"),
+        (lambda: losses.two_dimensional(losses.info_nce, L, SIZES)(None, *layers), "key: "),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            make()
+        assert "\n" not in str(caught.value)
