@@ -326,25 +326,3 @@ def run(main, config):
     except KeyboardInterrupt as error:
         print(str(error) or "stopped", file=sys.stderr)
         sys.exit(130)
-
-
-def layers_and_sizes(name, numbers, config, began):
-    """Prints the tables and criteria of the parts of an experiment and saves them with their heat maps.
-
-    Args:
-        name: of the files.
-        numbers: {part: {"table": rows, "criteria": {sentence: bool}}}; a part may have "cells", its pairs
-            (layer, size), and "grids", {arm: one number per pair}, which are drawn.
-        config: dataclass with the folder ``results``.
-        began: ``time.perf_counter()`` at the start.
-    """
-    criteria = {}
-    for found in numbers.values():
-        print(table(found["table"]), flush=True)
-        criteria |= found.pop("criteria")
-    for sentence, holds in criteria.items():
-        print(f"{'holds' if holds else 'not reproduced'}: {sentence}", flush=True)
-    seconds = round(time.perf_counter() - began)
-    numbers = numbers | {"criteria": criteria, "seconds": seconds, "config": settings(config)}
-    draw, panels = plots.heat_maps(numbers)
-    save(name, numbers, draw, config.results, panels)

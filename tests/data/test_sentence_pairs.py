@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.common import glosses, nested_texts
+from experiments.common import glosses
+from experiments.nesting import texts
 from jaxembed import data
 
 
@@ -63,14 +64,14 @@ def test_programs_leave_the_header_out(tmp_path):
     path = write(tmp_path / "p.tsv", "query\tdocument\n" + "".join(f"q{i}\td{i}\n" for i in range(50)))
     queries, documents, negatives = glosses.own_pairs(path)
     assert queries == [f"q{i}" for i in range(50)] and len(documents) == 50 and negatives is None
-    parts = nested_texts.read_pairs(pairs=path)
+    parts = texts.read_pairs(pairs=path)
     assert sorted(x for part in parts.values() for x in part["first"]) == sorted(queries)
 
 
 READERS = {
     "pairs": data.sentence_pairs,
     "own pairs": glosses.own_pairs,
-    "programs": lambda path: nested_texts.read_pairs(pairs=path),
+    "programs": lambda path: texts.read_pairs(pairs=path),
     "sick": data.sick,
     "table": data.labelled_table,
     "lines": data.labelled_lines,

@@ -14,10 +14,8 @@ from experiments import (
     definitions,
     false_negatives,
     length_collapse,
-    matryoshka,
     multivector_search,
     pooling,
-    starbucks,
 )
 from experiments.benchmarks import multivector, tables, text
 from experiments.common import inputs, plots, redraw, report, text_models
@@ -29,10 +27,8 @@ EXPERIMENTS = {
     "definitions": (definitions.Config, {}),
     "false_negatives": (false_negatives.Config, {}),
     "length_collapse": (length_collapse.Config, {}),
-    "matryoshka": (matryoshka.Config, matryoshka.RUNS),
     "multivector_search": (multivector_search.Config, {}),
     "pooling": (pooling.Config, {}),
-    "starbucks": (starbucks.Config, starbucks.RUNS),
     "benchmark_multivector": (multivector.Config, {}),
     "benchmark_tables": (tables.Config, {}),
     "benchmark_text": (text.Config, {}),
@@ -47,9 +43,6 @@ EXPERIMENTS = {
         ("ctr_tables", {"seeds": 1}),
         ("ctr_tables", {"compare": "schemes"}),
         ("ctr_tables", {"data": "flights", "epochs": 2}),
-        ("matryoshka", {"seeds": 1}),
-        ("matryoshka", {"parts": ("text",), "sts": pathlib.Path("stsb")}),
-        ("starbucks", {"parts": ("text",), "sts": pathlib.Path("stsb"), "seeds": 7}),
         ("false_negatives", {"sts": pathlib.Path("stsb"), "steps": 3}),
         ("definitions", {"seeds": 1}),
         ("pooling", {"steps": (1, 1)}),
@@ -109,7 +102,7 @@ def test_bad_paths_are_refused_before_the_run(flags, message, tmp_path):
     flags = {name: tmp_path / value for name, value in flags.items()}
     more = {"parts": ("text",)} if "sts" in flags else {}
     with pytest.raises(ValueError, match=message):
-        inputs.check_paths(matryoshka.Config(**flags, **more))
+        inputs.check_paths(nesting.matryoshka.Config(**flags, **more))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
 
 
@@ -121,14 +114,12 @@ def test_every_path_among_the_flags_is_looked_at(name):
 
 
 def test_outputs_that_do_not_exist_yet_are_taken(tmp_path):
-    inputs.check_paths(matryoshka.Config(results=tmp_path / "a/b", workdir=tmp_path / "c"))
+    inputs.check_paths(nesting.matryoshka.Config(results=tmp_path / "a/b", workdir=tmp_path / "c"))
     assert not list(tmp_path.iterdir())
 
 
 MODEL = pathlib.Path("no model")
 SLOW = {  # what would run before the model is opened
-    matryoshka: ("prefixes", "by_layer", "by_text"),
-    starbucks: ("digits", "glosses", "text"),
     false_negatives: ("planted_rates",),
     definitions: ("one_draw",),
     pooling: ("toys", "compare"),
@@ -142,14 +133,12 @@ def test_a_missing_model_is_noticed_before_the_work(experiment, monkeypatch):
     for name in SLOW[experiment]:
         if (experiment, name) != (false_negatives, "planted_rates"):
             monkeypatch.setattr(experiment, name, lambda *_, **__: pytest.fail("began to work"))
-    flags = {"parts": ("digits", "text")} if experiment is starbucks else {}
     with pytest.raises(FileNotFoundError, match="^--model: no model: no such folder"):
-        experiment.main(experiment.Config(model=MODEL, **flags))
+        experiment.main(experiment.Config(model=MODEL))
 
 
 def test_files_of_pairs_that_lack_are_noticed_first(tmp_path):
     for experiment, flags, name in (
-        (matryoshka, {"parts": ("text",)}, "stsb-en-train.csv"),
         (false_negatives, {}, "stsb-en-test.csv"),
         (definitions, {}, "stsb-en-test.csv"),
         (length_collapse, {"texts": tmp_path}, "stsb-en-test.csv"),
@@ -160,10 +149,12 @@ def test_files_of_pairs_that_lack_are_noticed_first(tmp_path):
 
 
 def test_a_limit_names_the_flag_that_was_given():
-    cfg = report.preset(starbucks.Config(paper=True), paper=starbucks.PAPER)
+    cfg = report.preset(nesting.starbucks.Config(paper=True), paper=nesting.starbucks.PAPER)
     with pytest.raises(ValueError, match="^--paper sets --layers 8: it has 6; choose at most 6"):
         report.at_most(cfg, "layers", 6, "it has 6")
-    cfg = report.preset(starbucks.Config(paper=True, layers=(1, 2, 4, 8)), paper=starbucks.PAPER)
+    cfg = report.preset(
+        nesting.starbucks.Config(paper=True, layers=(1, 2, 4, 8)), paper=nesting.starbucks.PAPER
+    )
     with pytest.raises(ValueError, match="^--layers 8: it has 6"):
         report.at_most(cfg, "layers", 6, "it has 6")
     with pytest.raises(ValueError, match="^--values 9: every value needs a row in each of --heights"):
@@ -263,10 +254,6 @@ def drawn(name):
 def test_pictures_name_what_they_show():
     sts = [axes.get_ylabel() for axes in drawn("false_negatives_sts").axes]
     assert sts == ["top-1 among held-out senses", "Spearman on STS-B's test pairs"]
-    figure = drawn("matryoshka_text_sts")
-    heat = [axes for axes in figure.axes if axes.images]
-    assert all((a.get_xlabel(), a.get_ylabel()) == ("first numbers of the vector", "layer") for a in heat)
-    assert [a.get_ylabel() for a in figure.axes if a not in heat] == ["Spearman on STS-B"]
     lines = drawn("length_collapse").axes[0].get_legend()
     assert lines.handlelength >= 3.5
     assert sum("less the mean" in t.get_text() for t in lines.get_texts()) == 5
