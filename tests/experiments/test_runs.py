@@ -19,6 +19,7 @@ from experiments import (
 )
 from experiments.benchmarks import multivector, tables, text
 from experiments.common import inputs, plots, redraw, report, text_models
+from experiments.nesting import matryoshka, starbucks
 
 ROOT = pathlib.Path(__file__).parents[2]
 KEPT = {p.stem for p in report.RESULTS.glob("*.json")}
@@ -102,7 +103,7 @@ def test_bad_paths_are_refused_before_the_run(flags, message, tmp_path):
     flags = {name: tmp_path / value for name, value in flags.items()}
     more = {"parts": ("text",)} if "sts" in flags else {}
     with pytest.raises(ValueError, match=message):
-        inputs.check_paths(nesting.matryoshka.Config(**flags, **more))
+        inputs.check_paths(matryoshka.Config(**flags, **more))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
 
 
@@ -114,7 +115,7 @@ def test_every_path_among_the_flags_is_looked_at(name):
 
 
 def test_outputs_that_do_not_exist_yet_are_taken(tmp_path):
-    inputs.check_paths(nesting.matryoshka.Config(results=tmp_path / "a/b", workdir=tmp_path / "c"))
+    inputs.check_paths(matryoshka.Config(results=tmp_path / "a/b", workdir=tmp_path / "c"))
     assert not list(tmp_path.iterdir())
 
 
@@ -149,12 +150,10 @@ def test_files_of_pairs_that_lack_are_noticed_first(tmp_path):
 
 
 def test_a_limit_names_the_flag_that_was_given():
-    cfg = report.preset(nesting.starbucks.Config(paper=True), paper=nesting.starbucks.PAPER)
+    cfg = report.preset(starbucks.Config(paper=True), paper=starbucks.PAPER)
     with pytest.raises(ValueError, match="^--paper sets --layers 8: it has 6; choose at most 6"):
         report.at_most(cfg, "layers", 6, "it has 6")
-    cfg = report.preset(
-        nesting.starbucks.Config(paper=True, layers=(1, 2, 4, 8)), paper=nesting.starbucks.PAPER
-    )
+    cfg = report.preset(starbucks.Config(paper=True, layers=(1, 2, 4, 8)), paper=starbucks.PAPER)
     with pytest.raises(ValueError, match="^--layers 8: it has 6"):
         report.at_most(cfg, "layers", 6, "it has 6")
     with pytest.raises(ValueError, match="^--values 9: every value needs a row in each of --heights"):
