@@ -262,8 +262,9 @@ def _experiment_page(folder, names, told, saved, root):
                     lines.append("| " + " | ".join([row["sentence"], *_claim_cells(row)]) + " |")
                 lines.append("")
             for picture in sorted(folder.glob(f"results/{run['path'].stem}*.png")):
-                rest = picture.stem.removeprefix(run["path"].stem)
-                others = {r["path"].stem for r in saved[name].values()} - {run["path"].stem}
+                own, rest = run["path"].stem, picture.stem.removeprefix(run["path"].stem)
+                others = {r["path"].stem for r in saved[name].values()}
+                others = {stem for stem in others if stem.startswith(f"{own}_")}
                 if picture.stem not in others and not any(picture.stem.startswith(f"{o}_") for o in others):
                     lines += [f"![{name}{rest.replace('_', ' ')}](results/{picture.name})", ""]
     return "\n".join(lines).rstrip() + "\n"
