@@ -11,7 +11,6 @@ from models import write_model
 from stories import ran
 
 from experiments.nesting import grid_results, matryoshka, starbucks, texts
-from experiments.shared import text_models
 from jaxembed import data, encoders, losses, train
 
 
@@ -94,13 +93,11 @@ def test_a_rate_at_which_training_diverges_is_not_chosen(tmp_path, capsys):
 
 
 def test_equal_texts_are_not_negatives_of_one_another():
-    keys = text_models.keys(["a", "b", "a", "d"], ["w", "x", "y", "x"], ["z", "x", "w", "q"])
-    first, hard = np.split(
-        np.asarray(losses.duplicate_mask(*text_models.sides(keys), blocks=("qd",))), 2, axis=1
-    )
+    keys = np.array([[ord(x) for x in row] for row in ("awz", "bxx", "ayw", "dxq")])
+    first, hard = np.split(np.asarray(texts.different(keys)), 2, axis=1)
     assert np.argwhere(~first).tolist() == [[0, 2], [1, 3], [2, 0], [3, 1]]
     assert np.argwhere(~hard).tolist() == [[0, 2], [1, 1], [3, 1]]
-    blocks = np.asarray(losses.duplicate_mask(*text_models.sides(keys[:, :2]), blocks=("qd", "qq", "dd")))
+    blocks = np.asarray(texts.different(keys[:, :2], ("qd", "qq", "dd")))
     np.testing.assert_array_equal(blocks, np.tile(first, (1, 3)))
 
 
