@@ -82,7 +82,7 @@ def set_batch(tokens, offsets, start, stop, *, count=None, length=None, dtype=No
         tokens [B, T, ...] and mask bool [B, T].
 
     Raises:
-        ValueError: when a set is longer than ``length``, ``count`` is too small, there are no such sets, or
+        ValueError: when a set is longer than ``length``, ``count`` is too small, a number names no set, or
             the offsets fall or go beyond the tokens.
     """
     if not 0 <= start <= stop < len(offsets):

@@ -93,10 +93,10 @@ def batches(
 ):
     """Batches: cuts records into an endless sequence of which ``ds[t]`` is the batch of step t.
 
-    Each epoch is a new permutation of the records, drawn from (seed, epoch), and is cut into batches of
-    ``size``; what remains is dropped, which hits other records in the next epoch. With P processes,
-    process p reads and returns rows ``p * size / P`` up to ``(p + 1) * size / P`` of the global batch, so
-    the parts put together in process order are the batch that one process alone would get.
+    Each epoch is a new permutation of the records, drawn from (seed, epoch) and cut into batches of ``size``.
+    What remains is dropped; in the next epoch that is other records. With P processes, process p returns rows
+    ``p * size / P`` up to ``(p + 1) * size / P`` of the global batch. Put together in the order of processes,
+    these parts are the batch of one process alone.
 
     >>> ds = batches([{"x": i} for i in range(5)], 2, shuffle=False, process=0, processes=1)
     >>> print([ds[t]["x"].tolist() for t in range(4)])
@@ -119,9 +119,8 @@ def batches(
         grain.MapDataset. Element t depends on (seed, t) alone.
 
     Raises:
-        ValueError: when records are empty, fewer than ``size``, rows that do not divide among the
-            processes, columns of a dict that differ in length, a DataFrame, or, on reading, a ragged leaf
-            (named in the message).
+        ValueError: for no records, fewer than ``size``, or a number of rows that the processes do not divide.
+            For columns of different lengths or a DataFrame. On reading, a ragged leaf is named.
     """
     import jax
 

@@ -50,6 +50,8 @@ def word_masks(generator, groups, mask, *, rates=(0.2, 0.4)):
 def hide(generator, ids, where, *, token, vocabulary):
     """Masked language modelling: replaces hidden tokens, 80 % by the mask token and 10 % by random ids.
 
+    The other 10 % stay as they are.
+
     >>> ids, where = np.array([[5, 6, 7]]), np.array([[False, True, False]])
     >>> print(hide(np.random.default_rng(0), ids, where, token=1, vocabulary=100))
     [[5 1 7]]

@@ -96,8 +96,8 @@ def hard_negatives(queries, documents, positives, *, count, share=0.95, block=10
         int [N, h], places among the documents, the most similar first; never one of the query's own.
 
     Raises:
-        ValueError: for shapes that do not fit, vectors that are not finite, positives that are missing or no
-            places among the documents, and where fewer than ``count`` documents are not the query's own.
+        ValueError: for shapes that do not fit, vectors that are not finite, or positives that are missing or
+            outside the documents. Also where fewer than ``count`` documents are not the query's own.
 
     References:
         G. Moreira et al. (NV-Retriever), arXiv:2407.15831, the rule with a percentage of the positive.

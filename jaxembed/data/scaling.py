@@ -29,8 +29,8 @@ def fit_scaling(values, names, *, kind="standardise", fill=None):
     """Standardisation: finds the rule that brings each column to mean 0 and standard deviation 1.
 
     ``scaled = (x - shift) / scale``, with shift the mean and scale the standard deviation of the values that
-    are there (1 if that is 0), x the number itself, or for "log" ``log(max(number + 1, 1))``. "none" has
-    shift 0 and scale 1. Missing numbers become ``fill`` before all that.
+    are there (1 if that is 0). x is the number itself; for "log" it is ``log(max(number + 1, 1))``. "none"
+    has shift 0 and scale 1. Missing numbers become ``fill`` before all that.
 
     >>> values = np.array([[1.0, 0.0], [3.0, np.nan]])
     >>> rules = fit_scaling(values, ("price", "visits"), kind={"visits": "log"})

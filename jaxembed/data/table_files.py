@@ -214,9 +214,8 @@ def tables(source, columns):
     if _names(source) is not None:
         source = [source]
     elif isinstance(source, bytes) or not hasattr(source, "__iter__"):
-        raise ValueError(
-            f"path: {type(source).__name__} is not a table; pass a path, a table or chunks of one"
-        )
+        kind = type(source).__name__
+        raise ValueError(f"path: {kind} is not a table; pass a path, a table or chunks of one")
     for table in source:
         names = _names(table)
         if names is None:

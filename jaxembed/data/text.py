@@ -40,10 +40,9 @@ def _split_case(run):
 def words(string, *, limit=None):
     """Tokenisation: splits a string into lower-cased words; identifiers fall into their parts.
 
-    A word is a run of letters (with the combining marks after them) or a run of digits; everything
-    else separates. A run of letters is cut before each capital that follows a small letter or precedes
-    one, and runs longer than 64 characters are cut into pieces of 64. Time is linear in the characters
-    read.
+    A word is a run of letters (with the combining marks after them) or a run of digits; everything else
+    separates. A run of letters is cut before each capital that follows a small letter or precedes one. Runs
+    longer than 64 characters are cut into pieces of 64. Time is linear in the characters read.
 
     >>> words("dot_product_attentionV2(HTTPServer, x)")
     ['dot', 'product', 'attention', 'v', '2', 'http', 'server', 'x']
@@ -123,9 +122,9 @@ def hashed(values, *, seed=0):
     MurmurHash3, a bijection of 32-bit numbers. Two given strings collide with probability about 2^-32,
     n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed.
 
-    One value has one hash, whatever container it comes in: an integer is hashed as its decimal text, so 7,
-    "7", b"7" and 7.0 are the same value; "07" and "7.0" are other ones. Missing values (None, NaN) are
-    hashed as "", booleans as "true" and "false". ``ctr_table`` reads the values of its columns by this rule.
+    One value has one hash, whatever container it comes in. An integer is hashed as its decimal text, so 7,
+    "7", b"7" and 7.0 are the same value. "07" and "7.0" are other ones. Missing values (None, NaN) are hashed
+    as "", booleans as "true" and "false". ``ctr_table`` reads the values of its columns by this rule.
 
     >>> print(hashed(["cat", "dog", "7"]) % 1000, hashed(np.array([7, 2**40 + 7])) % 1000)
     [293 110 923] [923 185]
@@ -139,8 +138,8 @@ def hashed(values, *, seed=0):
         uint32 [n], or the shape of the array.
 
     Raises:
-        ValueError: for one string in place of a list, for values of several kinds or of none that has a
-            name, and for whole floats too large to be exact (2**53 in float64).
+        ValueError: for one string in place of a list, and for values of several kinds or of an unknown one.
+            Also for whole floats too large to be exact (2**53 in float64).
 
     References:
         A. Appleby, MurmurHash3 (fmix32).
@@ -234,8 +233,8 @@ def subword_ids(words, *, sizes=(3, 4, 5), limit=16, rows=None, seed=0):
         seed: int, as in ``hashed``.
 
     Returns:
-        ids, a dict of uint32 [W or rows, 1] under ``"word"`` and [W or rows, K] under ``"3gram"`` and so
-        on (0 where masked), and masks, a dict of bool with the same keys and shapes.
+        ids, a dict of uint32 [W or rows, 1] under ``"word"`` and [W or rows, K] under ``"3gram"`` and so on,
+        0 where masked. And masks, a dict of bool with the same keys and shapes.
 
     Raises:
         ValueError: when there are more words than ``rows``, a size or ``limit`` is below 1, or for a text in

@@ -108,8 +108,8 @@ def _powers(queries, keys, mask, bias, temperature):
 def attention_mask(mask, *, causal=False, prefix=None, window=None):
     """Attention mask: says which token may read which.
 
-    Token t reads token s when s is real and, where ``causal``, s <= t or s stands in the prefix; and, where
-    a window is given, ``|t - s| <= window``.
+    Token t reads token s when s is real. Where ``causal``, s <= t must hold too, or s is in the prefix. Where
+    a window is given, ``|t - s| <= window`` must hold too.
 
     >>> print(attention_mask(jnp.array([[True, True, True]]), causal=True)[0].astype(int))
     [[1 0 0]

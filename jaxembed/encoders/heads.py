@@ -61,6 +61,8 @@ def init_word_head(key, width, rows):
 def lift(params, states):
     """Masked language model head: lifts states of any size to the full width by a dense layer on the prefix.
 
+    GELU and a layer norm follow.
+
     ``lift(x) = norm(gelu(prefix_dense(x)))``, the transform of BERT's word head.
 
     >>> print(lift(init_word_head(jax.random.key(0), 8, 100), jnp.ones((2, 3))).shape)

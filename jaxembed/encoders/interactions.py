@@ -119,6 +119,8 @@ def init_cross(key, width, *, layers, kind="full", rank=None, experts=4, kernel_
 def cross_network(params, x0, *, activation=None, expert_activation=jnp.tanh, diagonal=0.0):
     """Cross network: multiplies the input with linear maps of itself, layer after layer.
 
+    L layers give polynomials of degree L + 1.
+
     With x = x0 at first and g the activation, each layer takes::
 
         full:      x <- x0 * (g(W x + b) + s x) + x

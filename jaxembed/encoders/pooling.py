@@ -42,6 +42,8 @@ def cls_pool(tokens, mask):
 def last_pool(tokens, mask):
     """Last-token pooling: takes the last real token, wherever the padding is.
 
+    A text without tokens gives zeros.
+
     >>> print(last_pool(jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])))
     [[3.]]
 
@@ -77,6 +79,8 @@ def init_attention_pool(key, width, *, heads=1):
 def attention_pool(params, tokens, mask):
     """Attention pooling: averages tokens with weights from learned queries.
 
+    With several queries, their mean is taken.
+
     ``out[b] = mean_h sum_t softmax_t(query[h] . tokens[b, t]) tokens[b, t]``; a zero query is mean pooling.
 
     >>> tokens = jnp.array([[[1.0], [3.0], [9.0]]])
@@ -100,6 +104,8 @@ def attention_pool(params, tokens, mask):
 
 def max_pool(tokens, mask):
     """Max pooling: takes the largest value of each coordinate over the real tokens.
+
+    A text without tokens gives zeros.
 
     >>> print(max_pool(jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])))
     [[3.]]
@@ -160,8 +166,8 @@ def init_latent_attention(key, width, *, latents=512, heads=8, head_width=None, 
         mlp_factor: hidden width of the network over D.
 
     Returns:
-        dict of arrays: latents normal with standard deviation 1; the last map of either branch is zero, so
-        that the pooling starts as the mean.
+        dict of arrays. Latents are normal with standard deviation 1. The last map of either branch is zero,
+        so that the pooling starts as the mean.
     """
     size, draw = head_width or width, jax.nn.initializers.lecun_normal()
     keys = jax.random.split(key, 4)

@@ -51,8 +51,8 @@ def rotary_frequencies(width, theta=10000.0, scaling=None):
 def rotate(x, frequencies):
     """Rotary position embedding: turns pairs of coordinates by an angle that grows with the position.
 
-    Coordinates i and i + d/2 of the token at position t turn by ``t * frequencies[i]``, so that inner
-    products of rotated vectors depend on distances alone.
+    Coordinates i and i + d/2 of the token at position t turn by ``t * frequencies[i]``. Inner products of
+    rotated vectors therefore depend on distances alone.
 
     >>> print(rotate(jnp.ones((1, 2, 1, 2)), jnp.array([jnp.pi / 2]))[0, :, 0].round(3))
     [[ 1.  1.]
@@ -75,8 +75,8 @@ def rotate(x, frequencies):
 def distance_buckets(length, *, buckets=32, furthest=128):
     """Relative position buckets: numbers distances, near ones singly, far ones in logarithmic groups.
 
-    Half of the buckets serve later tokens and half earlier ones; of each half, the first half holds one
-    distance each and the rest grow geometrically up to ``furthest``.
+    Half of the buckets serve later tokens and half earlier ones. The first half of each holds one distance
+    per bucket; the rest grow geometrically up to ``furthest``.
 
     >>> print(distance_buckets(4))
     [[ 0 17 18 19]

@@ -99,19 +99,19 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
 
     Args:
         queries: [B, D]; normalised inside.
-        documents: [N, D], finite (fill padding with zeros), normalised inside. Without
-            ``positives``, row i answers query i (N >= B) and every other row is a negative: hard
-            negatives come after the first B rows. Where N is a multiple of B they come in the order of
-            the queries, row j one of query j mod B, which "dd" asks for.
+        documents: [N, D], finite (fill padding with zeros), normalised inside. Without ``positives``, row i
+            answers query i (N >= B) and every other row is a negative: hard negatives come after the first B
+            rows. Where N is a multiple of B they come in the order of the queries: row j is one of query j
+            mod B. "dd" asks for that order.
         positives: as in :func:`softmax_loss`, among the documents: int [B] or bool [B, N].
         where: optional bool [B, M]. False drops a pair from the softmax, which is how duplicates and
             suspected false negatives are hidden. Positives are never dropped.
         temperature: positive number that divides the cosines; may be traced.
-        blocks: subset of ("qd", "qq", "dd", "dq"). The M columns come in that order: N columns of "qd",
-            then B of "qq" (queries with queries, self pairs dropped), then N of "dd" (the first B
-            documents with all documents; a row's own document and own hard negatives are dropped),
-            then B of "dq" (the first B documents with the queries; a row's own query is among them, as
-            GTE has it). "qd" holds the positives and is required.
+        blocks: subset of ("qd", "qq", "dd", "dq"). The M columns come in that order: "qd" has N columns; it
+            holds the positives and is required. "qq" has B: queries with queries, self pairs dropped. "dd"
+            has N: the first B documents with all documents, without a row's own document and its hard
+            negatives. "dq" has B: the first B documents with the queries, a row's own query among them, as in
+            GTE.
 
     Returns:
         [B], one loss per query, in at least float32.
@@ -260,10 +260,11 @@ def sigmoid_loss(queries, documents, *, positives=None, where=None, temperature=
 def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blocks=("qd",)):
     """GISTEmbed mask: marks the pairs that a guide model does not take for false negatives.
 
-    With t[i] the guide's cosine of query i and its own document, a pair of row i is dropped where its
-    guide cosine is strictly above ``t[i] - margin`` ("absolute") or ``t[i] - abs(t[i]) * margin``
-    ("relative"). Margin 0 is the rule of GISTEmbed; "relative" with 0.05 is the positive-aware rule of
-    NV-Retriever that keeps negatives below 95 % of the positive, "absolute" its rule with a fixed gap.
+    With t[i] the guide's cosine of query i and its own document, a pair of row i has a limit. It is
+    ``t[i] - margin`` ("absolute") or ``t[i] - abs(t[i]) * margin`` ("relative"). A pair whose guide cosine is
+    strictly above it is dropped. Margin 0 is the rule of GISTEmbed. "relative" with 0.05 is the
+    positive-aware rule of NV-Retriever, which keeps negatives below 95 % of the positive; "absolute" is its
+    rule with a fixed gap.
 
     >>> queries = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     >>> documents = jnp.array([[0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])

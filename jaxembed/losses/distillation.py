@@ -128,10 +128,9 @@ def margin_mse(queries, documents, negatives, *, teacher, where=None):
 def compression_target(vectors, size):
     """ESE compression target: the short vectors that the first coordinates are to become.
 
-    ``target = vectors @ (U[:, :size] * S[:size])`` with ``U S V' = softmax(vectors' vectors / sqrt(D))``,
-    the softmax over the rows of a [D, D] matrix of how coordinates go together in the batch. No gradient
-    flows back.
-    Column signs of U are fixed by making each column's largest entry positive.
+    ``target = vectors @ (U[:, :size] * S[:size])`` with ``U S V' = softmax(vectors' vectors / sqrt(D))``, a
+    softmax over the rows of a [D, D] matrix. That matrix says which coordinates go together in the batch. No
+    gradient flows back. The sign of each column of U makes its largest entry positive.
 
     >>> print(compression_target(jnp.array([[1.0, 0.0], [0.0, 0.0]]), 1).shape)
     (2, 1)

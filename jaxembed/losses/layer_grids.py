@@ -120,10 +120,10 @@ def sampled_weights(key, count, *, picks=1, always=()):
 def two_dimensional_weights(key, grid, *, weighting="uniform"):
     """2DMSE weights: draws one shallow layer and one short size to train with the last and the full one.
 
-    With layer n drawn from the layers before the last and size d from the sizes below the full one, the
-    pairs (last, full) and (last, d) have weight 1, the pairs (n, full) and (n, d) the weight of layer n,
-    and all others 0. This is the objective of 2D Matryoshka Sentence Embeddings; with the grid
-    ``full_grid(layers, [width])`` and the same key it draws the same layer for the term that aligns layer n
+    Layer n is drawn from the layers before the last, size d from the sizes below the full one. The pairs
+    (last, full) and (last, d) have weight 1. The pairs (n, full) and (n, d) have the weight of layer n, all
+    others 0. This is the objective of 2D Matryoshka Sentence Embeddings. With the grid
+    ``full_grid(layers, [width])`` and the same key it draws the same layer, for the term that aligns layer n
     with the last.
 
     >>> grid = full_grid((1, 2), (4, 8))

@@ -57,9 +57,9 @@ def over_layers(loss, grid, weights=None):
 
     ``nested(*vectors) = sum_i weights[i] * loss(*(v[..., n_i, :size_i] for v in vectors))`` with
     ``grid[i] = (n_i, size_i)``. Row n of the layer axis is the output of block n; row 0, the embeddings, is
-    no layer. Two-dimensional matryoshka, ESE and Starbucks are grids with weights (see the functions of
-    this one). To align shallow layers with the last, add a second ``over_layers`` whose loss closes over
-    the last layer's vectors, as the example of :func:`vector_kl` does.
+    no layer. Two-dimensional matryoshka, ESE and Starbucks are grids with weights of
+    ``losses.layer_grids``. To align shallow layers with the last, add a second ``over_layers`` whose loss
+    closes over the last layer's vectors, as the example of :func:`vector_kl` does.
 
     >>> from jaxembed.losses import info_nce
     >>> layers = jnp.stack([jnp.eye(4)] * 3, axis=1)
@@ -77,8 +77,8 @@ def over_layers(loss, grid, weights=None):
         A loss of the same signature on arrays [..., L+1, D].
 
     Raises:
-        ValueError: for an empty grid, a layer or size below 1, weights of another length, and, when called,
-            for a layer or a size that the vectors do not have.
+        ValueError: for an empty grid, a layer or size below 1, or weights of another length. When called, for
+            a layer or a size that the vectors do not have.
 
     References:
         X. Li et al., arXiv:2402.14776; S. Zhuang et al., arXiv:2410.13230.

@@ -55,6 +55,8 @@ def angle_scores(first, second):
 def ranking_loss(scores, *, targets, where=None, temperature=0.05):
     """Pairwise ranking loss: asks that a pair with a higher grade gets a higher score.
 
+    All pairs of the batch are compared at once.
+
     ``loss = log(1 + sum exp((scores[i] - scores[j]) / temperature))`` over all i, j with
     ``targets[i] < targets[j]``.
     Only the order of the targets matters. The value grows with the number of pairs, so batches of
@@ -117,8 +119,8 @@ def angle(first, second, *, targets, where=None, temperature=0.05):
     """AnglE loss: puts the angle scores of graded pairs in the order of their grades.
 
     ``loss = ranking_loss(angle_scores(first, second))``. AnglE's full objective is a weighted sum of this,
-    :func:`cosent` and :func:`info_nce`. The halves of a row are its real and imaginary parts, so a prefix
-    has other halves than the whole: nest it by slices, as :func:`matryoshka` does.
+    :func:`cosent` and :func:`info_nce`. The halves of a row are its real and imaginary parts, so a prefix has
+    other halves than the whole. :func:`matryoshka` cuts prefixes first, as it should.
 
     >>> first, second = jnp.eye(2), jnp.array([[0.0, 1.0], [0.0, 1.0]])
     >>> print(angle(first, second, targets=jnp.array([0.2, 0.9]), temperature=1.0).round(4))

@@ -1,9 +1,9 @@
 """Numbers that say how good predicted click probabilities are, from labels 0 and 1.
 
-NumPy arrays are computed on the host in float64. jax arrays are computed on their device, under jit too, in
-float64 where x64 is on and otherwise in float32: counts are int32 and sums are pairwise, which keeps the
-relative error below 2e-6 for ten million examples. Bad values raise; under jit, where values are unknown,
-they give NaN.
+NumPy arrays are computed on the host in float64. jax arrays are computed on their device, under jit too: in
+float64 where x64 is on, otherwise in float32. Counts are int32 and sums are pairwise, so the relative error
+stays below 2e-6 for ten million examples. Bad values raise; under jit, where values are unknown, they give
+NaN.
 """
 
 import functools
@@ -77,9 +77,9 @@ def grouped_auc(labels, scores, groups, *, where=None):
 def auc_bins(labels, scores, *, bins=4096, low=0.0, high=1.0, where=None):
     """Binned AUC: counts negatives and positives by score, for more examples than fit in memory.
 
-    ``counts[y, b]`` is the number of examples of label y whose score is in bin b of ``bins`` equal bins
-    from ``low`` to ``high``; scores outside fall in the first or last bin. Counts of batches and of devices
-    are added, and :func:`auc_from_bins` turns the sum into the AUC.
+    ``counts[y, b]`` is the number of examples of label y whose score is in bin b of ``bins`` equal bins from
+    ``low`` to ``high``. Scores outside fall in the first or last bin. Counts of batches and of devices are
+    added, and :func:`auc_from_bins` turns the sum into the AUC.
 
     >>> print(auc_bins([0, 0, 1, 1], [0.1, 0.4, 0.45, 0.8], bins=4))
     [[1 1 0 0]
@@ -95,7 +95,7 @@ def auc_bins(labels, scores, *, bins=4096, low=0.0, high=1.0, where=None):
 
     Returns:
         int [2, bins]: row 0 counts negatives, row 1 positives. Under jit an example with a NaN score or a
-        label outside {0, 1} is not counted, so compare the sum with the number of examples.
+        label outside {0, 1} is not counted. Compare the sum with the number of examples.
 
     Raises:
         ValueError: for shapes that differ, labels outside {0, 1}, NaN scores, fewer than one bin, an empty
@@ -174,7 +174,7 @@ def log_loss(labels, probabilities, *, where=None, weights=None, clip=1e-7):
 
 
 def normalised_entropy(labels, probabilities, *, where=None, weights=None, clip=1e-7):
-    """Normalised entropy: the log loss divided by that of always predicting the share of positives.
+    """Normalised entropy: the log loss divided by that of a constant share; below 1 is better.
 
     ``normalised_entropy = log_loss / -(r log r + (1 - r) log(1 - r))``, where r is the mean label.
 
@@ -208,7 +208,7 @@ def normalised_entropy(labels, probabilities, *, where=None, weights=None, clip=
 
 
 def calibration(labels, probabilities, *, where=None, weights=None):
-    """Calibration: the number of clicks that were expected, divided by the number that came.
+    """Calibration: the number of clicks that were expected, divided by the number that came; 1 is ideal.
 
     ``calibration = sum_i p_i / sum_i labels[i]``.
 
@@ -235,7 +235,7 @@ def calibration(labels, probabilities, *, where=None, weights=None):
 
 
 def expected_calibration_error(labels, probabilities, *, bins=10, where=None, weights=None):
-    """Expected calibration error: the mean gap between predicted and real share of positives within bins.
+    """Expected calibration error: the mean gap of predicted and real shares within bins; 0 is ideal.
 
     ``expected_calibration_error = sum_b |sum_{i in b} p_i - labels[i]| / N`` over ``bins`` equal bins of p
     from 0 to 1.

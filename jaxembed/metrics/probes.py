@@ -69,7 +69,7 @@ def nearest_accuracy(known, labels, asked, truth, *, k=10):
     check_shape("labels", labels, (len(known),))
     check_shape("truth", truth, (len(asked),))
     if (labels.dtype.kind in "OSU") != (truth.dtype.kind in "OSU"):
-        raise ValueError(f"truth: {truth.dtype} beside labels of {labels.dtype}; pass labels of one kind")
+        raise ValueError(f"truth: {truth.dtype} with labels of {labels.dtype}; pass labels of one kind")
     if not len(asked):
         raise ValueError("asked: no vectors; pass at least one")
     ids = np.asarray(top_k(asked, known, k)[1])

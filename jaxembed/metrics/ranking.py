@@ -1,8 +1,8 @@
 """Numbers that say how good a ranking is, from graded judgments.
 
-All metrics take the gains of a ranking (see ``gains``) and the gains of all judged documents. A query
-for which nothing relevant was judged says nothing about a ranking: its value is 0 and has to be left
-out of the average, which ``masked_mean(values, has_relevant(judged_gains))`` does.
+All metrics take the gains of a ranking (see ``gains``) and the gains of all judged documents. A query without
+a relevant judgment says nothing about a ranking. Its value is 0 and does not belong in the average:
+``masked_mean(values, has_relevant(judged_gains))`` leaves it out.
 """
 
 import jax

@@ -89,9 +89,9 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
         mesh: optional mesh for :func:`top_k`; its "data" axis divides the documents.
 
     Returns:
-        Dict with ``ndcg@k``, ``recall@k``, ``mrr@k``, the number of ``queries`` that count, which are those
-        with a relevant judgment, and the number of judged queries ``without_text``, which are left out. A
-        document whose id is that of the query is left out, as BEIR does; so is a judgment of it.
+        Dict with ``ndcg@k``, ``recall@k``, ``mrr@k`` and two counts. ``queries`` are those with a relevant
+        judgment, over which the mean is taken. ``without_text`` are judged queries that are left out. A
+        document whose id is that of the query is left out, as in BEIR; so is a judgment of it.
 
     Raises:
         ValueError: for a split without judgments, or in which no query with a text has a relevant one.
@@ -152,6 +152,8 @@ def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels
 
 def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
     """Clustering: does k-means on the vectors find the classes again?
+
+    There are as many clusters as classes.
 
     Args:
         encode_texts: list of str -> [n, D].

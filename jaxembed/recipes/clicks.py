@@ -180,7 +180,7 @@ def _sized(mesh, batch_size, rows):
 def _watch(walk, table, steps, workdir):
     """What measures the validation rows after an epoch, and what it keeps: {"history", "params"}.
 
-    With a workdir the best parameters lie there too, so that a resumed run knows those of earlier epochs.
+    With a workdir the best parameters are there too, so that a resumed run knows those of earlier epochs.
     """
     columns, rows = table["columns"], table["splits"]["validation"]
     labels, kept = columns["labels"][rows], {"history": {}}

@@ -31,8 +31,8 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
         encode: function from a batch of records to its vectors [batch_size, D]. Every batch has
             ``batch_size`` records: the last is filled with copies of the last record, whose vectors
             are dropped, so a jitted function compiles once.
-        records: what has a length and items: an array [N, ...] and a dict of such arrays are cut
-            into arrays [batch_size, ...]; any other sequence gives lists of ``batch_size`` items.
+        records: anything with a length and items. An array [N, ...] and a dict of such arrays are cut into
+            arrays [batch_size, ...]. Any other sequence gives lists of ``batch_size`` items.
         path: the file, in NumPy's npy format. One process writes it at a time.
         batch_size: records per call of ``encode``. It may differ between a run and its continuation.
         width: optional D that the vectors are checked against.
@@ -45,8 +45,8 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
         A read-only memory-mapped array [N, D].
 
     Raises:
-        ValueError: when records are empty, ``encode`` returns another shape or what is not finite or
-            does not fit in ``dtype``, or the files at ``path`` belong to another call or are damaged.
+        ValueError: for no records, or where ``encode`` returns another shape or numbers that are not finite
+            in ``dtype``. Also where the files at ``path`` belong to another call or are damaged.
     """
     path, meta = files.local_path(path, "path"), json.loads(json.dumps(meta))
     count = len(next(iter(records.values()))) if isinstance(records, dict) else len(records)

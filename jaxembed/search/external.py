@@ -33,9 +33,9 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
 
     Raises:
         ImportError: when faiss is not installed.
-        ValueError: when rows are not [N, D], hold a row that is not finite in the form of the index or whose
-            product with itself overflows, or are too few to train on, or when faiss does not know the
-            description or an option.
+        ValueError: when rows are not [N, D], or too few to train on. For a row that is not finite in the form
+            of the index, or whose product with itself overflows. When faiss does not know the description or
+            an option.
 
     References:
         M. Douze et al., arXiv:2401.08281.
@@ -126,7 +126,7 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
 
     Raises:
         ImportError: when usearch is not installed.
-        ValueError: when rows are not [N, D], for another dtype, or for a row that is not finite in ``dtype``,
+        ValueError: when rows are not [N, D], or for another dtype. For a row that is not finite in ``dtype``,
             becomes zero in it, or whose product with itself overflows.
     """
     usearch = _library("usearch.index", "usearch")

@@ -87,8 +87,8 @@ def rerank(
 ):
     """Reranking: orders each query's candidates by an exact score, reading only their tokens.
 
-    Candidates are sorted by length and padded in chunks to one of few lengths, so a jitted score
-    compiles a few times and little of its work is padding. Masked query tokens are cut away.
+    Candidates are sorted by length and padded in chunks to one of few lengths. So a jitted score compiles a
+    few times, and little of its work is padding. Masked query tokens are cut away.
 
     Args:
         queries: [B, T, D].
@@ -104,7 +104,7 @@ def rerank(
         ids: optional [N], integers or strings, by which documents are named, for example ``index.ids``. None
             names them by their places.
         carve: optional function (queries, mask) to (queries, mask) that leaves fewer query vectors, for
-            example ``vectors.ball_carve`` with its threshold; only the exact score sees its result.
+            example ``vectors.ball_carve`` with its threshold. Only the exact score sees its result.
         flat: True hands the score documents whose tokens follow one another without padding.
         chunk: documents that are scored at a time.
 
@@ -157,8 +157,8 @@ def single_vector_candidates(
     """Single-vector heuristic: finds candidates by the nearest tokens of each query token.
 
     Each query token takes its ``neighbours`` document tokens of largest inner product. The documents
-    of all first neighbours come first, in the order of the query tokens, then those of all second
-    neighbours, and so on; a document that is already listed is skipped.
+    of all first neighbours come first, in the order of the query tokens. Those of all second
+    neighbours follow, and so on. A document already listed is skipped.
 
     >>> tokens, offsets = np.array([[1.0, 0.0], [0.9, 0.0], [0.0, 1.0]]), np.array([0, 1, 2, 3])
     >>> query, mask = np.array([[[1.0, 0.0], [0.1, 1.0]]]), np.ones((1, 2), bool)

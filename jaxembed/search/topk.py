@@ -15,9 +15,9 @@ _WHOLE_ELEMENTS = 2**25  # floats of scores up to which documents on the device 
 def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
     """Exact nearest neighbours: the k documents with the largest inner product for each query.
 
-    ``scores[b]`` are the k largest of ``<queries[b], documents[n]>`` over n, in falling order; among
-    equal scores the lowest n comes first, wherever chunks and devices are cut. Every document is
-    compared, in float32.
+    ``scores[b]`` are the k largest of ``<queries[b], documents[n]>`` over n, in falling order. Among equal
+    scores the lowest n comes first, wherever chunks and devices are cut. Every document is compared, in
+    float32.
 
     >>> documents = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     >>> scores, ids = top_k(jnp.array([[1.0, 2.0]]), documents, 2)
@@ -54,7 +54,7 @@ def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
     count, width = documents.shape
     if queries.shape[1] != width:
         raise ValueError(
-            f"documents: width {width}, but queries have {queries.shape[1]}; encode both with one encoder"
+            f"documents: width {width}, but queries have {queries.shape[1]}; use one encoder for both"
         )
     if not 1 <= k <= count:
         raise ValueError(f"k: {k} is outside 1..{count}, the number of documents; pass a k in that range")
@@ -87,13 +87,13 @@ def reciprocal_rank_fusion(rankings, size, *, k=60):
         k: the constant that damps the first places.
 
     Returns:
-        ``scores`` float32 [B, size] in falling order and ``ids`` int32 [B, size], or a NumPy array of
-        int64 where an id needs it; among equal scores the lowest id comes first. Places that no document
-        takes hold id -1 and score 0.
+        ``scores`` float32 [B, size] in falling order and ``ids`` int32 [B, size], or a NumPy array of int64
+        where an id needs it. Among equal scores the lowest id comes first. Places that no document takes hold
+        id -1 and score 0.
 
     Raises:
-        ValueError: when rankings are empty, one is not [B, K], ids are not integers or need 64 bits without
-            a sign, or size is below 1.
+        ValueError: for no rankings, one that is not [B, K], or a size below 1. Also for ids that are not
+            integers or need 64 bits without a sign.
 
     References:
         G. V. Cormack, C. L. A. Clarke and S. Buettcher, SIGIR 2009, doi:10.1145/1571941.1572114.
@@ -178,8 +178,8 @@ def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
         ``scores`` float32 [B, k] and ``ids`` int32 [B, k]. A score that is NaN counts as -inf.
 
     Raises:
-        ValueError: when k is below 1 or above N, N or an integer of the host needs more than 32 bits, or
-            ``score`` returns another shape.
+        ValueError: when k is below 1 or above N, or ``score`` returns another shape. Also when N or an
+            integer of the host needs more than 32 bits.
     """
     if any(not hasattr(leaf, "shape") for leaf in jax.tree.leaves(queries)):
         raise ValueError("queries: hold numbers in lists; pass arrays whose first axis is B")

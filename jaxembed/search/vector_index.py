@@ -51,15 +51,15 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
 
     Args:
         folder: made where it does not exist. One process writes it at a time.
-        vectors: array [N, ...] or a dict from names to such arrays, of dtypes that NumPy knows by
-            itself (so not bfloat16); memory-mapped arrays are copied without being loaded whole.
+        vectors: array [N, ...] or a dict from names to such arrays, of dtypes that NumPy knows by itself (so
+            not bfloat16). Memory-mapped arrays are copied without being loaded whole.
         ids: N integers of up to 64 bits, or N strings, none of which ends in NUL.
         metadata: optional sequence of N JSON values.
         meta: optional JSON value, for example the model that made the vectors.
 
     Raises:
-        ValueError: when the lengths differ, a dtype, an id or a name cannot be stored, or ``folder`` is
-            not on the local disk or holds an ``index.json`` of something else.
+        ValueError: when the lengths differ, or a dtype, an id or a name cannot be stored. Also when
+            ``folder`` is not on the local disk or holds an ``index.json`` of something else.
     """
     folder, single = files.local_path(folder, "folder"), not isinstance(vectors, dict)
     ids = _ids(ids)

@@ -141,9 +141,9 @@ def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
 
     ``vector[b] = merge_c table[codes[b, c]]`` for single values, where ``plan.merge`` concatenates, adds,
     multiplies, or adds with weights that the importances give: ``sum_c importance[b, c] table[codes[b, c]]``.
-    With n values of weight w and mask m, "sum" is ``sum_i m_i w_i vector_i``, "mean" divides that by ``sum_i
-    m_i w_i``, "max" is the maximum of each coordinate over the values with m_i. A bag without values (or, for
-    "mean", without weight) gives zeros. "none" does not pool: ``vectors[b, i] = m_i w_i vector_i``.
+    With n values of weight w and mask m, "sum" is ``sum_i m_i w_i vector_i``; "mean" divides that by
+    ``sum_i m_i w_i``. "max" is the maximum of each coordinate over the values with m_i. A bag without values
+    (or, for "mean", without weight) gives zeros. "none" does not pool: ``vectors[b, i] = m_i w_i vector_i``.
 
     >>> from jaxembed.tables import Feature, codes, plan
     >>> p = plan([Feature("user", chunks=2), Feature("tags", combine="sum")], rows=100, width=8)

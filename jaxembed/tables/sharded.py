@@ -20,8 +20,8 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
     codes of the batch are gathered over ``batch_axis`` and every device adds those of its own block. All
     exchanges carry as many bytes as the batch reads; none depends on V.
 
-    A stack of K tables [K * M, D] over a number of devices that divides K is thereby placed table by table:
-    a block of rows is then one or more whole tables.
+    A stack of K tables [K * M, D] is thereby placed table by table where the number of devices divides K:
+    each device holds whole tables.
 
     >>> mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     >>> print(sharded_rows(mesh)(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, -1])))

@@ -88,6 +88,8 @@ def reader_overlap(first, second):
 def bytes_of(plan):
     """Memory: counts the bytes of the parameters of a plan.
 
+    These are all leaves of :func:`~jaxembed.tables.init_tables`.
+
     >>> from jaxembed.tables import Feature, plan
     >>> bytes_of(plan([Feature("user"), Feature("gender", vocabulary=2)], rows=100, width=8))
     3264

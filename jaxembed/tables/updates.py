@@ -147,22 +147,22 @@ def touched(plan, ids, masks, size, *, part=None):
 def row_update(loss_fn, tx, rules, *, parts=None, rounding="nearest"):
     """Row-sparse update: trains tables by the rows that a batch touches, for ``train.fit``.
 
-    The step gathers the rows listed in ``batch["rows"][path]`` of the table and of every array of its
-    optimizer state with as many rows, differentiates the loss with respect to those rows and to all other
-    parameters, applies the rule to them, and scatters them back into the donated buffers. The loss sees a
-    table of the listed rows alone, into which the codes of the batch point (:func:`distinct`), so a row
-    that occurs several times gets the sum of its gradients in one step. Time and memory beyond the table
-    itself do not depend on V.
+    The step gathers the rows listed in ``batch["rows"][path]``, of the table and of every array of its
+    optimiser state with as many rows. It differentiates the loss with respect to those rows and to all other
+    parameters. Then it applies the rule and scatters the rows back into the donated buffers. The loss sees a
+    table of the listed rows alone, into which the codes of the batch point (:func:`distinct`). So a row that
+    occurs several times gets the sum of its gradients in one step. Time and memory beyond the table itself do
+    not depend on V.
 
     SGD gives the bits of the dense rule (on one device), Adagrad and row-wise Adagrad its numbers to float
-    rounding. Momentum, Adam and weight decay are lazy: a row moves, and its moments and its weights decay,
-    only in steps that touch it (Adam with the global step count, as ``torch.optim.SparseAdam``). Clipping in
-    ``tx`` covers the other parameters only. Give ``fit`` the plan as ``meta``: codes of another plan would
-    train other rows of the same table, and only ``meta`` lets a checkpoint refuse it.
+    rounding. Momentum, Adam and weight decay are lazy: a row moves and decays only in steps that touch it.
+    Adam uses the global step count, as ``torch.optim.SparseAdam`` does. Clipping in ``tx`` covers the other
+    parameters only. Give ``fit`` the plan as ``meta``. Codes of another plan would train other rows of the
+    same table, and only ``meta`` lets a checkpoint refuse it.
 
     A table of low precision, bfloat16 say, is updated in float32, and so are the arrays of its state. Only
-    what is written back is rounded. To the nearest, a step below half of the last digit is lost each time it
-    is made; stochastically, it moves the row in the share of the steps that keeps the mean right.
+    what is written back is rounded. Rounded to the nearest, a step below half of the last digit is lost each
+    time. Rounded stochastically, it moves the row in so many of the steps that the mean is right.
 
     >>> loss_fn = lambda params, batch, key: (jnp.sum(params["table"]["embedding"][batch["codes"]]), {})
     >>> init, step = row_update(loss_fn, optax.adam(1e-3), {"table/embedding": optax.adagrad(0.1)})
@@ -183,10 +183,10 @@ def row_update(loss_fn, tx, rules, *, parts=None, rounding="nearest"):
 
     Returns:
         ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))``, the same object for the
-        same arguments. The optimizer state is {"dense": state of ``tx``, "rows": one state for each path}.
+        same arguments. The optimiser state is {"dense": state of ``tx``, "rows": one state for each path}.
 
     Raises:
-        ValueError: for another rounding; when called, for a path that the params or ``batch["rows"]`` lack,
+        ValueError: for another rounding. When called, for a path that the params or ``batch["rows"]`` lack,
             or a rule that adds up gradients over steps (``optax.MultiSteps``, ``optax.apply_every``).
 
     References:

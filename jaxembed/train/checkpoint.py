@@ -110,7 +110,7 @@ class Checkpoints:
             loaded = self._inner.load_checkpointables(step, {"params": state.params, "rest": wanted})
         except Exception as error:
             raise ValueError(
-                f"workdir={str(self.folder)!r}: checkpoint {step} is damaged or of another optimizer; "
+                f"workdir={str(self.folder)!r}: checkpoint {step} is damaged or of another optimiser; "
                 "name another workdir or delete this one"
             ) from error
         return dataclasses.replace(state, params=loaded["params"], **loaded["rest"])

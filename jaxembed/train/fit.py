@@ -88,7 +88,7 @@ def fit(
             ``loss_fn`` and ``tx``.
         key: int seed or random key.
         mesh: from :func:`make_mesh`; default all devices along "data".
-        rules: sequence of (regex on path, PartitionSpec) for parameters and optimizer state.
+        rules: sequence of (regex on path, PartitionSpec) for parameters and optimiser state.
         batch_rules: the same for batches.
         workdir: folder for checkpoints and metrics.jsonl, or None to keep nothing. "gs://...", "s3://..." and
             "az://..." are folders in a bucket, which need gcsfs and google-cloud-storage, s3fs, or adlfs.
@@ -109,9 +109,9 @@ def fit(
         :class:`TrainState` after the last step.
 
     Raises:
-        ValueError: for arguments that contradict one another, batches without ``[t]`` or too few of them, a
-            batch that the mesh does not divide, a loss that returns something else, a workdir that cannot
-            be written or holds another experiment or other dtypes.
+        ValueError: for arguments that contradict one another, batches without ``[t]`` or too few of them, or
+            a batch that the mesh does not divide. Also for a loss that returns something else, and a workdir
+            that cannot be written or holds another experiment or other dtypes.
     """
     _check(loss_fn, tx, update, batches, evaluate, best, patience)
     _check_places(workdir, profile, tensorboard)
@@ -226,7 +226,7 @@ def _compiled(update, leaves, structure):
 
 
 class _Every(NamedTuple):
-    """How many steps lie between two of a kind; None: only after the last step."""
+    """How many steps are between two of a kind; None: only after the last step."""
 
     log: int
     evaluate: int | None

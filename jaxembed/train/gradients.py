@@ -18,9 +18,9 @@ from jaxembed.train.mesh import path_of
 def gradient_update(loss_fn, tx, accumulate=1, shared=r"^rows/"):
     """Gradient update: the gradient of a loss, turned into a step by an optax rule.
 
-    With ``accumulate=n`` the batch is cut into n strided parts that are differentiated one after the
-    other; the mean of the gradients is that of the whole batch for a loss that is a mean of independent
-    examples, at an nth of the memory. (In-batch negatives do see the part alone.)
+    With ``accumulate=n`` the batch is cut into n strided parts, which are differentiated one after the other
+    at an nth of the memory. For a loss that is a mean of independent examples, the mean of the gradients is
+    that of the whole batch. In-batch negatives see their part alone.
 
     Parameters of fewer than 32 bits keep their dtype. Sums of gradients and what ``tx`` remembers are held in
     float32, and so is each step until it is added.
@@ -30,7 +30,7 @@ def gradient_update(loss_fn, tx, accumulate=1, shared=r"^rows/"):
             ``-> (scalar, ({name: scalar}, extra))``.
         tx: optax transformation.
         accumulate: number of parts, divides the batch.
-        shared: regex of the paths in the batch that every part gets whole, because other leaves point into
+        shared: regex of the paths in the batch that every part gets whole: other leaves point into
             them. The default names the distinct rows of tables.
 
     Returns:
@@ -124,7 +124,7 @@ def ema(update, decay):
         decay: number in [0, 1).
 
     Returns:
-        ``(init, step)`` whose optimizer state is {"inner": state of ``update``, "ema": params}.
+        ``(init, step)`` whose optimiser state is {"inner": state of ``update``, "ema": params}.
     """
     if not 0 <= decay < 1:
         raise ValueError(f"decay={decay}: need 0 <= decay < 1")

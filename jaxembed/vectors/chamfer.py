@@ -61,8 +61,8 @@ def chamfer_flat(queries, query_mask, tokens, offsets):
     Args:
         queries: [B, T, D].
         query_mask: bool [B, T]. False marks padding, whose content never matters.
-        tokens: [S, D]. Rows before offsets[0] and from offsets[N] on belong to no document and never
-            matter, not even NaN, so that S can be one of few sizes under jit.
+        tokens: [S, D]. Rows before offsets[0] and from offsets[N] on belong to no document and never matter,
+            not even NaN. So S can be one of few sizes under jit.
         offsets: int [N + 1], never falling, within 0..S. Two equal ones are a document without tokens.
 
     Returns:
@@ -88,9 +88,9 @@ def chamfer_flat(queries, query_mask, tokens, offsets):
 def ball_carve(queries, mask, *, threshold=0.7):
     """Ball carving: replaces query tokens that point one way by their sum, so fewer are compared.
 
-    In the order of the tokens: the first token without a group opens one and takes in every token t
-    without a group for which ``<first, t> >= threshold``. A group becomes the sum of its tokens. Chamfer
-    of the sums is at most Chamfer of the tokens.
+    Tokens are taken in their order. The first one without a group opens a group; it takes in every token t
+    without a group for which ``<first, t> >= threshold``. A group becomes the sum of its tokens. Chamfer of
+    the sums is at most Chamfer of the tokens.
 
     >>> query = jnp.array([[[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]]])
     >>> sums, kept = ball_carve(query, jnp.ones((1, 3), bool))
@@ -121,10 +121,10 @@ def ball_carve(queries, mask, *, threshold=0.7):
 def implicit_fde_score(planes, queries, documents, query_mask, document_mask):
     """Limit of MUVERA: scores sets as their unprojected encodings would, without building the 2**k cells.
 
-    The mean over repetitions of the sum over query tokens q of ``v(q)``, where v(q) is the mean of
-    ``<q, d>`` over the document's tokens d in the cell of q, and where there is none, ``<q, d>`` for the
-    first d whose cell differs from that of q in the fewest bits. It equals ``estimate_chamfer`` of filled
-    encodings with the identity projection, for any number of planes: it shows what an encoding tends to.
+    The mean over repetitions of the sum over query tokens q of ``v(q)``. Here v(q) is the mean of ``<q, d>``
+    over the document's tokens d in the cell of q. Where that cell is empty, it is ``<q, d>`` for the first d
+    whose cell differs from that of q in the fewest bits. It equals ``estimate_chamfer`` of filled encodings
+    with the identity projection, for any number of planes: it shows what an encoding tends to.
 
     >>> planes = jax.random.normal(jax.random.key(0), (1, 2, 1000))
     >>> query = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])

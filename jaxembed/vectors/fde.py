@@ -181,8 +181,8 @@ def estimate_chamfer(params, queries, documents):
     """Chamfer estimate: that of sets, from their encodings.
 
     ``estimate_chamfer(...)[b, n] = <queries[b], documents[n]> / R``. Each of the R repetitions adds one
-    estimate, so their mean is on the scale of ``chamfer`` and can be compared with a threshold or mixed
-    with other scores. For ranking alone the division changes nothing.
+    estimate, so their mean is on the scale of ``chamfer``. It can be compared with a threshold or mixed with
+    other scores. For ranking alone the division changes nothing.
 
     >>> params = init_fde(jax.random.key(0), 2, repetitions=9, planes=2, projection="identity")
     >>> tokens, mask = jnp.array([[[0.6, 0.8]]]), jnp.ones((1, 1), bool)
@@ -235,11 +235,11 @@ def encoding_length(params):
 def truncate_fde(params, *, repetitions=None, width=None):
     """Truncated encoding: keeps the first repetitions, or the params for the first coordinates of tokens.
 
-    Fewer repetitions give the prefix of every encoding: with ``small = truncate_fde(params,
-    repetitions=r)`` the first ``encoding_length(small)`` floats of an encoding by ``params`` are the
-    encoding by ``small``, so one stored encoding serves several sizes. A smaller width encodes tokens
-    that are cut to their first coordinates, as matryoshka tokens are, as if the rest were zero. An
-    identity projection keeps its columns: those of the missing coordinates are zero in the encoding.
+    Fewer repetitions give the prefix of every encoding. With ``small = truncate_fde(params, repetitions=r)``,
+    the encoding by ``small`` is the first ``encoding_length(small)`` floats of that by ``params``. So one
+    stored encoding serves several sizes. A smaller width encodes tokens that are cut to their first
+    coordinates, as matryoshka tokens are, as if the rest were zero. An identity projection keeps its columns:
+    those of the missing coordinates are zero in the encoding.
 
     >>> params = init_fde(jax.random.key(0), 8, repetitions=20, planes=5, projected=16)
     >>> print([encoding_length(truncate_fde(params, repetitions=r)) for r in (5, 10, 20)])

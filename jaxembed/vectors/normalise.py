@@ -27,10 +27,10 @@ def fit_centre(vectors, *, where=None):
 def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
     """Whitening: measures how to give vectors mean 0 and equal variance in all directions.
 
-    With the covariance ``C = U diag(l) U'``, l falling, ``kernel = U[:, :size] diag(1 / sqrt(l))``
-    for "pca", and that times ``U[:, :size]'`` for "zca", which turns the vectors back so that they stay as
-    near to the given ones as whitening allows. The inner products of the results are the same for both, and
-    those of independent component analysis, which turns once more.
+    With the covariance ``C = U diag(l) U'``, l falling, ``kernel = U[:, :size] diag(1 / sqrt(l))`` for "pca".
+    "zca" multiplies that by ``U[:, :size]'``, which turns the vectors back: they stay as near to the given
+    ones as whitening allows. The inner products of the results are the same for both, and those of
+    independent component analysis, which turns once more.
 
     >>> vectors = jnp.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     >>> print(abs(standardise(fit_whiten(vectors), vectors)).round(3))

@@ -180,3 +180,22 @@ def test_a_length_above_the_model_is_refused(tmp_path):
     (tmp_path / "pairs.tsv").write_text("".join(f"a {n}\tb {n}\n" for n in range(9)))
     with pytest.raises(ValueError, match="--length 512: the encoder reads 256 tokens; choose at most 256"):
         story.run(Config(pairs=tmp_path / "pairs.tsv", length=512, batch_size=2, workdir=tmp_path))
+
+
+def test_kept_pictures_name_what_they_show():
+    from matplotlib import pyplot
+
+    for run, wanted in (
+        ("default", ["top-1 among held-out senses"]),
+        ("sts", ["top-1", "Spearman on STS-B"]),
+    ):
+        saved = json.loads(results.path_of("false_negatives", run).read_text())
+        draw, panels = story.figures(results.numbers_of(saved))[""]
+        figure, axes = pyplot.subplots(*panels, squeeze=False)
+        draw(axes)
+        pyplot.close(figure)
+        labels = [panel.get_ylabel() for panel in axes[0]]
+        assert len(labels) == len(wanted) and all(
+            x.startswith(y) for x, y in zip(labels, wanted, strict=True)
+        )
+        assert [t.get_text() for t in axes[0, -1].get_legend().get_texts()] == list(story.ARMS)

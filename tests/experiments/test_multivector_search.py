@@ -1,6 +1,7 @@
 """The experiment on multi-vector search runs on generated tokens, without a text encoder."""
 
 import dataclasses
+import doctest
 import json
 import pathlib
 
@@ -54,6 +55,7 @@ def test_shape_counts_cells_as_a_loop_does(sets):
 
 
 def test_ranks_and_candidates_needed():
+    assert doctest.testmod(searches)[:2] == (0, 1)
     ids = np.array([[4, 2, 0], [1, 3, 2], [0, 1, 2], [5, 6, 7]])
     ranks = searches.ranks(ids, np.array([2, 2, 0, 9]))
     np.testing.assert_array_equal(ranks, [2, 3, 1, np.inf])

@@ -65,6 +65,8 @@ def _rated(folder):
 def movielens_1m(*, drop_threes=True, data_dir=None, download=False, **options):
     """MovieLens-1M: reads a million ratings of films from TensorFlow Datasets.
 
+    What is known of the users comes with them.
+
     Features and label are those of :func:`movielens_100k`; age is one of seven bands.
 
     Args:
@@ -104,6 +106,8 @@ def _records(source, size=1 << 14):
 
 def flights(**options):
     """Flights: reads all departures from New York's airports in 2013; late ones are positive.
+
+    The label is 1 for more than 15 minutes late.
 
     Features are what is known before take-off: carrier, flight, tailnum, origin, dest, day, hour and the
     scheduled times; the distance is the one number. Left out are the times of departure, arrival and flight,

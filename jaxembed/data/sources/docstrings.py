@@ -47,12 +47,12 @@ _SIGNATURE = re.compile(r"[\w.]+\(.*")
 def docstrings(packages=None, *, folders=(), cache=None, holdout=(), progress=False):
     """Code search pairs: reads first docstring sentences and the Python functions they describe.
 
-    Functions and methods are found by parsing files; nothing that is scanned is imported. Kept are
-    documented ones whose first sentence has 3 to 60 words and is neither a signature nor a reference to
-    another docstring; of those with equal sentence and equal code the first is kept. Different functions
-    may share a sentence. Tests, vendored code, files above 2 MB and files that do not parse are passed
-    over. All functions of a module are in one split, chosen by a hash of the module's name: 90 % train,
-    5 % validation, 5 % test. Records come in the order of packages, folders, modules and lines.
+    Functions and methods are found by parsing files; nothing that is scanned is imported. Kept are documented
+    ones whose first sentence has 3 to 60 words and is neither a signature nor a reference to another
+    docstring. Of those with equal sentence and equal code the first is kept. Different functions may share a
+    sentence. Tests, vendored code, files above 2 MB and files that do not parse are passed over. All
+    functions of a module are in one split, chosen by a hash of the module's name. Splits are 90 % train, 5 %
+    validation, 5 % test. Records come in the order of packages, folders, modules and lines.
 
     >>> record = next(r for r in docstrings(["textwrap"], cache=False) if r["name"] == "shorten")
     >>> print(record["id"], "|", record["signature"], "|", record["query"])

@@ -38,7 +38,7 @@ def labelled_table(path, *, text=None, label=None, header=True, separator=None, 
     Raises:
         FileNotFoundError: when the file is missing.
         ValueError: for an unknown column, a file without rows, bytes that are not ``encoding``, or a line
-            with an empty cell or another number of columns; the message has the file and the line.
+            with an empty cell or another number of columns. The message has the file and the line.
     """
     separator = separator or ("\t" if pathlib.Path(path).suffix == ".tsv" else ",")
     lines = delimited(path, separator, quoted=separator != "\t", encoding=encoding)
@@ -96,7 +96,7 @@ def labelled_lines(path, *, separator=None, encoding="utf-8"):
     Raises:
         FileNotFoundError: when the file is missing.
         ValueError: for a file without rows, bytes that are not ``encoding``, a line without a text, or one
-            with two labels of fastText; the message has the file and the line.
+            with two labels of fastText. The message has the file and the line.
     """
     lines = []
     for number, line in enumerate(decoded(path, encoding).split("\n"), start=1):
@@ -112,9 +112,9 @@ def labelled_lines(path, *, separator=None, encoding="utf-8"):
 def labelled_texts(path, *, text=None, label=None, encoding="utf-8"):
     """Orange table: reads texts and their labels from the format of Orange.
 
-    Tabs separate the values of a line. Three header lines hold the names of the columns, their types
-    and their flags. The label is the column with the flag ``class``; the text is the first column of type
-    string with the flag ``include=True``, or else the first of type string. Empty lines are left out.
+    Tabs separate the values of a line. Three header lines hold the names of the columns, their types and
+    their flags. The label is the column with the flag ``class``. The text is the first column of type string
+    with the flag ``include=True``, or else the first of type string. Empty lines are left out.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile("w", suffix=".tab") as file:
@@ -135,9 +135,9 @@ def labelled_texts(path, *, text=None, label=None, encoding="utf-8"):
 
     Raises:
         FileNotFoundError: when the file is missing.
-        ValueError: for a file without three header lines or rows, an unknown column, bytes that are not
-            ``encoding``, or a line with another number of values than the first; the message has the file
-            and the line.
+        ValueError: for a file without three header lines or without rows, an unknown column, or bytes that
+            are not ``encoding``. Also for a line with another number of values than the first. The message
+            has the file and the line.
     """
     lines = delimited(path, "\t", quoted=True, encoding=encoding, blank=True)
     if len(lines) < 3 or not len(lines[0][1]) == len(lines[1][1]) >= len(lines[2][1]):

@@ -15,8 +15,8 @@ def wordnet(folder=None, *, parts=tuple(PARTS)):
     """WordNet: reads senses (synsets), the words that share a meaning, its definition and examples.
 
     The files are ``data.noun``, ``data.verb``, ``data.adj`` and ``data.adv``. A gloss there is a definition,
-    then, after a semicolon or colon, examples in double quotes; quotes elsewhere belong to the definition,
-    and what follows a closing quote (an author, say) is left out.
+    then, after a semicolon or colon, examples in double quotes. Quotes elsewhere belong to the definition.
+    What follows a closing quote (an author, say) is left out.
 
     >>> import tempfile
     >>> line = '02086723 05 n 02 dog 0 domestic_dog 0 000 | a kind of canine; "the dog barked"'

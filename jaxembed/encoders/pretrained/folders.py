@@ -27,7 +27,7 @@ DENSE_ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """What a checkpoint folder holds apart from tensors: settings, steps after the transformer, small files."""
+    """A checkpoint folder without its tensors: settings, steps after the transformer, small files."""
 
     family: Family
     config: dict
