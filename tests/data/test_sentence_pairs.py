@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.common import glosses, nested_texts
+from experiments.nesting import texts as nested_texts
 from jaxembed import data
 
 
@@ -61,15 +61,16 @@ def test_a_row_of_texts_is_no_header(tmp_path, first):
 
 def test_programs_leave_the_header_out(tmp_path):
     path = write(tmp_path / "p.tsv", "query\tdocument\n" + "".join(f"q{i}\td{i}\n" for i in range(50)))
-    queries, documents, negatives = glosses.own_pairs(path)
-    assert queries == [f"q{i}" for i in range(50)] and len(documents) == 50 and negatives is None
+    pairs = data.sentence_pairs(path)
+    queries = [f"q{i}" for i in range(50)]
+    assert pairs["first"] == queries and len(pairs["second"]) == 50 and "negatives" not in pairs
     parts = nested_texts.read_pairs(pairs=path)
     assert sorted(x for part in parts.values() for x in part["first"]) == sorted(queries)
 
 
 READERS = {
     "pairs": data.sentence_pairs,
-    "own pairs": glosses.own_pairs,
+    "own pairs": lambda path: data.split_pairs(data.sentence_pairs(path)),
     "programs": lambda path: nested_texts.read_pairs(pairs=path),
     "sick": data.sick,
     "table": data.labelled_table,

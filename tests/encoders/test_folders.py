@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from models import FAST, LONG, SIDES, TEXTS, golden, heads, rewrite, tokenizer_file, write_dense, write_model
 
-from experiments.common import lengths, text_models
+from experiments.length_collapse import passages
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.pretrained import tensors
 from jaxembed.encoders.pretrained.batches import vectors_of_texts
@@ -95,8 +95,7 @@ def test_texts_are_cut_on_the_side_of_the_folder(case, tmp_path):
     np.testing.assert_array_equal(again.encode_texts([LONG]), loaded.encode_texts([LONG]))
     four = [2, *(kept[-2:] if kept[0] == 8 else kept[:2]), 3]
     assert loaded.tokenize([LONG], length=4)["ids"][0].tolist() == four
-    assert text_models.tokens(loaded, [LONG], 4)["ids"][0].tolist() == four
-    assert lengths.pieces(loaded, [LONG], 6)[0][0] == LONG
+    assert passages.pieces(loaded, [LONG], 6)[0][0] == LONG
     assert loaded.tokenize([LONG])["ids"][0].tolist() == [2, *kept, 3]
 
 
