@@ -23,8 +23,7 @@ pages: .venv/test  ## Writes the pages that are made from papers.toml and the re
 	$(BIN)/python -m experiments.pages
 
 benchmarks: .venv/test .venv/data  ## Runs every benchmark, one after the other.
-	@for file in experiments/benchmarks/[a-z]*.py; do \
-		[ -e "$$file" ] || { echo "no benchmark yet"; exit 0; }; \
+	@for file in $$(grep -l results.main experiments/benchmarks/*.py); do \
 		$(BIN)/python -m "experiments.benchmarks.$$(basename "$$file" .py)" --results runs/benchmarks || exit 1; \
 	done
 

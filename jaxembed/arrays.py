@@ -6,7 +6,7 @@ import numpy as np
 
 
 def accumulator(*arrays):
-    """Returns the dtype in which norms, softmaxes and sums of these arrays are accumulated.
+    """Accumulation dtype: the one in which norms, softmaxes and sums of these arrays are computed.
 
     At least float32, and float64 when an input is float64.
 
@@ -50,7 +50,7 @@ def check_shape(name, array, shape):
     Args:
         name: of the argument, for the error.
         array: what was given.
-        shape: the shape that it must have; None stands for any length.
+        shape: the shape that it must have; None means any length.
 
     Raises:
         ValueError: with both shapes.
@@ -205,7 +205,7 @@ def check_temperature(temperature):
 
 
 def unit(x, *, axis=-1):
-    """Scales vectors to length 1; a zero vector stays zero and has zero gradient.
+    """Unit vectors: scales vectors to length 1; a zero vector stays zero and has zero gradient.
 
     ``unit(x) = x / sqrt(sum(x**2))``. The vector is divided by its largest absolute coordinate first,
     so that squares neither overflow nor vanish.
@@ -231,7 +231,7 @@ def unit(x, *, axis=-1):
 
 
 def inner(x, y):
-    """Computes all inner products of two sets of vectors in full float32 precision.
+    """Inner products: all of two sets of vectors, in full float32 precision.
 
     ``inner(x, y)[..., i, j] = sum_d x[..., i, d] y[..., j, d]``. Accelerators that multiply float32
     in lower precision by default are asked for the exact product.

@@ -1,6 +1,7 @@
 """Packages that an extra of jaxembed brings: one line says which, where one is missing."""
 
 import contextlib
+import types
 
 
 @contextlib.contextmanager
@@ -42,18 +43,6 @@ def bar(total, *, watched=True, **options):
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:
-        return _Hidden()
+        hidden = types.SimpleNamespace(update=lambda steps: None, set_postfix=lambda **numbers: None)
+        return contextlib.nullcontext(hidden)
     return tqdm(total=total, disable=None if watched else True, **options)  # None: hidden in a pipe
-
-
-class _Hidden(contextlib.nullcontext):
-    """A bar that shows nothing."""
-
-    def __enter__(self):
-        return self
-
-    def update(self, steps=1):
-        """Counts nothing."""
-
-    def set_postfix(self, **numbers):
-        """Shows nothing."""

@@ -64,7 +64,7 @@ def pad(sequences, length=None, *, count=None, value=0, dtype=np.int32):
 
 
 def set_batch(tokens, offsets, start, stop, *, count=None, length=None, dtype=None):
-    """Some of many sets that lie one after the other, padded to one length.
+    """Some of many sets that follow one another, padded to one length.
 
     >>> tokens, mask = set_batch(np.arange(6.0).reshape(3, 2), np.array([0, 1, 3]), 0, 2)
     >>> print(tokens.shape, mask.tolist())
@@ -82,7 +82,7 @@ def set_batch(tokens, offsets, start, stop, *, count=None, length=None, dtype=No
         tokens [B, T, ...] and mask bool [B, T].
 
     Raises:
-        ValueError: when a set is longer than ``length``, ``count`` is too small, there are no such sets, or
+        ValueError: when a set is longer than ``length``, ``count`` is too small, a number names no set, or
             the offsets fall or go beyond the tokens.
     """
     if not 0 <= start <= stop < len(offsets):

@@ -14,7 +14,7 @@ FAR = 2**32 + 7  # 7 in 32 bits
 ONE = np.ones((1, 1))
 
 
-def line(call, match):
+def refused(call, match):
     with pytest.raises(ValueError, match=match) as caught:
         call()
     assert "\n" not in str(caught.value)
@@ -42,7 +42,7 @@ def test_gains_compare_ids_of_host_and_device():
     far = jnp.array([[2**32 - 1]], jnp.uint32)
     assert metrics.gains(far, jnp.array([[-1]]), ONE).tolist() == [[0]]
     assert metrics.gains(far, np.array([[2**32 - 1]]), ONE).tolist() == [[1]]
-    line(lambda: jax.jit(metrics.gains)(far, far, ONE), "ids: uint32 under jit; pass int32")
+    refused(lambda: jax.jit(metrics.gains)(far, far, ONE), "ids: uint32 under jit; pass int32")
 
 
 def test_gains_equal_those_of_small_ids():
@@ -65,7 +65,7 @@ def test_fusion_keeps_ids_apart():
     np.testing.assert_allclose(scores, [[1 / 62 + 1 / 61, 1 / 61, 1 / 63, 0]], rtol=1e-6)
     small = search.reciprocal_rank_fusion([np.array([[1, 0, -1]]), np.array([[0, -5, 2]])], 4)
     np.testing.assert_array_equal(scores, small[0])
-    line(
+    refused(
         lambda: search.reciprocal_rank_fusion([np.array([[2**63]])], 1),
         "rankings: id 9223372036854775808 needs",
     )
@@ -88,11 +88,11 @@ def test_index_keeps_ids(tmp_path):
         ([-1, 2**63], "ids: no type of 64 bits holds both -1 and 9223372036854775808"),
         ([0, 2**64], "ids: no type of 64 bits"),
         ([0.5, 2], "ids: float64"),
-        (["a", 2], "ids: 2 stands among strings"),
+        (["a", 2], "ids: 2 is among strings"),
         (["a", "a\0"], r"ids: 'a\\x00' ends in NUL"),
         ([[1], [2]], r"ids: int64 of shape \(2, 1\)"),
     ):
-        line(lambda ids=ids: search.save_index(tmp_path, np.ones((2, 2)), ids), match)
+        refused(lambda ids=ids: search.save_index(tmp_path, np.ones((2, 2)), ids), match)
 
 
 def doors():
@@ -130,7 +130,7 @@ def doors():
 @pytest.mark.parametrize("name", doors())
 def test_an_integer_that_would_wrap_is_refused_by_name(name):
     call, match = doors()[name]
-    line(call, match)
+    refused(call, match)
 
 
 def test_numbers_of_columns_are_compared_exactly():
@@ -150,7 +150,7 @@ def test_keys_of_64_bits_on_the_host():
 
 def test_more_rows_than_int32_are_refused():
     rows = np.broadcast_to(np.float32(1), (2**31, 2))
-    line(
+    refused(
         lambda: search.top_k(np.ones((1, 2)), rows, 1), "rows: 2147483648 are more than int32 numbers; search"
     )
 
@@ -159,7 +159,7 @@ def test_helpers():
     assert host("ids", [[2**63 + 1, 7]]).dtype == np.uint64
     assert host("x", [0.5, 2]).dtype == np.float64
     assert on_device("ids", [jnp.int32(3), jnp.int32(4)]).tolist() == [3, 4]
-    line(lambda: host("ids", [[1], [2, 3]]), "ids: rows of different lengths")
+    refused(lambda: host("ids", [[1], [2, 3]]), "ids: rows of different lengths")
     with jax.enable_x64(True):
         (ids,), known = narrow_ids(ids=np.array([2**40]))
         assert ids.tolist() == [2**40] and known is None
@@ -245,24 +245,24 @@ def test_lists_are_read_as_arrays(name):
     ],
 )
 def test_wrong_lists_get_one_line(call, match):
-    line(call, match)
+    refused(call, match)
 
 
 @pytest.mark.parametrize("address", ["gs://bucket/index", "gs:/bucket/index"])
 def test_indexes_lie_on_the_local_disk(address, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    line(lambda: search.save_index(address, np.ones((1, 2)), [1]), "folder='gs:.*is not on the local disk")
-    line(lambda: search.load_index(address), "folder='gs:.*is not on the local disk")
-    line(lambda: search.open_documents(address), "folder='gs:.*is not on the local disk")
-    line(lambda: search.embed(np.array, [1], path=address), "path='gs:.*is not on the local disk")
+    refused(lambda: search.save_index(address, np.ones((1, 2)), [1]), "folder='gs:.*is not on the local disk")
+    refused(lambda: search.load_index(address), "folder='gs:.*is not on the local disk")
+    refused(lambda: search.open_documents(address), "folder='gs:.*is not on the local disk")
+    refused(lambda: search.embed(np.array, [1], path=address), "path='gs:.*is not on the local disk")
     monkeypatch.setattr(search.external, "_library", lambda name, package: unittest.mock.MagicMock())
     for build in (search.build_faiss, search.build_usearch):
-        line(
+        refused(
             lambda build=build: build(np.ones((3, 2), np.float32), address),
             "path='gs:.*is not on the local disk",
         )
     for open_ in (search.open_faiss, search.open_usearch):
-        line(lambda open_=open_: open_(address), "path='gs:.*is not on the local disk")
+        refused(lambda open_=open_: open_(address), "path='gs:.*is not on the local disk")
     assert not list(tmp_path.iterdir())
 
 

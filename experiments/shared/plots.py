@@ -10,10 +10,7 @@ import numpy as np
 def write(path, draw, panels=None):
     """Writes what ``draw(axes)`` draws as a PNG file, which is replaced in one step.
 
-    Args:
-        path: of the picture.
-        draw: function that draws on matplotlib axes.
-        panels: optional (rows, columns) of a picture of several axes; ``draw`` gets their array then.
+    With ``panels`` (rows, columns), ``draw`` gets an array of axes.
     """
     import matplotlib
 
@@ -32,12 +29,7 @@ def write(path, draw, panels=None):
 
 
 def legend(axes, **options):
-    """A legend whose samples are long enough to tell dashed lines from solid ones behind their marks.
-
-    Args:
-        axes: matplotlib axes.
-        **options: of ``axes.legend``. Without ``loc`` it stands right of the axes, where it hides nothing.
-    """
+    """A legend that tells dashed lines from solid ones; without ``loc`` it is right of the axes."""
     beside = {} if "loc" in options else {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
     axes.legend(**{"fontsize": 8, "handlelength": 3.6} | beside | options)
 

@@ -33,7 +33,8 @@ class Result(NamedTuple):
     Attributes:
         tables: {name: rows}, printed and shown on the experiment's page. A row is a dict; beside a mean
             "top-1" its spread is "± top-1".
-        details: JSON values that the tables were made from; saved, not shown.
+        details: JSON values that the tables were made from; saved, not shown. "seeds" says how many a run
+            took, where that is not ``Config.seeds``.
         config: the settings with what the run filled in; None where those of the flags are whole.
         closing: text that is printed last, when everything is written.
     """
@@ -74,7 +75,8 @@ def holds(true, value=None, spread=None):
     >>> print(holds(False, 0.25).verdict)
     not reproduced
     """
-    return Answer(_number(value), _number(spread), REPRODUCED if true else NOT)
+    value, spread = (None if x is None else float(x) for x in (value, spread))
+    return Answer(value, spread, REPRODUCED if true else NOT)
 
 
 def share(bools):
@@ -123,23 +125,13 @@ def spread(values):
 
 
 def judged(claims, result):
-    """The answers to the claims that a run asked, as rows of its JSON.
-
-    Args:
-        claims: sequence of :class:`Claim`.
-        result: :class:`Result`.
-
-    Returns:
-        List of {"paper", "sentence", "paper_value", "ours", "spread", "verdict"}.
-    """
+    """The answers to the claims that a run asked, as rows of its JSON."""
     numbers, rows = {**result.details, **result.tables}, []
     for claim in claims:
         answer = claim.ours(numbers)
         if answer is not None:
-            found = dict(zip(("ours", "spread", "verdict"), answer, strict=True))
-            rows.append(
-                {"paper": claim.source, "sentence": claim.sentence, "paper_value": claim.paper} | found
-            )
+            said = {"paper": claim.source, "sentence": claim.sentence, "paper_value": claim.paper}
+            rows.append(said | dict(zip(("ours", "spread", "verdict"), answer, strict=True)))
     return rows
 
 
@@ -153,11 +145,9 @@ def main(
         config: dataclass of the settings; its fields are the flags.
         run: ``config -> Result``, or None where nothing is to be saved.
         claims: sequence of :class:`Claim`.
-        figures: optional ``numbers -> {suffix: draw or (draw, (rows, columns))}``, where numbers are those of
-            the JSON, as :func:`numbers_of` gives them, so that pictures can be drawn anew.
-        quick: settings of ``--quick``, {field: value}.
-        paper: settings of ``--paper``.
-        together: groups of fields; where one of a group was given, presets leave the whole group alone.
+        figures: optional ``numbers -> {suffix: draw or (draw, (rows, columns))}`` of :func:`numbers_of`.
+        quick, paper: settings of ``--quick`` and ``--paper``, {field: value}.
+        together: groups of fields, as ``flags.preset`` takes them.
         check: optional ``config -> None`` that looks at inputs before any work.
         runs: optional usual settings of runs, as ``flags.run_name`` takes them.
     """
@@ -198,7 +188,7 @@ def finish(name, label, cfg, result, claims, figures, seconds):
         "commit": commit(),
         "machine": machine(),
         "seconds": seconds,
-        "seeds": getattr(cfg, "seeds", 1),
+        "seeds": result.details.get("seeds", getattr(cfg, "seeds", 1)),
         "config": flags.settings(cfg),
         "tables": result.tables,
         "claims": verdicts,
@@ -244,35 +234,29 @@ def _shown(argument):
 
 def machine():
     """What a run was measured on: versions, devices, cores and the largest resident memory."""
+    import resource
+
     import jax
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     return {
         "python": platform.python_version(),
         "jax": jax.__version__,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "cores": os.cpu_count(),
-        "peak_memory_gb": round(peak_memory() / 1e9, 2),
+        "peak_memory_gb": round(peak / 1e9, 2),
     }
 
 
 @functools.cache
 def commit():
     """The short hash of the checkout's commit, or None outside a checkout."""
-    root = pathlib.Path(__file__).parents[2]
+    command = ["git", "-C", str(EXPERIMENTS), "rev-parse", "--short", "HEAD"]
     try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10
-        )
-    except OSError:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
         return None
-    return asked.stdout.strip() or None
-
-
-def peak_memory():
-    """Returns the largest resident memory of this process so far, in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def finite(value):
@@ -289,17 +273,14 @@ def finite(value):
 
 
 def merged(rows, columns=None):
-    """Rows as text, a mean and its spread in one cell.
+    """Columns and rows as text, a mean and its spread in one cell.
 
     >>> merged([{"arm": "guided", "top-1": 0.5, "± top-1": 0.25}])
     (['arm', 'top-1'], [['guided', '0.500 ± 0.250']])
 
     Args:
-        rows: list of dicts. Lists and dicts in them are left out.
-        columns: keys to show; default all that hold one value.
-
-    Returns:
-        (columns, list of rows of text).
+        rows: list of dicts.
+        columns: keys to show; default all that hold one value, no list or dict.
     """
     if columns is None:
         columns = [c for c in dict.fromkeys(c for row in rows for c in row) if not c.startswith("± ")]
@@ -313,33 +294,19 @@ def merged(rows, columns=None):
 
 
 def table(rows, columns=None):
-    """Lays rows out as an aligned text table.
+    """Lays rows out as an aligned text table; both arguments are those of :func:`merged`.
 
     >>> print(table([{"method": "BM25", "mrr": 0.381}, {"method": "encoder", "mrr": None}]))
     method     mrr
     BM25     0.381
     encoder      -
-
-    Args:
-        rows: list of dicts, as in :func:`merged`.
-        columns: keys to show.
-
-    Returns:
-        str.
     """
     columns, cells = merged(rows, columns)
     widths = [max(len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
     left = [not any(isinstance(r.get(c), int | float) for r in rows) for c in columns]
-    return "\n".join(
-        "  ".join(
-            x.ljust(w) if flush else x.rjust(w) for x, w, flush in zip(row, widths, left, strict=True)
-        ).rstrip()
-        for row in [columns, *cells]
-    )
-
-
-def _number(value):
-    return None if value is None else float(value)
+    sides = [str.ljust if flush else str.rjust for flush in left]
+    lines = [[side(*x) for side, *x in zip(sides, row, widths, strict=True)] for row in [columns, *cells]]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def table_cell(value):

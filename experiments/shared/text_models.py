@@ -18,13 +18,7 @@ def find_model(folder=None):
 
 
 def load(folder=None, name="model", **options):
-    """Opens a text encoder; an error names the flag that was given.
-
-    Args:
-        folder: path, or None for that of the installed package.
-        name: of the field that holds it.
-        **options: of ``encoders.pretrained.load``.
-    """
+    """Opens a text encoder, or the installed one; an error names the flag of the field ``name``."""
     try:
         return encoders.pretrained.load(find_model(folder), **options)
     except (ValueError, OSError) as error:
@@ -35,13 +29,7 @@ def load(folder=None, name="model", **options):
 
 
 def told(mask, count, seen):
-    """Prints what of a user's own pairs training reads: texts that may be cut, and pairs that are seen.
-
-    Args:
-        mask: bool [..., T] of the tokens of all texts.
-        count: pairs to train on.
-        seen: pairs of all steps.
-    """
+    """Prints what training reads of a user's pairs, by the mask [..., T] of all texts: cuts and repeats."""
     share, length = np.asarray(mask).all(axis=-1).mean(), mask.shape[-1]
     print(f"{share:.0%} of the texts reach --length {length} tokens and may be cut there", flush=True)
     print(f"training takes {seen:,} pairs, {seen / count:.1f} times the {count:,} of the file", flush=True)

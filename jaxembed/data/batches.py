@@ -64,7 +64,7 @@ def _columns(columns, make):
     """The row numbers of a dict of arrays, and what makes a batch of some of them."""
     columns, lengths = _arrays(columns)
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"records: the arrays differ in length, {lengths}; cut them alike")
+        raise ValueError(f"records: the arrays differ in length, {lengths}; cut them to one length")
     cut = functools.partial(take, columns)
     return np.arange(next(iter(lengths.values()), 0)), functools.partial(_made, cut, make)
 
@@ -81,7 +81,7 @@ def _check(n, size, drop_remainder, process, processes):
     if size > n and drop_remainder:
         raise ValueError(f"size={size} exceeds the {n} records; lower size or pass drop_remainder=False")
     if not 0 <= process < processes:
-        raise ValueError(f"process={process} must lie in 0..{processes - 1}; check processes={processes}")
+        raise ValueError(f"process={process} must be in 0..{processes - 1}; check processes={processes}")
     if size % processes:
         raise ValueError(f"size={size} does not divide among {processes} processes; choose a multiple")
     if not drop_remainder and n % size % processes:
@@ -91,12 +91,12 @@ def _check(n, size, drop_remainder, process, processes):
 def batches(
     records, size, *, make=None, seed=0, shuffle=True, drop_remainder=True, process=None, processes=None
 ):
-    """Cuts records into an endless sequence of batches of which ``ds[t]`` is the batch of step t.
+    """Batches: cuts records into an endless sequence of which ``ds[t]`` is the batch of step t.
 
-    Each epoch is a new permutation of the records, drawn from (seed, epoch), and is cut into batches of
-    ``size``; what remains is dropped, which hits other records in the next epoch. With P processes,
-    process p reads and returns rows ``p * size / P`` up to ``(p + 1) * size / P`` of the global batch, so
-    the parts put together in process order are the batch that one process alone would get.
+    Each epoch is a new permutation of the records, drawn from (seed, epoch) and cut into batches of ``size``.
+    What remains is dropped; in the next epoch that is other records. With P processes, process p returns rows
+    ``p * size / P`` up to ``(p + 1) * size / P`` of the global batch. Put together in the order of processes,
+    these parts are the batch of one process alone.
 
     >>> ds = batches([{"x": i} for i in range(5)], 2, shuffle=False, process=0, processes=1)
     >>> print([ds[t]["x"].tolist() for t in range(4)])
@@ -119,9 +119,8 @@ def batches(
         grain.MapDataset. Element t depends on (seed, t) alone.
 
     Raises:
-        ValueError: when there are no records, fewer than ``size``, rows that do not divide among the
-            processes, columns of a dict that differ in length, a DataFrame, or, on reading, a ragged leaf
-            (named in the message).
+        ValueError: for no records, fewer than ``size``, or a number of rows that the processes do not divide.
+            For columns of different lengths or a DataFrame. On reading, a ragged leaf is named.
     """
     import jax
 

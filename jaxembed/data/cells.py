@@ -70,7 +70,8 @@ def floats(column, name):
         cast = column.cast(pyarrow.float64(), safe=False)
         return np.array(cast.to_numpy(zero_copy_only=False))
     except pyarrow.ArrowException as error:
-        raise ValueError(f"column {name!r} is no column of numbers: {' '.join(str(error).split())}") from None
+        cause = " ".join(str(error).split())
+        raise ValueError(f"column {name!r} is not a column of numbers: {cause}") from None
 
 
 def times(column, name):
@@ -105,8 +106,7 @@ def strings(column, name):
     """Reads a column of categories as strings, by one rule for files and for arrays of any dtype.
 
     A missing value (null, NaN, an empty cell) is "". A whole number is written as an integer, so that 7, 7.0
-    and "7" are one category; a text cell is taken as it stands, "7.0" too. True and False are "true" and
-    "false".
+    and "7" are one category. A text cell is taken as it is, "7.0" too. True and False are "true" and "false".
 
     >>> import pyarrow
     >>> strings(pyarrow.array([7.0, None, 123456789012.0, 0.5]), "user").to_pylist()
@@ -120,8 +120,8 @@ def strings(column, name):
         pyarrow.Array [n] of str.
 
     Raises:
-        ValueError: for a whole float that its dtype does not tell from its neighbours (2**53 and above in
-            float64), or a column of lists or other objects.
+        ValueError: for a column of lists or other objects, or a whole float that its dtype does not tell from
+            its neighbours (2**53 and above in float64).
     """
     import pyarrow
     from pyarrow import compute
@@ -168,7 +168,7 @@ def bags(column, name, joint, longest=None):
     ['a', 'b', 'b'] [2 1 0]
 
     Args:
-        column: pyarrow.Array [n] of lists, or of strings whose values stand between ``joint``s. Values are
+        column: pyarrow.Array [n] of lists, or of strings with ``joint`` between the values. Values are
             read by the rule of :func:`strings`; "" is left out.
         name: of the column, for the error.
         joint: str.

@@ -20,11 +20,11 @@ def click_rows(
     limit=None,
     block=1 << 24,
 ):
-    """Reads new rows with the vocabularies of a table that a model was trained on.
+    """New rows: reads them with the vocabularies of a table that a model was trained on.
 
-    A value of a vocabulary gets its code there, 1, 2, ...; every other value gets code 0, as rare ones do in
-    ``ctr_table``. What code 0 means was learned only if training rows had it: train with ``least=2``, so that
-    the values that occur once stand for those never seen. Hashed features need no vocabulary.
+    A value of a vocabulary gets its id there, 1, 2, ... Every other value gets id 0, as rare ones do in
+    ``ctr_table``. The meaning of id 0 was learned only if training rows had it. So train with ``least=2``:
+    values that occur once then count as those never seen. Hashed features need no vocabulary.
 
     >>> chunk = {"city": ["rome", "oslo", "rome"], "clicked": [1, 0, 0]}
     >>> from jaxembed.data import Schema, ctr_table
@@ -36,7 +36,7 @@ def click_rows(
     Args:
         source: a file or a table in memory, as for ``ctr_table``; a column of labels is not needed.
         schema: :class:`Schema` of the training table.
-        vocabularies: {feature: list of str, code k at k - 1}, ``ctr_table(...)["vocabularies"]``.
+        vocabularies: {feature: list of str, id k at k - 1}, ``ctr_table(...)["vocabularies"]``.
         labels: True reads the labels too, by the rules of the schema, and leaves out the rows that it drops.
             False keeps every row of the source in its order.
         scaling: ``ctr_table(...)["scaling"]``, for dense columns that were scaled in training.

@@ -25,8 +25,8 @@ class Schema:
     Args:
         label: the column that is to be predicted; None describes rows without it.
         categorical: columns with one value per row. One that is missing (an empty cell, null, NaN) is the
-            value "", a value like any other. Numbers are told apart by their decimal text, whole numbers
-            without a point: 7, 7.0 and "7" are one value, whatever the dtype of a chunk.
+            value "", a value like any other. Numbers are compared by their decimal text, whole numbers
+            without a point. So 7, 7.0 and "7" are one value, whatever the dtype of a chunk.
         dense: columns of numbers.
         multivalent: columns whose cells hold any number of values: lists, or text with ``joint``s between.
         time: a column of numbers or ISO 8601 times that orders the rows; None is the order of the file.
@@ -95,9 +95,9 @@ def ctr_table(
 ):
     """Reads a table of clicks into arrays and splits its rows.
 
-    The values of a feature that occur at least ``least`` times in the training rows get the codes 1, 2, ...
-    from the most frequent to the least, ties in the order of the strings. Every other value gets code 0,
-    also those that only validation and test rows hold, so the codes are 0 to ``size - 1``.
+    The values of a feature that occur at least ``least`` times in the training rows get the ids 1, 2, ... The
+    most frequent comes first; ties follow the order of the strings. Every other value gets id 0, also those
+    that only validation and test rows hold. So ids are 0 to ``size - 1``.
 
     "random" deals the rows out by ``seed``; "time" cuts them in the order of time, earliest first; "tail"
     cuts the training rows off in that order and deals the later ones out by ``seed``.
@@ -121,9 +121,9 @@ def ctr_table(
         split: "random", "time" or "tail".
         fractions: of the train, validation and test rows; they sum to 1.
         seed: int >= 0 of the random splits.
-        least: values rarer than this in the training rows get code 0.
+        least: values rarer than this in the training rows get id 0.
         most: optional number of values that a feature keeps, the most frequent.
-        hashed: features that get ``text.hashed`` of their values in place of codes of a vocabulary.
+        hashed: features that get ``text.hashed`` of their values in place of ids of a vocabulary.
         longest: optional number of values of a multi-valent cell that are kept, the first.
         transform: optional {dense column: function float64 [n] -> [n]}; empty cells come as NaN.
         scaling: how dense columns are brought to mean 0 and deviation 1, fitted on the training rows behind
@@ -138,19 +138,19 @@ def ctr_table(
         A dict of seven parts, for N rows in the order of the file. ``columns``: {"labels": float32 [N] of 0
         and 1, "ids": {feature: int32 [N], [N, K] if multi-valent, uint32 if hashed}, "masks": {multi-valent
         feature: bool [N, K]}, "dense": float32 [N, dense columns]}. ``splits``: {"train", "validation",
-        "test": int64 [n]}, row numbers, by time for "time". ``sizes``: {feature: number of codes; of
-        distinct training values if hashed}. ``vocabularies``: {feature: list of str, code k at k - 1}.
+        "test": int64 [n]}, row numbers, by time for "time". ``sizes``: {feature: number of ids; of
+        different training values if hashed}. ``vocabularies``: {feature: list of str, id k at k - 1}.
         ``time``: float64 [N], microseconds since 1970 for ISO times, or None. ``scaling``: the rules of
         ``scaling.fit_scaling``, {} without. ``reading``: {"schema", "hashed", "longest", "transform"} as
         given; ``click_rows(source, vocabularies=..., scaling=..., **table["reading"])`` reads further rows.
 
     Raises:
         FileNotFoundError: without the file.
-        ValueError: for a missing or repeated column, a headerless file with another number of columns, a
-            malformed or cut file, a column of mixed kinds, a category that is a whole float too large to be
-            exact (2**53 in float64), no rows, an empty label that is not dropped, a label that is neither 0
-            nor 1, a ``positive`` that no row holds, a dense value that is not finite after ``transform``
-            (``scaling`` takes NaN), an unknown split or bad fractions.
+        ValueError: for a missing or repeated column, a headerless file with another number of columns, or a
+            malformed or cut file. For a column of mixed kinds, or a category that is a whole float too large
+            to be exact (2**53 in float64). For no rows, an empty label that is not dropped, a label that is
+            neither 0 nor 1, or a ``positive`` that no row holds. For a dense value that is not finite after
+            ``transform`` (``scaling`` takes NaN). For an unknown split or bad fractions.
     """
     transform = transform or {}
     _check(schema, split, fractions, least, most, hashed, longest, transform, limit)

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def word_masks(generator, groups, mask, *, rates=(0.2, 0.4)):
-    """Chooses words to hide, whole words at a time, each choice inside the next.
+    """Whole-word masking: chooses words to hide, each choice inside the next.
 
     The words of a row are shuffled once. For each rate, words are taken in that order until at least
     ``max(1, round(rate * length))`` tokens are hidden, the length counting all real tokens, special ones
@@ -48,7 +48,9 @@ def word_masks(generator, groups, mask, *, rates=(0.2, 0.4)):
 
 
 def hide(generator, ids, where, *, token, vocabulary):
-    """Replaces hidden tokens: 80 % by the mask token, 10 % by random ids, 10 % stay.
+    """Masked language modelling: replaces hidden tokens, 80 % by the mask token and 10 % by random ids.
+
+    The other 10 % stay as they are.
 
     >>> ids, where = np.array([[5, 6, 7]]), np.array([[False, True, False]])
     >>> print(hide(np.random.default_rng(0), ids, where, token=1, vocabulary=100))

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def inverse_cloze(words, *, seed, shortest=5, longest=13):
-    """Cuts a span out of a text, so that the span can be asked to find the rest.
+    """Inverse cloze task: cuts a span out of a text, which then has to find the rest.
 
     >>> span, rest = inverse_cloze(list("abcdefgh"), seed=0, shortest=2, longest=3)
     >>> print("".join(span), "".join(rest))
@@ -34,7 +34,7 @@ def inverse_cloze(words, *, seed, shortest=5, longest=13):
 
 
 def example_pairs(labels, *, seed, negatives=1):
-    """Pairs each labelled text with another text of its class and with texts of other classes.
+    """Example-based pairs: joins each labelled text with one of its class and with texts of others.
 
     >>> positives, negatives = example_pairs(["a", "b", "a", "b"], seed=0)
     >>> print(positives, negatives.shape)
@@ -69,7 +69,7 @@ def example_pairs(labels, *, seed, negatives=1):
 
 
 def hard_negatives(queries, documents, positives, *, count, share=0.95, block=1024):
-    """Finds for each query the most similar documents that are clearly less similar than its own.
+    """Hard negative mining: finds documents near a query that are clearly less similar than its own.
 
     A document j may be a negative of query i where ``cos(i, j) <= s - |s| (1 - share)`` with
     ``s = cos(i, positives[i])``; the ``count`` most similar of these are taken. Where fewer are left, the
@@ -96,8 +96,8 @@ def hard_negatives(queries, documents, positives, *, count, share=0.95, block=10
         int [N, h], places among the documents, the most similar first; never one of the query's own.
 
     Raises:
-        ValueError: for shapes that do not fit, vectors that are not finite, positives that are missing or no
-            places among the documents, and where fewer than ``count`` documents are not the query's own.
+        ValueError: for shapes that do not fit, vectors that are not finite, or positives that are missing or
+            outside the documents. Also where fewer than ``count`` documents are not the query's own.
 
     References:
         G. Moreira et al. (NV-Retriever), arXiv:2407.15831, the rule with a percentage of the positive.
@@ -122,7 +122,7 @@ def hard_negatives(queries, documents, positives, *, count, share=0.95, block=10
         for i, row in enumerate(scores, start):
             limit = row[own[i]].min()
             limit = limit - np.abs(limit) * (1 - share)
-            best = np.where(row <= limit, row, -5 - row)  # behind all others, the least similar first
+            best = np.where(row <= limit, row, -5 - row)  # after all others, the least similar first
             best[list(joined[same[i]])] = -np.inf
             found[i] = np.argsort(-best, kind="stable")[:count]
     return found

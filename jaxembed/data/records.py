@@ -16,7 +16,7 @@ class Pairs(TypedDict):
 
     first: list[str]
     second: list[str]
-    scores: NotRequired[np.ndarray]  # float32 [N], how alike the two are
+    scores: NotRequired[np.ndarray]  # float32 [N], how similar the two are
     negatives: NotRequired[list[str]]  # a text for each pair that does not belong to ``first``
 
 

@@ -18,7 +18,7 @@ def decoded(path, encoding="utf-8"):
         encoding: by Python's name, "latin-1" for example.
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when the file is missing.
         ValueError: for bytes that the encoding does not hold; the message has file and line.
     """
     with open(path, "rb") as file:
@@ -50,7 +50,7 @@ def delimited(path, separator, *, quoted, encoding="utf-8", blank=False):
         List of (number of the last line of the cells, list of str).
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when the file is missing.
         ValueError: for a quote that never ends, or as :func:`decoded`; the message has file and line.
     """
     kind = {} if quoted else {"quoting": csv.QUOTE_NONE}

@@ -6,7 +6,7 @@ SCALINGS = ("standardise", "log", "none")
 
 
 def log_counts(values, shift=1.0):
-    """Dampens counts: ``log(max(values + shift, 1))``, and 0 where there is no value.
+    """Log counts: ``log(max(values + shift, 1))``, and 0 where a value is missing.
 
     >>> print(log_counts(np.array([-5.0, 0.0, 1.0, np.nan])).round(3))
     [0.    0.    0.693 0.   ]
@@ -26,11 +26,11 @@ def log_counts(values, shift=1.0):
 
 
 def fit_scaling(values, names, *, kind="standardise", fill=None):
-    """Finds the rule that brings each column of numbers to mean 0 and standard deviation 1.
+    """Standardisation: finds the rule that brings each column to mean 0 and standard deviation 1.
 
     ``scaled = (x - shift) / scale``, with shift the mean and scale the standard deviation of the values that
-    are there (1 if that is 0), x the number itself, or for "log" ``log(max(number + 1, 1))``. "none" has
-    shift 0 and scale 1. Missing numbers become ``fill`` before all that.
+    are there (1 if that is 0). x is the number itself; for "log" it is ``log(max(number + 1, 1))``. "none"
+    has shift 0 and scale 1. Missing numbers become ``fill`` before all that.
 
     >>> values = np.array([[1.0, 0.0], [3.0, np.nan]])
     >>> rules = fit_scaling(values, ("price", "visits"), kind={"visits": "log"})
@@ -42,7 +42,7 @@ def fit_scaling(values, names, *, kind="standardise", fill=None):
         names: n names of columns.
         kind: "standardise", "log" or "none", of all columns or as {column: kind}; a column that is not named
             there is standardised.
-        fill: what stands for a missing number, of all columns or as {column: number}. None, and a column that
+        fill: what replaces a missing number, of all columns or as {column: number}. None, and a column that
             is not named, takes the mean, for "log" the number whose logarithm is the mean logarithm.
 
     Returns:
@@ -82,7 +82,7 @@ def _by_column(what, value, names):
 
 
 def scale_columns(values, rules):
-    """Applies the rules of :func:`fit_scaling` to any rows.
+    """Standardisation, applied: scales any rows by the rules of :func:`fit_scaling`.
 
     >>> rules = fit_scaling(np.array([[1.0], [3.0]]), ("price",))
     >>> print(scale_columns(np.array([[3.0], [np.nan], [9.0]]), rules).ravel())

@@ -33,9 +33,9 @@ def blocks(
         columns: names of the columns to read.
         numbers: those that a text file holds as numbers (empty cells are null); others are read as str.
         names: names of all columns of a text file without a header.
-        separator: what stands between cells.
+        separator: character between cells.
         quote: what surrounds cells that contain the separator, or None.
-        strip: True takes spaces off both ends of the cells and names of a text file, and quotes behind them.
+        strip: True takes spaces off both ends of the cells and names of a text file, and quotes after them.
         limit: optional number of rows after which reading stops.
         block: bytes of text that are read at once; doubled where a row is longer, up to 64 MB.
 
@@ -55,7 +55,7 @@ def blocks(
 
 
 def column_names(path, *, separator=",", quote='"', strip=False):
-    """Reads the names of the columns of a table file.
+    """Column names: reads those of a table file.
 
     >>> _ = pathlib.Path("clicks.csv").write_text("user,item,clicked\\nu1,i1,0\\n")
     >>> column_names("clicks.csv")
@@ -63,7 +63,7 @@ def column_names(path, *, separator=",", quote='"', strip=False):
 
     Args:
         path: a text file with a header, also compressed (.gz) or alone in a .zip, or a .parquet file.
-        separator: what stands between cells.
+        separator: character between cells.
         quote: what surrounds cells that contain the separator, or None.
         strip: True takes spaces off both ends of the names in a text file.
 
@@ -141,7 +141,7 @@ def _text(path, columns, numbers, form, strip, block):
 
 
 def _header(reader, quote, strip):
-    """The names of the columns, without spaces and the quotes behind them if they are to be stripped."""
+    """The names of the columns, without spaces and the quotes after them if they are to be stripped."""
     names = list(reader.schema.names)
     return [_bare(name, quote) for name in names] if strip else names
 
@@ -209,12 +209,13 @@ def tables(source, columns):
         Iterator of {column: values [n]}.
 
     Raises:
-        ValueError: for a missing or repeated column, or for what is no table of columns.
+        ValueError: for a missing or repeated column, or for what is not a table of columns.
     """
     if _names(source) is not None:
         source = [source]
     elif isinstance(source, bytes) or not hasattr(source, "__iter__"):
-        raise ValueError(f"path: {type(source).__name__} is no table; pass a path, a table or chunks of one")
+        kind = type(source).__name__
+        raise ValueError(f"path: {kind} is not a table; pass a path, a table or chunks of one")
     for table in source:
         names = _names(table)
         if names is None:
@@ -258,7 +259,7 @@ def limited(chunks, limit):
 
 
 def demand(columns, found):
-    """Raises unless each of some columns stands exactly once among those that were found.
+    """Raises unless each of some columns was found exactly once.
 
     Args:
         columns: names.
@@ -266,5 +267,5 @@ def demand(columns, found):
     """
     for name in columns:
         if list(found).count(name) != 1:
-            problem = "stands twice" if name in found else "is missing"
+            problem = "is there twice" if name in found else "is missing"
             raise ValueError(f"column {name!r} {problem}; the columns are {list(found)}")

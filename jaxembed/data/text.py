@@ -38,12 +38,11 @@ def _split_case(run):
 
 
 def words(string, *, limit=None):
-    """Splits a string into lower-cased words; identifiers fall into their parts.
+    """Tokenisation: splits a string into lower-cased words; identifiers fall into their parts.
 
-    A word is a run of letters (with the combining marks after them) or a run of digits; everything
-    else separates. A run of letters is cut before each capital that follows a small letter or stands before
-    one, and runs longer than 64 characters are cut into pieces of 64. Time is linear in the characters
-    read.
+    A word is a run of letters (with the combining marks after them) or a run of digits; everything else
+    separates. A run of letters is cut before each capital that follows a small letter or precedes one. Runs
+    longer than 64 characters are cut into pieces of 64. Time is linear in the characters read.
 
     >>> words("dot_product_attentionV2(HTTPServer, x)")
     ['dot', 'product', 'attention', 'v', '2', 'http', 'server', 'x']
@@ -66,7 +65,7 @@ def words(string, *, limit=None):
 
 
 def ngrams(word, size):
-    """Lists the character n-grams of a word between boundary marks, left to right.
+    """Character n-grams: lists those of a word between boundary marks, left to right.
 
     >>> ngrams("cat", 3)
     ['<ca', 'cat', 'at>']
@@ -117,15 +116,15 @@ def _mix(values, seed):
 
 
 def hashed(values, *, seed=0):
-    """Gives each string or id a 32-bit number that is the same on every machine and Python version.
+    """Feature hashing: gives each string or id a 32-bit number, the same on every machine.
 
     ``hashed(s) = mix(crc32(utf8(s)) ^ mix(seed + 0x9e3779b9))`` with ``mix`` the finalizer of
     MurmurHash3, a bijection of 32-bit numbers. Two given strings collide with probability about 2^-32,
     n strings hold about n^2 / 2^33 colliding pairs, and a colliding pair collides under every seed.
 
-    One value has one hash, whatever container it comes in: an integer is hashed as its decimal text, so 7,
-    "7", b"7" and 7.0 are the same value; "07" and "7.0" are other ones. Missing values (None, NaN) are
-    hashed as "", booleans as "true" and "false". ``ctr_table`` reads the values of its columns by this rule.
+    One value has one hash, whatever container it comes in. An integer is hashed as its decimal text, so 7,
+    "7", b"7" and 7.0 are the same value. "07" and "7.0" are other ones. Missing values (None, NaN) are hashed
+    as "", booleans as "true" and "false". ``ctr_table`` reads the values of its columns by this rule.
 
     >>> print(hashed(["cat", "dog", "7"]) % 1000, hashed(np.array([7, 2**40 + 7])) % 1000)
     [293 110 923] [923 185]
@@ -139,8 +138,8 @@ def hashed(values, *, seed=0):
         uint32 [n], or the shape of the array.
 
     Raises:
-        ValueError: for one string in place of a list, for values of several kinds or of none that has a
-            name, and for whole floats too large to be exact (2**53 in float64).
+        ValueError: for one string in place of a list, and for values of several kinds or of an unknown one.
+            Also for whole floats too large to be exact (2**53 in float64).
 
     References:
         A. Appleby, MurmurHash3 (fmix32).
@@ -171,7 +170,7 @@ def _listed(name, words):
 
 
 def word_positions(lists, *, length, size=None):
-    """Finds the distinct words of a batch of word lists and where each of them stands.
+    """Word index: finds the distinct words of a batch of word lists and the place of each in the batch.
 
     ``words[positions[b, t]] == lists[b][t]`` wherever ``mask[b, t]``. The words come in the order of
     their first appearance; lists longer than ``length`` are cut before anything is counted.
@@ -216,7 +215,7 @@ def _packed(word, sizes, limit):
 
 
 def subword_ids(words, *, sizes=(3, 4, 5), limit=16, rows=None, seed=0):
-    """Describes each word by the hashed ids of itself and of its character n-grams.
+    """Subword hashing: describes each word by the hashed ids of itself and of its character n-grams.
 
     ``ids["word"][w] = hashed([words[w]])`` and ``ids["3gram"][w, :n] = hashed(ngrams(words[w], 3))``,
     where only the first ``limit`` n-grams of a size are kept. Words that were seen before are read from
@@ -234,8 +233,8 @@ def subword_ids(words, *, sizes=(3, 4, 5), limit=16, rows=None, seed=0):
         seed: int, as in ``hashed``.
 
     Returns:
-        ids, a dict of uint32 [W or rows, 1] under ``"word"`` and [W or rows, K] under ``"3gram"`` and so
-        on (0 where masked), and masks, a dict of bool with the same keys and shapes.
+        ids, a dict of uint32 [W or rows, 1] under ``"word"`` and [W or rows, K] under ``"3gram"`` and so on,
+        0 where masked. And masks, a dict of bool with the same keys and shapes.
 
     Raises:
         ValueError: when there are more words than ``rows``, a size or ``limit`` is below 1, or for a text in
@@ -260,7 +259,7 @@ def subword_ids(words, *, sizes=(3, 4, 5), limit=16, rows=None, seed=0):
 
 
 def document_frequency(lists, *, buckets=1 << 18, seed=0):
-    """Counts in how many documents each hashed word occurs.
+    """Document frequency: counts in how many documents each hashed word occurs.
 
     ``counts[j]`` is the number of lists with a word ``w`` for which ``hashed([w]) % buckets == j``;
     words that share a bucket are counted as one word.
@@ -292,7 +291,7 @@ def document_frequency(lists, *, buckets=1 << 18, seed=0):
 
 
 def idf(counts, n, ids):
-    """Weighs hashed words by how few documents hold them.
+    """Inverse document frequency: weighs hashed words by how few documents hold them.
 
     ``idf = log((n + 1) / (counts[ids % buckets] + 1)) + 1``, which is 1 for a word in every document.
 
@@ -316,7 +315,7 @@ def idf(counts, n, ids):
 
 
 def bag(fields, *, power=1.0, decay=0.0):
-    """Counts the words of a text made of weighted fields, early words more than late ones.
+    """Bag of words: counts the words of a text made of weighted fields, early words more than late ones.
 
     ``bag[w] = (sum over occurrences of w at place p of a field: weight / (1 + decay * p)) ** power``
 
@@ -342,7 +341,7 @@ def bag(fields, *, power=1.0, decay=0.0):
 
 
 def pack(bags, *, length, scale=None, size=None):
-    """Lays a batch of bags out as arrays: the distinct words, where they stand and how much they weigh.
+    """Packed bags: a batch of bags as arrays of the distinct words, their positions and their weights.
 
     ``weights[b, t] = bags[b][w] * scale(w)`` for ``w = words[positions[b, t]]``. Each bag keeps its
     ``length`` heaviest words, in the order in which the bag holds them.

@@ -14,7 +14,7 @@ with brings("encoders"):
 
 
 def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temperature=1.0):
-    """Averages values by how well each query matches each key.
+    """Scaled dot-product attention: averages values by how well each query matches each key.
 
     ``out[b, t, h] = sum_s softmax_s((queries[b, t, h] . keys[b, s, h] / sqrt(d) + bias[h, t, s]) /
     temperature) values[b, s, h]`` over the keys that the mask keeps. A set without any key gives zeros.
@@ -56,7 +56,7 @@ def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temper
 
 
 def attention_weights(queries, keys, mask=None, *, bias=None, temperature=1.0):
-    """Computes how much each token reads of each other one in :func:`dot_product_attention`.
+    """Attention weights: how much each token reads of each other in :func:`dot_product_attention`.
 
     >>> x = jnp.ones((1, 3, 1, 4))
     >>> print(attention_weights(x, x, jnp.array([[True, True, False]]))[0, 0])
@@ -89,7 +89,7 @@ def _powers(queries, keys, mask, bias, temperature):
         raise ValueError(f"keys have {groups} heads, which do not divide the {heads} heads of the queries")
     check_temperature(temperature)
     dtype = accumulator(queries, keys)
-    # Heads lead and those that share a key lie behind one another: each product is a plain batch of matrices.
+    # Heads lead, and those that share a key follow one another: each product is a plain batch of matrices.
     split = jnp.swapaxes((queries * width**-0.5).astype(queries.dtype), 1, 2)
     split = split.reshape(batch, groups, heads // groups * length, width)
     scores = jnp.einsum("bgtd,bgsd->bgts", split, jnp.swapaxes(keys, 1, 2), preferred_element_type=dtype)
@@ -106,10 +106,10 @@ def _powers(queries, keys, mask, bias, temperature):
 
 
 def attention_mask(mask, *, causal=False, prefix=None, window=None):
-    """Says which token may read which.
+    """Attention mask: says which token may read which.
 
-    Token t reads token s when s is real and, where ``causal``, s <= t or s stands in the prefix; and, where
-    a window is given, ``|t - s| <= window``.
+    Token t reads token s when s is real. Where ``causal``, s <= t must hold too, or s is in the prefix. Where
+    a window is given, ``|t - s| <= window`` must hold too.
 
     >>> print(attention_mask(jnp.array([[True, True, True]]), causal=True)[0].astype(int))
     [[1 0 0]

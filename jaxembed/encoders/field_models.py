@@ -20,7 +20,7 @@ from jaxembed.encoders.mlp import XAVIER, ZEROS, dense_layer, init_mlp, mlp, pro
 
 
 def init_deepfm(key, fields, width, *, dense=0, hidden=(400, 400, 400), kernel_init=XAVIER, bias_init=ZEROS):
-    """Draws the parameters of :func:`deepfm`.
+    """DeepFM: draws the parameters of :func:`deepfm`.
 
     >>> params = init_deepfm(jax.random.key(0), 5, 8, hidden=(16,))
     >>> print(sorted(params), params["mlp"]["layer_0"]["kernel"].shape)
@@ -51,7 +51,7 @@ def init_deepfm(key, fields, width, *, dense=0, hidden=(400, 400, 400), kernel_i
 
 
 def fm(params, vectors, dense=None, *, linear=None):
-    """Scores with a factorization machine: a bias, a weight per value, and inner products of pairs.
+    """Factorization machine: a bias, a weight per value, and inner products of pairs of fields.
 
     ``logit = w0 + sum_f linear[f] + dense kernel + fm_second_order(vectors)``.
 
@@ -81,7 +81,7 @@ def fm(params, vectors, dense=None, *, linear=None):
 
 
 def deepfm(params, vectors, dense=None, *, linear=None, activation=jax.nn.relu, dropout=0.0, key=None):
-    """Adds a factorization machine and an MLP that read the same vectors.
+    """DeepFM: adds a factorization machine and an MLP that read the same vectors.
 
     ``logit = fm(vectors, dense, linear) + head(mlp(concat(vectors, dense)))``.
 
@@ -123,7 +123,7 @@ def init_dlrm(
     kernel_init=XAVIER,
     bias_init=_dlrm_bias,
 ):
-    """Draws the parameters of :func:`dlrm`; the defaults are those for the Criteo Kaggle data.
+    """DLRM: draws the parameters of :func:`dlrm`; the defaults are those for the Criteo Kaggle data.
 
     >>> params = init_dlrm(jax.random.key(0), 26, 16, dense=13)
     >>> print(params["top"]["layer_0"]["kernel"].shape)
@@ -133,7 +133,7 @@ def init_dlrm(
         key: random key.
         fields: F, the number of vectors.
         width: D, the width of each.
-        dense: number n of dense features; with 0 there is no bottom MLP.
+        dense: number n of dense features; with 0 the bottom MLP is left out.
         bottom: hidden widths of the MLP from the dense features to D.
         top: hidden widths of the MLP from the products to the logit.
         kernel_init: default N(0, 2 / (inputs + outputs)).
@@ -151,7 +151,7 @@ def init_dlrm(
 
 
 def dlrm(params, vectors, dense=None, *, activation=jax.nn.relu, dropout=0.0, key=None):
-    """Scores from the inner products between fields, the dense features being one more field.
+    """DLRM: scores from the inner products between fields, the dense features being one more field.
 
     ``d = bottom(dense); logit = head(top(concat(d, dot_interaction([d, v_1 .. v_F]))))``.
 
@@ -196,7 +196,7 @@ def init_dcn(
     kernel_init=XAVIER,
     bias_init=ZEROS,
 ):
-    """Draws the parameters of :func:`dcn`.
+    """DCN: draws the parameters of :func:`dcn`.
 
     >>> params = init_dcn(jax.random.key(0), 26 * 16 + 13, kind="low_rank", parallel=True)
     >>> print(params["cross"]["down"].shape, params["head"]["kernel"].shape)
@@ -226,7 +226,7 @@ def init_dcn(
 
 
 def dcn(params, vectors, dense=None, *, cross=cross_network, activation=jax.nn.relu, dropout=0.0, key=None):
-    """Scores with a cross network and an MLP, one behind the other or side by side.
+    """DCN: scores with a cross network and an MLP, one after the other or side by side.
 
     ``stacked: logit = head(mlp(cross(x0)))``, ``parallel: logit = head(concat(cross(x0), mlp(x0)))``, where
     x0 is all vectors and dense features, concatenated. The width of the head says which.

@@ -9,7 +9,7 @@ from jaxembed.arrays import accumulator
 
 
 def prefix_dense(params, x):
-    """Applies a dense layer to the first coordinates of its input.
+    """Prefix dense layer: applies a dense layer to the first coordinates of its input.
 
     ``y = x @ kernel[:d] + bias`` with d the width of x: what the layer gives for x filled up with zeros.
 
@@ -36,7 +36,7 @@ def prefix_dense(params, x):
 
 
 def init_word_head(key, width, rows):
-    """Draws the head that turns states into scores of words.
+    """Masked language model head: draws the parameters that turn states into scores of words.
 
     >>> params = init_word_head(jax.random.key(0), 8, 100)
     >>> print(params["dense"]["kernel"].shape, params["bias"].shape)
@@ -59,7 +59,9 @@ def init_word_head(key, width, rows):
 
 
 def lift(params, states):
-    """Lifts states of any size to the full width: a dense layer on the prefix, GELU, a layer norm.
+    """Masked language model head: lifts states of any size to the full width by a dense layer on the prefix.
+
+    GELU and a layer norm follow.
 
     ``lift(x) = norm(gelu(prefix_dense(x)))``, the transform of BERT's word head.
 
@@ -80,7 +82,7 @@ def lift(params, states):
 
 
 def with_first(tokens, vector):
-    """Puts a vector at place 0 of a sequence.
+    """First token: puts a vector at place 0 of a sequence.
 
     >>> print(with_first(jnp.zeros((1, 2, 2)), jnp.ones((1, 2))))
     [[[1. 1.]

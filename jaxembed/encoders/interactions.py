@@ -16,7 +16,7 @@ CROSS = ("full", "low_rank", "mixture", "vector")
 
 
 def fm_second_order(vectors):
-    """Sums the inner products of all pairs of fields, in time linear in their number.
+    """Second-order interactions: sums the inner products of all pairs of fields in linear time.
 
     ``out[b] = sum_{i < j} <v_i, v_j> = sum_d ((sum_i v_i)^2 - sum_i v_i^2)[d] / 2``.
 
@@ -38,7 +38,7 @@ def fm_second_order(vectors):
 
 
 def dot_interaction(vectors, *, self_interaction=False):
-    """Lists the inner products of all pairs of fields.
+    """Dot interaction: lists the inner products of all pairs of fields.
 
     ``out[b] = [<v_1, v_0>, <v_2, v_0>, <v_2, v_1>, <v_3, v_0>, ...]``: the strict lower triangle of the
     F x F products, row by row.
@@ -63,7 +63,7 @@ def dot_interaction(vectors, *, self_interaction=False):
 
 
 def init_cross(key, width, *, layers, kind="full", rank=None, experts=4, kernel_init=XAVIER, bias_init=ZEROS):
-    """Draws the layers of :func:`cross_network`.
+    """Cross network: draws the layers of :func:`cross_network`.
 
     >>> params = init_cross(jax.random.key(0), 12, layers=3, kind="low_rank", rank=2)
     >>> print(params["down"].shape, params["up"].shape, params["bias"].shape)
@@ -117,7 +117,9 @@ def init_cross(key, width, *, layers, kind="full", rank=None, experts=4, kernel_
 
 
 def cross_network(params, x0, *, activation=None, expert_activation=jnp.tanh, diagonal=0.0):
-    """Multiplies the input with linear maps of itself, layer after layer; L layers give degree L + 1.
+    """Cross network: multiplies the input with linear maps of itself, layer after layer.
+
+    L layers give polynomials of degree L + 1.
 
     With x = x0 at first and g the activation, each layer takes::
 

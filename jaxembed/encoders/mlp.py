@@ -12,7 +12,7 @@ ZEROS = jax.nn.initializers.zeros
 
 
 def init_mlp(key, sizes, *, kernel_init=XAVIER, bias_init=ZEROS):
-    """Draws the layers of :func:`mlp`.
+    """Multilayer perceptron: draws the layers of :func:`mlp`.
 
     >>> params = init_mlp(jax.random.key(0), (3, 8, 1))
     >>> print(params["layer_1"]["kernel"].shape, params["layer_1"]["bias"].shape)
@@ -38,7 +38,7 @@ def init_mlp(key, sizes, *, kernel_init=XAVIER, bias_init=ZEROS):
 
 
 def mlp(params, x, *, activation=jax.nn.relu, final=False, dropout=0.0, key=None):
-    """Applies dense layers with an activation, and dropout if a key is given, behind each but the last.
+    """Multilayer perceptron: dense layers with an activation, and dropout if a key is given, between them.
 
     ``x <- activation(x kernel + bias)``.
 
@@ -50,7 +50,7 @@ def mlp(params, x, *, activation=jax.nn.relu, final=False, dropout=0.0, key=None
         params: from :func:`init_mlp`; {} returns x.
         x: [..., sizes[0]].
         activation: function of arrays.
-        final: True puts activation and dropout behind the last layer too.
+        final: True puts activation and dropout after the last layer too.
         dropout: share of the activations that become 0; the others are divided by ``1 - dropout``.
         key: random key; None means no dropout.
 

@@ -8,7 +8,7 @@ from jaxembed.encoders.attention import dot_product_attention
 
 
 def mean_pool(tokens, mask):
-    """Averages the real tokens; a text without tokens gives zeros.
+    """Mean pooling: averages the real tokens; a text without tokens gives zeros.
 
     >>> print(mean_pool(jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])))
     [[2.]]
@@ -24,7 +24,7 @@ def mean_pool(tokens, mask):
 
 
 def cls_pool(tokens, mask):
-    """Takes the first position; zeros where the mask drops it.
+    """CLS pooling: takes the first position; zeros where the mask drops it.
 
     >>> print(cls_pool(jnp.array([[[1.0], [3.0]]]), jnp.array([[True, True]])))
     [[1.]]
@@ -40,7 +40,9 @@ def cls_pool(tokens, mask):
 
 
 def last_pool(tokens, mask):
-    """Takes the last real token, wherever the padding stands; zeros for a text without tokens.
+    """Last-token pooling: takes the last real token, wherever the padding is.
+
+    A text without tokens gives zeros.
 
     >>> print(last_pool(jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])))
     [[3.]]
@@ -58,7 +60,7 @@ def last_pool(tokens, mask):
 
 
 def init_attention_pool(key, width, *, heads=1):
-    """Draws the learned queries of :func:`attention_pool`.
+    """Attention pooling: draws the learned queries of :func:`attention_pool`.
 
     >>> print(init_attention_pool(jax.random.key(0), 8, heads=2)["query"].shape)
     (2, 8)
@@ -75,7 +77,9 @@ def init_attention_pool(key, width, *, heads=1):
 
 
 def attention_pool(params, tokens, mask):
-    """Averages tokens with weights from learned queries, the mean over the queries.
+    """Attention pooling: averages tokens with weights from learned queries.
+
+    With several queries, their mean is taken.
 
     ``out[b] = mean_h sum_t softmax_t(query[h] . tokens[b, t]) tokens[b, t]``; a zero query is mean pooling.
 
@@ -99,7 +103,9 @@ def attention_pool(params, tokens, mask):
 
 
 def max_pool(tokens, mask):
-    """Takes the largest value of each coordinate over the real tokens; a text without tokens gives zeros.
+    """Max pooling: takes the largest value of each coordinate over the real tokens.
+
+    A text without tokens gives zeros.
 
     >>> print(max_pool(jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])))
     [[3.]]
@@ -117,7 +123,7 @@ def max_pool(tokens, mask):
 
 
 def weighted_mean_pool(tokens, mask, weights=None):
-    """Averages the real tokens with a weight per position, by default 1, 2, 3, ...
+    """Weighted mean pooling: averages the real tokens with weights 1, 2, 3, ... or others by position.
 
     ``out[b] = sum_t m[b, t] w[t] tokens[b, t] / sum_t m[b, t] w[t]``. Later tokens of a causal encoder have
     read more, so they count more.
@@ -145,7 +151,7 @@ def weighted_mean_pool(tokens, mask, weights=None):
 
 
 def init_latent_attention(key, width, *, latents=512, heads=8, head_width=None, mlp_factor=4):
-    """Draws the parameters of :func:`latent_attention_pool`.
+    """Latent attention: draws the parameters of :func:`latent_attention_pool`.
 
     >>> params = init_latent_attention(jax.random.key(0), 8, latents=3, heads=2)
     >>> print(params["latents"]["embedding"].shape, params["key_value"]["kernel"].shape)
@@ -160,8 +166,8 @@ def init_latent_attention(key, width, *, latents=512, heads=8, head_width=None, 
         mlp_factor: hidden width of the network over D.
 
     Returns:
-        dict of arrays: latents normal with standard deviation 1; the last map of either branch is zero, so
-        that the pooling starts as the mean.
+        dict of arrays. Latents are normal with standard deviation 1. The last map of either branch is zero,
+        so that the pooling starts as the mean.
     """
     size, draw = head_width or width, jax.nn.initializers.lecun_normal()
     keys = jax.random.split(key, 4)
@@ -184,7 +190,7 @@ def init_latent_attention(key, width, *, latents=512, heads=8, head_width=None, 
 
 
 def latent_attention_pool(params, tokens, mask, *, heads=8):
-    """Lets every token read a learned dictionary of latent vectors, then averages the tokens.
+    """Latent attention: every token reads a learned dictionary of latent vectors, then tokens are averaged.
 
     ``h1 = h + out(attention(query(norm(h)), key_value(norm(latents))))``, ``h2 = h1 + mlp(norm(h1))`` with
     ``mlp(x) = mlp_out(a * gelu(b))``, [a, b] the halves of ``mlp_in(x)``, and the mean of h2 over the mask.
@@ -237,7 +243,7 @@ def _layer_norm(x, params, epsilon=1e-5):
 
 
 def multi_vector(tokens, mask, kernel=None):
-    """Keeps one unit vector per token, for late interaction; padding becomes zeros.
+    """Multi-vector output: keeps one unit vector per token, for late interaction; padding becomes zeros.
 
     >>> vectors = multi_vector(jnp.array([[[3.0, 4.0], [1.0, 1.0]]]), jnp.array([[True, False]]))
     >>> print(vectors)

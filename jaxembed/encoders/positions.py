@@ -1,4 +1,4 @@
-"""Where a token stands: rotations of queries and keys, and buckets of distances."""
+"""Positions of tokens: rotations of queries and keys, and buckets of distances."""
 
 import math
 
@@ -9,7 +9,7 @@ from jaxembed.arrays import accumulator
 
 
 def rotary_frequencies(width, theta=10000.0, scaling=None):
-    """Lists the angles by which one step of position turns each pair of coordinates.
+    """Rotary frequencies: the angles by which one step of position turns each pair of coordinates.
 
     ``frequencies[i] = theta ** (-2 i / width)``, divided by a factor where ``scaling`` asks for longer
     texts than the model was trained on.
@@ -49,10 +49,10 @@ def rotary_frequencies(width, theta=10000.0, scaling=None):
 
 
 def rotate(x, frequencies):
-    """Turns pairs of coordinates by an angle that grows with the position.
+    """Rotary position embedding: turns pairs of coordinates by an angle that grows with the position.
 
-    Coordinates i and i + d/2 of the token at position t turn by ``t * frequencies[i]``, so that inner
-    products of rotated vectors depend on distances alone.
+    Coordinates i and i + d/2 of the token at position t turn by ``t * frequencies[i]``. Inner products of
+    rotated vectors therefore depend on distances alone.
 
     >>> print(rotate(jnp.ones((1, 2, 1, 2)), jnp.array([jnp.pi / 2]))[0, :, 0].round(3))
     [[ 1.  1.]
@@ -73,10 +73,10 @@ def rotate(x, frequencies):
 
 
 def distance_buckets(length, *, buckets=32, furthest=128):
-    """Numbers the distances between positions: near ones singly, far ones in logarithmic groups.
+    """Relative position buckets: numbers distances, near ones singly, far ones in logarithmic groups.
 
-    Half of the buckets serve later tokens and half earlier ones; of each half, the first half holds one
-    distance each and the rest grow geometrically up to ``furthest``.
+    Half of the buckets serve later tokens and half earlier ones. The first half of each holds one distance
+    per bucket; the rest grow geometrically up to ``furthest``.
 
     >>> print(distance_buckets(4))
     [[ 0 17 18 19]

@@ -146,7 +146,7 @@ def transformer(
     unroll=1,
     **block,
 ):
-    """Builds a transformer on top of a token embedding.
+    """Transformer: builds one on top of a token embedding.
 
     Block n maps ``x_{n-1}`` to ``x_n``; ``x_0 = embed(params, batch) [+ positions]``. All blocks share one
     scan, and ``layers=n`` runs the first n of them alone, so that shallow inference skips the work. The
@@ -298,7 +298,7 @@ class _Stack(NamedTuple):
         return {"causal": self.causal, "prefix": batch.get("prefix")}
 
     def shared(self, params, mask, prefix):
-        """The arguments that all blocks get alike."""
+        """The arguments that all blocks share."""
         shared = {} if self.windows is not None else {"mask": attention_mask(mask, **prefix)}
         if self.distances:
             buckets = distance_buckets(mask.shape[1], buckets=self.distances)

@@ -6,7 +6,7 @@ from jaxembed.arrays import accumulator
 
 
 def weighted_bag(words, positions, weights):
-    """Sums the word vectors of each text with a weight per token.
+    """Weighted bag of words: sums the word vectors of each text with a weight per token.
 
     ``out[b] = sum_t weights[b, t] words[positions[b, t]]``. The batch names its distinct words once, so a
     word's vector is computed once however often it occurs.
@@ -17,7 +17,7 @@ def weighted_bag(words, positions, weights):
 
     Args:
         words: [W, D], vectors of the distinct words of the batch.
-        positions: int [B, T], which word stands where; positions of weight 0 may hold any index.
+        positions: int [B, T], which word is where; positions of weight 0 may hold any index.
         weights: float [B, T], 0 for padding.
 
     Returns:

@@ -7,14 +7,13 @@ from jaxembed.arrays import wide
 
 
 def cached(encode, chunks):
-    """Turns an encoder into one that gives the same vectors and gradients in the memory of a chunk.
+    """Gradient caching: the same vectors and gradients in the memory of a chunk.
 
-    The batch is encoded chunk after chunk, and each chunk is encoded once more when its gradient is
-    needed, so that activations of one chunk only are alive. Gradients of the chunks are added in at least
-    float32. The vectors of all chunks meet in the loss:
-    its gradient is that of the whole batch, not an average over small batches. Chunk c holds rows
-    c, c + chunks, c + 2 * chunks, ..., so that a batch that is sharded over devices stays where it is;
-    each device then holds B / chunks / devices rows of a chunk.
+    The batch is encoded chunk after chunk. Each chunk is encoded once more when its gradient is needed, so
+    that activations of one chunk only are alive. Gradients of the chunks are added in at least float32. The
+    vectors of all chunks meet in the loss: its gradient is that of the whole batch, not an average over small
+    batches. Chunk c holds rows c, c + chunks, c + 2 * chunks and so on. A batch that is sharded over devices
+    therefore stays where it is: each device holds B / chunks / devices rows of a chunk.
 
     >>> def encode(params, batch, key=None):
     ...     return batch["x"] @ params

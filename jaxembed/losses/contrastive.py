@@ -10,7 +10,7 @@ BLOCKS = ("qd", "qq", "dd", "dq")
 
 
 def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
-    """Asks each row of scores to put its probability on its positive columns.
+    """Softmax cross-entropy: asks each row of scores to put its probability on its positive columns.
 
     ``loss[i] = mean over p in positives[i] of -log softmax_j(scores[i, j] / temperature)[p]``, the softmax
     taken over the pairs that count. With one positive this is the cross-entropy. It is computed as
@@ -85,7 +85,7 @@ def _held(positives, columns):
 
 
 def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05, blocks=("qd",)):
-    """Asks each query to pick its own document out of all documents.
+    """InfoNCE: asks each query to pick its own document out of all documents.
 
     ``loss[i] = -log softmax_j(cos(queries[i], candidates[j]) / temperature)[i]``
 
@@ -99,19 +99,19 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
 
     Args:
         queries: [B, D]; normalised inside.
-        documents: [N, D], finite (fill padding with zeros), normalised inside. Without
-            ``positives``, row i answers query i (N >= B) and every other row is a negative: hard
-            negatives stand after the first B rows. Where N is a multiple of B they stand in the order of
-            the queries, row j one of query j mod B, which "dd" asks for.
+        documents: [N, D], finite (fill padding with zeros), normalised inside. Without ``positives``, row i
+            answers query i (N >= B) and every other row is a negative: hard negatives come after the first B
+            rows. Where N is a multiple of B they come in the order of the queries: row j is one of query j
+            mod B. "dd" asks for that order.
         positives: as in :func:`softmax_loss`, among the documents: int [B] or bool [B, N].
         where: optional bool [B, M]. False drops a pair from the softmax, which is how duplicates and
             suspected false negatives are hidden. Positives are never dropped.
         temperature: positive number that divides the cosines; may be traced.
-        blocks: subset of ("qd", "qq", "dd", "dq"). The M columns stand in that order: N columns of "qd",
-            then B of "qq" (queries with queries, self pairs dropped), then N of "dd" (the first B
-            documents with all documents; a row's own document and own hard negatives are dropped),
-            then B of "dq" (the first B documents with the queries; a row's own query is among them, as
-            GTE has it). "qd" holds the positives and is required.
+        blocks: subset of ("qd", "qq", "dd", "dq"). The M columns come in that order: "qd" has N columns; it
+            holds the positives and is required. "qq" has B: queries with queries, self pairs dropped. "dd"
+            has N: the first B documents with all documents, without a row's own document and its hard
+            negatives. "dq" has B: the first B documents with the queries, a row's own query among them, as in
+            GTE.
 
     Returns:
         [B], one loss per query, in at least float32.
@@ -175,7 +175,7 @@ def _blocks(queries, documents, blocks):
 
 
 def symmetric(loss):
-    """Turns a loss of queries over documents into the mean of that loss in both directions.
+    """Symmetric loss: the mean of a loss of queries over documents in both directions.
 
     ``both(q, d) = (loss(q, d) + loss(d[:B], q)) / 2``: each document also has to find its own query. Hard
     negatives, rows of d after the first B, are negatives of the queries and ask for no query themselves.
@@ -207,7 +207,7 @@ def symmetric(loss):
         rows, columns = len(queries), len(documents)
         if columns < rows or documents.shape[1:] != queries.shape[1:]:
             raise ValueError(
-                f"documents: {documents.shape} beside queries {queries.shape}; both directions need row pairs"
+                f"documents: {documents.shape} with queries {queries.shape}; both directions need row pairs"
             )
         turned = dict(options)
         for name in ("where", "positives"):
@@ -221,7 +221,7 @@ def symmetric(loss):
 
 
 def sigmoid_loss(queries, documents, *, positives=None, where=None, temperature=0.1, bias=-10.0):
-    """Asks of every pair by itself whether query and document belong together.
+    """SigLIP loss: asks of every pair by itself whether query and document belong together.
 
     ``loss[i] = -sum_j log sigmoid(z[i, j] * (cos(queries[i], documents[j]) / temperature + bias))`` with
     z = 1 for positives and -1 for all other pairs. No softmax couples the pairs. Temperature and bias are
@@ -258,12 +258,13 @@ def sigmoid_loss(queries, documents, *, positives=None, where=None, temperature=
 
 
 def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blocks=("qd",)):
-    """Marks the pairs that a guide model does not take for false negatives.
+    """GISTEmbed mask: marks the pairs that a guide model does not take for false negatives.
 
-    With t[i] the guide's cosine of query i and its own document, a pair of row i is dropped where its
-    guide cosine is strictly above ``t[i] - margin`` ("absolute") or ``t[i] - abs(t[i]) * margin``
-    ("relative"). Margin 0 is the rule of GISTEmbed; "relative" with 0.05 is the positive-aware rule of
-    NV-Retriever that keeps negatives below 95 % of the positive, "absolute" its rule with a fixed gap.
+    With t[i] the guide's cosine of query i and its own document, a pair of row i has a limit. It is
+    ``t[i] - margin`` ("absolute") or ``t[i] - abs(t[i]) * margin`` ("relative"). A pair whose guide cosine is
+    strictly above it is dropped. Margin 0 is the rule of GISTEmbed. "relative" with 0.05 is the
+    positive-aware rule of NV-Retriever, which keeps negatives below 95 % of the positive; "absolute" is its
+    rule with a fixed gap.
 
     >>> queries = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     >>> documents = jnp.array([[0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])
@@ -308,7 +309,7 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
     own = jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1])
     threshold = jnp.sum(jnp.where(own, scores, 0), axis=1, keepdims=True)
     threshold = threshold - margin * (1 if kind == "absolute" else jnp.abs(threshold))
-    if "dq" in blocks:  # the last block, where the own pair stands once more
+    if "dq" in blocks:  # the last block, where the own pair comes once more
         own = own | (jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1]) - (scores.shape[1] - rows))
     return (others & (scores <= threshold)) | own
 
@@ -341,7 +342,7 @@ def duplicate_mask(keys, other=None, *, blocks=None):
         bool [B, N], with ``blocks`` bool [B, M], for ``where=``; True = the pair counts.
 
     Raises:
-        ValueError: for other shapes, or a key that JAX cannot hold beside keys that it holds.
+        ValueError: for other shapes, or a key that JAX cannot hold mixed with keys that it holds.
     """
     given = {"keys": keys, "other": keys if other is None else other}
     read = on_device if any(isinstance(x, jax.Array) for x in given.values()) else host

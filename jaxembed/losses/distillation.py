@@ -8,7 +8,7 @@ from jaxembed.arrays import accumulator, check_shape, check_temperature
 
 
 def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True):
-    """Asks the student to spread its probability over the candidates as the teacher does.
+    """Score distillation: asks the student to spread its probability over candidates as the teacher does.
 
     ``loss[i] = KL(p || q) = sum_j p[j] (log p[j] - log q[j])`` with ``p = softmax(teacher[i] / temperature)``
     and ``q = softmax(scores[i] / temperature)`` over the pairs that count. No factor temperature**2 is
@@ -48,7 +48,7 @@ def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True)
 
 
 def vector_kl(vectors, *, teacher, temperature=1.0, stop_teacher=True):
-    """Asks a vector to have the same profile over its coordinates as the teacher's vector.
+    """KL alignment of vectors: asks a vector for the profile that the teacher's has over its coordinates.
 
     ``loss[i] = KL(softmax(teacher[i] / temperature) || softmax(vectors[i] / temperature))``, the softmaxes
     taken over the D coordinates. Pass vectors before normalisation: the softmax of unit vectors is nearly
@@ -78,7 +78,7 @@ def vector_kl(vectors, *, teacher, temperature=1.0, stop_teacher=True):
 
 
 def margin_mse(queries, documents, negatives, *, teacher, where=None):
-    """Asks that a document beats each negative by the margin that the teacher sees.
+    """Margin MSE: asks that a document beats each negative by the margin that the teacher sees.
 
     ``loss[i] = mean_k ((q.d - q.n[k]) - (teacher[i, 0] - teacher[i, 1 + k]))**2`` over the negatives k that
     count, with inner products of the vectors as they are: normalise them first for cosines.
@@ -126,12 +126,11 @@ def margin_mse(queries, documents, negatives, *, teacher, where=None):
 
 
 def compression_target(vectors, size):
-    """Computes the short vectors that ESE asks the first coordinates to become.
+    """ESE compression target: the short vectors that the first coordinates are to become.
 
-    ``target = vectors @ (U[:, :size] * S[:size])`` with ``U S V' = softmax(vectors' vectors / sqrt(D))``,
-    the softmax over the rows of a [D, D] matrix of how coordinates go together in the batch. No gradient
-    flows back.
-    Column signs of U are fixed by making each column's largest entry positive.
+    ``target = vectors @ (U[:, :size] * S[:size])`` with ``U S V' = softmax(vectors' vectors / sqrt(D))``, a
+    softmax over the rows of a [D, D] matrix. That matrix says which coordinates go together in the batch. No
+    gradient flows back. The sign of each column of U makes its largest entry positive.
 
     >>> print(compression_target(jnp.array([[1.0, 0.0], [0.0, 0.0]]), 1).shape)
     (2, 1)
@@ -163,7 +162,7 @@ def compression_target(vectors, size):
 
 
 def compression_loss(vectors, *, target, temperature=1.0):
-    """Pulls short vectors to a compression target, by value and by profile.
+    """ESE compression loss: pulls short vectors to a target, by value and by profile.
 
     ``loss[i] = mean_k (vectors[i, k] - target[i, k])**2 + temperature * vector_kl(vectors, target)[i]``
 

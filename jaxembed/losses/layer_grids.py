@@ -13,7 +13,7 @@ _WEIGHTINGS = {
 
 
 def full_grid(layers, sizes):
-    """Lists every pair of a layer and a size, layer by layer.
+    """Full grid: lists every pair of a layer and a size, layer by layer.
 
     >>> full_grid((1, 2), (4, 8))
     ((1, 4), (1, 8), (2, 4), (2, 8))
@@ -30,7 +30,7 @@ def full_grid(layers, sizes):
 
 
 def diagonal_grid(layers, sizes):
-    """Pairs layers with sizes that grow together, as Starbucks does.
+    """Starbucks grid: pairs layers with sizes that grow together.
 
     The paper's grid for 12 blocks of width 768 has the weights 1 and trains all pairs in every step.
 
@@ -60,7 +60,7 @@ def diagonal_grid(layers, sizes):
 
 
 def layer_weights(weighting, layers):
-    """Lists how much the loss of each block counts.
+    """Layer weights: lists how much the loss of each block counts.
 
     Block n has the weight 1 ("uniform"), ``1 / n`` ("linear") or ``1 / (1 + ln n)`` ("log"): the last two
     let shallow blocks count more.
@@ -89,7 +89,7 @@ def layer_weights(weighting, layers):
 
 
 def sampled_weights(key, count, *, picks=1, always=()):
-    """Draws which of several parts of a loss are trained in this step, as weights 0 and 1.
+    """Sampled weights: draws which parts of a loss are trained in this step, as weights 0 and 1.
 
     >>> weights = sampled_weights(jax.random.key(0), 4, picks=2, always=(3,))
     >>> print(weights.sum(), weights[3])
@@ -118,12 +118,12 @@ def sampled_weights(key, count, *, picks=1, always=()):
 
 
 def two_dimensional_weights(key, grid, *, weighting="uniform"):
-    """Draws one shallow layer and one short size, and weighs them beside the last layer and the full size.
+    """2DMSE weights: draws one shallow layer and one short size to train with the last and the full one.
 
-    With layer n drawn from the layers before the last and size d from the sizes below the full one, the
-    pairs (last, full) and (last, d) have weight 1, the pairs (n, full) and (n, d) the weight of layer n,
-    and all others 0. This is the objective of 2D Matryoshka Sentence Embeddings; with the grid
-    ``full_grid(layers, [width])`` and the same key it draws the same layer for the term that aligns layer n
+    Layer n is drawn from the layers before the last, size d from the sizes below the full one. The pairs
+    (last, full) and (last, d) have weight 1. The pairs (n, full) and (n, d) have the weight of layer n, all
+    others 0. This is the objective of 2D Matryoshka Sentence Embeddings. With the grid
+    ``full_grid(layers, [width])`` and the same key it draws the same layer, for the term that aligns layer n
     with the last.
 
     >>> grid = full_grid((1, 2), (4, 8))
@@ -158,7 +158,7 @@ def two_dimensional_weights(key, grid, *, weighting="uniform"):
 
 
 def espresso_grid(layers, width, size=128):
-    """Lists pairs and weights of ESE: the full vector of the last block, and a short one of every block.
+    """ESE grid: the full vector of the last block, and a short one of every block, with weights.
 
     The last block trains ``width`` and ``size`` with weight 1; block n before it trains ``size`` with weight
     ``1 / (1 + ln n) / (L - 1)``. ESE adds, with the weights of the short vectors, a term that compresses

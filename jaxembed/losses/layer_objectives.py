@@ -102,7 +102,7 @@ def layer_objective(loss, grid, weights=None, *, pull=None, pulled=(), pulled_we
         ``options`` go to ``loss``. The key may be None where no weights are drawn.
 
     Raises:
-        ValueError: for pulled pairs without a pull, and as :func:`over_layers`; when called, for a missing key.
+        ValueError: for pulled pairs without a pull, and as :func:`over_layers`; later, for a missing key.
     """
     if pulled and pull is None:
         raise ValueError("pull: needed for the pulled pairs; pass losses.vector_kl_to_last for example")

@@ -9,7 +9,7 @@ from jaxembed.losses.contrastive import softmax_loss
 
 
 def frozen_softmax(vectors, table, *, positives, bias=None, where=None, temperature=1.0):
-    """Asks each vector to pick its entry out of a table of entries that stays as it is.
+    """DefSent loss: asks each vector to pick its entry out of a table of entries that stays as it is.
 
     ``loss[b] = -log softmax_n((vectors[b] . table[n] + bias[n]) / temperature)[positives[b]]``. Nothing is
     normalised, and the table and bias get no gradient.
@@ -49,7 +49,7 @@ def frozen_softmax(vectors, table, *, positives, bias=None, where=None, temperat
 
 
 def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None):
-    """Asks the states at masked places to tell which words stood there.
+    """Masked language model loss: asks the states at masked places which words were there.
 
     ``loss[b] = mean over t with where[b, t] of -log softmax(scores[b, t])[words[b, t]]`` with
     ``scores[b, t, v] = lift(states[b, t]) . table[v] + bias[v]``.
@@ -68,7 +68,7 @@ def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None
     Args:
         lift: ``states [N, d] -> [N, D]``, a transform before the word vectors, such as
             ``functools.partial(encoders.lift, params)``.
-        states: [B, T, d], d at most D. What stands at other places does not matter.
+        states: [B, T, d], d at most D. What is at other places does not matter.
         table: [V, D], the word vectors; they are trained along.
         words: int [B, T] in 0..V-1, the words before masking.
         where: bool [B, T], True at masked places.
@@ -91,7 +91,7 @@ def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None
         raise ValueError(f"words {np.shape(words)}, states {np.shape(states)}: lead with {(rows, length)}")
     if not 1 <= most <= length:
         raise ValueError(f"most: {most} is outside 1..{length}, the places of a row")
-    _, places = jax.lax.top_k(jnp.asarray(where).astype(jnp.int32), most)  # masked places stand first
+    _, places = jax.lax.top_k(jnp.asarray(where).astype(jnp.int32), most)  # masked places come first
     where, words = (jnp.take_along_axis(jnp.asarray(x), places, axis=1) for x in (where, words))
     states = jnp.take_along_axis(jnp.asarray(states), places[..., None], axis=1)
     states = jnp.where(where[..., None], states, 0).reshape(rows * most, -1)
@@ -105,7 +105,7 @@ def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None
 def masked_autoencoder(
     lift, states, table, decode, *, grid, words, where, decoder_where, bias=None, most=None
 ):
-    """Pre-trains layers and sizes by words: from the states, and from one vector through a weak decoder.
+    """Masked autoencoding: trains by words, from the states and from one vector through a weak decoder.
 
     For each pair (n, size) of the grid, with h the first ``size`` coordinates of the output of block n,
 

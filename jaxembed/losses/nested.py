@@ -6,7 +6,7 @@ from jaxembed.arrays import wide
 
 
 def matryoshka(loss, sizes, weights=None):
-    """Turns a loss on vectors into the weighted sum of that loss on their prefixes.
+    """Matryoshka loss: the weighted sum of a loss on vectors over their prefixes.
 
     ``nested(*vectors) = sum_i weights[i] * loss(*(v[..., :sizes[i]] for v in vectors))``
 
@@ -53,13 +53,13 @@ def matryoshka(loss, sizes, weights=None):
 
 
 def over_layers(loss, grid, weights=None):
-    """Turns a loss on vectors into the weighted sum of that loss over layers and prefixes of an encoder.
+    """Loss over layers: the weighted sum of a loss over pairs of a layer and a prefix.
 
     ``nested(*vectors) = sum_i weights[i] * loss(*(v[..., n_i, :size_i] for v in vectors))`` with
     ``grid[i] = (n_i, size_i)``. Row n of the layer axis is the output of block n; row 0, the embeddings, is
-    no layer. Two-dimensional matryoshka, ESE and Starbucks are grids with weights (see the functions beside
-    this one). To align shallow layers with the last, add a second ``over_layers`` whose loss closes over
-    the last layer's vectors, as the example of :func:`vector_kl` does.
+    no layer. Two-dimensional matryoshka, ESE and Starbucks are grids with weights of
+    ``losses.layer_grids``. To align shallow layers with the last, add a second ``over_layers`` whose loss
+    closes over the last layer's vectors, as the example of :func:`vector_kl` does.
 
     >>> from jaxembed.losses import info_nce
     >>> layers = jnp.stack([jnp.eye(4)] * 3, axis=1)
@@ -77,8 +77,8 @@ def over_layers(loss, grid, weights=None):
         A loss of the same signature on arrays [..., L+1, D].
 
     Raises:
-        ValueError: for an empty grid, a layer or size below 1, weights of another length, and, when called,
-            for a layer or a size that the vectors do not have.
+        ValueError: for an empty grid, a layer or size below 1, or weights of another length. When called, for
+            a layer or a size that the vectors do not have.
 
     References:
         X. Li et al., arXiv:2402.14776; S. Zhuang et al., arXiv:2410.13230.

@@ -7,7 +7,7 @@ from jaxembed.arrays import accumulator, check_shape, check_temperature, on_devi
 
 
 def cosine_scores(first, second):
-    """Computes the cosine of each row with its partner.
+    """Cosine similarity: that of each row with its partner.
 
     ``scores[i] = <first[i], second[i]> / (|first[i]| |second[i]|)``, 0 for a zero vector.
 
@@ -26,7 +26,7 @@ def cosine_scores(first, second):
 
 
 def angle_scores(first, second):
-    """Computes the score of AnglE: how alike two rows are as complex vectors.
+    """AnglE score: how similar two rows are as complex vectors.
 
     The halves of a row are the real and imaginary part of D/2 complex numbers: with first = [a, b] and
     second = [c, d], ``score = |a.c + b.d + b.c - a.d| / (|first| |second|)``. Equal and opposite rows both
@@ -53,7 +53,9 @@ def angle_scores(first, second):
 
 
 def ranking_loss(scores, *, targets, where=None, temperature=0.05):
-    """Asks that a pair with a higher grade gets a higher score, for all pairs of the batch at once.
+    """Pairwise ranking loss: asks that a pair with a higher grade gets a higher score.
+
+    All pairs of the batch are compared at once.
 
     ``loss = log(1 + sum exp((scores[i] - scores[j]) / temperature))`` over all i, j with
     ``targets[i] < targets[j]``.
@@ -88,7 +90,7 @@ def ranking_loss(scores, *, targets, where=None, temperature=0.05):
 
 
 def cosent(first, second, *, targets, where=None, temperature=0.05):
-    """Puts the cosines of graded pairs in the order of their grades.
+    """CoSENT loss: puts the cosines of graded pairs in the order of their grades.
 
     ``loss = ranking_loss(cosine_scores(first, second))``; see :func:`ranking_loss`.
 
@@ -114,11 +116,11 @@ def cosent(first, second, *, targets, where=None, temperature=0.05):
 
 
 def angle(first, second, *, targets, where=None, temperature=0.05):
-    """Puts the angle scores of graded pairs in the order of their grades.
+    """AnglE loss: puts the angle scores of graded pairs in the order of their grades.
 
     ``loss = ranking_loss(angle_scores(first, second))``. AnglE's full objective is a weighted sum of this,
-    :func:`cosent` and :func:`info_nce`. The halves of a row are its real and imaginary parts, so a prefix
-    has other halves than the whole: nest it by slices, as :func:`matryoshka` does.
+    :func:`cosent` and :func:`info_nce`. The halves of a row are its real and imaginary parts, so a prefix has
+    other halves than the whole. :func:`matryoshka` cuts prefixes first, as it should.
 
     >>> first, second = jnp.eye(2), jnp.array([[0.0, 1.0], [0.0, 1.0]])
     >>> print(angle(first, second, targets=jnp.array([0.2, 0.9]), temperature=1.0).round(4))
@@ -142,7 +144,7 @@ def angle(first, second, *, targets, where=None, temperature=0.05):
 
 
 def cosine_loss(first, second, *, targets, where=None):
-    """Pulls the cosine of each pair to its grade.
+    """Cosine regression: pulls the cosine of each pair to its grade.
 
     ``loss[i] = (cos(first[i], second[i]) - targets[i])**2``
 
@@ -170,7 +172,7 @@ def cosine_loss(first, second, *, targets, where=None):
 def _partners(first, second):
     first, second = jnp.asarray(first), jnp.asarray(second)
     if first.ndim != 2 or first.shape != second.shape:
-        raise ValueError(f"second: {second.shape} beside first {first.shape}; pass [B, D] and its partners")
+        raise ValueError(f"second: {second.shape} with first {first.shape}; pass [B, D] and its partners")
     wide = accumulator(first, second)
     return first.astype(wide), second.astype(wide)
 

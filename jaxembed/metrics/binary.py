@@ -1,9 +1,9 @@
 """Numbers that say how good predicted click probabilities are, from labels 0 and 1.
 
-NumPy arrays are computed on the host in float64. jax arrays are computed on their device, under jit too, in
-float64 where x64 is on and otherwise in float32: counts are int32 and sums are pairwise, which keeps the
-relative error below 2e-6 for ten million examples. Bad values raise; under jit, where values are unknown,
-they give NaN.
+NumPy arrays are computed on the host in float64. jax arrays are computed on their device, under jit too: in
+float64 where x64 is on, otherwise in float32. Counts are int32 and sums are pairwise, so the relative error
+stays below 2e-6 for ten million examples. Bad values raise; under jit, where values are unknown, they give
+NaN.
 """
 
 import functools
@@ -16,7 +16,7 @@ from jaxembed.arrays import host, on_device
 
 
 def auc(labels, scores, *, where=None, weights=None):
-    """Measures how often a positive example scores higher than a negative one: the area under the ROC curve.
+    """AUC: how often a positive example scores higher than a negative one.
 
     ``auc = mean over pairs (positive i, negative j) of [s_i > s_j] + [s_i == s_j] / 2``, computed by one
     sort: exact, with ties at their mid-rank. Any strictly rising map of the scores leaves it as it is.
@@ -44,7 +44,7 @@ def auc(labels, scores, *, where=None, weights=None):
 
 
 def grouped_auc(labels, scores, groups, *, where=None):
-    """Averages the AUC within each group, usually a user, weighted by the size of the group (GAUC).
+    """Grouped AUC (GAUC): averages the AUC within each group, usually a user, weighted by its size.
 
     ``grouped_auc = sum_u n_u auc_u / sum_u n_u`` over the groups that hold both classes, where ``n_u`` counts
     the examples of group u.
@@ -75,11 +75,11 @@ def grouped_auc(labels, scores, groups, *, where=None):
 
 
 def auc_bins(labels, scores, *, bins=4096, low=0.0, high=1.0, where=None):
-    """Counts negatives and positives by score, for an AUC over more examples than fit in memory.
+    """Binned AUC: counts negatives and positives by score, for more examples than fit in memory.
 
-    ``counts[y, b]`` is the number of examples of label y whose score lies in bin b of ``bins`` equal bins
-    from ``low`` to ``high``; scores outside fall in the first or last bin. Counts of batches and of devices
-    are added, and :func:`auc_from_bins` turns the sum into the AUC.
+    ``counts[y, b]`` is the number of examples of label y whose score is in bin b of ``bins`` equal bins from
+    ``low`` to ``high``. Scores outside fall in the first or last bin. Counts of batches and of devices are
+    added, and :func:`auc_from_bins` turns the sum into the AUC.
 
     >>> print(auc_bins([0, 0, 1, 1], [0.1, 0.4, 0.45, 0.8], bins=4))
     [[1 1 0 0]
@@ -95,7 +95,7 @@ def auc_bins(labels, scores, *, bins=4096, low=0.0, high=1.0, where=None):
 
     Returns:
         int [2, bins]: row 0 counts negatives, row 1 positives. Under jit an example with a NaN score or a
-        label outside {0, 1} is not counted, so compare the sum with the number of examples.
+        label outside {0, 1} is not counted. Compare the sum with the number of examples.
 
     Raises:
         ValueError: for shapes that differ, labels outside {0, 1}, NaN scores, fewer than one bin, an empty
@@ -115,7 +115,7 @@ def auc_bins(labels, scores, *, bins=4096, low=0.0, high=1.0, where=None):
 
 
 def auc_from_bins(counts):
-    """Turns binned counts into the AUC and a bound on its error.
+    """Binned AUC: turns binned counts into the AUC and a bound on its error.
 
     A pair in different bins is ordered exactly; a pair within one bin counts 1/2, so each is off by 1/2 at
     most: ``|value - auc| <= error = sum_b positives[b] negatives[b] / (2 positives negatives)``.
@@ -147,7 +147,7 @@ def auc_from_bins(counts):
 
 
 def log_loss(labels, probabilities, *, where=None, weights=None, clip=1e-7):
-    """Averages the surprise at each label: the binary cross-entropy of predicted probabilities.
+    """Log loss: averages the binary cross-entropy of predicted probabilities.
 
     ``log_loss = -mean_i log(p_i if labels[i] == 1 else 1 - p_i)``, with p first clipped to ``clip``..``1 -
     clip``. To train on logits, use ``optax.sigmoid_binary_cross_entropy``.
@@ -174,7 +174,7 @@ def log_loss(labels, probabilities, *, where=None, weights=None, clip=1e-7):
 
 
 def normalised_entropy(labels, probabilities, *, where=None, weights=None, clip=1e-7):
-    """Divides the log loss by that of always predicting the share of positives; below 1 is better than that.
+    """Normalised entropy: the log loss divided by that of a constant share; below 1 is better.
 
     ``normalised_entropy = log_loss / -(r log r + (1 - r) log(1 - r))``, where r is the mean label.
 
@@ -208,7 +208,7 @@ def normalised_entropy(labels, probabilities, *, where=None, weights=None, clip=
 
 
 def calibration(labels, probabilities, *, where=None, weights=None):
-    """Divides the number of clicks that were expected by the number that came; 1 is ideal.
+    """Calibration: the number of clicks that were expected, divided by the number that came; 1 is ideal.
 
     ``calibration = sum_i p_i / sum_i labels[i]``.
 
@@ -235,7 +235,7 @@ def calibration(labels, probabilities, *, where=None, weights=None):
 
 
 def expected_calibration_error(labels, probabilities, *, bins=10, where=None, weights=None):
-    """Averages how far the predicted and the real share of positives lie apart within bins; 0 is ideal.
+    """Expected calibration error: the mean gap of predicted and real shares within bins; 0 is ideal.
 
     ``expected_calibration_error = sum_b |sum_{i in b} p_i - labels[i]| / N`` over ``bins`` equal bins of p
     from 0 to 1.
@@ -284,7 +284,7 @@ def _read(labels, values, where, weights, name, *more):
     given = {name: values, "where": kept} | ({} if weights is None else {"weights": read("weights", weights)})
     for what, x in given.items():
         if labels.ndim != 1 or x.shape != labels.shape:
-            raise ValueError(f"{what}: shape {x.shape} beside labels {labels.shape}; need [N] for both")
+            raise ValueError(f"{what}: shape {x.shape} with labels {labels.shape}; need [N] for both")
     values = xp.where(kept, values, xp.zeros((), values.dtype))
     faults = {
         "labels: a value outside {0, 1}; map labels to 0 and 1": kept & (labels != 0) & (labels != 1),
@@ -382,8 +382,7 @@ def _area(xp):
         else:
             order = xp.lexsort((scores, groups))
         scores, groups, positive, weights = (x[order] for x in (scores, groups, positive, weights))
-        first = xp.arange(scores.shape[0]) == 0
-        new_group = first | (groups != xp.roll(groups, 1))
+        new_group = (xp.arange(scores.shape[0]) == 0) | (groups != xp.roll(groups, 1))
         start, end = _runs(xp, new_group | (scores != xp.roll(scores, 1)))
         group_start, group_end = _runs(xp, new_group)
         up, down = xp.where(positive, weights, 0), xp.where(positive, 0, weights)
@@ -394,7 +393,7 @@ def _area(xp):
         dtype = _float(xp)
         share = below.astype(dtype) / xp.where(both, 2 * negatives.astype(dtype), 1)
         portion = (negatives + positives).astype(dtype) / xp.where(both, positives, 1).astype(dtype)
-        total = _sum(xp.where(both, weights, 0)).astype(dtype)
-        return xp.clip(_ratio(xp, _sum(xp.where(both, up * portion * share, 0)), total), 0, 1)
+        found = _sum(xp.where(both, up * portion * share, 0))
+        return xp.clip(_ratio(xp, found, _sum(xp.where(both, weights, 0)).astype(dtype)), 0, 1)
 
     return area if xp is np else jax.jit(area)

@@ -7,7 +7,7 @@ from jaxembed.arrays import accumulator, exact_product, masked_mean, mean_row, r
 
 
 def mean_cosine(vectors, mask=None):
-    """Averages the cosine of two different vectors over all pairs of a set.
+    """Mean cosine: averages the cosine of two different vectors over all pairs of a set.
 
     ``mean over i != j of cos(x[i], x[j])``, computed as ``(|sum_i u[i]|**2 - n) / (n (n - 1))`` with unit
     vectors u. A zero vector has cosine 0 with all others.
@@ -34,7 +34,7 @@ def mean_cosine(vectors, mask=None):
 
 
 def high_frequency(vectors, mask=None):
-    """Subtracts from each vector of a set the mean of the set: what attention smooths away.
+    """High-frequency part: subtracts from each vector the mean of its set, which attention keeps.
 
     ``HC[X] = (I - 11'/n) X``
 
@@ -56,7 +56,7 @@ def high_frequency(vectors, mask=None):
 
 
 def filter_rate(weights, mask=None):
-    """Bounds how much of the differences between tokens one attention lets through.
+    """Filter rate: bounds how much of the differences between tokens one attention lets through.
 
     ``rate = |(I - 11'/n) A|_2``, the largest singular value. For a matrix A whose rows sum to 1,
     ``|HC[A X]|_F <= rate |HC[X]|_F`` with HC of :func:`high_frequency`. Uniform attention has rate 0, each
@@ -97,7 +97,7 @@ def _clean(vectors, mask):
 
 
 def isotropy(vectors, *, where=None):
-    """Measures in four ways how evenly vectors fill all directions.
+    """Isotropy: measures in four ways how evenly vectors fill all directions.
 
     - ``partition``: ``min_u Z(u) / max_u Z(u)``, ``Z(u) = sum_i exp(u . x_i)``, over the eigenvectors u of
       ``X' X``; 1 for even vectors.

@@ -37,7 +37,7 @@ def paired_interval(differences, level=0.95):
 
 
 def share_interval(hits, count, level=0.95):
-    """Wilson interval: where the true share of independent cases lies.
+    """Wilson interval: where the true share of independent cases may be.
 
     ``(p + z² / 2n ± z sqrt(p (1 - p) / n + z² / 4n²)) / (1 + z² / n)`` with the normal quantile z.
 

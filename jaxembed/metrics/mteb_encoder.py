@@ -21,8 +21,8 @@ class MTEBEncoder:
     """An encoder in the form that the package ``mteb`` drives: ``mteb.evaluate(MTEBEncoder(f), tasks)``.
 
     mteb stores every score under the model's name and revision and does not compute it again, so both must
-    tell encoders apart. Where ``encode_texts`` is the method of an :class:`~jaxembed.encoders.Encoder`, also
-    inside ``functools.partial``, the revision is derived from the digest of its weights and from the
+    tell encoders apart. ``encode_texts`` may be the method of an :class:`~jaxembed.encoders.Encoder`, also
+    inside ``functools.partial``. The revision is then derived from the digest of its weights and from the
     arguments of the partial. Any other function needs both.
 
     >>> model = MTEBEncoder(lambda texts: [[1.0]] * len(texts), name="me/constant", revision="1")
@@ -92,7 +92,7 @@ class MTEBEncoder:
 
 
 def _revision(*functions):
-    """Hexadecimal digits that tell the encoders behind functions apart; None where one hides its weights."""
+    """Hexadecimal digits that tell the encoders inside functions apart; None where one hides its weights."""
     told = []
     for function in functions:
         options = []

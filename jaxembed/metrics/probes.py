@@ -7,7 +7,7 @@ from jaxembed.search.topk import top_k
 
 
 def partner_ranks(queries, documents):
-    """Partner ranks: where each query's own document is among all documents by cosine; ties count against it.
+    """Partner ranks: the rank of each query's own document among all by cosine; ties count against it.
 
     ``rank[i]`` is the number of documents whose cosine with query i is at least that of document i. The mean
     of ``(rank <= k) / rank`` is MRR@k, that of ``rank <= k`` is Recall@k.
@@ -69,7 +69,7 @@ def nearest_accuracy(known, labels, asked, truth, *, k=10):
     check_shape("labels", labels, (len(known),))
     check_shape("truth", truth, (len(asked),))
     if (labels.dtype.kind in "OSU") != (truth.dtype.kind in "OSU"):
-        raise ValueError(f"truth: {truth.dtype} beside labels of {labels.dtype}; pass labels of one kind")
+        raise ValueError(f"truth: {truth.dtype} with labels of {labels.dtype}; pass labels of one kind")
     if not len(asked):
         raise ValueError("asked: no vectors; pass at least one")
     ids = np.asarray(top_k(asked, known, k)[1])

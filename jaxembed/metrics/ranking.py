@@ -1,8 +1,8 @@
 """Numbers that say how good a ranking is, from graded judgments.
 
-All metrics take the gains of a ranking (see ``gains``) and the gains of all judged documents. A query
-for which nothing relevant was judged says nothing about a ranking: its value is 0 and has to be left
-out of the average, which ``masked_mean(values, has_relevant(judged_gains))`` does.
+All metrics take the gains of a ranking (see ``gains``) and the gains of all judged documents. A query without
+a relevant judgment says nothing about a ranking. Its value is 0 and does not belong in the average:
+``masked_mean(values, has_relevant(judged_gains))`` leaves it out.
 """
 
 import jax
@@ -51,10 +51,10 @@ def judgments(source, split="test"):
 
 
 def gains(ids, judged_ids, judged_gains):
-    """Looks up the judged gain of every document in a ranking.
+    """Gains: looks up the judged grade of every document in a ranking.
 
     ``gains[b, r] = judged_gains[b, j]`` where ``judged_ids[b, j] == ids[b, r]``, and 0 for documents
-    without a judgment, for negative gains, and where an id stands for the second time.
+    without a judgment, for negative gains, and where an id comes for the second time.
 
     >>> ids = jnp.array([[4, 9, 4, 2]])
     >>> print(gains(ids, jnp.array([[2, 4, -1]]), jnp.array([[1, 3, 0]])))
@@ -98,7 +98,7 @@ def _gains(ids, judged_ids, grades):
 
 
 def has_relevant(judged_gains):
-    """Says which queries have at least one relevant document.
+    """Queries that count: says which have at least one relevant document.
 
     ``has_relevant[b] = any(judged_gains[b] > 0)``.
 
@@ -115,7 +115,7 @@ def has_relevant(judged_gains):
 
 
 def masked_mean(values, where):
-    """Averages a metric over the queries that count.
+    """Masked mean: averages a metric over the queries that count.
 
     ``masked_mean = sum_b where[b] values[b] / max(1, sum_b where[b])``.
 
@@ -135,7 +135,7 @@ def masked_mean(values, where):
 
 
 def ndcg(gains, judged_gains, *, k=10):
-    """Compares the discounted gain of the first k places with the best that any ranking could have.
+    """nDCG: the discounted gain of the first k places, divided by the best that any ranking could have.
 
     ``ndcg = dcg(gains) / dcg(judged_gains in falling order)``, where
     ``dcg(g) = sum_{r=1..k} g[r] / log2(r + 1)``. The gain is linear, as in trec_eval, and the ideal
@@ -157,13 +157,13 @@ def ndcg(gains, judged_gains, *, k=10):
     """
     found, wanted = _read(gains, judged_gains)
     ideal = -jnp.sort(-wanted, axis=1)
-    places = max(found.shape[1], ideal.shape[1])  # sums of one length round alike
+    places = max(found.shape[1], ideal.shape[1])  # sums of one length round in one way
     padded = (jnp.pad(x, ((0, 0), (0, places - x.shape[1]))) for x in (found, ideal))
     return jnp.minimum(_ratio(*(_discounted(x[:, :k]) for x in padded)), 1)
 
 
 def recall(gains, judged_gains, *, k=10):
-    """Counts which part of the relevant documents stands in the first k places.
+    """Recall: the share of the relevant documents that is in the first k places.
 
     ``recall = |{r <= k: gains[r] > 0}| / |{j: judged_gains[j] > 0}|``.
 
@@ -183,7 +183,7 @@ def recall(gains, judged_gains, *, k=10):
 
 
 def mrr(gains, judged_gains, *, k=10):
-    """Takes the reciprocal of the place of the first relevant document.
+    """Mean reciprocal rank: one divided by the place of the first relevant document.
 
     ``mrr = max_{r <= k} [gains[r] > 0] / r``; averaged over queries it is the mean reciprocal rank.
 
@@ -196,7 +196,7 @@ def mrr(gains, judged_gains, *, k=10):
         k: how many places count; None counts all.
 
     Returns:
-        float32 [B] within 0..1; 0 where nothing relevant stands there or ``has_relevant(judged_gains)`` is
+        float32 [B] within 0..1; 0 where nothing relevant is there or ``has_relevant(judged_gains)`` is
         False.
     """
     found, wanted = _read(gains, judged_gains)
@@ -206,11 +206,11 @@ def mrr(gains, judged_gains, *, k=10):
 
 
 def average_precision(gains, judged_gains, *, k=10):
-    """Averages the precision at the place of every relevant document.
+    """Average precision: averages the precision at the place of every relevant document.
 
     ``average_precision = sum_{r <= k} [gains[r] > 0] precision(r) / |{j: judged_gains[j] > 0}|``, where
     ``precision(r)`` is the part of the first r places that is relevant. Relevant documents that do not
-    stand in the first k places add 0, as in trec_eval.
+    are in the first k places add 0, as in trec_eval.
 
     >>> print(average_precision(jnp.array([[1.0, 0.0, 1.0]]), jnp.array([[1.0, 1.0]])).round(4))
     [0.8333]

@@ -15,7 +15,7 @@ from jaxembed.search.topk import top_k
 
 
 def spearman(x, y):
-    """Correlates the ranks of two lists of numbers; equal numbers share the mean of their ranks.
+    """Spearman's correlation: that of the ranks of two lists; equal numbers share the mean of their ranks.
 
     >>> round(spearman([1, 2, 3, 3], [10, 20, 40, 30]), 4)
     0.9487
@@ -39,7 +39,7 @@ def spearman(x, y):
 
 
 def evaluate_similarity(encode_texts, first, second, scores):
-    """Asks whether cosines put pairs of texts into the order of people's scores (STS).
+    """Semantic textual similarity: do cosines put pairs of texts into the order of people's scores?
 
     >>> vectors = {"a": [1.0, 0.0], "b": [0.9, 0.1], "c": [0.0, 1.0]}
     >>> encode = lambda texts: [vectors[t] for t in texts]
@@ -50,7 +50,7 @@ def evaluate_similarity(encode_texts, first, second, scores):
         encode_texts: list of str -> [n, D]; each text is encoded once.
         first: list of N texts.
         second: list of N texts.
-        scores: [N], higher is more alike.
+        scores: [N], higher is more similar.
 
     Returns:
         Dict with ``spearman`` (the number to report) and ``pearson`` of the cosines.
@@ -67,7 +67,7 @@ def evaluate_similarity(encode_texts, first, second, scores):
 
 
 def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queries=None, mesh=None):
-    """Asks whether queries find their documents by cosine (BEIR).
+    """Retrieval: do queries find their documents by cosine? (BEIR)
 
     >>> vectors = {"cat": [1.0, 0.0], "a cat": [0.9, 0.1], "a dog": [0.0, 1.0]}
     >>> source = {
@@ -89,9 +89,9 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
         mesh: optional mesh for :func:`top_k`; its "data" axis divides the documents.
 
     Returns:
-        Dict with ``ndcg@k``, ``recall@k``, ``mrr@k``, the number of ``queries`` that count, which are those
-        with a relevant judgment, and the number of judged queries ``without_text``, which are left out. A
-        document whose id is that of the query is left out, as BEIR does; so is a judgment of it.
+        Dict with ``ndcg@k``, ``recall@k``, ``mrr@k`` and two counts. ``queries`` are those with a relevant
+        judgment, over which the mean is taken. ``without_text`` are judged queries that are left out. A
+        document whose id is that of the query is left out, as in BEIR; so is a judgment of it.
 
     Raises:
         ValueError: for a split without judgments, or in which no query with a text has a relevant one.
@@ -113,7 +113,7 @@ def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queri
 
 
 def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels, *, seed=0, steps=100):
-    """Asks how well a logistic regression on the vectors tells classes apart.
+    """Classification: how well does a logistic regression on the vectors tell classes apart?
 
     Args:
         encode_texts: list of str -> [n, D].
@@ -151,7 +151,9 @@ def evaluate_classification(encode_texts, texts, labels, test_texts, test_labels
 
 
 def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
-    """Asks whether k-means on the vectors finds the classes again, with as many clusters as classes.
+    """Clustering: does k-means on the vectors find the classes again?
+
+    There are as many clusters as classes.
 
     Args:
         encode_texts: list of str -> [n, D].
@@ -179,7 +181,7 @@ def evaluate_clustering(encode_texts, texts, labels, *, seed=0):
 
 
 def evaluate_pairs(encode_texts, first, second, labels):
-    """Asks whether cosines set pairs that belong together apart from pairs that do not.
+    """Pair classification: do cosines tell pairs that belong together from pairs that do not?
 
     ``ap = sum over relevant pairs of precision / number of relevant pairs``, where precision is the part
     of the pairs with at least that cosine that is relevant; equal cosines share one threshold.
@@ -207,7 +209,7 @@ def evaluate_pairs(encode_texts, first, second, labels):
         raise ValueError("labels: hold something else than 0, 1, False and True; compare them with a class")
     labels = labels.astype(bool)
     if not labels.any():
-        raise ValueError("labels: no pair belongs together, so there is no precision to average")
+        raise ValueError("labels: no pair belongs together, so nothing can be averaged")
     order = np.argsort(-cosines, kind="stable")
     cosines, labels = cosines[order], labels[order]
     ends = np.append(np.flatnonzero(np.diff(cosines)), len(cosines) - 1)  # last pair of each cosine
@@ -270,11 +272,11 @@ def _correlation(x, y):
 
 
 def _classes(**lists):
-    """An array of labels as scikit-learn compares them; refuses NaN, which is no class."""
+    """An array of labels as scikit-learn compares them; refuses NaN, which is not a class."""
     ((name, values),) = lists.items()
     values = np.asarray(values, object)
     if any(x is None or x != x for x in values):
-        raise ValueError(f"{name}: hold NaN or None, which is no class; leave those texts out")
+        raise ValueError(f"{name}: hold NaN or None, which is not a class; leave those texts out")
     return np.array(values.tolist())
 
 

@@ -180,7 +180,7 @@ def _sized(mesh, batch_size, rows):
 def _watch(walk, table, steps, workdir):
     """What measures the validation rows after an epoch, and what it keeps: {"history", "params"}.
 
-    With a workdir the best parameters lie there too, so that a resumed run knows those of earlier epochs.
+    With a workdir the best parameters are there too, so that a resumed run knows those of earlier epochs.
     """
     columns, rows = table["columns"], table["splits"]["validation"]
     labels, kept = columns["labels"][rows], {"history": {}}
@@ -205,6 +205,14 @@ def _watch(walk, table, steps, workdir):
         return {"validation AUC": float(np.mean(aucs))}
 
     return evaluate, kept
+
+
+def _chosen(kept, last, epochs):
+    """Parameters, epochs and history of the best epochs that were kept, else those after the last one."""
+    history = list(kept["history"].values())
+    if history:
+        return kept["params"], (np.argmax(history, axis=0) + 1).tolist(), history
+    return jax.tree.map(np.asarray, last()), epochs, history
 
 
 def better(kept, params, history):

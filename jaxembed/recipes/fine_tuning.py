@@ -49,7 +49,7 @@ def fine_tune(
             count, or, for pairs with scores, ``targets`` [B]. Calls with equal arguments share their
             compiled step, so pass the same function to each.
         sizes: optional prefix widths that are trained too (matryoshka); the loss is their mean.
-        guide: optional second encoder. Pairs that it finds more alike than the positive are left out of the
+        guide: optional second encoder. Pairs that it finds more similar than the positive are left out of the
             softmax (GISTEmbed).
         margin: of the guide, as in ``losses.guided_mask``.
         blocks: what counts as a negative, as in ``losses.info_nce``: "qq" adds the other first texts, "dd"
@@ -71,7 +71,7 @@ def fine_tune(
         The encoder with new parameters. Write it with ``save``.
 
     Raises:
-        ValueError: for fewer pairs than ``batch_size``, scores beside negatives, a guide or blocks, an
+        ValueError: for fewer pairs than ``batch_size``, scores together with negatives, a guide or blocks, an
             unknown block, or sizes above the width.
 
     References:
@@ -165,7 +165,7 @@ def _checked(encoder, pairs, batch_size, sizes, guide, blocks):
     if not hasattr(pairs, "keys"):
         rows = [tuple(row) for row in pairs]
         if not rows or {len(row) for row in rows} not in ({2}, {3}):
-            raise ValueError("pairs: pass rows (first, second) or (first, second, negative), all alike")
+            raise ValueError("pairs: pass rows (first, second) or (first, second, negative), of one length")
         pairs = dict(zip(("first", "second", "negatives"), map(list, zip(*rows, strict=True)), strict=False))
     scored, known = pairs.get("scores") is not None, ("qd", "qq", "dd", "dq")
     if scored and (pairs.get("negatives") is not None or guide is not None or tuple(blocks) != ("qd",)):

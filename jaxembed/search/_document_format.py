@@ -150,7 +150,7 @@ def _open(path, shape, dtype):
 
 
 def leaves(params, path=""):
-    """Returns {path: array} of a nested dict of arrays; None stands for nothing.
+    """Returns {path: array} of a nested dict of arrays; None means nothing.
 
     Args:
         params: nested dict with string keys, or None.
@@ -167,7 +167,7 @@ def leaves(params, path=""):
             array = np.asarray(params)
         except TypeError:
             raise ValueError(
-                f"params: {path!r} is no plain array; of a key pass jax.random.key_data"
+                f"params: {path!r} is not a plain array; of a key pass jax.random.key_data"
             ) from None
         files.native_dtype(array.dtype, f"params[{path!r}]")
         return {path: array}
@@ -176,7 +176,7 @@ def leaves(params, path=""):
     found = {}
     for key in sorted(params):
         if not isinstance(key, str) or "/" in key:
-            raise ValueError(f"params: the key {key!r} is no path; use strings without /")
+            raise ValueError(f"params: the key {key!r} is not a path; use strings without /")
         found |= leaves(params[key], f"{path}/{key}" if path else key)
     return found
 

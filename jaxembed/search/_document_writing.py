@@ -46,7 +46,7 @@ def extend(folder, manifest, documents, encode, batch_size, shard_size, least=1)
 
 
 def _rest(folder, manifest, documents):
-    """Returns the documents behind those that are pending, after comparing ids."""
+    """Returns the documents after those that are pending, after comparing ids."""
     held = known_ids(folder, manifest["pending"])
     if documents is None:
         raise ValueError("documents: None; pass an iterable of (id, tokens [T, D])")
@@ -62,7 +62,7 @@ def _pair(record):
     try:
         name, tokens = record
     except (TypeError, ValueError):
-        raise ValueError("documents: an item is no pair; pass (id, tokens [T, D])") from None
+        raise ValueError("documents: an item is not a pair; pass (id, tokens [T, D])") from None
     return name, tokens
 
 
@@ -73,7 +73,7 @@ def _document(name, tokens, manifest, taken):
     if kind not in (int, str) or (kind is str and (not name or name.endswith("\0"))):
         raise ValueError(f"documents: the id {name!r} is neither an integer nor a string; pass one of them")
     if kind is int and not -(2**63) <= name < 2**63:
-        raise ValueError(f"documents: the id {name} is no int64; subtract 2**63, or pass it as a string")
+        raise ValueError(f"documents: the id {name} is not an int64; subtract 2**63, or pass it as a string")
     if taken and kind is not type(next(iter(taken))):
         raise ValueError(f"documents: the id {name!r} is of another kind than the others; use one kind")
     if name in taken:

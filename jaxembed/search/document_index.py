@@ -23,11 +23,11 @@ def build_documents(
     dtype=np.float16,
     restart=False,
 ):
-    """Writes documents, their token vectors and what an encoder makes of them, as an index on disk.
+    """Document index: writes documents, their token vectors and what an encoder makes of them to disk.
 
     Documents are taken one after the other and written in shards of ``shard_size``; memory holds one
     shard. A shard counts when ``index.json`` names it, which happens in one step after its files are
-    on the disk. A killed build goes on behind the last counted shard when it is called again with the
+    on the disk. A killed build goes on after the last counted shard when it is called again with the
     same documents; ids of an iterable are compared. A finished index of the same params, meta, dtype and
     ids is returned without encoding; others are refused. The folder holds a README on the files.
 
@@ -42,15 +42,14 @@ def build_documents(
 
     Args:
         folder: made where it does not exist. One process writes it at a time.
-        documents: iterable of (id, tokens [T, D]), or a function from a number n to the iterable that
-            begins with document n, which spares a continued build the documents that it has, a finished one
-            all but the first and the last. Ids are integers or strings, each once. T differs between
+        documents: iterable of (id, tokens [T, D]), or a function from a number n to the iterable that begins
+            with document n. The function spares a continued build the documents that it has, and a finished
+            one all but the first and the last. Ids are integers or strings, each once. T differs between
             documents and may be 0. None takes a finished index as it is.
-        encode: function (params, tokens [batch_size, T, D], mask [batch_size, T]) to an array
-            [batch_size, ...] or a dict of them by name; an array is named "vectors". Tokens come in
-            float32 as they are stored. T is the length of the longest document of the batch, rounded
-            up to one of few sizes, and a last batch is filled with empty documents, so a jitted
-            function compiles a few times.
+        encode: function (params, tokens [batch_size, T, D], mask [batch_size, T]) to an array [batch_size,
+            ...] or a dict of them by name. A single array is named "vectors". Tokens come in float32 as they
+            are stored. T is the length of the longest document of the batch, rounded up to one of few sizes.
+            A last batch is filled with empty documents. So a jitted function compiles a few times.
         params: optional nested dict of arrays for ``encode``, stored with the index.
         meta: optional JSON value, for example the name of the model that made the tokens.
         batch_size: documents per call of ``encode``.
@@ -64,9 +63,9 @@ def build_documents(
         What ``open_documents(folder)`` returns.
 
     Raises:
-        ValueError: for tokens that are not finite or of another width, an id that comes twice, no
-            documents, a folder of other params, meta, dtype or documents, or one that holds other files;
-            document and cause are named.
+        ValueError: for tokens that are not finite or of another width, an id that comes twice, or no
+            documents. Also for a folder of other params, meta, dtype or documents, or one that holds other
+            files. Document and cause are named.
     """
     path, wanted = files.local_path(folder, "folder"), writing.float_dtype(dtype)
     writing.check_sizes(batch_size, shard_size)
@@ -93,7 +92,7 @@ def build_documents(
 
 
 def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, restart=False):
-    """Adds documents behind those of an index; readers see all of them or none.
+    """Document index, additions: adds documents after those of an index; readers see all or none.
 
     ``encode`` is called with the params that the index holds. A killed addition goes on when it is
     called again with the same documents; until it is finished the index is as it was.
@@ -132,12 +131,12 @@ def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, 
 
 
 def delete_documents(folder, ids):
-    """Removes documents from an index, in one step.
+    """Document index, deletions: removes documents in one step.
 
-    The shards that hold them are written anew without them, so their content is gone from the disk
-    and what a deletion costs is the size of those shards. Documents behind them move up: numbers of
-    documents that were found before are void, ids are not. What was exported by ``build_faiss`` or
-    ``build_usearch`` is void, and who has the index open must open it again.
+    The shards that hold them are written anew without them, so their content is gone from the disk. A
+    deletion costs as much as writing those shards. Documents after them move up: numbers of documents that
+    were found before are void, ids are not. What was exported by ``build_faiss`` or ``build_usearch`` is
+    void, and who has the index open must open it again.
 
     >>> import tempfile
     >>> texts = [(n, np.full((1, 2), n)) for n in (7, 8, 9)]
@@ -185,7 +184,7 @@ def _begin(folder, params, meta):
     foreign = sorted(p.name for p in folder.iterdir() if not store.is_ours(p))
     if foreign:
         raise ValueError(
-            f"{folder}: holds {foreign[0]!r}, which is no part of an index; choose another folder"
+            f"{folder}: holds {foreign[0]!r}, which is not part of an index; choose another folder"
         )
     manifest = {"format": store.FORMAT, "version": store.VERSION, "built": False}
     manifest |= {"meta": store.plain_json(meta), "width": None, "dtype": None, "columns": {}}
@@ -216,10 +215,10 @@ class Documents:
 
     Attributes:
         ids: array [N] of integers or strings.
-        columns: {name: rows [N, ...]}. Rows have a shape, a dtype and a length, and take an integer, a
-            slice, or an array of integers or of N bools; ``top_k`` and ``scan_top_k`` take them as they
-            are. ``rows[:, :n]`` are the first n numbers of every row, as rows that still lie on the disk:
-            a search in fewer repetitions of an encoding (``vectors.truncate_fde``).
+        columns: {name: rows [N, ...]}. Rows have a shape, a dtype and a length, and take an integer, a slice,
+            or an array of integers or of N bools; ``top_k`` and ``scan_top_k`` take them as they are.
+            ``rows[:, :n]`` are the first n numbers of every row, still on the disk. So one index is searched
+            in fewer repetitions of an encoding (``vectors.truncate_fde``).
         tokens: rows [S, D], the tokens of all documents, one document after the other.
         offsets: int64 [N + 1]. Document n has ``tokens[offsets[n] : offsets[n + 1]]``.
         params: nested dict of arrays with which the columns were made, or None.
@@ -235,7 +234,7 @@ class Documents:
 
 
 def open_documents(folder, *, params=None, meta=None, verify=False):
-    """Opens an index that ``build_documents`` wrote, without reading tokens or columns.
+    """Document index, opened: reads neither tokens nor columns until they are asked for.
 
     >>> import tempfile
     >>> from jaxembed.search import build_documents
@@ -249,7 +248,7 @@ def open_documents(folder, *, params=None, meta=None, verify=False):
     Args:
         folder: the folder of the index.
         params: optional nested dict of arrays. When it differs from the one of the build, the index is
-            refused by the name of the array; the index holds its own, so this is a check only.
+            refused by the name of the array. This is a check only: the index holds its own.
         meta: optional JSON value, compared with the one of the build in the same way.
         verify: True reads every file and compares its checksum; False compares sizes and headers.
 

@@ -13,11 +13,11 @@ _AGAIN = "delete it and embed again"
 
 
 def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32, meta=None, progress=False):
-    """Encodes records batch by batch into a file that grows, and goes on after any interruption.
+    """Embedding to disk: encodes records batch by batch into one file, and goes on after any interruption.
 
     Row n of the file is the vector of ``records[n]``. Rows are appended to ``path + ".partial"`` and
     counted in ``path + ".json"`` after they are on the disk; at the end the file is renamed to
-    ``path``. A call that finds counted rows goes on behind them, so a killed run loses at most one
+    ``path``. A call that finds counted rows goes on after them, so a killed run loses at most one
     batch and writes no row twice. A finished file with the same ``meta`` is returned at once.
 
     >>> import tempfile
@@ -31,8 +31,8 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
         encode: function from a batch of records to its vectors [batch_size, D]. Every batch has
             ``batch_size`` records: the last is filled with copies of the last record, whose vectors
             are dropped, so a jitted function compiles once.
-        records: what has a length and items: an array [N, ...] and a dict of such arrays are cut
-            into arrays [batch_size, ...]; any other sequence gives lists of ``batch_size`` items.
+        records: anything with a length and items. An array [N, ...] and a dict of such arrays are cut into
+            arrays [batch_size, ...]. Any other sequence gives lists of ``batch_size`` items.
         path: the file, in NumPy's npy format. One process writes it at a time.
         batch_size: records per call of ``encode``. It may differ between a run and its continuation.
         width: optional D that the vectors are checked against.
@@ -45,8 +45,8 @@ def embed(encode, records, *, path, batch_size=256, width=None, dtype=np.float32
         A read-only memory-mapped array [N, D].
 
     Raises:
-        ValueError: when there are no records, ``encode`` returns another shape or what is not finite or
-            does not fit in ``dtype``, or the files at ``path`` belong to another call or are damaged.
+        ValueError: for no records, or where ``encode`` returns another shape or numbers that are not finite
+            in ``dtype``. Also where the files at ``path`` belong to another call or are damaged.
     """
     path, meta = files.local_path(path, "path"), json.loads(json.dumps(meta))
     count = len(next(iter(records.values()))) if isinstance(records, dict) else len(records)
@@ -88,7 +88,7 @@ def _resume(path, wanted):
     remedy = f"delete {path.name} and {record.name}, or choose another path"
     state = files.read_json(record, remedy)
     if not isinstance(state, dict) or not {"done", *wanted} <= state.keys():
-        raise ValueError(f"{record}: is no record of embed; {remedy}")
+        raise ValueError(f"{record}: is not a record of embed; {remedy}")
     for name, value in wanted.items():
         unknown = name == "width" and None in (value, state[name])
         if not unknown and state[name] != value:
@@ -131,7 +131,7 @@ def _stored(vectors, dtype, start):
 
 
 def _append(partial, vectors, state):
-    """Writes rows behind those that are counted; what a killed run left behind them is cut off."""
+    """Writes rows after those that are counted; what a killed run left after them is cut off."""
     header = _npy_header(state)
     end = len(header) + _row_bytes(state) * state["done"]
     with open(partial, "r+b" if state["done"] else "wb") as file:

@@ -13,14 +13,14 @@ _FAISS = {"fp16": np.float16, "bf16": jnp.bfloat16}  # parts of a description th
 
 
 def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, **options):
-    """Writes rows as a faiss index for the inner product; row n gets the number n.
+    """faiss index: writes rows for search by inner product; row n gets the number n.
 
     Beside it ``path.rows.json`` says which rows they were: adding or deleting documents renumbers rows, so
     give ``open_faiss`` the rows too. ``factory`` is faiss's own description: "Flat" (exact), "HNSW32" (a
     graph), "IVF256,Flat" (lists), "PQ1280x8" (product quantisation), "OPQ64,IVF256,PQ64x8" and so on.
 
     Args:
-        rows: [N, D]. What lies on the disk, as a column of ``open_documents``, is read chunk by chunk;
+        rows: [N, D]. What is on the disk, as a column of ``open_documents``, is read chunk by chunk;
             faiss itself keeps its index in memory.
         path: the file, replaced in one step.
         factory: str.
@@ -33,9 +33,9 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
 
     Raises:
         ImportError: when faiss is not installed.
-        ValueError: when rows are not [N, D], hold a row that is not finite in the form of the index or whose
-            product with itself overflows, or are too few to train on, or when faiss does not know the
-            description or an option.
+        ValueError: when rows are not [N, D], or too few to train on. For a row that is not finite in the form
+            of the index, or whose product with itself overflows. When faiss does not know the description or
+            an option.
 
     References:
         M. Douze et al., arXiv:2401.08281.
@@ -73,7 +73,7 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
 
 
 def open_faiss(path, *, rows=None, **options):
-    """Opens a faiss index as a search function.
+    """faiss index, opened as a search function.
 
     Args:
         path: a file of ``build_faiss``.
@@ -108,12 +108,12 @@ def open_faiss(path, *, rows=None, **options):
 
 
 def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, chunk=16_384):
-    """Writes rows as a usearch graph for the inner product; row n gets the number n.
+    """usearch graph: writes rows for search by inner product; row n gets the number n.
 
     Beside it ``path.rows.json`` says which rows they were, as for ``build_faiss``.
 
     Args:
-        rows: [N, D]. What lies on the disk is read chunk by chunk.
+        rows: [N, D]. What is on the disk is read chunk by chunk.
         path: the file, replaced in one step.
         dtype: how usearch stores coordinates: "f32", "f16" or "bf16". Its "i8" scales
             every vector to one length, which an inner product does not survive, and is refused.
@@ -126,7 +126,7 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
 
     Raises:
         ImportError: when usearch is not installed.
-        ValueError: when rows are not [N, D], for another dtype, or for a row that is not finite in ``dtype``,
+        ValueError: when rows are not [N, D], or for another dtype. For a row that is not finite in ``dtype``,
             becomes zero in it, or whose product with itself overflows.
     """
     usearch = _library("usearch.index", "usearch")
@@ -143,7 +143,7 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
 
 
 def open_usearch(path, *, rows=None, expansion=64):
-    """Opens a usearch graph as a search function, without reading it into memory.
+    """usearch graph, opened as a search function without reading it into memory.
 
     Args:
         path: a file of ``build_usearch``.
@@ -191,7 +191,7 @@ def _check_rows(rows, path, chunk):
         raise ValueError(f"chunk: {chunk} is below 1; pass a positive integer")
     folder = files.local_path(path, "path").parent
     if not folder.is_dir():
-        raise ValueError(f"path: there is no folder {folder}; make it first")
+        raise ValueError(f"path: the folder {folder} does not exist; make it first")
     return rows.shape
 
 
@@ -210,7 +210,7 @@ def _held(name, rows, numbers, form):
         if bad.any():
             number, remedy = (
                 numbers[int(np.argmax(bad))],
-                "mend it, scale all rows alike, or choose a wider form",
+                "mend it, scale all rows by one factor, or choose a wider form",
             )
             raise ValueError(f"{name}: number {number} {cause} as {np.dtype(form)}; {remedy}")
     return wide

@@ -1,4 +1,4 @@
-"""From candidates to a ranking: exact rescoring of token sets that lie on the disk."""
+"""From candidates to a ranking: exact rescoring of token sets on the disk."""
 
 import functools
 
@@ -15,7 +15,7 @@ _CHUNK_DOCUMENTS = 64
 def retrieve(
     first, queries, mask, k, *, score, tokens, offsets, ids=None, candidates=100, carve=None, flat=False
 ):
-    """Finds candidates by a fast search and orders them by an exact score of token sets.
+    """Two-stage retrieval: finds candidates by a fast search and orders them by an exact score.
 
     ``retrieve = rerank(queries, mask, first(queries, mask, candidates), k, score=score, ...)``. With MUVERA
     ``first`` is
@@ -85,10 +85,10 @@ def rerank(
     flat=False,
     chunk=_CHUNK_DOCUMENTS,
 ):
-    """Orders each query's candidates by an exact score, reading only their tokens.
+    """Reranking: orders each query's candidates by an exact score, reading only their tokens.
 
-    Candidates are sorted by length and padded in chunks to one of few lengths, so a jitted score
-    compiles a few times and little of its work is padding. Masked query tokens are cut away.
+    Candidates are sorted by length and padded in chunks to one of few lengths. So a jitted score compiles a
+    few times, and little of its work is padding. Masked query tokens are cut away.
 
     Args:
         queries: [B, T, D].
@@ -104,7 +104,7 @@ def rerank(
         ids: optional [N], integers or strings, by which documents are named, for example ``index.ids``. None
             names them by their places.
         carve: optional function (queries, mask) to (queries, mask) that leaves fewer query vectors, for
-            example ``vectors.ball_carve`` with its threshold; only the exact score sees its result.
+            example ``vectors.ball_carve`` with its threshold. Only the exact score sees its result.
         flat: True hands the score documents whose tokens follow one another without padding.
         chunk: documents that are scored at a time.
 
@@ -154,11 +154,11 @@ def _checked_ids(ids, count):
 def single_vector_candidates(
     tokens, offsets, queries, mask, size, *, neighbours=None, deduplicate=True, mesh=None, chunk=None
 ):
-    """Finds candidates as multi-vector search did before: by the nearest tokens of each query token.
+    """Single-vector heuristic: finds candidates by the nearest tokens of each query token.
 
     Each query token takes its ``neighbours`` document tokens of largest inner product. The documents
-    of all first neighbours come first, in the order of the query tokens, then those of all second
-    neighbours, and so on; a document that is already listed is skipped.
+    of all first neighbours come first, in the order of the query tokens. Those of all second
+    neighbours follow, and so on. A document already listed is skipped.
 
     >>> tokens, offsets = np.array([[1.0, 0.0], [0.9, 0.0], [0.0, 1.0]]), np.array([0, 1, 2, 3])
     >>> query, mask = np.array([[[1.0, 0.0], [0.1, 1.0]]]), np.ones((1, 2), bool)
@@ -179,7 +179,7 @@ def single_vector_candidates(
         chunk: as for ``top_k``.
 
     Returns:
-        int32 [B, size], numbers of documents, best first; -1 where there are no more.
+        int32 [B, size], numbers of documents, best first; -1 after the last.
 
     Raises:
         ValueError: when size or neighbours is out of range, or a width differs.
@@ -230,7 +230,7 @@ def _scores_of(score, tokens, offsets, query, places, chunk):
 
 
 def _flat_scores(score, tokens, offsets, query, places, chunk):
-    """The same with tokens one behind the other; their number is rounded up to one of few."""
+    """The same with tokens that follow one another; their number is rounded up to one of few."""
     waiting = []
     for start in range(0, len(places), chunk):
         part = places[start : start + chunk]
@@ -250,7 +250,7 @@ def _check(tokens, offsets, queries, mask, places):
     if queries.ndim != 3 or mask.shape != queries.shape[:2]:
         raise ValueError(f"queries: {queries.shape} with a mask {mask.shape}; pass [B, T, D] and [B, T]")
     if len(tokens.shape) != 2 or tokens.shape[1] != queries.shape[2]:
-        raise ValueError(f"tokens: {tokens.shape} for queries {queries.shape}; encode both alike")
+        raise ValueError(f"tokens: {tokens.shape} for queries {queries.shape}; encode both with one encoder")
     if len(offsets) < 2 or int(offsets[-1]) != tokens.shape[0]:
         raise ValueError(f"offsets: end at {offsets[-1]} of {tokens.shape[0]} tokens; pass [N + 1] offsets")
     if places is None:

@@ -13,11 +13,11 @@ _WHOLE_ELEMENTS = 2**25  # floats of scores up to which documents on the device 
 
 
 def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
-    """Finds the k documents with the largest inner product for each query.
+    """Exact nearest neighbours: the k documents with the largest inner product for each query.
 
-    ``scores[b]`` are the k largest of ``<queries[b], documents[n]>`` over n, in falling order; among
-    equal scores the lowest n comes first, wherever chunks and devices are cut. Every document is
-    compared, in float32.
+    ``scores[b]`` are the k largest of ``<queries[b], documents[n]>`` over n, in falling order. Among equal
+    scores the lowest n comes first, wherever chunks and devices are cut. Every document is compared, in
+    float32.
 
     >>> documents = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     >>> scores, ids = top_k(jnp.array([[1.0, 2.0]]), documents, 2)
@@ -53,7 +53,9 @@ def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
         )
     count, width = documents.shape
     if queries.shape[1] != width:
-        raise ValueError(f"documents: width {width}, but queries have {queries.shape[1]}; encode both alike")
+        raise ValueError(
+            f"documents: width {width}, but queries have {queries.shape[1]}; use one encoder for both"
+        )
     if not 1 <= k <= count:
         raise ValueError(f"k: {k} is outside 1..{count}, the number of documents; pass a k in that range")
     # A chunk is copied before it is read, which for few queries takes longer than the products.
@@ -68,10 +70,10 @@ def _products(queries, documents):
 
 
 def reciprocal_rank_fusion(rankings, size, *, k=60):
-    """Merges several rankings into one by the ranks alone.
+    """Reciprocal rank fusion: merges several rankings into one by the ranks alone.
 
     ``score(document) = sum over rankings of 1 / (k + rank)``, with rank 1 for the first place and
-    nothing from a ranking in which the document does not stand.
+    nothing from a ranking in which the document is missing.
 
     >>> scores, ids = reciprocal_rank_fusion([jnp.array([[7, 3, 5]]), jnp.array([[3, 9, -1]])], 3)
     >>> print(ids, scores.round(4))
@@ -79,19 +81,19 @@ def reciprocal_rank_fusion(rankings, size, *, k=60):
 
     Args:
         rankings: sequence of int [B, K] arrays, best document first. K may differ between rankings. A
-            negative id is padding; an id that stands twice in one ranking counts at its better rank. Ids
+            negative id is padding; an id that comes twice in one ranking counts at its better rank. Ids
             of up to 63 bits are kept apart (under jit they are those that JAX holds).
         size: how many documents are returned for each query.
         k: the constant that damps the first places.
 
     Returns:
-        ``scores`` float32 [B, size] in falling order and ``ids`` int32 [B, size], or a NumPy array of
-        int64 where an id needs it; among equal scores the lowest id comes first. Places that no document
-        takes hold id -1 and score 0.
+        ``scores`` float32 [B, size] in falling order and ``ids`` int32 [B, size], or a NumPy array of int64
+        where an id needs it. Among equal scores the lowest id comes first. Places that no document takes hold
+        id -1 and score 0.
 
     Raises:
-        ValueError: when there is no ranking, one is not [B, K], ids are not integers or need 64 bits without
-            a sign, or size is below 1.
+        ValueError: for no rankings, one that is not [B, K], or a size below 1. Also for ids that are not
+            integers or need 64 bits without a sign.
 
     References:
         G. V. Cormack, C. L. A. Clarke and S. Buettcher, SIGIR 2009, doi:10.1145/1571941.1572114.
@@ -124,7 +126,7 @@ def _fuse(rankings, k, *, size):
     again = _equals_previous(ids) & _equals_previous(source)
     loss = -1 / (k + rank).astype(jnp.float32)
     ids, loss = jax.lax.sort((ids, jnp.where(again | (ids < 0), 0, loss)), num_keys=2)
-    # An id now stands in one run, its shares in falling order and at most one share per ranking.
+    # An id is now in one run, its shares in falling order and at most one share per ranking.
     total = jnp.zeros_like(loss)
     for shift in range(min(len(rankings), ids.shape[1])):
         same = jnp.pad(ids[:, shift:] == ids[:, : ids.shape[1] - shift], ((0, 0), (0, shift)))
@@ -146,7 +148,7 @@ _CHUNK_ELEMENTS = 2**24  # numbers in one chunk of rows or of scores
 
 
 def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
-    """Finds the k rows with the largest score for each query.
+    """Exact scan: the k rows with the largest score for each query, whatever the score.
 
     ``scores[b]`` are the k largest of ``score(queries, rows)[b]``, in falling order; among equal scores
     the lowest row comes first, wherever chunks and devices are cut. ``top_k`` is the case of the inner
@@ -176,8 +178,8 @@ def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
         ``scores`` float32 [B, k] and ``ids`` int32 [B, k]. A score that is NaN counts as -inf.
 
     Raises:
-        ValueError: when k is below 1 or above N, N or an integer of the host needs more than 32 bits, or
-            ``score`` returns another shape.
+        ValueError: when k is below 1 or above N, or ``score`` returns another shape. Also when N or an
+            integer of the host needs more than 32 bits.
     """
     if any(not hasattr(leaf, "shape") for leaf in jax.tree.leaves(queries)):
         raise ValueError("queries: hold numbers in lists; pass arrays whose first axis is B")
@@ -199,7 +201,7 @@ def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
 
 
 def _stream(score, queries, rows, *, chunk, mesh, axis, **options):
-    """Scores rows that lie on the host, one chunk on the device while the next is read."""
+    """Scores rows of the host, one chunk on the device while the next is read."""
     place = jax.device_put
     if mesh is not None:
         chunk += -chunk % _shards(mesh, axis)

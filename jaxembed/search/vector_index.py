@@ -36,7 +36,7 @@ class Index:
 
 
 def save_index(folder, vectors, ids, metadata=None, meta=None):
-    """Writes vectors, ids and metadata as one index, or replaces the index in that folder.
+    """Vector index: writes vectors, ids and metadata into one folder, or replaces those in it.
 
     The files are written to a new folder inside ``folder``; then ``index.json``, which names it, is
     replaced in one step. A reader sees the old index or the new one, and a writer that is killed
@@ -51,15 +51,15 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
 
     Args:
         folder: made where it does not exist. One process writes it at a time.
-        vectors: array [N, ...] or a dict from names to such arrays, of dtypes that NumPy knows by
-            itself (so not bfloat16); memory-mapped arrays are copied without being loaded whole.
+        vectors: array [N, ...] or a dict from names to such arrays, of dtypes that NumPy knows by itself (so
+            not bfloat16). Memory-mapped arrays are copied without being loaded whole.
         ids: N integers of up to 64 bits, or N strings, none of which ends in NUL.
         metadata: optional sequence of N JSON values.
         meta: optional JSON value, for example the model that made the vectors.
 
     Raises:
-        ValueError: when the lengths differ, a dtype, an id or a name cannot be stored, or ``folder`` is
-            not on the local disk or holds an ``index.json`` of something else.
+        ValueError: when the lengths differ, or a dtype, an id or a name cannot be stored. Also when
+            ``folder`` is not on the local disk or holds an ``index.json`` of something else.
     """
     folder, single = files.local_path(folder, "folder"), not isinstance(vectors, dict)
     ids = _ids(ids)
@@ -95,7 +95,7 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
 
 
 def load_index(folder):
-    """Opens an index that ``save_index`` wrote, without reading its vectors.
+    """Vector index, opened without reading its vectors.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp() + "/index"
@@ -151,7 +151,7 @@ class _Lines(Sequence):
 
 def _storable(name, x):
     if not _NAME.fullmatch(name):
-        raise ValueError(f"vectors: the name {name!r} is no file name; use letters, digits, _ . and -")
+        raise ValueError(f"vectors: the name {name!r} is not a file name; use letters, digits, _ . and -")
     x = x if isinstance(x, np.ndarray) else np.asarray(x)
     files.native_dtype(x.dtype, name)
     return x
@@ -163,7 +163,7 @@ def _ids(ids):
     if array.dtype.kind in "OU" and not isinstance(ids, np.ndarray) or array.dtype.kind == "O":
         other = [item for item in ids if not isinstance(item, str)]
         if other:
-            raise ValueError(f"ids: {other[0]!r} stands among strings; pass N integers or N strings")
+            raise ValueError(f"ids: {other[0]!r} is among strings; pass N integers or N strings")
         ended = [item for item in ids if item.endswith("\0")]
         if ended:
             raise ValueError(f"ids: {ended[0]!r} ends in NUL, which NumPy's strings drop; choose another id")

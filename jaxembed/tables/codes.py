@@ -9,7 +9,7 @@ from jaxembed.tables.plans import IMPORTANCE, places
 
 
 def codes(plan, batch):
-    """Turns ids into the row numbers that they read.
+    """Codes: turns ids into the row numbers that they read.
 
     Chunk c of feature t reads row ``start[t, c] + mix(id XOR salt[t, c]) mod rows``, where start picks the
     table; with a span the rows after it too. Under "mixed_radix" chunk c reads ``start[c] + (id / r**c mod
@@ -27,7 +27,7 @@ def codes(plan, batch):
         plan: :class:`~jaxembed.tables.Plan`.
         batch: {feature: integer ids [B] or [B, n]}; further keys are ignored. Strings and 64-bit ids are
             hashed to 32 bits beforehand (``data.hashed``). A feature takes either plain ids or hashed ones,
-            in training and in use alike: 7 and its hash read different rows.
+            in training and in use: 7 and its hash read different rows.
 
     Returns:
         {feature: int32 [B, chunks * span] or [B, n, chunks * span]}, row numbers in the stacked table
@@ -110,7 +110,7 @@ def _digits(ids, radix, starts):
 
 
 def by_table(plan, codes):
-    """Groups codes by the array that they read, as :func:`~jaxembed.tables.distinct` wants them.
+    """Codes by table: groups them by the array that they read, for :func:`~jaxembed.tables.distinct`.
 
     >>> from jaxembed.tables import Feature, plan
     >>> p = plan([Feature("user"), Feature("gender", vocabulary=2)], rows=100, width=8)

@@ -11,7 +11,7 @@ from jaxembed.tables.plans import IMPORTANCE
 
 
 def init_tables(key, plan, *, initialiser=None):
-    """Draws the parameters of a plan.
+    """Embedding tables: draws the parameters of a plan.
 
     >>> from jaxembed.tables import Feature, plan
     >>> p = plan([Feature("user"), Feature("gender", vocabulary=2, chunks=2)], rows=100, width=8)
@@ -93,7 +93,7 @@ def narrow(codes):
 
 
 def rows_of(table, codes):
-    """Gathers rows of a table; a code outside the table reads zeros and sends no gradient.
+    """Row gather: reads rows of a table; a code outside it reads zeros and sends no gradient.
 
     The one gather of this room. A kernel for some device, or :func:`~jaxembed.tables.sharded_rows`, is a
     function with the same arguments that ``lookup(gather=)`` takes in its place.
@@ -137,13 +137,13 @@ _narrow_rows.defvjp(lambda table, rows: (_filled(table, rows), (table, rows)), _
 
 
 def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
-    """Reads the vector of every feature: its chunks, merged, and pooled over multi-valent values.
+    """Embedding lookup: the vector of every feature, its chunks merged and its values pooled.
 
     ``vector[b] = merge_c table[codes[b, c]]`` for single values, where ``plan.merge`` concatenates, adds,
     multiplies, or adds with weights that the importances give: ``sum_c importance[b, c] table[codes[b, c]]``.
-    With n values of weight w and mask m, "sum" is ``sum_i m_i w_i vector_i``, "mean" divides that by ``sum_i
-    m_i w_i``, "max" is the maximum of each coordinate over the values with m_i. A bag without values (or, for
-    "mean", without weight) gives zeros. "none" does not pool: ``vectors[b, i] = m_i w_i vector_i``.
+    With n values of weight w and mask m, "sum" is ``sum_i m_i w_i vector_i``; "mean" divides that by
+    ``sum_i m_i w_i``. "max" is the maximum of each coordinate over the values with m_i. A bag without values
+    (or, for "mean", without weight) gives zeros. "none" does not pool: ``vectors[b, i] = m_i w_i vector_i``.
 
     >>> from jaxembed.tables import Feature, codes, plan
     >>> p = plan([Feature("user", chunks=2), Feature("tags", combine="sum")], rows=100, width=8)
@@ -228,7 +228,7 @@ def _merged(plan, feature, vectors, importance):
 
 
 def combine(vectors, mask=None, weights=None, *, kind="mean"):
-    """Pools the values of a multi-valent feature; the definition stands in :func:`lookup`.
+    """Pools the values of a multi-valent feature; the definition is in :func:`lookup`.
 
     >>> v = jnp.array([[[1.0], [3.0], [9.0]]])
     >>> print(combine(v, jnp.array([[True, True, False]]), jnp.array([[3.0, 1.0, 1.0]])))

@@ -14,7 +14,7 @@ IMPORTANCE = "/importance"  # ends the keys of the codes that read importances
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """Names one categorical feature and says how many rows it reads.
+    """Categorical feature: its name and how many rows a value reads.
 
     Args:
         name: key of the feature in batches, codes and vectors.
@@ -45,7 +45,7 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Static description of the tables, made by :func:`plan`; ``dataclasses.asdict`` of it is JSON."""
+    """Plan of the tables, made by :func:`plan`; ``dataclasses.asdict`` of it is JSON."""
 
     features: tuple[Feature, ...]
     rows: int
@@ -99,14 +99,13 @@ def plan(
     signed=False,
     importance_rows=None,
 ):
-    """Plans which rows of which table every chunk of every feature may read, and what the chunks become.
+    """Unified embedding plan: which rows of which table every chunk of every feature may read.
 
-    ``tables`` arrays of shape [rows, width] lie one behind the other. Chunks take the tables in turn, in
-    the order in which features are declared (round robin), and every chunk of every feature hashes with
-    a salt of its own, so the number of parameters, ``tables * rows * width``, does not depend on the
-    number of features. A feature added last leaves the codes of all others as they were. A plan belongs to
-    the tables trained with it: give ``dataclasses.asdict`` of it to ``train.fit`` as ``meta``, so that a
-    checkpoint of another plan is refused.
+    There are ``tables`` arrays of shape [rows, width], joined into one. Chunks take the tables in turn, in
+    the order in which features are declared. Every chunk of every feature hashes with a salt of its own. So
+    the number of parameters, ``tables * rows * width``, does not depend on the number of features. A feature
+    added last leaves the codes of all others as they were. A plan belongs to the tables trained with it. Give
+    ``dataclasses.asdict`` of it to ``train.fit`` as ``meta``: a checkpoint of another plan is then refused.
 
     Known schemes, for vectors of width D:
 
@@ -129,17 +128,17 @@ def plan(
         rows: rows of one table.
         width: width of one row.
         tables: number of equal tables.
-        multiplexed: False gives each feature of the shared table a range of rows of its own in every
-            table, proportional to ``Feature.size`` and at least one row (the per-feature baseline).
-        scheme: "hash"; "mixed_radix", which writes an id as one digit per chunk so that no two ids share
-            all rows; or "exact", which gives every id rows of its own. The last two number the values of
-            all features through, by ``Feature.size``.
+        multiplexed: False gives each feature of the shared table a range of rows of its own in every table:
+            the usual table per feature. The range is proportional to ``Feature.size`` and at least one row.
+        scheme: "hash", "mixed_radix" or "exact". "mixed_radix" writes an id as one digit per chunk, so that
+            no two ids share all rows. "exact" gives every id rows of its own. The last two number the values
+            of all features through, by ``Feature.size``.
         seed: varies all salts.
         merge: what the chunks of one value become: "concat", "sum", "weighted" (a sum whose weights, the
             importances, are learned and read by a hash of their own) or "product". A feature with a
             vocabulary reads ``chunks * span`` rows and concatenates them with "concat", else one row.
-        span: rows read one after the other from each hashed row on, wrapping at the end of the rows that
-            the feature may read; a chunk is then ``span * width`` wide.
+        span: how many rows are read from each hashed row on; a chunk is then ``span * width`` wide. After the
+            last row that the feature may read comes its first.
         signed: True flips the sign of what is read by one more hashed bit for each code.
         importance_rows: rows of importances with merge="weighted", default ``rows``.
 
@@ -147,8 +146,8 @@ def plan(
         A :class:`Plan`; hashable, comparable and JSON-able.
 
     Raises:
-        ValueError: for repeated names, sizes below 1, more than 2**31 - 1 rows in all, options that do not
-            go together, rows that cannot hold the features.
+        ValueError: for repeated names, sizes below 1, or more than 2**31 - 1 rows in all. Also for options
+            that do not go together, or rows that cannot hold the features.
 
     References:
         B. Coleman et al., Unified Embedding, arXiv:2305.12102; K. Weinberger et al., arXiv:0902.2206
@@ -282,7 +281,7 @@ def _ranges(features, rows, own, name):
 
 
 def _exact_starts(plan):
-    """First rows of chunks: number k over all features lies in table k mod tables, behind what is there."""
+    """First rows of chunks: number k over all features is in table k mod tables, after what is there."""
     used, starts, number = [0] * plan.tables, {}, 0
     for f in plan.shared:
         starts[f.name] = []

@@ -12,7 +12,7 @@ from jaxembed.tables.lookup import narrow, row_and_sign, rows_of
 
 
 def sharded_rows(mesh, axis="model", *, batch_axis="data"):
-    """Makes a gather from a table whose rows are split over a mesh axis, for ``lookup(gather=)``.
+    """Row-sharded gather: reads a table whose rows are split over a mesh axis, for ``lookup(gather=)``.
 
     Every device holds one contiguous block of rows. It reads those codes that fall into its block, with
     zeros for the others, and a sum over ``axis`` adds the blocks up. Where the batch is split over the same
@@ -20,8 +20,8 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
     codes of the batch are gathered over ``batch_axis`` and every device adds those of its own block. All
     exchanges carry as many bytes as the batch reads; none depends on V.
 
-    A stack of K tables [K * M, D] over a number of devices that divides K is thereby placed table by table:
-    a block of rows is then one or more whole tables.
+    A stack of K tables [K * M, D] is thereby placed table by table where the number of devices divides K:
+    each device holds whole tables.
 
     >>> mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     >>> print(sharded_rows(mesh)(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, -1])))
@@ -30,7 +30,7 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
 
     Args:
         mesh: ``jax.sharding.Mesh``.
-        axis: mesh axis over which the rows lie, or a tuple of axes.
+        axis: mesh axis over which the rows are split, or a tuple of axes.
         batch_axis: mesh axis over which the first axis of the codes is split, or a tuple of axes. It may
             have axes in common with ``axis``, or be the same.
 

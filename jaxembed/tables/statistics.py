@@ -8,7 +8,7 @@ from jaxembed.tables.lookup import row_and_sign
 
 
 def collision_stats(codes, feature_of):
-    """Counts the pairs of values that share a row, within a feature and between features.
+    """Collisions: counts the pairs of values that share a row, within and between features.
 
     ``n`` values in one row are ``n (n - 1) / 2`` pairs; a pair is "intra" when both are of one feature.
 
@@ -35,7 +35,7 @@ def collision_stats(codes, feature_of):
 
 
 def reader_angles(readers):
-    """Measures the angles between the vectors that read the features, in degrees.
+    """Reader angles: those between the vectors that read the features, in degrees.
 
     ``angle[s, t] = arccos(cos(readers[s], readers[t]))``. Collisions between features do no harm as far as
     their readers are orthogonal. A zero reader is at 90 degrees to every other.
@@ -62,7 +62,7 @@ def reader_angles(readers):
 
 
 def reader_overlap(first, second):
-    """Measures how far two blocks of a first layer read the same directions: 0 none, 1 one and the same.
+    """Reader overlap: how far two blocks of a first layer read the same directions; 0 none, 1 all.
 
     ``|A B^T| / (|A| |B|)`` in Frobenius norms; 0 when a block is zero.
 
@@ -86,7 +86,9 @@ def reader_overlap(first, second):
 
 
 def bytes_of(plan):
-    """Counts the bytes of the parameters of a plan: all leaves of :func:`~jaxembed.tables.init_tables`.
+    """Memory: counts the bytes of the parameters of a plan.
+
+    These are all leaves of :func:`~jaxembed.tables.init_tables`.
 
     >>> from jaxembed.tables import Feature, plan
     >>> bytes_of(plan([Feature("user"), Feature("gender", vocabulary=2)], rows=100, width=8))

@@ -18,7 +18,7 @@ ROUNDING = ("nearest", "stochastic")
 
 
 def distinct(codes, masks, rows, size, *, part=None):
-    """Lists the distinct rows that a batch reads, and makes its codes point into that list.
+    """Distinct rows: lists those that a batch reads, and makes its codes point into that list.
 
     Runs on the host, in the input pipeline. ``batch["rows"][path]`` then holds the list and
     :func:`row_update` trains the table of that path. The last slot of the list is always padding; masked
@@ -60,7 +60,7 @@ def distinct(codes, masks, rows, size, *, part=None):
         kept &= np.concatenate([_kept(name, a, masks).ravel() for name, a in arrays.items()])
     outside = kept & (flat >= rows)
     if outside.any():
-        raise ValueError(f"codes: {flat[outside][0]} lies outside a table of {rows} rows")
+        raise ValueError(f"codes: {flat[outside][0]} is outside a table of {rows} rows")
     found, slots = _ranks(flat, kept)
     if len(found) > size - 1:
         raise ValueError(f"size={size}: the batch touches {len(found)} rows; give at least {len(found) + 1}")
@@ -145,24 +145,24 @@ def touched(plan, ids, masks, size, *, part=None):
 
 
 def row_update(loss_fn, tx, rules, *, parts=None, rounding="nearest"):
-    """Makes an update for ``train.fit`` that trains tables by the rows that a batch touches.
+    """Row-sparse update: trains tables by the rows that a batch touches, for ``train.fit``.
 
-    The step gathers the rows listed in ``batch["rows"][path]`` of the table and of every array of its
-    optimizer state with as many rows, differentiates the loss with respect to those rows and to all other
-    parameters, applies the rule to them, and scatters them back into the donated buffers. The loss sees a
-    table of the listed rows alone, into which the codes of the batch point (:func:`distinct`), so a row
-    that occurs several times gets the sum of its gradients in one step. Time and memory beyond the table
-    itself do not depend on V.
+    The step gathers the rows listed in ``batch["rows"][path]``, of the table and of every array of its
+    optimiser state with as many rows. It differentiates the loss with respect to those rows and to all other
+    parameters. Then it applies the rule and scatters the rows back into the donated buffers. The loss sees a
+    table of the listed rows alone, into which the codes of the batch point (:func:`distinct`). So a row that
+    occurs several times gets the sum of its gradients in one step. Time and memory beyond the table itself do
+    not depend on V.
 
     SGD gives the bits of the dense rule (on one device), Adagrad and row-wise Adagrad its numbers to float
-    rounding. Momentum, Adam and weight decay are lazy: a row moves, and its moments and its weights decay,
-    only in steps that touch it (Adam with the global step count, as ``torch.optim.SparseAdam``). Clipping in
-    ``tx`` covers the other parameters only. Give ``fit`` the plan as ``meta``: codes of another plan would
-    train other rows of the same table, and only ``meta`` lets a checkpoint refuse it.
+    rounding. Momentum, Adam and weight decay are lazy: a row moves and decays only in steps that touch it.
+    Adam uses the global step count, as ``torch.optim.SparseAdam`` does. Clipping in ``tx`` covers the other
+    parameters only. Give ``fit`` the plan as ``meta``. Codes of another plan would train other rows of the
+    same table, and only ``meta`` lets a checkpoint refuse it.
 
     A table of low precision, bfloat16 say, is updated in float32, and so are the arrays of its state. Only
-    what is written back is rounded. To the nearest, a step below half of the last digit is lost each time it
-    is made; stochastically, it moves the row in the share of the steps that keeps the mean right.
+    what is written back is rounded. Rounded to the nearest, a step below half of the last digit is lost each
+    time. Rounded stochastically, it moves the row in so many of the steps that the mean is right.
 
     >>> loss_fn = lambda params, batch, key: (jnp.sum(params["table"]["embedding"][batch["codes"]]), {})
     >>> init, step = row_update(loss_fn, optax.adam(1e-3), {"table/embedding": optax.adagrad(0.1)})
@@ -183,10 +183,10 @@ def row_update(loss_fn, tx, rules, *, parts=None, rounding="nearest"):
 
     Returns:
         ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))``, the same object for the
-        same arguments. The optimizer state is {"dense": state of ``tx``, "rows": one state for each path}.
+        same arguments. The optimiser state is {"dense": state of ``tx``, "rows": one state for each path}.
 
     Raises:
-        ValueError: for another rounding; when called, for a path that the params or ``batch["rows"]`` lack,
+        ValueError: for another rounding. When called, for a path that the params or ``batch["rows"]`` lack,
             or a rule that adds up gradients over steps (``optax.MultiSteps``, ``optax.apply_every``).
 
     References:
@@ -300,7 +300,7 @@ def _leaf(tree, path):
     """The array at a path such as "table/embedding"."""
     for name in path.split("/"):
         if not isinstance(tree, dict) or name not in tree:
-            raise ValueError(f"rules: {path!r} is no parameter")
+            raise ValueError(f"rules: {path!r} is not a parameter")
         tree = tree[name]
     return tree
 
@@ -320,7 +320,7 @@ def _replaced(tree, leaves):
 
 
 def rowwise_adagrad(learning_rate, *, initial=0.0, eps=1e-10):
-    """Makes an Adagrad that keeps one number for each row instead of one for each entry.
+    """Row-wise Adagrad: keeps one number for each row in place of one for each entry.
 
     ``a[r] <- a[r] + mean_j g[r, j]**2``, then ``w[r] <- w[r] - learning_rate * g[r] / (sqrt(a[r]) + eps)``.
 

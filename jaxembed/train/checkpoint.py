@@ -22,10 +22,10 @@ class _EveryAsked:
 class Checkpoints:
     """The checkpoints of one run in ``workdir/checkpoints``.
 
-    Each holds the parameters as a checkpointable of their own and the rest of the state beside them.
+    Each holds the parameters as a checkpointable of their own and the rest of the state apart from them.
 
     Args:
-        workdir: folder of the run; made when missing. It may lie in a bucket, see :func:`folder_of`.
+        workdir: folder of the run; made when missing. It may be in a bucket, see :func:`folder_of`.
         keep: number of latest checkpoints that are kept.
         best: name of the number whose best checkpoint is kept too ("-name": lower is better), or None.
         meta: JSON value that describes the run; must equal the stored one.
@@ -110,7 +110,7 @@ class Checkpoints:
             loaded = self._inner.load_checkpointables(step, {"params": state.params, "rest": wanted})
         except Exception as error:
             raise ValueError(
-                f"workdir={str(self.folder)!r}: checkpoint {step} is damaged or of another optimizer; "
+                f"workdir={str(self.folder)!r}: checkpoint {step} is damaged or of another optimiser; "
                 "name another workdir or delete this one"
             ) from error
         return dataclasses.replace(state, params=loaded["params"], **loaded["rest"])
@@ -148,7 +148,7 @@ def _compare_dtypes(folder, what, stored, wanted):
 
 
 def restore_params(workdir, *, step=None, best=None):
-    """Loads the parameters alone, on the first device.
+    """Checkpoint: loads the parameters alone, on the first device.
 
     Args:
         workdir: folder of the run.
@@ -159,7 +159,7 @@ def restore_params(workdir, *, step=None, best=None):
         Nested dict of ``jax.Array``.
 
     Raises:
-        FileNotFoundError: when there is no such checkpoint.
+        FileNotFoundError: when the checkpoint is missing.
     """
     with brings("train"):
         from orbax.checkpoint import v1 as ocp

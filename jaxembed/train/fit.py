@@ -69,7 +69,7 @@ def fit(
     tensorboard=False,
     profile=None,
 ):
-    """Trains for a number of steps, sharded over a mesh, and resumes where it was stopped.
+    """Training loop: a number of steps, sharded over a mesh, resumed where it was stopped.
 
     Step t reads ``batches[t]`` and the key ``fold_in(key, t)``, so a run that stops and resumes gives the
     same bits as one that never stopped. The step is compiled once for each (update, shardings), with the
@@ -83,12 +83,12 @@ def fit(
         steps: total number of steps; a resumed run does the rest.
         loss_fn: ``(params, batch, key[, extra]) -> (scalar, {name: scalar})``, with extra ``-> (scalar,
             ({name: scalar}, extra))``. Needed without ``update``.
-        tx: optax transformation, beside ``loss_fn``.
+        tx: optax transformation, with ``loss_fn``.
         update: ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))`` in place of
             ``loss_fn`` and ``tx``.
         key: int seed or random key.
         mesh: from :func:`make_mesh`; default all devices along "data".
-        rules: sequence of (regex on path, PartitionSpec) for parameters and optimizer state.
+        rules: sequence of (regex on path, PartitionSpec) for parameters and optimiser state.
         batch_rules: the same for batches.
         workdir: folder for checkpoints and metrics.jsonl, or None to keep nothing. "gs://...", "s3://..." and
             "az://..." are folders in a bucket, which need gcsfs and google-cloud-storage, s3fs, or adlfs.
@@ -97,7 +97,7 @@ def fit(
         log_every: steps between log rows, each the mean over its steps.
         evaluate_every: steps between evaluations; default only after the last step.
         save_every: steps between checkpoints; the last step is always saved.
-        keep: number of latest checkpoints kept, besides the best.
+        keep: number of latest checkpoints kept, and the best.
         best: name of the number from ``evaluate`` by which the best checkpoint is kept ("-name": lower is
             better); load it with ``restore_params(workdir, best=best)``.
         patience: stop after so many evaluations without improvement of ``best``.
@@ -109,9 +109,9 @@ def fit(
         :class:`TrainState` after the last step.
 
     Raises:
-        ValueError: for arguments that contradict one another, batches without ``[t]`` or too few of them, a
-            batch that the mesh does not divide, a loss that returns something else, a workdir that cannot
-            be written or holds another experiment or other dtypes.
+        ValueError: for arguments that contradict one another, batches without ``[t]`` or too few of them, or
+            a batch that the mesh does not divide. Also for a loss that returns something else, and a workdir
+            that cannot be written or holds another experiment or other dtypes.
     """
     _check(loss_fn, tx, update, batches, evaluate, best, patience)
     _check_places(workdir, profile, tensorboard)
@@ -155,7 +155,7 @@ def _check_places(workdir, profile, tensorboard):
 
 
 def compile_step(init, update, batch, *, mesh=None, rules=(), batch_rules=BATCH_RULES):
-    """Compiles the step that :func:`fit` would run, to read its program, cost or memory.
+    """Compiled step: the one that :func:`fit` would run, to read its program, cost or memory.
 
     >>> import optax
     >>> update = gradient_update(lambda p, batch, key: (jnp.sum(p["w"] * batch["x"]), {}), optax.sgd(0.1))
@@ -226,7 +226,7 @@ def _compiled(update, leaves, structure):
 
 
 class _Every(NamedTuple):
-    """How many steps lie between two of a kind; None: only after the last step."""
+    """How many steps are between two of a kind; None: only after the last step."""
 
     log: int
     evaluate: int | None

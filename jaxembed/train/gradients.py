@@ -16,11 +16,11 @@ from jaxembed.train.mesh import path_of
 
 @functools.lru_cache(maxsize=64)
 def gradient_update(loss_fn, tx, accumulate=1, shared=r"^rows/"):
-    """Makes the default update: the gradient of a loss, turned into a step by an optax rule.
+    """Gradient update: the gradient of a loss, turned into a step by an optax rule.
 
-    With ``accumulate=n`` the batch is cut into n strided parts that are differentiated one after the
-    other; the mean of the gradients is that of the whole batch for a loss that is a mean of independent
-    examples, at an nth of the memory. (In-batch negatives do see the part alone.)
+    With ``accumulate=n`` the batch is cut into n strided parts, which are differentiated one after the other
+    at an nth of the memory. For a loss that is a mean of independent examples, the mean of the gradients is
+    that of the whole batch. In-batch negatives see their part alone.
 
     Parameters of fewer than 32 bits keep their dtype. Sums of gradients and what ``tx`` remembers are held in
     float32, and so is each step until it is added.
@@ -30,7 +30,7 @@ def gradient_update(loss_fn, tx, accumulate=1, shared=r"^rows/"):
             ``-> (scalar, ({name: scalar}, extra))``.
         tx: optax transformation.
         accumulate: number of parts, divides the batch.
-        shared: regex of the paths in the batch that every part gets whole, because other leaves point into
+        shared: regex of the paths in the batch that every part gets whole: other leaves point into
             them. The default names the distinct rows of tables.
 
     Returns:
@@ -114,7 +114,7 @@ def _accumulated(differentiate, parts, shared, state, batch, key):
 
 @functools.lru_cache(maxsize=64)
 def ema(update, decay):
-    """Keeps an exponential moving average of the parameters beside any update.
+    """Exponential moving average: keeps one of the parameters, with any update.
 
     ``average <- decay * average + (1 - decay) * params`` after each step, starting at the first parameters.
     The average of narrower parameters is held in float32, where small steps are not lost.
@@ -124,7 +124,7 @@ def ema(update, decay):
         decay: number in [0, 1).
 
     Returns:
-        ``(init, step)`` whose optimizer state is {"inner": state of ``update``, "ema": params}.
+        ``(init, step)`` whose optimiser state is {"inner": state of ``update``, "ema": params}.
     """
     if not 0 <= decay < 1:
         raise ValueError(f"decay={decay}: need 0 <= decay < 1")
@@ -144,7 +144,7 @@ def ema(update, decay):
 
 
 def by_path(rules, tx):
-    """Uses a rule of its own for the parameters whose path contains a regex.
+    """Rules by path: an optax rule of its own for parameters whose path contains a regex.
 
     >>> tx = by_path([(r"^table/", optax.sgd(10.0))], optax.sgd(1.0))
     >>> params = {"table": {"embedding": jnp.ones(2)}, "head": jnp.ones(2)}
@@ -178,7 +178,7 @@ def by_path(rules, tx):
 
 
 def frozen(tx, pattern):
-    """Leaves the parameters whose path contains a regex as they are.
+    """Frozen parameters: those whose path contains a regex stay as they are.
 
     Their gradient is never used, so the compiler removes its computation.
 
@@ -199,7 +199,7 @@ def frozen(tx, pattern):
 
 
 def warm_start(init, donor):
-    """Starts from given arrays wherever a donor has one of the same path.
+    """Warm start: begins with given arrays wherever a donor has one of the same path.
 
     Args:
         init: ``key -> params`` or ``key -> (params, extra)``.

@@ -10,7 +10,7 @@ NAME = "metrics.jsonl"
 
 
 def read_metrics(workdir):
-    """Reads the rows that a run has logged.
+    """Metrics of a run: reads the rows that it has logged.
 
     Args:
         workdir: folder of the run.

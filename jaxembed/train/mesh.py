@@ -12,7 +12,7 @@ from jaxembed.arrays import check_integers
 
 
 def make_mesh(data=None, model=1):
-    """Arranges all devices in a mesh with the axes "data" and "model".
+    """Device mesh: arranges all devices along the axes "data" and "model".
 
     >>> make_mesh(data=1).shape["model"]
     1
@@ -44,11 +44,11 @@ def path_of(path):
 
 
 def path_shardings(tree, mesh, rules, *, params=None):
-    """Gives every array of a tree the sharding of the first rule whose regex is found in its path.
+    """Shardings by path: gives every array that of the first rule whose regex is found in its path.
 
-    Arrays that no rule names are replicated, and so are arrays with fewer axes than the rule's spec
-    (scalars of an optimizer, say). With ``params``, a path that ends in the path of a parameter is judged
-    by that path alone, so that optimizer states lie where their parameters lie.
+    Arrays that no rule names are replicated, and so are arrays with fewer axes than the rule's spec (scalars
+    of an optimiser, say). With ``params``, a path that ends in the path of a parameter is matched by that
+    path alone. So optimiser states are where their parameters are.
 
     >>> tree = {"table": {"embedding": np.zeros((8, 2))}, "bias": np.zeros(2)}
     >>> specs = path_shardings(tree, make_mesh(data=1), [(r"table/", P("model", None))])
@@ -59,7 +59,7 @@ def path_shardings(tree, mesh, rules, *, params=None):
         tree: tree of arrays or ``jax.ShapeDtypeStruct`` of any shape.
         mesh: mesh that holds the axes named by the rules.
         rules: sequence of (regex, PartitionSpec).
-        params: optional tree of the parameters to which ``tree`` is the optimizer state.
+        params: optional tree of the parameters to which ``tree`` is the optimiser state.
 
     Returns:
         A tree of ``NamedSharding`` like ``tree``.
@@ -97,15 +97,15 @@ def _check(name, shape, mesh, spec):
 
 
 def place_batch(batch, mesh, rules):
-    """Places this process's rows of a batch on the mesh, by the same kind of rules.
+    """Batch placement: puts this process's rows of a batch on the mesh, by the same kind of rules.
 
     The global array is that of all processes, one after the other. Where the sharding puts the rows of a
-    process on its own devices nothing is moved; otherwise (a list that is replicated, or an axis of the mesh
-    that does not follow the processes) the devices exchange the rows.
+    process on its own devices, nothing is moved. Otherwise the devices exchange the rows: for a list that is
+    replicated, or an axis of the mesh that does not follow the processes.
 
     Args:
-        batch: tree of NumPy arrays [B / processes, ...], of the same shape in every process, and of scalars,
-            which are the same in every process.
+        batch: tree of NumPy arrays [B / processes, ...] of the same shape in every process. Scalars are the
+            same in every process.
         mesh: mesh.
         rules: sequence of (regex, PartitionSpec).
 

@@ -8,7 +8,7 @@ _BUCKETS = ("gs://", "s3://", "az://")
 
 
 def folder_of(workdir):
-    """Returns the path of a workdir, which is absolute or lies in a bucket.
+    """Returns the path of a workdir, which is absolute or in a bucket.
 
     >>> print(folder_of("gs://bucket/run") / "metrics.jsonl")
     gs://bucket/run/metrics.jsonl

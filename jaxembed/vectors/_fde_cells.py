@@ -65,7 +65,7 @@ def _cells(params, tokens, mask, *, aggregate, fill_empty):
     repetitions, _, planes = params["planes"].shape
     total = repetitions * 2**planes
     cell, projected = _project(params, tokens)
-    # Padding has zeros as projections and may stand in any cell of its own set.
+    # Padding has zeros as projections and may be in any cell of its own set.
     places = size * repetitions
     slot = (cell + jnp.arange(repetitions, dtype=jnp.int32) * 2**planes).reshape(batch, places)
     rows = projected.reshape(batch, places, projected.shape[3])

@@ -10,7 +10,7 @@ from jaxembed.arrays import accumulator, inner
 
 
 def chamfer(queries, documents, query_mask, document_mask, *, chunk=None):
-    """Scores every document for every query by the best match of each query token.
+    """Chamfer similarity (MaxSim): scores every document by the best match of each query token.
 
     ``chamfer[b, n] = sum over tokens q of queries[b] of max over tokens d of documents[n] of <q, d>``.
 
@@ -48,7 +48,7 @@ def chamfer(queries, documents, query_mask, document_mask, *, chunk=None):
 
 
 def chamfer_flat(queries, query_mask, tokens, offsets):
-    """Scores documents whose tokens lie one behind the other, without any padding between them.
+    """Chamfer similarity without padding: documents are tokens that follow one another.
 
     ``chamfer_flat[b, n]`` is :func:`chamfer` of query b with ``tokens[offsets[n] : offsets[n + 1]]``. One
     product of all tokens with all queries, then a maximum over each document's rows.
@@ -61,8 +61,8 @@ def chamfer_flat(queries, query_mask, tokens, offsets):
     Args:
         queries: [B, T, D].
         query_mask: bool [B, T]. False marks padding, whose content never matters.
-        tokens: [S, D]. Rows before offsets[0] and from offsets[N] on belong to no document and never
-            matter, not even NaN, so that S can be one of few sizes under jit.
+        tokens: [S, D]. Rows before offsets[0] and from offsets[N] on belong to no document and never matter,
+            not even NaN. So S can be one of few sizes under jit.
         offsets: int [N + 1], never falling, within 0..S. Two equal ones are a document without tokens.
 
     Returns:
@@ -86,11 +86,11 @@ def chamfer_flat(queries, query_mask, tokens, offsets):
 
 
 def ball_carve(queries, mask, *, threshold=0.7):
-    """Replaces query tokens that point alike by their sum, so that reranking compares fewer vectors.
+    """Ball carving: replaces query tokens that point one way by their sum, so fewer are compared.
 
-    In the order of the tokens: the first token without a group opens one and takes in every token t
-    without a group for which ``<first, t> >= threshold``. A group becomes the sum of its tokens. Chamfer
-    of the sums is at most Chamfer of the tokens.
+    Tokens are taken in their order. The first one without a group opens a group; it takes in every token t
+    without a group for which ``<first, t> >= threshold``. A group becomes the sum of its tokens. Chamfer of
+    the sums is at most Chamfer of the tokens.
 
     >>> query = jnp.array([[[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]]])
     >>> sums, kept = ball_carve(query, jnp.ones((1, 3), bool))
@@ -105,7 +105,7 @@ def ball_carve(queries, mask, *, threshold=0.7):
         threshold: inner product from which on tokens share a group. Above 1 nothing is joined.
 
     Returns:
-        ``sums`` [B, T, D] in at least float32 and ``mask`` bool [B, T]. Groups stand first, in the order
+        ``sums`` [B, T, D] in at least float32 and ``mask`` bool [B, T]. Groups come first, in the order
         of their first tokens; the rest is zero. Cut T to the largest count of groups to save time.
 
     Raises:
@@ -119,12 +119,12 @@ def ball_carve(queries, mask, *, threshold=0.7):
 
 
 def implicit_fde_score(planes, queries, documents, query_mask, document_mask):
-    """Scores sets as their unprojected encodings would, without building the 2**k cells.
+    """Limit of MUVERA: scores sets as their unprojected encodings would, without building the 2**k cells.
 
-    The mean over repetitions of the sum over query tokens q of ``v(q)``, where v(q) is the mean of
-    ``<q, d>`` over the document's tokens d in the cell of q, and where there is none, ``<q, d>`` for the
-    first d whose cell differs from that of q in the fewest bits. It equals ``estimate_chamfer`` of filled
-    encodings with the identity projection, for any number of planes: it shows what an encoding tends to.
+    The mean over repetitions of the sum over query tokens q of ``v(q)``. Here v(q) is the mean of ``<q, d>``
+    over the document's tokens d in the cell of q. Where that cell is empty, it is ``<q, d>`` for the first d
+    whose cell differs from that of q in the fewest bits. It equals ``estimate_chamfer`` of filled encodings
+    with the identity projection, for any number of planes: it shows what an encoding tends to.
 
     >>> planes = jax.random.normal(jax.random.key(0), (1, 2, 1000))
     >>> query = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
@@ -213,7 +213,7 @@ def _chamfer(queries, documents, query_mask, document_mask, *, chunk):
 @jax.jit
 def _chamfer_flat(queries, query_mask, tokens, offsets):
     count, queries = len(offsets) - 1, zero_padding(queries, query_mask)
-    # Rows before the first document have owner 0, those behind the last one count + 1. A binary search
+    # Rows before the first document have owner 0, those after the last one count + 1. A binary search
     # would be done anew for every product.
     owners = jnp.cumsum(jnp.zeros(len(tokens), jnp.int32).at[offsets].add(1, mode="drop"))
     owned = (owners > 0) & (owners <= count)

@@ -14,7 +14,7 @@ _MAX_PLANES = 24
 
 
 def init_fde(key, width, *, repetitions=20, planes=5, projected=16, projection="rademacher", final=None):
-    """Draws the random planes and projections that queries and documents must share.
+    """MUVERA: draws the random planes and projections that queries and documents must share.
 
     Repetition r draws from ``fold_in(key, r)``, with one subkey each for planes, projection and final
     sketch, so fewer repetitions are a prefix of more. The length of an encoding is
@@ -48,7 +48,7 @@ def init_fde(key, width, *, repetitions=20, planes=5, projected=16, projection="
     """
     for name, size in (("width", width), ("repetitions", repetitions), ("projected", projected)):
         if not isinstance(size, int | np.integer) or size < 1:
-            raise ValueError(f"{name}: {size} is no positive integer; pass one")
+            raise ValueError(f"{name}: {size} is not a positive integer; pass one")
     if final is not None and final < 1:
         raise ValueError(f"final: {final} is below 1; pass a positive integer, or None to keep the encoding")
     _check_planes(planes)
@@ -64,7 +64,7 @@ def init_fde(key, width, *, repetitions=20, planes=5, projected=16, projection="
 
 
 def encode_queries(params, tokens, mask):
-    """Encodes each query's set of tokens as one vector: per cell, the sum of its tokens.
+    """Fixed dimensional encoding of queries: per cell, the sum of its tokens.
 
     ``encode_set(params, tokens, mask, aggregate="sum", fill_empty=False)``. The inner product with a
     document's encoding, divided by the number of repetitions, estimates ``chamfer``. Encodings are
@@ -94,7 +94,7 @@ def encode_queries(params, tokens, mask):
 
 
 def encode_documents(params, tokens, mask, *, fill_empty=True):
-    """Encodes each document's set of tokens as one vector: per cell, the mean of its tokens.
+    """Fixed dimensional encoding of documents: per cell, the mean of its tokens.
 
     ``encode_set(params, tokens, mask, aggregate="mean", fill_empty=fill_empty)``. A cell without a
     token takes the one token whose cell is nearest.
@@ -124,7 +124,7 @@ def encode_documents(params, tokens, mask, *, fill_empty=True):
 
 
 def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
-    """Hashes the tokens of each set into cells and writes one projected vector per cell.
+    """Fixed dimensional encoding: hashes tokens into cells and writes one projected vector per cell.
 
     In repetition r, bit j of a token's cell is ``<planes[r, :, j], token> > 0``, with plane 0 as the
     lowest bit. A cell holds the sum or the mean of its tokens times ``projection[r]``. With
@@ -178,11 +178,11 @@ def encode_set(params, tokens, mask, *, aggregate="sum", fill_empty=False):
 
 
 def estimate_chamfer(params, queries, documents):
-    """Estimates the Chamfer scores of sets from their encodings.
+    """Chamfer estimate: that of sets, from their encodings.
 
     ``estimate_chamfer(...)[b, n] = <queries[b], documents[n]> / R``. Each of the R repetitions adds one
-    estimate, so their mean is on the scale of ``chamfer`` and can be compared with a threshold or mixed
-    with other scores. For ranking alone the division changes nothing.
+    estimate, so their mean is on the scale of ``chamfer``. It can be compared with a threshold or mixed with
+    other scores. For ranking alone the division changes nothing.
 
     >>> params = init_fde(jax.random.key(0), 2, repetitions=9, planes=2, projection="identity")
     >>> tokens, mask = jnp.array([[[0.6, 0.8]]]), jnp.ones((1, 1), bool)
@@ -215,7 +215,7 @@ def estimate_chamfer(params, queries, documents):
 
 
 def encoding_length(params):
-    """Counts the floats of one encoding: ``R * 2**k * p``, or ``final``.
+    """Encoding length: counts the floats of one encoding, ``R * 2**k * p`` or ``final``.
 
     >>> print(encoding_length(init_fde(jax.random.key(0), 8, repetitions=20, planes=5, projected=16)))
     10240
@@ -233,13 +233,13 @@ def encoding_length(params):
 
 
 def truncate_fde(params, *, repetitions=None, width=None):
-    """Keeps the first repetitions of an encoding, or the params for the first coordinates of tokens.
+    """Truncated encoding: keeps the first repetitions, or the params for the first coordinates of tokens.
 
-    Fewer repetitions give the prefix of every encoding: with ``small = truncate_fde(params,
-    repetitions=r)`` the first ``encoding_length(small)`` floats of an encoding by ``params`` are the
-    encoding by ``small``, so one stored encoding serves several sizes. A smaller width encodes tokens
-    that are cut to their first coordinates, as matryoshka tokens are, as if the rest were zero. An
-    identity projection keeps its columns: those of the missing coordinates are zero in the encoding.
+    Fewer repetitions give the prefix of every encoding. With ``small = truncate_fde(params, repetitions=r)``,
+    the encoding by ``small`` is the first ``encoding_length(small)`` floats of that by ``params``. So one
+    stored encoding serves several sizes. A smaller width encodes tokens that are cut to their first
+    coordinates, as matryoshka tokens are, as if the rest were zero. An identity projection keeps its columns:
+    those of the missing coordinates are zero in the encoding.
 
     >>> params = init_fde(jax.random.key(0), 8, repetitions=20, planes=5, projected=16)
     >>> print([encoding_length(truncate_fde(params, repetitions=r)) for r in (5, 10, 20)])
@@ -273,7 +273,7 @@ def truncate_fde(params, *, repetitions=None, width=None):
 
 
 def centre_fde(params, tokens, mask):
-    """Moves the planes through the mean of some tokens, so that they cut tokens that point one way.
+    """Centred planes: moves them through the mean of some tokens, so that they cut tokens that point one way.
 
     ``centre = mean of the tokens``; bit j of a token's cell becomes ``<planes[r, :, j], token - centre>
     > 0``. Only the cells change: sums and means are those of the tokens as they are. Token vectors of a
@@ -291,7 +291,7 @@ def centre_fde(params, tokens, mask):
         mask: bool [N, T]. False marks padding, whose content never matters.
 
     Returns:
-        The params with ``centre`` float32 [D], for queries and documents alike.
+        The params with ``centre`` float32 [D], for queries and for documents.
 
     Raises:
         ValueError: when the width of the tokens is not the width of the params.
@@ -371,5 +371,5 @@ def _check_params(params, tokens):
 def _check_planes(planes):
     if not isinstance(planes, int | np.integer) or not 0 <= planes <= _MAX_PLANES:
         raise ValueError(
-            f"planes: {planes} is no integer of 0..{_MAX_PLANES}; an encoding has 2**planes cells"
+            f"planes: {planes} is not an integer of 0..{_MAX_PLANES}; an encoding has 2**planes cells"
         )

@@ -7,7 +7,7 @@ from jaxembed.arrays import accumulator, check_shape, exact_product, mean_row, o
 
 
 def fit_centre(vectors, *, where=None):
-    """Measures the mean of vectors, which :func:`standardise` subtracts.
+    """Centring: measures the mean of vectors, which :func:`standardise` subtracts.
 
     >>> params = fit_centre(jnp.array([[1.0, 2.0], [3.0, 2.0]]))
     >>> print(params["mean"], standardise(params, jnp.array([[1.0, 2.0]])))
@@ -25,12 +25,12 @@ def fit_centre(vectors, *, where=None):
 
 
 def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
-    """Measures how to give vectors mean 0 and equal variance in all directions.
+    """Whitening: measures how to give vectors mean 0 and equal variance in all directions.
 
-    With the covariance ``C = U diag(l) U'``, l falling, ``kernel = U[:, :size] diag(1 / sqrt(l))``
-    for "pca", and that times ``U[:, :size]'`` for "zca", which turns the vectors back so that they stay as
-    near to the given ones as whitening allows. The inner products of the results are the same for both, and
-    those of independent component analysis, which turns once more.
+    With the covariance ``C = U diag(l) U'``, l falling, ``kernel = U[:, :size] diag(1 / sqrt(l))`` for "pca".
+    "zca" multiplies that by ``U[:, :size]'``, which turns the vectors back: they stay as near to the given
+    ones as whitening allows. The inner products of the results are the same for both, and those of
+    independent component analysis, which turns once more.
 
     >>> vectors = jnp.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     >>> print(abs(standardise(fit_whiten(vectors), vectors)).round(3))
@@ -72,7 +72,7 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6):
 
 
 def fit_removal(vectors, *, components=1, centre=True, where=None):
-    """Measures the strongest directions of vectors, which :func:`standardise` removes.
+    """All-but-the-top: measures the strongest directions of vectors, which :func:`standardise` removes.
 
     ``kernel = I - U[:, :components] U[:, :components]'`` with U the principal directions of the vectors,
     taken around their mean or, with ``centre=False``, around 0.
@@ -113,7 +113,7 @@ def fit_removal(vectors, *, components=1, centre=True, where=None):
 
 
 def standardise(params, vectors):
-    """Applies what one of the ``fit_`` functions measured.
+    """Standardisation: applies what one of the ``fit_`` functions measured.
 
     ``standardise(x) = (x - mean) @ kernel``. What was measured on some vectors (a corpus) is applied to
     others (queries) alike.
@@ -139,7 +139,7 @@ def standardise(params, vectors):
 
 
 def entry_means(vectors, entries, count):
-    """Averages the vectors of the definitions of each dictionary entry.
+    """Entry means: averages the vectors of the definitions of each dictionary entry.
 
     ``table[e] = mean of vectors[m] over m with entries[m] == e``
 

@@ -16,18 +16,18 @@ _STEPS_PER_ROTATION = 4
 def fit_product(
     key, x, *, group=8, centres=256, iterations=10, restarts=1, seeding="sample", rotations=0, rotation=None
 ):
-    """Fits the codebooks of a product quantiser by k-means, one for each group of coordinates.
+    """Product quantisation: fits codebooks by k-means, one for each group of coordinates.
 
-    Part m is the coordinates ``m * group`` to ``(m + 1) * group - 1``. Its codebook starts at rows of
-    the data, then Lloyd's step runs ``iterations`` times: every row goes to its nearest centre, every
-    centre to the mean of its rows. When e centres have no row, they move to the e rows that lie
-    farthest from their own centres, the first empty centre to the farthest row. No step increases the
-    error. Part m draws from ``fold_in(key, m)``, restart r from ``fold_in(fold_in(key, m), r)``.
+    Part m is the coordinates ``m * group`` to ``(m + 1) * group - 1``. Its codebook starts at rows of the
+    data. Then Lloyd's step runs ``iterations`` times: every row goes to its nearest centre, every centre to
+    the mean of its rows. When e centres have no row, they move to the e rows farthest from their own centres.
+    The first empty centre takes the farthest row. No step increases the error. Part m draws from
+    ``fold_in(key, m)``, restart r from ``fold_in(fold_in(key, m), r)``.
 
-    With ``rotations`` the vectors are multiplied by an orthogonal matrix before they are cut into
-    parts. Each of the ``rotations`` rounds sets the matrix to the solution of the Procrustes problem
-    ``min over orthogonal R of sum |x @ R - decoded|**2`` and takes four of Lloyd's steps, so the error
-    is at most that of the fit without a rotation.
+    With ``rotations`` the vectors are multiplied by an orthogonal matrix before they are cut into parts. Each
+    of the ``rotations`` rounds solves the Procrustes problem
+    ``min over orthogonal R of sum |x @ R - decoded|**2`` and takes four of Lloyd's steps. So the error is at
+    most that of the fit without a rotation.
 
     >>> x = jnp.array([[0.0, 0.0, 5.0], [0.0, 0.0, 7.0], [4.0, 2.0, 5.0], [4.0, 2.0, 7.0]])[:, :2]
     >>> params = fit_product(jax.random.key(0), x, group=1, centres=2)
@@ -36,8 +36,8 @@ def fit_product(
 
     Args:
         key: a JAX random key.
-        x: [N, D] with N >= centres, finite, any float dtype, NumPy or JAX; a sample of the vectors that
-            will be encoded. 40 rows per centre are plenty.
+        x: [N, D] with N >= centres, finite, any float dtype, NumPy or JAX. A sample of the vectors that will
+            be encoded will do: 40 rows per centre are plenty.
         group: the coordinates G of one part; it must divide D.
         centres: the centres C of one part. Up to 256 give product codes of one byte.
         iterations: Lloyd steps; 0 returns the starting centres.
@@ -48,8 +48,8 @@ def fit_product(
         rotation: optional orthogonal [D, D] to start from; given alone, it is used as it is.
 
     Returns:
-        A dict of arrays: ``codebooks`` [M, C, G] with M = D / G, and ``rotation`` [D, D] when there is
-        one. Memory beside a copy of x is bounded; the distances [N, M, C] are never stored.
+        A dict of arrays: ``codebooks`` [M, C, G] with M = D / G, and ``rotation`` [D, D] when there is one.
+            Memory for anything but a copy of x is bounded; the distances [N, M, C] are never stored.
 
     Raises:
         ValueError: for a size out of range, an unknown seeding, rows that are too few or not finite, or a
@@ -84,7 +84,7 @@ def fit_product(
 
 @jax.jit
 def encode_product(params, x):
-    """Writes each vector as one centre number per part.
+    """Product quantisation, encoder: writes each vector as one centre number per part.
 
     ``product_codes[b, m] = argmin_c |x[b] part m - codebooks[m, c]|``, the lowest c among equally near
     centres; x is multiplied by the rotation first where there is one.
@@ -118,7 +118,7 @@ def encode_product(params, x):
 
 @jax.jit
 def decode_product(params, product_codes):
-    """Product quantisation, decoder: turns product codes back into vectors, the chosen centres in a row.
+    """Product quantisation, decoder: turns product codes back into vectors.
 
     ``decoded[b] = concatenate over m of codebooks[m, product_codes[b, m]]``, times the transposed rotation
     where there is one.
@@ -153,7 +153,7 @@ def decode_product(params, product_codes):
 
 @jax.jit
 def product_tables(params, queries):
-    """Computes each query's inner products with every centre of every part.
+    """Lookup tables of a query: its inner products with every centre of every part.
 
     ``tables[b, m, c] = <queries[b] part m, codebooks[m, c]>``; the query is multiplied by the rotation
     first where there is one. The query itself is not quantised.
@@ -183,7 +183,7 @@ def product_tables(params, queries):
 
 @jax.jit
 def product_scores(tables, product_codes):
-    """Scores coded vectors by summing one table entry per part.
+    """Asymmetric distance: scores product codes by summing one table entry per part.
 
     ``scores[b, n] = sum_m tables[b, m, product_codes[n, m]]``. With the tables of ``product_tables`` this is
     ``<queries[b], decode_product(params, product_codes)[n]>``.
@@ -197,9 +197,9 @@ def product_scores(tables, product_codes):
         product_codes: integers [N, M] in 0..C-1, from ``encode_product``. Others are clipped.
 
     Returns:
-        [B, N] in at least float32. Lookups cost B * N * M; for more than a few queries, and on
-        hardware that gathers slowly, the inner product with ``decode_product`` of a chunk of product codes is
-        faster: on 2 CPU cores from 256 queries on with 20,000 codes, from 16 on with 100,000.
+        [B, N] in at least float32. Lookups cost B * N * M. For many queries, and on hardware that gathers
+        slowly, the inner product with ``decode_product`` of a chunk of product codes is faster. On 2 CPU
+        cores it is from 256 queries on with 20,000 rows, from 16 on with 100,000.
 
     Raises:
         ValueError: when the product codes have another number of parts than the tables.
@@ -384,7 +384,7 @@ def _check_fit(x, group, centres, iterations, restarts, rotations):
     limits = {"group": 1, "centres": 1, "iterations": 0, "restarts": 1, "rotations": 0}
     for name, value in zip(limits, (group, centres, iterations, restarts, rotations), strict=True):
         if not isinstance(value, int | np.integer) or value < limits[name]:
-            raise ValueError(f"{name}: {value} is no integer from {limits[name]} on; pass one")
+            raise ValueError(f"{name}: {value} is not an integer from {limits[name]} on; pass one")
     if x.ndim != 2 or x.shape[1] < 1 or x.shape[1] % group:
         raise ValueError(
             f"x: {x.shape} does not divide into groups of {group}; pass [N, D] with D % group == 0"

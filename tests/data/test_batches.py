@@ -301,7 +301,7 @@ def test_batches_default_process_make_and_prefetch():
         (3, 4, {}, "size=4 exceeds the 3 records; lower size or pass drop_remainder=False"),
         (3, 0, {}, "size must be at least 1"),
         (9, 6, {"processes": 4}, "size=6 does not divide among 4 processes"),
-        (9, 6, {"process": 2, "processes": 2}, "process=2 must lie in 0..1"),
+        (9, 6, {"process": 2, "processes": 2}, "process=2 must be in 0..1"),
         (9, 4, {"processes": 2, "drop_remainder": False}, "the last 1 records do not divide"),
         (9, 4, {"seed": -1}, "non-negative"),
     ],
@@ -875,7 +875,7 @@ def test_tfds_errors_are_one_line(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     for name, message in [
         ("ag_news_subset", "is not prepared for random access at"),
-        ("no_such_set_x", "is no data set of TFDS"),
+        ("no_such_set_x", "is not a data set of TFDS"),
     ]:
         with pytest.raises(ValueError, match=message) as error:
             data.tfds(name, "train", data_dir=tmp_path)
@@ -984,7 +984,7 @@ BAD_PAIRS = {
     "a\tb\n\nc\td\t1\n": "line 3: 3 columns, expected 2",
     "a\tb\nc\t \n": "line 2: an empty text",
     "": "holds no pairs",
-    "a\tb\t1\nc\td\tnan\n": "line 2: the score is no finite number",
+    "a\tb\t1\nc\td\tnan\n": "line 2: the score is not a finite number",
 }
 
 

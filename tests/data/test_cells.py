@@ -204,8 +204,8 @@ def test_a_data_frame_is_one_chunk(library):
 
 def test_what_has_no_columns_is_named():
     refused("column 'u' is missing; the columns are \\['y'\\]", {"y": [0]})
-    refused("column 'u' stands twice", pyarrow.table([[0], ["a"], ["b"]], ["y", "u", "u"]))
+    refused("column 'u' is there twice", pyarrow.table([[0], ["a"], ["b"]], ["y", "u", "u"]))
     refused("path: a chunk is int64; pass {column: array", np.arange(3))
     refused("path: a chunk is list", [[0, "a"]])
-    refused("path: int is no table; pass a path", 5)
+    refused("path: int is not a table; pass a path", 5)
     refused("column 'y' of a chunk is 1; pass {column: array", [{"y": 1, "u": "a"}, {"y": 0, "u": "b"}])

@@ -219,7 +219,10 @@ def test_spaces_stay_without_strip(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(b"work,y\n a,1\na ,0\n")
     schema = Schema(label="y", categorical=("work",))
-    read = lambda schema: ctr_table(path, schema, split="time", fractions=(1, 0, 0))["vocabularies"]["work"]  # noqa: E731
+
+    def read(schema):
+        return ctr_table(path, schema, split="time", fractions=(1, 0, 0))["vocabularies"]["work"]
+
     assert read(schema) == [" a", "a "]
     assert read(dataclasses.replace(schema, strip=True)) == ["a"]
 
@@ -239,7 +242,7 @@ def test_labels_in_memory_may_be_texts_and_dropped_ones_too():
             CENSUS,
             "no row holds positive='>50k'; it holds ['<=50K', '>50K'], name one",
         ),
-        ({"positive": None}, CENSUS, "column 'income' is no column of numbers"),
+        ({"positive": None}, CENSUS, "column 'income' is not a column of numbers"),
         (
             {"positive": None, "strip": False},
             HEADER + b"a,1,1,x\n",
@@ -250,7 +253,7 @@ def test_labels_in_memory_may_be_texts_and_dropped_ones_too():
             HEADER + b"a,1,?,>50K\n",
             "column 'hours': invalid value '?', not a number",
         ),
-        ({}, HEADER + b"a,1,?,>50K\n", "column 'hours' is no column of numbers"),
+        ({}, HEADER + b"a,1,?,>50K\n", "column 'hours' is not a column of numbers"),
         ({}, HEADER + b"a,1,1,\n", "label 'income' has empty cells; put None into dropped="),
     ],
 )

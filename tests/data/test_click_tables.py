@@ -369,7 +369,7 @@ PLAIN = {"label": "y", "categorical": ("c",), "dense": ("d",)}
         (b"y,c,d\n", {}, {}, "holds no rows"),
         (GOOD, {"threshold": 0, "dropped": (0, 1)}, {}, "holds no rows"),
         (GOOD, {"categorical": ("city",)}, {}, "column 'city' is missing; the columns are ['y', 'c', 'd']"),
-        (b"y,c,d,c\n1,a,2,b\n", {}, {}, "column 'c' stands twice"),
+        (b"y,c,d,c\n1,a,2,b\n", {}, {}, "column 'c' is there twice"),
         (GOOD, {"label": "d"}, {}, "Schema: columns ['d'] named twice"),
         (GOOD, {"categorical": ()}, {}, "Schema: no categorical and no multivalent column"),
         (b"y,c,d\n2,a,1\n", {}, {}, "label 'y' holds 2, not 0 or 1; set threshold="),
@@ -438,7 +438,7 @@ def test_what_is_no_table():
         ctr_table([], Schema(**PLAIN))
     with pytest.raises(ValueError, match="column 'd' is missing"):
         ctr_table([{"y": [0], "c": ["a"]}], Schema(**PLAIN))
-    with pytest.raises(ValueError, match="column 'd' is no column of numbers"):
+    with pytest.raises(ValueError, match="column 'd' is not a column of numbers"):
         ctr_table([{"y": [0], "c": ["a"], "d": ["x"]}], Schema(**PLAIN))
 
 

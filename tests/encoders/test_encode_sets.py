@@ -35,7 +35,7 @@ def test_texts_are_cut_and_special_tokens_stay(encoder):
     tokens, offsets = encoder.encode_sets(["w5 w6 w7 w8", "w9"], length=4)
     assert np.diff(offsets).tolist() == [4, 3]
     np.testing.assert_allclose(tokens[:4], states(encoder, ["w5 w6"])[0], atol=1e-5)
-    with pytest.raises(ValueError, match="^length=2: leaves no place beside 2 special tokens"):
+    with pytest.raises(ValueError, match="^length=2: leaves no place next to 2 special tokens"):
         encoder.encode_sets(["w5"], length=2)
     with pytest.raises(ValueError, match="^length=99 is above max_length=48; load with a larger one"):
         encoder.encode_sets(["w5"], length=99)

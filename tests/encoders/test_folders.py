@@ -199,7 +199,7 @@ def test_one_length_beside_a_prompt_and_lengths_out_of_range(encoder, tmp_path):
     assert batch["ids"].tolist() == [[2, 5, 6, 7, 8, 3]]
     assert batch["pool_mask"].tolist() == [[False, False, False, True, True, True]]
     with pytest.raises(
-        ValueError, match="length=2: leaves no place beside 2 special tokens; give at least 3"
+        ValueError, match="length=2: leaves no place next to 2 special tokens; give at least 3"
     ):
         encoder.tokenize(["w5"], length=2)
     with pytest.raises(ValueError, match="length=49 is above max_length=48"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from models import write_model
 
-from experiments import definitions, false_negatives, matryoshka, pooling, starbucks
+from experiments import definitions, false_negatives, matryoshka, starbucks
 from experiments.common import masked_words, nested, nested_texts, plots, prefix_heads, report, text_models
 from jaxembed import data, encoders, losses, train
 
@@ -311,7 +311,7 @@ def test_repeated_texts_of_a_batch_do_not_count(tmp_path):
     assert loss(pairs | {"negatives": ["w9 w10", "w9 w10"]}) == 0
 
 
-@pytest.mark.parametrize("experiment", [matryoshka, starbucks, false_negatives, definitions, pooling])
+@pytest.mark.parametrize("experiment", [matryoshka, starbucks, false_negatives, definitions])
 def test_own_pairs_go_with_quick(experiment, tmp_path):
     cfg = experiment.Config(pairs=tmp_path / "x.tsv", quick=True)
     assert report.preset(cfg, quick=experiment.QUICK).seeds == 1

@@ -127,7 +127,7 @@ def test_broken_vectors_are_never_right_and_no_neighbours():
         ),
         (
             lambda: metrics.nearest_accuracy(np.eye(2), ["1", "2"], np.eye(2), [1, 2], k=1),
-            "truth: int64 beside labels of <U1; pass labels of one kind",
+            "truth: int64 with labels of <U1; pass labels of one kind",
         ),
         (lambda: metrics.nearest_accuracy(np.eye(2), [1, 2], np.zeros((0, 2)), [], k=1), "asked: no vectors"),
     ],

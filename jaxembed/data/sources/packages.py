@@ -1,11 +1,11 @@
-"""Files that other packages carry, read where they lie."""
+"""Files that other packages carry, read in place."""
 
 import importlib.util
 import pathlib
 
 
 def package_file(name, inside):
-    """Finds a file or folder inside an installed package, which is not imported.
+    """Package file: finds a file or folder inside an installed package, which is not imported.
 
     >>> package_file("jaxembed", "data/sources/packages.py").name
     'packages.py'

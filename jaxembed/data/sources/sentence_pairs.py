@@ -19,15 +19,15 @@ _ENTAILMENT, _CONTRADICTION = 0, 2  # labels of SNLI and MultiNLI in TFDS; 1 is 
 
 
 def sentence_pairs(path, *, columns=None, header=None, separator=None, encoding="utf-8"):
-    """Reads pairs of texts, with or without a score, from a file with one pair per line.
+    """Sentence pairs: reads two texts from each line of a file, with or without a score.
 
     Files ending in .csv are read as comma separated with quotes, all others as tab separated without. The
-    first two columns are the texts. A third column holds numbers (how alike the two are, as in STS-B) in
-    every line, or it is missing in every line, or it holds texts (negatives).
+    first two columns are the texts. A third column may hold scores (numbers, as in STS-B) or negatives
+    (texts). It does so in every line, or it is missing in every line.
 
-    A first line whose third column is not a number where all others are is a header and left out. So is one
-    that names two columns of texts: query and document, sentence1 and sentence2, anchor and positive,
-    question and answer, and the like, in any case and number.
+    A header is recognised and left out, in two cases. Its third column is not a number where all others are
+    numbers. Or it names two columns of texts, such as query and document, sentence1 and sentence2, anchor and
+    positive, question and answer.
 
     >>> _ = pathlib.Path("pairs.tsv").write_text("a dog\\tthe dog\\t4.5\\na dog\\ta car\\t0\\n")
     >>> pairs = sentence_pairs("pairs.tsv")
@@ -37,8 +37,8 @@ def sentence_pairs(path, *, columns=None, header=None, separator=None, encoding=
     Args:
         path: of the file.
         columns: optional two or three columns, by name or by number from 0, where the file has more or in
-            another order: ("sentence1", "sentence2", "score") for STS-B of GLUE, (1, 2, 0) for a score in
-            front, (5, 6, 4) with a tab as the separator for STS-B's own sts-train.csv.
+            another order. For STS-B of GLUE ("sentence1", "sentence2", "score"); for a score in front (1, 2,
+            0); for STS-B's own sts-train.csv (5, 6, 4), with a tab as the separator.
         header: optional bool, whether the first line is a header where the rule above fails.
         separator: optional character between columns; a tab means columns without quotes.
         encoding: by Python's name.
@@ -48,10 +48,10 @@ def sentence_pairs(path, *, columns=None, header=None, separator=None, encoding=
         [N], or "negatives", a list of N str.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: for a file without pairs, an unknown column, bytes that are not ``encoding``, numbers in
-            place of first texts, or a line with an empty text or another number of columns than the first;
-            the message has the file and the line.
+        FileNotFoundError: when the file is missing.
+        ValueError: for a file without pairs, an unknown column, bytes that are not ``encoding``, or numbers
+            in place of first texts. Also for a line with an empty text or another number of columns than the
+            first. The message has the file and the line.
     """
     path = pathlib.Path(path)
     separator = separator or ("," if path.suffix == ".csv" else "\t")
@@ -76,7 +76,7 @@ def _third(path, lines):
         return {"scores": np.asarray(numbers, np.float32)}
     if any(n is not None for n in numbers):
         number = next(n for (n, _), x in zip(lines, numbers, strict=True) if x is None)
-        raise ValueError(f"{path}, line {number}: the score is no finite number")
+        raise ValueError(f"{path}, line {number}: the score is not a finite number")
     return {"negatives": [row[2] for _, row in lines]}
 
 
@@ -129,7 +129,7 @@ def _number(text):
 
 
 def sick(path, split=None, *, encoding="utf-8"):
-    """Reads SICK: pairs of sentences with how related they are, from 1 to 5, and what follows from what.
+    """SICK: reads pairs of sentences with how related they are, from 1 to 5, and what follows from what.
 
     A table between tabs with a header: SICK.txt, or SICK_train.txt, SICK_trial.txt and
     SICK_test_annotated.txt of SemEval 2014. Columns are found by their names.
@@ -150,7 +150,7 @@ def sick(path, split=None, *, encoding="utf-8"):
         ENTAILMENT, NEUTRAL or CONTRADICTION}.
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when the file is missing.
         ValueError: for a column that is missing, a score that is not a number or a split without pairs.
 
     References:
@@ -180,10 +180,10 @@ def sick(path, split=None, *, encoding="utf-8"):
 
 
 def sts(folder, *, encoding="utf-8"):
-    """Reads STS12 to STS16: the pairs of all sets of one year with their scores from 0 to 5.
+    """STS12 to STS16: reads the pairs of all sets of one year with their scores from 0 to 5.
 
-    The folder holds, for each set, ``STS.input.NAME.txt`` with two texts per line between tabs, and
-    ``STS.gs.NAME.txt`` with the score of each line (in 2016 the names begin with ``STS2016.``). Further
+    For each set the folder holds ``STS.input.NAME.txt`` with two texts per line between tabs, and
+    ``STS.gs.NAME.txt`` with the score of each line. In 2016 the names begin with ``STS2016.``. Further
     columns are left out, so are lines whose score is empty, and the set ALL where others are there.
 
     >>> import tempfile

@@ -42,7 +42,7 @@ _CATEGORIES = ("", ".text", ".structured", ".question_answering", ".translate", 
 
 
 def tfds(name, split, *, data_dir=None, download=False):
-    """Opens a prepared TensorFlow data set for random access, without TensorFlow.
+    """TensorFlow Datasets: opens a prepared set for random access, without TensorFlow.
 
     >>> import tensorflow_datasets
     >>> with tensorflow_datasets.testing.mock_data(num_examples=3):
@@ -86,4 +86,4 @@ def _builder(name, data_dir, file_format):
             return datasets.builder(name, data_dir=data_dir, **options)
         except datasets.core.DatasetNotFoundError:
             continue
-    raise ValueError(f"name={name!r} is no data set of TFDS; datasets.list_builders() lists the names")
+    raise ValueError(f"name={name!r} is not a data set of TFDS; datasets.list_builders() lists the names")

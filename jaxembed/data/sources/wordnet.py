@@ -8,15 +8,15 @@ PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
 _SYSTEM = pathlib.Path("/usr/share/wordnet")  # Debian's package wordnet-base
 _EXAMPLES = re.compile(r'[;:]\s*(?=")')
 _QUOTED = re.compile(r'"([^"]*)(?:"|$)')
-_MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand
+_MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may be used
 
 
 def wordnet(folder=None, *, parts=tuple(PARTS)):
-    """Reads the senses (synsets) of WordNet: words that share a meaning, its definition and examples.
+    """WordNet: reads senses (synsets), the words that share a meaning, its definition and examples.
 
     The files are ``data.noun``, ``data.verb``, ``data.adj`` and ``data.adv``. A gloss there is a definition,
-    then, behind a semicolon or colon, examples in double quotes; quotes elsewhere belong to the definition,
-    and what follows a closing quote (an author, say) is left out.
+    then, after a semicolon or colon, examples in double quotes. Quotes elsewhere belong to the definition.
+    What follows a closing quote (an author, say) is left out.
 
     >>> import tempfile
     >>> line = '02086723 05 n 02 dog 0 domestic_dog 0 000 | a kind of canine; "the dog barked"'
@@ -38,7 +38,7 @@ def wordnet(folder=None, *, parts=tuple(PARTS)):
 
     Raises:
         FileNotFoundError: when the files are not there; the message says how to get them.
-        ValueError: for an unknown part, or a line that is no sense; the message names file and line.
+        ValueError: for an unknown part, or a line that is not a sense; the message names file and line.
 
     References:
         C. Fellbaum, WordNet: An Electronic Lexical Database, MIT Press 1998; the format is wndb(5WN).

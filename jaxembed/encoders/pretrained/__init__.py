@@ -47,21 +47,33 @@ _NO_NUMBERS = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transf
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoder:
-    """A text encoder with its weights.
+    """Text encoder: weights, and pure functions that read them.
 
-    The functions are pure and take ``params`` first, so that they train, jit and shard like any other:
-    ``encode(params, batch, key=None, *, layers=None, temperature=None, truncate_dim=None) -> [B, D]``; with
-    the same arguments ``encode_layers -> [B, L+1, D]`` (row n = the vector of block n, row 0 = of the token
-    embeddings) and, without the last, ``encode_tokens -> (tokens [B, T, D], mask [B, T])``; and ``hidden``,
-    as in :func:`~jaxembed.encoders.transformer`. ``truncate_dim`` keeps the first coordinates of a vector,
-    and normalises it again where the folder ends with Normalize. ``batch`` is {"ids": int [B, T],
-    "mask": bool [B, T]}, as ``tokenize`` makes it, with an optional "pool_mask", bool [B, T], of the tokens
-    that the pooling reads, and, for a causal encoder, an optional "prefix", int [B], of how many first tokens
-    every token may read. Masks of 0 and 1 will do.
-    Ids out of range raise when they come from the host and read zeros under jit. After training,
-    ``dataclasses.replace(encoder, params=params)``. ``heads`` is {name: NumPy array} of the tensors of the
-    checkpoint that the encoder does not use (a pooler, the head of a language model), in torch's layout
-    [out, in] and under today's names; ``save`` writes them back.
+    The functions take ``params`` first, so that they train, jit and shard like any other. After training,
+    ``dataclasses.replace(encoder, params=params)`` is the new encoder. Ids out of range raise when they come
+    from the host, and read zeros under jit.
+
+    A ``batch`` is what ``tokenize`` makes: {"ids": int [B, T], "mask": bool [B, T]}; a mask of 0 and 1 will
+    do. It may also hold "pool_mask", bool [B, T], the tokens that the pooling reads. For a causal encoder it
+    may hold "prefix", int [B]: how many first tokens every token may read.
+
+    Attributes:
+        params: nested dict of arrays.
+        encode: ``(params, batch, key=None, *, layers=None, temperature=None, truncate_dim=None) -> [B, D]``.
+            ``layers`` runs the first blocks alone, ``temperature`` divides the attention scores, and
+            ``truncate_dim`` keeps the first coordinates. They are normalised again where the folder ends with
+            Normalize.
+        encode_layers: the same arguments ``-> [B, L+1, D]``. Row n is the vector of block n, row 0 that of
+            the token embeddings.
+        encode_tokens: the same without ``truncate_dim`` ``-> (tokens [B, T, D], mask [B, T])``.
+        hidden: the states of the transformer, as in :func:`~jaxembed.encoders.transformer`.
+        tokenizer: of the package tokenizers.
+        max_length: tokens at which a text is cut.
+        pooling: names of the poolings whose vectors are joined.
+        width: D.
+        folder: settings of the checkpoint's folder.
+        heads: {name: NumPy array}, tensors of the checkpoint that the encoder does not use, such as a pooler.
+            They are in torch's layout [out, in], under today's names. ``save`` writes them back.
     """
 
     params: dict
@@ -151,11 +163,11 @@ class Encoder:
     ):
         """Computes one vector per text, on the host's side of the door.
 
-        Texts are sorted by length and cut into batches of one size, the longest first; the last batch is
-        filled up with empty rows, so that there are as many compiled shapes as length buckets. Fewer texts
-        than ``batch_size`` make one batch of the next power of two. A text longer than ``max_length`` is
-        cut. An empty text is encoded as the special tokens alone; where the tokenizer adds none, its vector
-        is that of a text without tokens: zeros under mean pooling.
+        Texts are sorted by length and cut into batches of one size, the longest first. The last batch is
+        filled up with empty rows, so that only one shape per length bucket is compiled. Fewer texts than
+        ``batch_size`` make one batch of the next power of two. A text longer than ``max_length`` is cut. An
+        empty text is encoded as the special tokens alone. Where the tokenizer adds none, its vector is that
+        of a text without tokens: zeros under mean pooling.
 
         Args:
             texts: list of str.
@@ -302,7 +314,7 @@ def load(
     cache=None,
     offline=False,
 ):
-    """Reads a text encoder as sentence-transformers and transformers save it, without torch.
+    """Pretrained encoder: reads what sentence-transformers and transformers save, without torch.
 
     Families: BERT, RoBERTa, XLM-RoBERTa, MPNet, DistilBERT, ModernBERT, and the decoders Llama, Mistral,
     Qwen2 and Qwen3. Pooling, dense layers and normalisation follow modules.json; a folder without it is
@@ -312,9 +324,9 @@ def load(
     Texts are cut at ``max_seq_length`` of sentence_bert_config.json, else at ``model_max_length`` of
     tokenizer_config.json, never above the model's positions; what tokenizer.json says about lengths is not
     used. The side on which they are cut is ``truncation_side`` of tokenizer_config.json, else "direction" of
-    tokenizer.json. Which special tokens stand around a text, tokenizer.json alone says, as in transformers 5:
-    a true ``add_bos_token`` or ``add_eos_token`` of tokenizer_config.json that it does not bear out gives a
-    warning, because "lasttoken" then pools the last token of the text itself.
+    tokenizer.json. The special tokens around a text are those of tokenizer.json alone, as in transformers 5.
+    A true ``add_bos_token`` or ``add_eos_token`` of tokenizer_config.json that it contradicts gives a
+    warning: "lasttoken" then pools the last token of the text itself.
 
     With ``truncate_dim`` in config_sentence_transformers.json, the first coordinates are kept, after any
     normalisation; they are not normalised again.
@@ -346,9 +358,9 @@ def load(
     Raises:
         ModuleNotFoundError: without the extra ``encoders``.
         FileNotFoundError: when the folder or one of its files is missing, or the hub has no such name.
-        ValueError: for an unknown architecture, pooling or module, a checkpoint that is pickled, damaged or
-            does not fit its config.json, a path that leaves the folder, or a length above the model's
-            positions or without place for a word.
+        ValueError: for an unknown architecture, pooling or module; for a checkpoint that is pickled, damaged
+            or does not fit its config.json; for a path that leaves the folder. Also for a length above the
+            model's positions or without place for a word.
     """
     check_extra()
     path = find_folder(path, revision=revision, token=token, cache=cache, offline=offline)

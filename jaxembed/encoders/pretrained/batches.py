@@ -55,7 +55,7 @@ def open_tokenizer(path, max_length, settings):
 
 
 def check_length(tokenizer, length, name):
-    """Refuses a number of tokens that leaves no place beside the special ones.
+    """Refuses a number of tokens that leaves no place next to the special ones.
 
     Args:
         tokenizer: ``tokenizers.Tokenizer``.
@@ -65,7 +65,7 @@ def check_length(tokenizer, length, name):
     special = tokenizer.num_special_tokens_to_add(False)
     if length <= special:
         raise ValueError(
-            f"{name}={length}: leaves no place beside {special} special tokens; give at least {special + 1}"
+            f"{name}={length}: leaves no place next to {special} special tokens; give at least {special + 1}"
         )
 
 

@@ -29,9 +29,9 @@ class Family:
 
     ``read(config) -> (embedding, blocks)``: the description of the token embedding (vocabulary, positions,
     offset, types, epsilon, bias) and the options of :func:`~jaxembed.encoders.transformer`. ``names`` maps
-    paths of modules to names of tensors, where {n} is the number of the block; a triple (name, i, k) is part
-    i of k that one tensor holds along its output axis. ``base`` is what stands before these names in a file
-    that holds heads too. ``absent`` lists modules that block 0 does not have.
+    paths of modules to names of tensors, where {n} is the number of the block. A triple (name, i, k) is part
+    i of k that one tensor holds along its output axis. ``base`` is the prefix of these names in a file that
+    holds heads too. ``absent`` lists modules that block 0 does not have.
     """
 
     read: Callable

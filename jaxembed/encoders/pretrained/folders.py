@@ -27,11 +27,11 @@ DENSE_ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """What a checkpoint folder holds beside tensors: settings, steps after the transformer, small files."""
+    """A checkpoint folder without its tensors: settings, steps after the transformer, small files."""
 
     family: Family
     config: dict
-    root: str  # where the transformer lies inside the folder, "" for the folder itself
+    root: str  # where the transformer is inside the folder, "" for the folder itself
     settings: dict  # sentence_bert_config.json
     max_length: int | None  # tokens at which texts are cut
     steps: tuple  # (kind, path, config) of Pooling, Dense and Normalize
@@ -231,7 +231,7 @@ def save_folder(source, params, heads, pooling, folder):
     Args:
         source: :class:`Folder` that the parameters came from.
         params: nested dict of arrays.
-        heads: {name: array} of tensors that are written beside them as they are.
+        heads: {name: array} of further tensors, written as they are.
         pooling: names of poolings.
         folder: pathlib path that does not exist yet, or is empty.
 

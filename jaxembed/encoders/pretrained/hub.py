@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-SMALL = (".json", ".txt", ".model", ".md", ".jinja")  # what a folder holds beside its tensors
+SMALL = (".json", ".txt", ".model", ".md", ".jinja")  # what a folder holds apart from its tensors
 PATTERNS = ["*.safetensors", *(f"*{suffix}" for suffix in SMALL)]
 NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
 
@@ -16,7 +16,7 @@ def find_folder(path, **options):
         options: revision, token, cache and offline, as for :func:`~jaxembed.encoders.pretrained.load`.
 
     Raises:
-        FileNotFoundError: when there is no such folder, and the hub does not give it.
+        FileNotFoundError: when the folder is missing, and the hub does not give it.
         ValueError: for a file, a revision of a local folder, or a repository without safetensors.
     """
     folder = pathlib.Path(path)

@@ -43,7 +43,7 @@ def read_tensors(folder):
         {name: NumPy array}; nothing is read before it is used.
 
     Raises:
-        FileNotFoundError: when there is no safetensors file, or a shard is missing.
+        FileNotFoundError: when a safetensors file or a shard is missing.
         ValueError: when the folder holds pickles only, or a file is damaged or cut short.
     """
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
@@ -75,7 +75,7 @@ def read_safetensors(path):
         {name: NumPy array}.
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when the file is missing.
         ValueError: for a damaged header, a dtype that is not among ``DTYPES``, or tensors that overlap or
             leave a gap.
     """
@@ -177,10 +177,10 @@ def todays_names(family, tensors):
         tensors: {name: array}.
 
     Returns:
-        ({name: array}, what stands before the names of the encoder's own tensors: "" or ``family.base``).
+        ({name: array}, the prefix of the encoder's own tensors: "" or ``family.base``).
 
     Raises:
-        ValueError: when there is no token embedding, or two names are the same today.
+        ValueError: when the token embedding is missing, or two names are the same today.
     """
     table = family.names["table"] + ".weight"
     found = [name for name in tensors if name == table or name.endswith("." + table)]
@@ -213,7 +213,7 @@ def params_of(family, tensors, prefix, shapes, dtype):
     Args:
         family: :class:`~jaxembed.encoders.pretrained.families.Family`.
         tensors: {name: array}, under the names of :func:`todays_names`.
-        prefix: what stands before the names of the encoder's own tensors.
+        prefix: the prefix of the encoder's own tensors.
         shapes: nested dict of shapes; those under "blocks" have a leading [L].
         dtype: of the parameters.
 
@@ -292,7 +292,7 @@ def tensors_of(family, params, prefix=""):
     Args:
         family: :class:`~jaxembed.encoders.pretrained.families.Family`.
         params: nested dict of arrays.
-        prefix: what stands before each name.
+        prefix: the prefix of each name.
 
     Returns:
         {name: NumPy array}.

@@ -1,4 +1,4 @@
-"""What experiments that fine-tune a text encoder over layers and sizes share: pairs, training, scores."""
+"""A text encoder fine-tuned over layers and sizes: pairs of texts, training, and what each pair is worth."""
 
 import dataclasses
 import functools
@@ -8,22 +8,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import nested, text_models
+from experiments.shared import flags, inputs, text_models
 from jaxembed import data, losses, metrics, train
 from jaxembed.arrays import unit
 
-STS = {"train": "stsb-en-train.csv", "dev": "stsb-en-dev.csv", "test": "stsb-en-test.csv"}
 LEAST = 40  # pairs of a file: a tenth of them are dev, a tenth test
+MOST = {"validation": 500, "test": 500}  # docstrings that are kept
 
 
-def read_pairs(*, sts=None, pairs=None, paper=False, most=500):
+def look(cfg):
+    """Refuses what the text part would stumble over; returns the encoder."""
+    inputs.sts(cfg.sts, *inputs.STS)
+    encoder = text_models.load(cfg.model)
+    flags.at_most(cfg, "length", encoder.max_length, f"the encoder reads {encoder.max_length} tokens")
+    return encoder
+
+
+def read_pairs(*, sts=None, pairs=None, paper=False, quick=False):
     """The three parts of a set of pairs, each as ``data.sentence_pairs`` gives it, in a fixed order.
 
     Args:
         sts: folder of STS-B, for dev and test, and for train without ``paper``.
         pairs: a file of pairs of one's own; a tenth is dev and a tenth test.
         paper: train on AllNLI.
-        most: pairs of dev and of test that are kept where docstrings are the data.
+        quick: keep few docstrings for dev and test.
 
     Returns:
         {"train", "dev", "test"}. Without ``sts`` and ``pairs``: the first sentences of docstrings and the
@@ -34,40 +42,28 @@ def read_pairs(*, sts=None, pairs=None, paper=False, most=500):
     if paper and sts is None:
         raise ValueError("--paper: needs --sts, the folder of STS-B, to choose and to test on")
     if sts is not None:
-        found = {part: data.sentence_pairs(sts / name) for part, name in STS.items()}
-        return found | {"train": all_nli()} if paper else found
+        found = {part: data.sentence_pairs(sts / name) for part, name in inputs.STS.items()}
+        return found | {"train": data.all_nli()} if paper else found
     if pairs is not None:
-        return _split(data.sentence_pairs(pairs), pairs)
+        found = data.sentence_pairs(pairs)
+        count = len(found["first"])
+        if count < LEAST:
+            raise ValueError(
+                f"--pairs {pairs}: {count} pairs; at least {LEAST}, of which a fifth is held out"
+            )
+        return data.split_pairs(found)
     records = [r for r in data.docstrings(progress=True) if len(r["docstring"].split()) >= 5]
-    names, found = {"train": "train", "dev": "validation", "test": "test"}, {}
-    for part, split in names.items():
-        some = [r for r in records if r["split"] == split]
-        some = list({r["query"]: r for r in {r["docstring"]: r for r in some}.values()}.values())
-        order = np.random.default_rng(0).permutation(len(some))[: None if part == "train" else most]
-        found[part] = {
-            n: [some[i][m] for i in order] for n, m in (("first", "query"), ("second", "docstring"))
-        }
-    return found
+    names = {"train": "train", "dev": "validation", "test": "test"}
+    return {part: _docstrings(records, split, quick) for part, split in names.items()}
 
 
-def _split(pairs, path):
-    count = len(pairs["first"])
-    if count < LEAST:
-        raise ValueError(f"--pairs {path}: {count} pairs; at least {LEAST}, of which a fifth is held out")
-    order, tenth = np.random.default_rng(0).permutation(count), count // 10
-    cuts = {"dev": order[:tenth], "test": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
-    return {part: {n: [x[i] for i in rows] for n, x in pairs.items()} for part, rows in cuts.items()}
-
-
-def all_nli():
-    """SNLI and MultiNLI through TFDS: premise, a sentence that follows, one that contradicts."""
-    found = {}
-    for name in ("snli", "multi_nli"):
-        for record in data.tfds(name, "train"):
-            if record["label"] in (0, 2):
-                found.setdefault(record["premise"], {}).setdefault(int(record["label"]), record["hypothesis"])
-    rows = [(p, h[0], h[2]) for p, h in found.items() if len(h) == 2]
-    return dict(zip(("first", "second", "negatives"), map(list, zip(*rows, strict=True)), strict=True))
+def _docstrings(records, split, quick):
+    """Pairs of one part, each query and each docstring once."""
+    some = [r for r in records if r["split"] == split]
+    some = list({r["query"]: r for r in {r["docstring"]: r for r in some}.values()}.values())
+    most = 60 if quick and split in MOST else MOST.get(split)
+    order = np.random.default_rng(0).permutation(len(some))[:most]
+    return {n: [some[i][m] for i in order] for n, m in (("first", "query"), ("second", "docstring"))}
 
 
 def arrays(encoder, pairs, length):
@@ -77,7 +73,7 @@ def arrays(encoder, pairs, length):
         {"ids": int32 [N, K, length], "mask": bool [N, K, length], "keys": int32 [N, K][, "targets": [N]]}.
     """
     sides = [pairs[n] for n in ("first", "second", "negatives") if n in pairs]
-    made = [text_models.tokens(encoder, side, length) for side in sides]
+    made = [encoder.tokenize(side, length=length) for side in sides]
     batch = {n: np.stack([m[n] for m in made], axis=1) for n in ("ids", "mask")}
     batch["keys"] = text_models.keys(*sides)
     return batch | ({"targets": np.asarray(pairs["scores"], np.float32)} if "scores" in pairs else {})
@@ -94,24 +90,24 @@ def layer_vectors(encoder, params, batch):
     return (unit(found) * found.shape[-1] ** 0.5).reshape(count, texts, *found.shape[1:])
 
 
-def make_update(encoder, recipe, rate, steps, *, pull=nested.pull_features):
-    """One step of AdamW on all but the word vectors: CoSENT where pairs have grades, else InfoNCE."""
+def make_update(encoder, arm, rate, steps):
+    """One step of AdamW on all but the word vectors: CoSENT where pairs have grades, else InfoNCE.
+
+    Args:
+        encoder: an ``Encoder``.
+        arm: loss -> objective, such as a partial ``losses.two_dimensional``.
+        rate: highest learning rate.
+        steps: over which it rises and falls.
+    """
 
     def loss_fn(params, batch, key):
         layers = layer_vectors(encoder, params, batch)
         first, second, *hard = (layers[:, k] for k in range(layers.shape[1]))
-        if "targets" in batch:
-
-            def loss(*vectors):
-                return losses.cosent(*vectors, targets=batch["targets"])
-        else:
-            where = losses.duplicate_mask(*text_models.sides(batch["keys"]), blocks=("qd",))
-
-            def loss(first, second):
-                return losses.info_nce(first, second, where=where)
-
         second = jnp.concatenate([second, *hard])
-        return nested.objective(recipe, loss, pull, key, first, second), {}
+        if "targets" in batch:
+            return arm(losses.cosent)(key, first, second, targets=batch["targets"]), {}
+        where = losses.duplicate_mask(*text_models.sides(batch["keys"]), blocks=("qd",))
+        return arm(losses.info_nce)(key, first, second, where=where), {}
 
     warm = optax.warmup_cosine_decay_schedule(0, rate, max(1, steps // 10), max(2, steps))
     return train.gradient_update(loss_fn, train.frozen(optax.adamw(warm), "^table/"))
@@ -129,27 +125,33 @@ def fit(encoder, update, *, batch, steps, size, seed):
     return dataclasses.replace(encoder, params=params)
 
 
+@functools.lru_cache(maxsize=2)
+def encoder_init(encoder):
+    """``key -> params``: those of the encoder, whatever the key."""
+    return lambda key: jax.tree.map(jnp.copy, encoder.params)
+
+
 def finite(encoder):
     """Whether all parameters are numbers."""
     return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(encoder.params))
 
 
-def choose(encoder, recipe, batch, rates, targets, *, seeds, steps, size):
+def choose(encoder, arm, batch, rates, targets, *, seeds, steps, size):
     """Trains an arm at the rate that is best on the dev pairs, for each seed.
 
     Args:
         encoder: where training starts.
-        recipe: of the arm.
+        arm: loss -> objective.
         batch: {"train", "dev"} of :func:`arrays`.
         rates: learning rates; seed 0 is trained with each of them.
         targets: pairs (layer, size) whose mean score on dev is compared.
-        seeds: of the order of the pairs and of what the recipe draws.
+        seeds: of the order of the pairs and of what the objective draws.
         steps, size: of the training.
 
     Returns:
         (list of one encoder per seed, the rate, {rate: its mean score on dev}), which is empty for one rate.
     """
-    update = {rate: make_update(encoder, recipe, rate, steps) for rate in rates}
+    update = {rate: make_update(encoder, arm, rate, steps) for rate in rates}
     run = functools.partial(fit, encoder, batch=batch["train"], steps=steps, size=size)
     first = {rate: run(update[rate], seed=0) for rate in rates}
     good = [rate for rate in rates if finite(first[rate])]
@@ -162,12 +164,6 @@ def choose(encoder, recipe, batch, rates, targets, *, seeds, steps, size):
         dev = {rate: float(scores(first[rate], batch["dev"], targets).mean()) for rate in good}
     best = max(dev, key=dev.get) if dev else good[0]
     return [first[best], *(run(update[best], seed=s) for s in range(1, seeds))], best, dev
-
-
-@functools.lru_cache(maxsize=2)
-def encoder_init(encoder):
-    """``key -> params``: those of the encoder, whatever the key."""
-    return lambda key: jax.tree.map(jnp.copy, encoder.params)
 
 
 def scores(encoder, batch, pairs, size=128):
@@ -194,8 +190,37 @@ def scores(encoder, batch, pairs, size=128):
         first, second = np.moveaxis(np.asarray(unit(layers[:, :, n, :size])), 1, 0)
         if "targets" in batch:
             return metrics.spearman((first * second).sum(axis=1), batch["targets"])
-        table = first @ second.T
-        ahead = ~(table <= np.diag(table)[:, None])  # what is no number is never found
-        return float((ahead.sum(axis=1) < 10).mean())
+        return float((metrics.partner_ranks(first, second) <= 10).mean())
 
     return np.array([one(*pair) for pair in pairs])
+
+
+def compare(cfg, encoder, arms, cells, kept):
+    """Scores an encoder untrained, and trained as each arm says at the rate that dev pairs choose.
+
+    Args:
+        cfg: settings of a story: model, pairs, sts, paper, quick, seeds, steps, batch_size, rates, length,
+            workdir.
+        encoder: where training starts.
+        arms: {name: (loss -> objective, pairs whose mean score on dev chooses the rate)}.
+        cells: list of P pairs (layer, size) that are scored on test pairs.
+        kept: what the encoder of the last arm is, which is saved where the pairs are the user's own.
+
+    Returns:
+        ({"untrained" or arm: [S, P]}, {"cells", "grids", "rates", "dev", "pairs"}).
+    """
+    parts = read_pairs(sts=cfg.sts, pairs=cfg.pairs, paper=cfg.paper, quick=cfg.quick)
+    batch = {n: arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
+    counts = {n: len(pairs["first"]) for n, pairs in parts.items()}
+    options = {"steps": cfg.steps, "size": min(cfg.batch_size, counts["train"]), "seeds": cfg.seeds}
+    if cfg.pairs is not None:
+        text_models.told(batch["train"]["mask"], counts["train"], cfg.steps * options["size"])
+    found, rates, dev = {"untrained": np.array([scores(encoder, batch["test"], cells)])}, {}, {}
+    for name, (arm, targets) in arms.items():
+        fitted, rates[name], dev[name] = choose(encoder, arm, batch, cfg.rates, targets, **options)
+        found[name] = np.array([scores(e, batch["test"], cells) for e in fitted])
+        print(f"text, {name}, rate {rates[name]}: {found[name].mean():.3f}", flush=True)
+    if cfg.pairs is not None:
+        text_models.save_trained(fitted[0], cfg.workdir, kept)
+    grids = {name: x.mean(axis=0).tolist() for name, x in found.items()}
+    return found, {"cells": cells, "grids": grids, "rates": rates, "dev": dev, "pairs": counts}

@@ -34,16 +34,12 @@ def glosses(rows, vocabulary, seed=0):
     return {"ids": ids, "mask": mask}
 
 
-def hidden_words(batch, rows, vocabulary):
-    """A batch with words hidden for the encoder (20 %) and the decoder (40 %), a function of the rows."""
-    generator = np.random.default_rng(rows)
+def masked(batch, rows, vocabulary):
+    """Rows of a batch with words hidden for the encoder and the decoder, a function of the rows."""
     ids, mask = batch["ids"][rows], batch["mask"][rows]
-    groups = np.where(ids > OTHER, np.arange(ids.shape[1]), -1)
-    few, many = data.word_masks(generator, groups, mask)
-    hide = {"token": MASK, "vocabulary": vocabulary}
-    given = {"words": ids, "mask": mask, "where": few, "decoder_where": many}
-    given["ids"] = data.hide(generator, ids, few, **hide)
-    return given | {"decoder_ids": data.hide(generator, ids, many, **hide)}
+    groups = np.where(ids > OTHER, np.arange(ids.shape[1]), -1)  # every word is one token; rare ones stay
+    options = {"token": MASK, "vocabulary": vocabulary}
+    return data.masked_batch(np.random.default_rng(rows), ids, mask, groups, **options)
 
 
 def model(vocabulary, width=64, layers=4):
@@ -99,7 +95,7 @@ def fit(batch, rows, grid, *, nested, vocabulary, steps, size, seed):
         n, d = grid[-1]
         return jnp.mean(losses.masked_words_loss(head, layers[:, n, :, :d], table, bias=bias, **given)), {}
 
-    made = data.batches(rows, size, make=lambda r: hidden_words(batch, r, vocabulary), seed=seed)
+    made = data.batches(rows, size, make=lambda r: masked(batch, r, vocabulary), seed=seed)
     tx = optax.adam(optax.warmup_cosine_decay_schedule(0, 3e-3, steps // 20 + 1, steps))
     return train.fit(init=init, loss_fn=loss_fn, tx=tx, batches=made, steps=steps, key=seed).params
 
@@ -132,4 +128,4 @@ def measure(params, batch, rows, grid, vocabulary):
         return jnp.stack(found, axis=1)
 
     pieces = np.array_split(rows, max(1, len(rows) // 250))
-    return np.mean([np.asarray(one(params, hidden_words(batch, r, vocabulary))) for r in pieces], axis=0)
+    return np.mean([np.asarray(one(params, masked(batch, r, vocabulary))) for r in pieces], axis=0)

@@ -51,6 +51,34 @@ def in_turns(calls, rounds, block=1, warm=0):
     }
 
 
+def middle(sizes):
+    """The middle one of some sizes, at which a summary compares.
+
+    >>> print(middle((512, 32, 128)), middle((1, 16)))
+    128 16
+    """
+    return sorted(sizes)[len(sizes) // 2]
+
+
+def compared(task, peer, ours, theirs, *, rate):
+    """A row of a summary: our number and that of a peer.
+
+    >>> print(compared("lookup, M ids/s", "torch", 50.0, 100.0, rate=True)["ratio"])
+    0.5
+
+    Args:
+        task: what was measured, with the unit.
+        peer: name of the other package.
+        ours, theirs: numbers above 0.
+        rate: True where more is faster (texts per second), False where less is (milliseconds).
+
+    Returns:
+        Dict; "ratio" is how many times as fast as the peer we are, above 1 where we are faster.
+    """
+    ratio = ours / theirs if rate else theirs / ours
+    return {"task": task, "peer": peer, "ours": ours, "theirs": theirs, "ratio": ratio}
+
+
 def peak_growth(run):
     """Bytes by which resident memory at its peak exceeds what it was before; None where Linux is not."""
     try:

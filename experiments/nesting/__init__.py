@@ -1,0 +1,1 @@
+"""Nested vectors: one encoder whose prefixes and layers are encoders too. A family of two stories."""

@@ -1,0 +1,91 @@
+"""Numbers of layers and sizes: spreads over seeds, claims about them, and a picture of all pairs."""
+
+import functools
+
+import numpy as np
+
+from experiments.shared import results
+
+
+def spreads(columns):
+    """The part of a row that holds means and spreads: {column: one number per seed}."""
+    row = {}
+    for column, values in columns.items():
+        row[column], row[f"± {column}"] = results.spread(values)
+    return row
+
+
+def asked(part, name, margin=0.0):
+    """Whether differences of a part are above a margin; None where the run did not measure them."""
+
+    def ours(numbers):
+        found = numbers.get(part, {}).get("differences", {}).get(name)
+        return None if found is None else results.paired(found, margin=margin)
+
+    return ours
+
+
+def figures(numbers):
+    """What draws the parts with grids: a row of heat maps for each part, its metric on a colour bar.
+
+    Args:
+        numbers: {part: {"cells": pairs (layer, size), "grids": {arm: one number per pair}}}; parts without
+            "grids" are left out. "config" tells what the grids of a text part hold.
+
+    Returns:
+        {"": (draw, panels)}, empty where no part has grids.
+    """
+    parts = {n: found for n, found in numbers.items() if isinstance(found, dict) and "grids" in found}
+    if not parts:
+        return {}
+    panels = (len(parts), max(len(found["grids"]) for found in parts.values()))
+    return {"": (functools.partial(_draw, parts=parts, config=numbers["config"]), panels)}
+
+
+def heat_map(axes, title, values, layers, sizes, low, high):
+    """Draws numbers of layers and sizes, the deepest layer on top, each number in its cell.
+
+    Args:
+        axes: matplotlib axes.
+        title: of the panel.
+        values: [N, M].
+        layers: N block numbers.
+        sizes: M prefix widths.
+        low, high: the numbers at the ends of the colours.
+
+    Returns:
+        The image, for a colour bar.
+    """
+    image = axes.imshow(values, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis")
+    for i, j in np.ndindex(np.shape(values)):
+        ink = "black" if values[i][j] > (low + high) / 2 else "white"
+        axes.text(j, i, f"{values[i][j]:.2f}", ha="center", va="center", color=ink, fontsize=6)
+    axes.set_xticks(range(len(sizes)), sizes, fontsize=7)
+    axes.set_yticks(range(len(layers)), layers, fontsize=7)
+    axes.set_xlabel("first numbers of the vector", fontsize=8)
+    axes.set_ylabel("layer", fontsize=8)
+    axes.set_title(title, fontsize=9)
+    return image
+
+
+def _metric(part, config):
+    if part != "text":
+        return "accuracy by the nearest neighbour"
+    if config["pairs"] is not None:
+        return "Spearman, or Recall@10 without grades"
+    return "Recall@10" if config["sts"] is None else "Spearman on STS-B"
+
+
+def _draw(axes, parts, config):
+    figure = axes[0, 0].figure
+    figure.clear()  # rows have panels of their own width
+    for row, (part, found) in zip(np.ravel(figure.subfigures(len(parts), 1)), parts.items(), strict=True):
+        values = np.array(list(found["grids"].values()))
+        layers, sizes = (sorted(set(numbers)) for numbers in zip(*found["cells"], strict=True))
+        panels = row.subplots(1, len(values), squeeze=False)[0]
+        for panel, (arm, grid) in zip(panels, found["grids"].items(), strict=True):
+            shaped = np.reshape(grid, (len(layers), len(sizes)))
+            image = heat_map(panel, f"{part}: {arm}", shaped, layers, sizes, values.min(), values.max())
+        bar = row.colorbar(image, ax=panels, pad=0.01, fraction=0.05, aspect=16)
+        bar.set_label(_metric(part, config), fontsize=8)
+        bar.ax.tick_params(labelsize=7)

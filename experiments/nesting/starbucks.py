@@ -1,0 +1,242 @@
+"""Does a short fixed list of layers and sizes that grow together train better small models than random draws?
+
+    python -m experiments.nesting.starbucks                 # digits, then pre-training on WordNet's glosses
+    python -m experiments.nesting.starbucks --parts text --sts path/to/stsb --rates 2e-5 5e-5 1e-4 2e-4
+    python -m experiments.nesting.starbucks --model folder --pairs file.tsv --layers 1 2 6 --sizes 32 64 384
+    python -m experiments.nesting.starbucks --paper --model bert-base --sts path/to/stsb   # AllNLI by TFDS
+
+Papers: Starbucks (arXiv:2410.13230), 2D Matryoshka Sentence Embeddings (arXiv:2402.14776). The first command
+takes 5 minutes on 2 CPU cores, the second 15. `make data` brings WordNet and the text encoder,
+all-MiniLM-L6-v2.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+from typing import Literal
+
+import numpy as np
+
+from experiments.nesting import digits, grid_results, masked_words, texts
+from experiments.shared import flags, inputs, results
+from jaxembed import losses
+
+PARTS = ("digits", "glosses", "text")
+TITLES = {
+    "digits": "Digits: accuracy by the nearest neighbour at the pairs (layer, size) of the list",
+    "glosses": "Glosses: loss of masked words through the pairs (layer, size), in nats",
+    "text": "A text encoder: Spearman with grades, or Recall@10 of pairs without",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Compares a fixed list of layers and sizes with random draws and with separate models."""
+
+    parts: tuple[Literal["digits", "glosses", "text"], ...] = ("digits", "glosses")
+    model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
+    pairs: pathlib.Path | None = None  # own pairs, with grades or without; runs the text part alone
+    sts: pathlib.Path | None = None  # folder with stsb-en-{train,dev,test}.csv; None: docstrings
+    paper: bool = False  # train on AllNLI through TFDS, with the paper's settings
+    layers: tuple[int, ...] = (1, 2, 4, 6)  # of the text part, with the sizes below one by one
+    sizes: tuple[int, ...] = (32, 64, 128, 384)
+    seeds: int = 3  # with 5 or more, claims get an interval and a verdict
+    steps: int = 40  # of the text part
+    batch_size: int = 32  # pairs
+    rates: tuple[float, ...] = (1e-4,)  # the text part; of several the best on the dev pairs is taken
+    length: int = 16  # tokens of a text
+    digit_steps: int = 140
+    gloss_steps: int = 160
+    glosses: int = 30_000
+    vocabulary: int = 2000  # commonest words of glosses
+    quick: bool = False  # digits alone, one seed, few layers, sizes and steps
+    workdir: pathlib.Path = pathlib.Path("runs/starbucks")
+    results: pathlib.Path | None = None
+
+    def __post_init__(self):
+        limits = {"seeds": (1, 100), "steps": (1, 10**7), "batch_size": (2, 10**5), "length": (3, 8192)}
+        limits |= {"digit_steps": (1, 10**6), "gloss_steps": (2, 10**6), "vocabulary": (10, 10**6)}
+        limits |= {"glosses": (1000, 10**6), "rates": (1e-9, 10), "layers": (1, 1000), "sizes": (1, 10**5)}
+        flags.check(self, limits)
+        flags.exclude(self, "pairs", ("parts", "sts", "paper"))
+        if self.sts is not None and "text" not in self.parts and not self.paper:
+            raise ValueError("--sts: only the text part reads it; give --parts text")
+        losses.diagonal_grid(self.layers, self.sizes)
+
+
+PAPER = {"steps": 2200, "batch_size": 128, "rates": (5e-5,), "length": 64, "parts": ("text",)}
+PAPER |= {"layers": (2, 4, 6, 8, 10, 12), "sizes": (32, 64, 128, 256, 512, 768)}
+QUICK = {"seeds": 1, "steps": 4, "digit_steps": 4, "gloss_steps": 20, "glosses": 2000, "parts": ("digits",)}
+RUNS = {"text_sts": {"rates": (2e-5, 5e-5, 1e-4, 2e-4)}}  # the second command above
+SIZES = (4, 8, 16, 24, 48, 64)
+GLOSSES = losses.diagonal_grid((1, 2, 3, 4), (8, 16, 32, 64))
+
+
+def by_digits(cfg):
+    """1-NN accuracy on the list and beside it: separate models, 2DMSE, the list with and without the pull."""
+    images, labels = digits.read(cfg.seeds)
+    sizes = SIZES[::2] if cfg.quick else SIZES
+    layers = range(1, len(sizes) + 1)
+    listed, cells = losses.diagonal_grid(layers, sizes), losses.full_grid(layers, sizes)
+    options = {"width": 64, "steps": cfg.digit_steps, "batch": 64, "rate": 2e-3, "warm": cfg.digit_steps // 8}
+    fit = functools.partial(digits.fit, images=images, labels=labels, **options)
+    alone = []
+    for n, size in listed:
+        flags.stage(f"digits, a model of {n} layers and {size} numbers")
+        vectors = fit(functools.partial(losses.layer_objective, grid=((n, size),)), layers=n)
+        alone.append(digits.nearest(vectors, labels, [(n, size)])[:, 0])
+    found, others = {"separate": np.stack(alone, axis=1)}, {}
+    kl = functools.partial(losses.score_kl_to_last, temperature=0.1)
+    arms = {
+        "2DMSE": functools.partial(losses.two_dimensional, layers=len(sizes), sizes=sizes),
+        "SRL": functools.partial(losses.starbucks, grid=listed, pull=kl),
+        "SRL, no KL": functools.partial(losses.starbucks, grid=listed, pull=None),
+    }
+    for name in ("2DMSE", "SRL") if cfg.quick else arms:
+        others[name] = digits.nearest(fit(arms[name], layers=len(sizes)), labels, cells)
+        found[name] = others[name][:, [cells.index(pair) for pair in listed]]
+        print(f"digits, {name}: {found[name].mean():.3f}", flush=True)
+    gain = found["SRL"] - found["2DMSE"]
+    differences = {
+        "on the list": gain.mean(axis=1),
+        "smallest": [[one - other for one in g[:2] for other in g[2:]] for g in gain],
+        "separate": (found["SRL"] - found["separate"]).mean(axis=1),
+    }
+    grids = {name: x.mean(axis=0).tolist() for name, x in others.items()}
+    details = {"cells": cells, "grids": grids, "by seed": by_seed(found)}
+    return listed_rows(found, others, listed, cells), differences, details
+
+
+def by_seed(found):
+    """{arm: [S, P]} -> {arm: the mean over pairs of each seed}."""
+    return {name: values.mean(axis=1).tolist() for name, values in found.items()}
+
+
+def listed_rows(found, others, listed, cells):
+    """Rows of arms: the mean at each pair of the list, their mean with its spread, and the mean of the rest.
+
+    Args:
+        found: {arm: [S, P]} on the list.
+        others: {arm: [S, C]} on all cells, for arms that have them.
+        listed: P pairs (layer, size).
+        cells: C pairs.
+    """
+    off, rows = [i for i, pair in enumerate(cells) if pair not in listed], []
+    for name, values in found.items():
+        row = {"arm": name} | {str(pair): float(x) for pair, x in zip(listed, values.mean(0), strict=True)}
+        rest = float(others[name][:, off].mean()) if name in others else None
+        rows.append(row | grid_results.spreads({"mean": values.mean(axis=1)}) | {"off the list": rest})
+    return rows
+
+
+def by_glosses(cfg):
+    """Loss of masked words through every pair, of a model trained with SMAE and one by masked words alone."""
+    batch = masked_words.glosses(cfg.glosses, cfg.vocabulary)
+    held = np.arange(len(batch["ids"]) - 500, len(batch["ids"]))
+    fitted = {"size": 64, "steps": cfg.gloss_steps, "vocabulary": cfg.vocabulary}
+    found = {}
+    for name in ("SMAE", "MLM"):
+        runs = []
+        for seed in range(cfg.seeds):
+            options = fitted | {"nested": name == "SMAE", "seed": seed}
+            params = masked_words.fit(batch, np.arange(held[0]), GLOSSES, **options)
+            runs.append(masked_words.measure(params, batch, held, GLOSSES, cfg.vocabulary))
+        found[name] = np.array(runs)  # [S, 3, P]
+        print(f"glosses, {name}: {found[name][:, 0].mean():.3f}", flush=True)
+    rows, chance = [], math.log(cfg.vocabulary)
+    for name, values in found.items():
+        kinds = ("words from states", "from the vector", "from a shuffled vector")
+        for k, kind in enumerate(kinds if name == "SMAE" else kinds[:1]):
+            row = {"arm": name, "loss": kind}
+            row |= {str(p): float(x) for p, x in zip(GLOSSES, values[:, k].mean(axis=0), strict=True)}
+            rows.append(row | grid_results.spreads({"mean": values[:, k].mean(axis=1)}))
+    rows.append({"arm": "chance", "loss": "log V"} | {str(p): chance for p in GLOSSES} | {"mean": chance})
+    differences = {
+        "before the last": (found["MLM"] - found["SMAE"])[:, 0, :-1],
+        "chance": -np.abs(found["MLM"][:, 0, 0] - chance),
+        "shuffled": found["SMAE"][:, 2] - found["SMAE"][:, 1],
+    }
+    return rows, differences, {"by seed": by_seed({name: x[:, 0] for name, x in found.items()})}
+
+
+def by_text(cfg):
+    """The list on a published encoder: untrained, 2DMSE, SRL."""
+    listed = losses.diagonal_grid(cfg.layers, cfg.sizes)
+    cells = losses.full_grid(range(1, cfg.layers[-1] + 1), cfg.sizes)
+    drawn = functools.partial(losses.two_dimensional, layers=cfg.layers[-1], sizes=cfg.sizes)
+    srl = functools.partial(losses.starbucks, grid=listed, pull=losses.vector_kl_to_last)
+    arms, kept = {"2DMSE": (drawn, listed), "SRL": (srl, listed)}, "the encoder trained on the list (seed 0)"
+    found, details = texts.compare(cfg, texts.look(cfg), arms, cells, kept)
+    on = {name: values[:, [cells.index(pair) for pair in listed]] for name, values in found.items()}
+    gain = (on["SRL"] - on["2DMSE"]).mean(axis=1)
+    return listed_rows(on, found, listed, cells), {"on the list": gain}, details | {"by seed": by_seed(on)}
+
+
+def parts_of(cfg):
+    """The parts that run, in their order."""
+    return [part for part in PARTS if part in (("text",) if cfg.pairs is not None else cfg.parts)]
+
+
+def look(cfg):
+    """Refuses what the parts would stumble over, before the first of them begins."""
+    inputs.installed("sklearn")
+    inputs.sets(*(["wordnet"] if "glosses" in parts_of(cfg) else []))
+    if "text" in parts_of(cfg):
+        encoder = texts.look(cfg)
+        flags.at_most(cfg, "layers", encoder.depth, f"the encoder has {encoder.depth} blocks")
+        flags.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
+
+
+def run(cfg):
+    made, tables, details = {"digits": by_digits, "glosses": by_glosses, "text": by_text}, {}, {}
+    for part in parts_of(cfg):
+        tables[TITLES[part]], differences, rest = made[part](cfg)
+        differences = {name: np.asarray(x).tolist() for name, x in differences.items()}
+        details[part] = {"differences": differences} | rest
+    return results.Result(tables, details)
+
+
+SRL = "2410.13230"
+CLAIMS = (
+    results.Claim(
+        SRL,
+        "On digits SRL is above 2DMSE on the list",
+        grid_results.asked("digits", "on the list"),
+    ),
+    results.Claim(
+        SRL,
+        "On digits each of the two smallest pairs gains more over 2DMSE than every other",
+        grid_results.asked("digits", "smallest"),
+    ),
+    results.Claim(
+        SRL,
+        "On digits SRL is at most 1.5 points below separate models",
+        grid_results.asked("digits", "separate", margin=-0.015),
+    ),
+    results.Claim(
+        SRL,
+        "On glosses SMAE is 1 nat below plain masked words through the cut head, before the last pair",
+        grid_results.asked("glosses", "before the last", margin=1.0),
+    ),
+    results.Claim(
+        SRL,
+        "On glosses the cut head of plain masked words is within 1 nat of chance at the smallest pair",
+        grid_results.asked("glosses", "chance", margin=-1.0),
+    ),
+    results.Claim(
+        SRL,
+        "On glosses words from the true vector have a lower loss than from a shuffled one, at every pair",
+        grid_results.asked("glosses", "shuffled"),
+    ),
+    results.Claim(
+        SRL,
+        "With a text encoder SRL is above 2DMSE on the list",
+        grid_results.asked("text", "on the list"),
+    ),
+)
+
+
+if __name__ == "__main__":
+    options = {"figures": grid_results.figures, "quick": QUICK, "paper": PAPER, "check": look, "runs": RUNS}
+    results.main("nesting.starbucks", Config, run, CLAIMS, together=[("layers", "sizes")], **options)

@@ -1,0 +1,164 @@
+"""Benchmarks run where none of their peers is installed, and what is kept of them is what commands write."""
+
+import doctest
+import importlib
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+from models import write_model
+
+from experiments.benchmarks import multivector, table_arms, tables, text, timing
+from experiments.shared import flags, results
+from jaxembed import encoders
+
+RESULTS = pathlib.Path(tables.__file__).parent / "results"
+
+
+def found(module, cfg):
+    """The tables that a run saves."""
+    name = module.__name__.removeprefix("experiments.")
+    figures = getattr(module, "figures", None)
+    path = results.finish(name, flags.run_name(cfg), cfg, module.run(cfg), (), figures, 1)
+    assert path.stem.startswith(f"{name.rpartition('.')[2]}_")
+    return json.loads(path.read_text())["tables"]
+
+
+@pytest.mark.experiment
+def test_the_benchmark_of_tables_runs_without_its_peers(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_arms, "TORCH", False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    small = {"heights": (300, 600), "batch_size": 8, "fields": 3, "values": 100, "size": 64, "rounds": 1}
+    small |= {"model_rows": 300, "cross_layers": 1, "hidden": (8,), "results": tmp_path}
+    tabled = found(tables, tables.Config(**small))
+    times = {(r["arm"], r["rows"]): r for r in tabled["training steps"] if "ms" in r}
+    assert times["jaxembed Adagrad", 600]["times ours"] == 1
+    assert times["optax Adagrad, dense", 600]["extra MB"] > 0
+    assert times["jaxembed Adagrad, list made first", 300]["ms"] > 0
+    assert {r["note"] for r in tabled["training steps"] if r["arm"] == "torch SparseAdam"} == {
+        "not loaded: import of torch halted; None in sys.modules"
+    }
+    assert {r["arm"] for r in tabled["lookups and the list of rows"]} == {
+        "lookup jaxembed",
+        "host: distinct rows",
+    }
+    assert {r["arm"] for r in tabled["DCN-V2"]} == {
+        f"DCN-V2 jaxembed{part}" for part in ("", ", dense part", ", table part", ", products alone")
+    }
+    assert [r["peer"] for r in tabled["summary"]] == ["optax Adagrad, dense"] * 2
+    assert next(tmp_path.glob("tables_*.png")).stat().st_size > 10_000
+
+
+@pytest.mark.experiment
+def test_the_benchmark_of_token_sets_runs_without_its_peers(tmp_path, monkeypatch):
+    for name in ("fastembed", "fastembed.postprocess", "muvfde", "torch", "faiss"):
+        monkeypatch.setitem(sys.modules, name, None)
+    small = {"tokens": (4,), "batch": 16, "width": 8, "projected": 4, "planes": 2, "repetitions": 2}
+    small |= {"candidates": 12, "documents": (300,), "queries": (1, 3), "length": 16, "k": 5, "built": 20}
+    tabled = found(multivector, multivector.Config(**small, rounds=1, results=tmp_path))
+    assert not tabled.pop("summary")
+    assert all(row["per second"] > 0 for rows in tabled.values() for row in rows)
+    methods = {(title, row["group"], row["method"]) for title, rows in tabled.items() for row in rows}
+    assert ("encoding", "encode, T = 4, product", "matrix product") in methods
+    assert ("product codes", "300 product codes, 3 at a time", "jaxembed") in methods
+    assert ("exact search", "300 documents, 1 at a time", "jaxembed") in methods
+    assert {m for _, g, m in methods if g == "Chamfer, ragged"} == {
+        "jaxembed",
+        "jaxembed, search.rerank from the host",
+    }
+    (built,) = tabled["index on disk"]
+    assert built["group"] == "index of 20 documents" and built["bytes each"] > 0
+
+
+@pytest.mark.parametrize("family", ["distilbert", "qwen2", "modernbert"])
+def test_products_of_any_family_are_timed(tmp_path, family):
+    encoder = encoders.pretrained.load(write_model(tmp_path / "toy", family))
+    assert all(np.isfinite(x) for x in text.products(encoder, [(2, 4), (1, 8)])())
+
+
+@pytest.mark.experiment
+def test_the_benchmark_of_text_runs_without_its_peer(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "TORCH", False)
+    words = [f"w{i}" for i in range(5, 29)]
+    records = [
+        dict.fromkeys(("name", "signature", "docstring", "code", "query"), f"{w} {words[i - 1]}")
+        for i, w in enumerate(words)
+    ]
+    monkeypatch.setattr(text.data, "docstrings", lambda: records)
+    model = write_model(tmp_path / "toy")
+    small = {"texts": 5, "batch_size": 4, "pairs": 2, "length": 6, "sizes": (2, 4), "rounds": 1}
+    small |= {"memory_batch": 8, "cached_batch": 4, "results": tmp_path, "model": model, "sts": tmp_path}
+    lines = [f"w{i} w{i + 1},w{i + i % 3} w7,{i % 3}" for i in range(5, 15)]
+    (tmp_path / "stsb-en-test.csv").write_text("\n".join(lines) + "\n")
+    tabled = found(text, text.Config(**small))
+    arms = {(row["what"], row["arm"]) for rows in tabled.values() for row in rows if "arm" in row}
+    assert {("encode long", "products"), ("train layers x sizes", "jaxembed")} <= arms
+    assert ("memory, 8 pairs", "cached") in arms and not tabled["summary"]
+    (graded,) = tabled["similarity"]
+    assert -1 <= graded["Spearman"] <= 1
+    with pytest.raises(ValueError, match="--sizes 4000: the encoder has width"):
+        text.look(text.Config(**small | {"sizes": (4000,)}))
+
+
+def test_bad_settings_are_refused_before_the_work(tmp_path):
+    with pytest.raises(ValueError, match="^--values 9: every value needs a row in each of --heights"):
+        tables.look(tables.Config(heights=(8,), values=9))
+    with pytest.raises(ValueError, match="--sts .*: holds no stsb-en-test.csv"):
+        text.look(text.Config(sts=tmp_path))
+    with pytest.raises(FileNotFoundError, match="^--model: no model: no such folder"):
+        text.look(text.Config(model=pathlib.Path("no model")))
+    with pytest.raises(ValueError, match="^--rounds 0: choose 1 to"):
+        text.Config(rounds=0)
+
+
+# Summaries and what is kept
+
+
+def test_a_summary_says_how_many_times_as_fast_we_are():
+    assert doctest.testmod(timing)[:2] == (0, 2)
+    assert timing.compared("x, ms", "peer", 2.0, 6.0, rate=False)["ratio"] == 3
+    assert timing.compared("x, texts/s", "peer", 2.0, 6.0, rate=True)["ratio"] == pytest.approx(1 / 3)
+
+
+def test_a_summary_takes_the_middle_size_and_leaves_missing_peers_out():
+    def rows(size, rate):
+        made = {"group": f"encode, T = {size}, peers", "of": "documents"}
+        return [
+            made | {"method": "jaxembed", "per second": rate},
+            made | {"method": "muvfde", "per second": 10.0},
+        ]
+
+    given = [*rows(1, 5.0), *rows(2, 20.0), *rows(4, 80.0)]
+    (row,) = multivector.summary(multivector.Config(tokens=(4, 1, 2)), given)
+    assert row == {
+        "task": "encode documents of 2 tokens, documents/s",
+        "peer": "muvfde",
+        "ours": 20.0,
+        "theirs": 10.0,
+        "ratio": 2.0,
+    }
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)
+def test_kept_results_have_the_name_of_their_settings_and_the_summary_of_their_rows(path):
+    saved = json.loads(path.read_text())
+    module = importlib.import_module(f"experiments.{saved['experiment']}")
+    given = {n: tuple(x) if isinstance(x, list) else x for n, x in saved["config"].items()}
+    cfg = module.Config(**given)
+    assert flags.run_name(cfg) == saved["run"]
+    assert results.path_of(saved["experiment"], saved["run"]) == path
+    rows = [row for title, rows in saved["tables"].items() if title != "summary" for row in rows]
+    summary = module.summary(rows) if module is text else module.summary(cfg, rows)
+    assert summary == saved["tables"]["summary"] and len(summary) >= 6
+    assert all(set(row) == {"task", "peer", "ours", "theirs", "ratio"} for row in summary)
+    assert {row["ratio"] > 1 for row in summary} == {True, False}  # also where we are slower
+    assert {"summary"} | module.by_title(rows).keys() == saved["tables"].keys()
+
+
+def test_the_kept_picture_is_drawn_from_its_numbers(tmp_path):
+    path = tmp_path / "tables.json"
+    path.write_text((RESULTS / "tables.json").read_text())
+    (picture,) = results.draw(path, tables.figures)
+    assert picture.stat().st_size > 20_000
