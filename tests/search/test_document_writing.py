@@ -289,7 +289,7 @@ BAD = {
     "complex": (with_bad(np.ones((1, 4), complex)), "tokens of 'bad' are complex128"),
     "text": (with_bad(np.full((1, 4), "x")), "tokens of 'bad' are <U1"),
     "empty id": (with_bad(np.ones((1, 4)), ""), "id '' is neither"),
-    "no pair": ([*DOCUMENTS[:8], "x"], "no pair"),
+    "no pair": ([*DOCUMENTS[:8], "x"], "an item is not a pair"),
 }
 
 
