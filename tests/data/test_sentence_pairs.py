@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.nesting import texts as nested_texts
 from jaxembed import data
 
 
@@ -59,19 +58,14 @@ def test_a_row_of_texts_is_no_header(tmp_path, first):
     assert data.sentence_pairs(path, header=True)["first"] == ["a"]
 
 
-def test_programs_leave_the_header_out(tmp_path):
+def test_parts_leave_the_header_out(tmp_path):
     path = write(tmp_path / "p.tsv", "query\tdocument\n" + "".join(f"q{i}\td{i}\n" for i in range(50)))
-    pairs = data.sentence_pairs(path)
-    queries = [f"q{i}" for i in range(50)]
-    assert pairs["first"] == queries and len(pairs["second"]) == 50 and "negatives" not in pairs
-    parts = nested_texts.read_pairs(pairs=path)
-    assert sorted(x for part in parts.values() for x in part["first"]) == sorted(queries)
+    parts = data.split_pairs(data.sentence_pairs(path))
+    assert sorted(x for part in parts.values() for x in part["first"]) == sorted(f"q{i}" for i in range(50))
 
 
 READERS = {
     "pairs": data.sentence_pairs,
-    "own pairs": lambda path: data.split_pairs(data.sentence_pairs(path)),
-    "programs": lambda path: nested_texts.read_pairs(pairs=path),
     "sick": data.sick,
     "table": data.labelled_table,
     "lines": data.labelled_lines,
