@@ -116,3 +116,20 @@ def test_every_part_of_pairs_has_one():
     ):
         with pytest.raises(ValueError, match=message):
             data.split_pairs(given, **options)
+
+
+def test_inverse_cloze_cuts_one_span():
+    words = [f"w{i}" for i in range(40)]
+    starts = set()
+    for seed in range(50):
+        span, rest = data.inverse_cloze(words, seed=(seed, 1))
+        start = words.index(span[0])
+        starts.add(start)
+        assert words[:start] + span + words[start + len(span) :] == words
+        assert rest == words[:start] + words[start + len(span) :]
+        assert 5 <= len(span) <= 13
+        assert (span, rest) == data.inverse_cloze(words, seed=(seed, 1))
+    assert len(starts) > 15
+    assert data.inverse_cloze(words[:13], seed=0) == (None, words[:13])
+    with pytest.raises(ValueError, match="shortest=3, longest=2"):
+        data.inverse_cloze(words, seed=0, shortest=3, longest=2)
