@@ -50,7 +50,6 @@ if missing("matplotlib"):
     install("matplotlib")
 
 # %%
-import functools
 import tempfile
 
 import jax
@@ -58,30 +57,20 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jaxembed import search, vectors
-from jaxembed.arrays import unit
+from jaxembed import data, ragged, recipes, search, vectors
 
 # %% [markdown]
 # ## Sets of tokens
-# A document is 8 to 16 unit vectors around words that it draws. All share a direction, as the tokens of
-# trained encoders do. A query is six tokens of one document, blurred.
+# A document is 8 to 24 unit vectors around words that it draws. All share a direction, as the tokens of
+# trained encoders do. A query is eight tokens of one document, blurred. `Encoder.encode_sets` makes the same
+# arrays of texts: all tokens one after the other, and where each document begins.
 
 # %%
-rng = np.random.default_rng(0)
 WIDTH, COUNT = 32, 1000
-
-
-def noise(*shape):
-    return np.asarray(unit(rng.normal(size=(*shape, WIDTH)).astype(np.float32)))
-
-
-words, common = noise(500), noise()
-documents = []
-for length in rng.integers(8, 17, size=COUNT):
-    documents.append(np.asarray(unit(words[rng.integers(500, size=length)] + 0.35 * noise(length) + common)))
-sources = rng.permutation(COUNT)[:100]
-queries = np.stack([documents[s][rng.permutation(len(documents[s]))[:6]] for s in sources])
-queries, mask = np.asarray(unit(queries + 0.5 * noise(100, 6))), np.ones((100, 6), bool)
+sets = data.toy.token_sets(0, documents=COUNT, queries=100, width=WIDTH)
+tokens, offsets, queries, mask = (sets[name] for name in ("tokens", "offsets", "queries", "mask"))
+documents = np.split(tokens, offsets[1:-1])
+print(tokens.shape, "tokens of", len(documents), "documents; queries", queries.shape)
 
 # %% [markdown]
 # ## Encodings
@@ -90,9 +79,7 @@ queries, mask = np.asarray(unit(queries + 0.5 * noise(100, 6))), np.ones((100, 6
 # score. Planes through the mean of the tokens fill the cells more evenly.
 
 # %%
-padded = np.zeros((COUNT, 16, WIDTH), np.float32)
-full = np.arange(16) < np.array([[len(d)] for d in documents])
-padded[full] = np.concatenate(documents)
+padded, full = ragged.set_batch(tokens, offsets, 0, COUNT)
 exact = vectors.chamfer(queries, padded, mask, full)
 
 params = vectors.init_fde(jax.random.key(0), WIDTH, repetitions=20, planes=4, projected=8)
@@ -105,20 +92,17 @@ print(vectors.encoding_length(params), "numbers; correlation with the exact scor
 
 # %% [markdown]
 # ## An index on disk
-# The index holds the tokens and what the encoder makes of them, here the encodings. It is built shard by
-# shard from an iterator; a killed build goes on where it stopped.
+# The index holds the tokens, the encodings and the params with which they were made. It is built shard by
+# shard from an iterator of ids and tokens; a killed build goes on where it stopped. One call then searches:
+# candidates by encodings, their exact order by late interaction, the ids of the documents.
 
 # %%
 folder = tempfile.mkdtemp() + "/index"
-
-
-@jax.jit
-def encode(params, tokens, mask):
-    return {"fde": vectors.encode_documents(params, tokens, mask)}
-
-
-index = search.build_documents(folder, enumerate(documents), encode, params=params, shard_size=256)
+names = [f"document {n}" for n in range(COUNT)]
+index = recipes.index_sets(folder, zip(names, documents, strict=True), params, shard_size=256)
+scores, ids = recipes.search_sets(index, queries, mask, 3, candidates=20)
 print(len(index.ids), "documents;", index.columns["fde"].shape, index.tokens.shape)
+print("asked of", names[sets["sources"][0]], "- found", ids[0].tolist(), scores[0].round(2))
 
 # %% [markdown]
 # ## Codes
@@ -132,37 +116,37 @@ print(4 * encodings.shape[1], "bytes of floats,", codes.shape[1], "bytes of code
 
 # %% [markdown]
 # ## Search
-# Candidates by encodings, by their first 10 repetitions alone, by codes, or by the nearest tokens of each
-# query token; then the exact score of the candidates alone, whose tokens are read from the disk. The index
-# holds the params with which it was made: queries take them from there.
+# What `search_sets` does, with other searches in front. Candidates by encodings, by their first 10
+# repetitions alone, by codes, or by the nearest tokens of each query token; then the exact score of the
+# candidates alone, whose tokens are read from the disk. Queries take the params from the index.
 
 
 # %%
 def by_encoding(queries, mask, size):
-    return search.top_k(vectors.encode_queries(index.params, queries, mask), encodings, size)
+    return search.top_k(vectors.encode_queries(index.params, queries, mask), encodings, size)[1]
 
 
 def by_half(queries, mask, size):
     half = vectors.truncate_fde(index.params, repetitions=10)
     rows = index.columns["fde"][:, : vectors.encoding_length(half)]  # stays on the disk
-    return search.top_k(vectors.encode_queries(half, queries, mask), rows, size)
+    return search.top_k(vectors.encode_queries(half, queries, mask), rows, size)[1]
 
 
 def by_codes(queries, mask, size):
     tables = vectors.product_tables(books, vectors.encode_queries(index.params, queries, mask))
-    return search.scan_top_k(vectors.product_scores, tables, codes, size)
+    return search.scan_top_k(vectors.product_scores, tables, codes, size)[1]
 
 
 def by_tokens(queries, mask, size):
-    return None, search.single_vector_candidates(index.tokens, index.offsets, queries, mask, size)
+    return search.single_vector_candidates(index.tokens, index.offsets, queries, mask, size)
 
 
 nearest = np.argmax(exact, axis=1)[:, None]
-score = functools.partial(search.retrieve, score=vectors.chamfer, tokens=index.tokens, offsets=index.offsets)
+rules = {"score": vectors.chamfer, "tokens": index.tokens, "offsets": index.offsets}
 shares = {}
 for find in (by_encoding, by_half, by_codes, by_tokens):
-    first = np.asarray(find(queries, mask, 20)[1])
-    _, found = score(find, queries=queries, mask=mask, k=1, candidates=20)
+    first = np.asarray(find(queries, mask, 20))
+    _, found = search.retrieve(find, queries, mask, 1, **rules, candidates=20)
     parts = {"first": first[:, :1], "among 20": first, "first after exact scores": found}
     shares[find.__name__] = {n: round(float((ids == nearest).any(1).mean()), 2) for n, ids in parts.items()}
     print(f"{find.__name__:12s}", shares[find.__name__])

@@ -174,9 +174,7 @@ def log_loss(labels, probabilities, *, where=None, weights=None, clip=1e-7):
 
 
 def normalised_entropy(labels, probabilities, *, where=None, weights=None, clip=1e-7):
-    """Normalised entropy: the log loss divided by that of always predicting the share of positives.
-
-    Below 1 is better than that constant.
+    """Normalised entropy: the log loss divided by that of a constant share; below 1 is better.
 
     ``normalised_entropy = log_loss / -(r log r + (1 - r) log(1 - r))``, where r is the mean label.
 
@@ -210,9 +208,7 @@ def normalised_entropy(labels, probabilities, *, where=None, weights=None, clip=
 
 
 def calibration(labels, probabilities, *, where=None, weights=None):
-    """Calibration: the number of clicks that were expected, divided by the number that came.
-
-    1 is ideal.
+    """Calibration: the number of clicks that were expected, divided by the number that came; 1 is ideal.
 
     ``calibration = sum_i p_i / sum_i labels[i]``.
 
@@ -239,9 +235,7 @@ def calibration(labels, probabilities, *, where=None, weights=None):
 
 
 def expected_calibration_error(labels, probabilities, *, bins=10, where=None, weights=None):
-    """Expected calibration error: the mean gap between predicted and real share of positives within bins.
-
-    0 is ideal.
+    """Expected calibration error: the mean gap of predicted and real shares within bins; 0 is ideal.
 
     ``expected_calibration_error = sum_b |sum_{i in b} p_i - labels[i]| / N`` over ``bins`` equal bins of p
     from 0 to 1.

@@ -1,5 +1,6 @@
 """Benchmarks run where none of their peers is installed, and what is kept of them is what commands write."""
 
+import doctest
 import importlib
 import json
 import pathlib
@@ -116,6 +117,7 @@ def test_bad_settings_are_refused_before_the_work(tmp_path):
 
 
 def test_a_summary_says_how_many_times_as_fast_we_are():
+    assert doctest.testmod(timing)[:2] == (0, 2)
     assert timing.compared("x, ms", "peer", 2.0, 6.0, rate=False)["ratio"] == 3
     assert timing.compared("x, texts/s", "peer", 2.0, 6.0, rate=True)["ratio"] == pytest.approx(1 / 3)
 
@@ -137,6 +139,7 @@ def test_a_summary_takes_the_middle_size_and_leaves_missing_peers_out():
         "theirs": 10.0,
         "ratio": 2.0,
     }
+    assert not multivector.summary(multivector.Config(tokens=(1,)), rows(16, 5.0))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)

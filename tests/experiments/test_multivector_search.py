@@ -1,6 +1,7 @@
 """The experiment on multi-vector search runs on generated tokens, without a text encoder."""
 
 import dataclasses
+import doctest
 import json
 import pathlib
 
@@ -10,10 +11,9 @@ import numpy as np
 import pytest
 from models import write_model
 
-from experiments.common import inputs, text_models
 from experiments.multivector_search import __main__ as story
 from experiments.multivector_search import judged, searches, tokens
-from experiments.shared import flags, results
+from experiments.shared import flags, inputs, results, text_models
 from jaxembed import data, ragged, vectors
 from jaxembed.encoders.pretrained.tensors import read_safetensors, write_safetensors
 
@@ -54,6 +54,7 @@ def test_shape_counts_cells_as_a_loop_does(sets):
 
 
 def test_ranks_and_candidates_needed():
+    assert doctest.testmod(searches)[:2] == (0, 1)
     ids = np.array([[4, 2, 0], [1, 3, 2], [0, 1, 2], [5, 6, 7]])
     ranks = searches.ranks(ids, np.array([2, 2, 0, 9]))
     np.testing.assert_array_equal(ranks, [2, 3, 1, np.inf])
