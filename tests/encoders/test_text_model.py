@@ -117,5 +117,3 @@ def test_gradients_of_a_token_that_comes_often_are_added_in_float32(compiled):
     assert found["type"].tolist() == [4096, 0]
     np.testing.assert_array_equal(found["position"], 64)
     assert all(leaf["embedding"].dtype == jnp.bfloat16 for leaf in gradients.values())
-=======
->>>>>>> moves

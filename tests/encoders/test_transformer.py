@@ -336,5 +336,3 @@ def test_gradients_of_a_distance_bucket_are_added_in_float32():
     assert np.abs(exact).max() > 30
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=0.01, atol=0.1)
-=======
->>>>>>> moves
