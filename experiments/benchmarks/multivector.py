@@ -3,10 +3,10 @@
     python -m experiments.benchmarks.multivector
     python -m experiments.benchmarks.multivector --documents 100000 --queries 1 16     # needs 13 GB of memory
 
-3 minutes on 2 quiet cores. Compared are fastembed, muvfde, torch
-and faiss-cpu; a row whose package is not installed is left out. Every row of a group is timed in turn,
-again and again, so that a busy machine slows all of them alike. Short calls take three turns at a time,
-after one that is not counted: threads of the package before them may still spin.
+3 minutes on 2 quiet cores. Compared are fastembed, muvfde, torch and faiss-cpu; a row whose package is not
+installed is left out. Every row of a group is timed in turn, again and again, so that a busy machine slows
+all of them equally. Short calls take three turns at a time, after one that is not counted: threads of the
+package before them may still spin.
 
 Medians are shown. "times ours" is the time of a row divided by that of the first row of its group: above 1
 ours is faster. "CPU times ours" is the same for processor time, which other work on the machine disturbs
@@ -52,7 +52,7 @@ class Config:
 
 
 SHORT = {"block": 3, "warm": 1}  # how calls of a few milliseconds take turns
-KEY = "group", "of", "method"  # what tells rows apart
+OURS = "jaxembed"
 
 
 def run(cfg):
@@ -80,27 +80,24 @@ def by_title(rows):
 def summary(cfg, rows):
     """Our rates beside those of the packages, at the middle of the sizes that were measured."""
     size, asked, count = (timing.middle(x) for x in (cfg.tokens, cfg.queries, cfg.documents))
-    many = max(cfg.queries)
-    peers = {"padded": "torch, padded then einsum", "scatter": "torch scatter_reduce"}
-    compared = [  # task, start of the group, of what, our method, theirs
-        (f"encode documents of {size} tokens", f"encode, T = {size}", "documents", "jaxembed", "fastembed"),
-        (f"encode documents of {size} tokens", f"encode, T = {size}", "documents", "jaxembed", "muvfde"),
-        ("Chamfer of ragged documents", "Chamfer, ragged", "pairs", "jaxembed", peers["padded"]),
-        ("Chamfer of ragged documents", "Chamfer, ragged", "pairs", "jaxembed", peers["scatter"]),
+    encode, exact = f"encode, T = {size}", f"{count:,} documents, {asked} at a time"
+    codes, many = (f"{count:,} product codes, {n} at a time" for n in (asked, max(cfg.queries)))
+    compared = [  # task, group, of what, peer, our method
+        (f"encode documents of {size} tokens", encode, "documents", "fastembed", OURS),
+        (f"encode documents of {size} tokens", encode, "documents", "muvfde", OURS),
+        ("Chamfer of ragged documents", "Chamfer, ragged", "pairs", "torch, padded then einsum", OURS),
+        ("Chamfer of ragged documents", "Chamfer, ragged", "pairs", "torch scatter_reduce", OURS),
+        (f"search {exact}", exact, "queries", "faiss flat", OURS),
+        (f"search {codes}", codes, "queries", "faiss PQ", OURS),
+        (f"search {many}, decoded", many, "queries", "faiss PQ", f"{OURS}, decoded"),
+        ("make product codes", "product codes", "documents", "faiss PQ", OURS),
     ]
-    for found, name in (("documents", "faiss flat"), ("product codes", "faiss PQ")):
-        group = f"{count:,} {found}, {asked} at a time"
-        compared.append((f"search {group}", group, "queries", "jaxembed", name))
-    group = f"{count:,} product codes, {many} at a time"
-    compared.append((f"search {group}, decoded", group, "queries", "jaxembed, decoded", "faiss PQ"))
-    compared.append(("make product codes", "product codes", "documents", "jaxembed", "faiss PQ"))
     made = []
-    for task, start, of, ours, theirs in compared:
-        for other in rows:
-            if other["group"].startswith(start) and (other["of"], other["method"]) == (of, theirs):
-                own = next(r for r in rows if [r[k] for k in KEY] == [other["group"], of, ours])
-                rates = own["per second"], other["per second"]
-                made.append(timing.compared(f"{task}, {of}/s", theirs, *rates, rate=True))
+    for task, group, of, peer, ours in compared:
+        of_group = [r for r in rows if (r["group"].removesuffix(", peers"), r["of"]) == (group, of)]
+        rates = {r["method"]: r["per second"] for r in of_group}
+        if peer in rates:
+            made.append(timing.compared(f"{task}, {of}/s", peer, rates[ours], rates[peer], rate=True))
     return made
 
 

@@ -20,7 +20,7 @@ def optional(name):
 
 
 def in_turns(calls, rounds, block=1, warm=0):
-    """Times functions in turn, again and again, so that a busy machine slows all of them alike.
+    """Times functions in turn, again and again, so that a busy machine slows all of them equally.
 
     Args:
         calls: {name: function without arguments}; JAX arrays that it returns are waited for. Each is called

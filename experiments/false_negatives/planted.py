@@ -77,7 +77,7 @@ def prepare(cfg):
     flags.at_most(cfg, "length", encoder.max_length, f"the encoder reads {encoder.max_length} tokens")
     flags.stage("reads senses, and the guide reads them")
     (queries, documents), held = wordnet(cfg)
-    read = functools.partial(encoder.tokenize, length=cfg.length)
+    read = functools.partial(encoder.tokenize, prompt="", length=cfg.length)
     sides = {"query": read(queries), "document": read(documents)}
     known = np.unique(np.concatenate([x["ids"][x["mask"]] for x in [*sides.values(), *map(read, held)]]))
     place = np.full(len(encoder.params["table"]["embedding"]), -1, np.int32)

@@ -198,25 +198,26 @@ def carving(t):
 
 
 TOYS, JUDGED = "generated tokens", "judged texts"
-FEWER = "90 % of queries need at most half the candidates of the heuristic (how many times as few)"
+ONE, TWO = (f"generated tokens that share a direction of length {s}:" for s in (1, 2))
+FEWER = "90 % of queries need at most half the candidates of the heuristic (how many times fewer)"
 muvera = functools.partial(results.Claim, "2405.19504")
 CLAIMS = (
-    muvera("generated, s=1: more repetitions find the best document more often", rising),
+    muvera(f"{ONE} more repetitions find the best document more often", rising),
     muvera(
-        "generated, s=1: encodings find it at least 0.3 more often than raw means of tokens",
+        f"{ONE} encodings find it at least 0.3 more often than raw means",
         above(TOYS, "s=1", WHOLE, "mean pooling, raw", 0.3),
     ),
     muvera(
-        "generated, s=1: means in the cells of documents find it at least 0.3 more often than sums",
+        f"{ONE} means in the cells of documents find it at least 0.3 more often than sums",
         above(TOYS, "s=1", f"{WHOLE} no fill", f"{WHOLE} sum, no fill", 0.3),
     ),
     muvera(
-        "generated, s=2: filled cells find it at least 0.2 more often than empty ones",
+        f"{TWO} filled cells find it at least 0.2 more often than empty ones",
         above(TOYS, "s=2", WHOLE, f"{WHOLE} no fill", 0.2),
     ),
-    muvera(f"generated, s=1: {FEWER}", half(TOYS, "candidates for 90 % at s=1"), paper=4.0),
+    muvera(f"{ONE} {FEWER}", half(TOYS, "candidates for 90 % at s=1"), paper=4.0),
     muvera(f"texts: {FEWER}", half("searches", "candidates for 90 %"), paper=4.0),
-    muvera("texts: ball carving saves a fifth of the time of the most exact scores", carving, paper=0.25),
+    muvera("texts: ball carving saves a fifth of the time (share, most candidates)", carving, paper=0.25),
     muvera(
         "judged texts: exact scores of 100 candidates rank no worse than those of all (nDCG@10)",
         above(JUDGED, "nDCG@10", "FDE, then Chamfer", "exact Chamfer", 0),

@@ -7,7 +7,7 @@
 
 Papers: Matryoshka Representation Learning (arXiv:2205.13147); 2D Matryoshka Sentence Embeddings, later
 Espresso Sentence Embeddings (arXiv:2402.14776). The first command takes 5 minutes on 2 CPU cores, the second
-4. `make data` brings the text encoder, all-MiniLM-L6-v2.
+10. `make data` brings the text encoder, all-MiniLM-L6-v2.
 """
 
 import dataclasses

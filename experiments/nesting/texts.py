@@ -75,7 +75,7 @@ def arrays(encoder, pairs, length):
     sides = [pairs[n] for n in ("first", "second", "negatives") if n in pairs]
     made = [encoder.tokenize(side, length=length) for side in sides]
     batch = {n: np.stack([m[n] for m in made], axis=1) for n in ("ids", "mask")}
-    batch["keys"] = text_models.keys(*sides)
+    batch["keys"] = np.stack([data.hashed(side).astype(np.int32) for side in sides], axis=1)
     return batch | ({"targets": np.asarray(pairs["scores"], np.float32)} if "scores" in pairs else {})
 
 
@@ -88,6 +88,11 @@ def layer_vectors(encoder, params, batch):
     flat = {n: batch[n].reshape(count * texts, length) for n in ("ids", "mask")}
     found = encoder.encode_layers(params, flat)
     return (unit(found) * found.shape[-1] ** 0.5).reshape(count, texts, *found.shape[1:])
+
+
+def different(keys, blocks=("qd",)):
+    """Which other texts of a batch are not equal to those of a pair, by keys int [B, K]: bool [B, M]."""
+    return losses.duplicate_mask(keys[:, 0], keys[:, 1:].T.reshape(-1), blocks=blocks)
 
 
 def make_update(encoder, arm, rate, steps):
@@ -106,8 +111,7 @@ def make_update(encoder, arm, rate, steps):
         second = jnp.concatenate([second, *hard])
         if "targets" in batch:
             return arm(losses.cosent)(key, first, second, targets=batch["targets"]), {}
-        where = losses.duplicate_mask(*text_models.sides(batch["keys"]), blocks=("qd",))
-        return arm(losses.info_nce)(key, first, second, where=where), {}
+        return arm(losses.info_nce)(key, first, second, where=different(batch["keys"])), {}
 
     warm = optax.warmup_cosine_decay_schedule(0, rate, max(1, steps // 10), max(2, steps))
     return train.gradient_update(loss_fn, train.frozen(optax.adamw(warm), "^table/"))

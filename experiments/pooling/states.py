@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from experiments.shared import text_models
+from jaxembed import data
 from jaxembed.arrays import unit
 
 
@@ -46,7 +47,7 @@ def read_states(encoder, texts, length, width=None, rows=64):
     tokens = np.empty((*batch["ids"].shape, kernel.shape[1]), np.float16)
     for part in parts:
         tokens[part] = run(part)[0] @ kernel
-    return {"tokens": tokens, "mask": batch["mask"], "keys": text_models.keys(texts)[:, 0]}, kernel
+    return {"tokens": tokens, "mask": batch["mask"], "keys": data.hashed(texts).astype(np.int32)}, kernel
 
 
 def pooled(apply, params, states, rows, size=500):

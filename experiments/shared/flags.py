@@ -92,9 +92,7 @@ def changed(config, **values):
 
 
 def preset(config, together=(), **presets):
-    """Takes the settings of a flag, such as ``quick``, where the user gave none; they are not checked again.
-
-    A value that equals the default counts as none.
+    """Takes the settings of a flag, such as ``quick``, where the user gave none or the default, unchecked.
 
     Args:
         config: dataclass.

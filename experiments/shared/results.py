@@ -92,7 +92,8 @@ def share(bools):
 def paired(differences, *, margin=0.0, denied=False):
     """Asks paired differences of two arms over seeds: does their 95 % interval lie above a margin?
 
-    Fewer than five seeds have a figure and no verdict. Of several columns the worst one is told.
+    The answer has the mean and half of the interval, of several columns those of the worst. Fewer than five
+    seeds have no verdict.
 
     >>> print(paired([0.1, 0.2, 0.3, 0.2, 0.2]).verdict, paired([0.1, 0.2, 0.3]).verdict)
     reproduced None
@@ -101,9 +102,6 @@ def paired(differences, *, margin=0.0, denied=False):
         differences: [S], or [S, P] where all P must be above the margin.
         margin: number, negative where a loss is allowed.
         denied: whether the sentence says that nothing is above the margin.
-
-    Returns:
-        :class:`Answer` with the mean and half of the interval.
     """
     x = np.asarray(differences, float).reshape(len(differences), -1)
     if len(x) < LEAST:
@@ -273,14 +271,10 @@ def finite(value):
 
 
 def merged(rows, columns=None):
-    """Columns and rows as text, a mean and its spread in one cell.
+    """Columns, by default all that hold one value, and rows as text; a mean and its spread share a cell.
 
     >>> merged([{"arm": "guided", "top-1": 0.5, "± top-1": 0.25}])
     (['arm', 'top-1'], [['guided', '0.500 ± 0.250']])
-
-    Args:
-        rows: list of dicts.
-        columns: keys to show; default all that hold one value, no list or dict.
     """
     if columns is None:
         columns = [c for c in dict.fromkeys(c for row in rows for c in row) if not c.startswith("± ")]

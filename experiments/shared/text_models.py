@@ -59,16 +59,6 @@ def mesh_for(size):
     return train.make_mesh(1) if size % jax.device_count() else None
 
 
-def keys(*sides):
-    """What tells texts apart: int32 [N, K] for K lists of N texts."""
-    return np.stack([data.hashed(side).astype(np.int32) for side in sides], axis=1)
-
-
-def sides(keys):
-    """Keys [B, K] as ``losses.duplicate_mask`` takes them: of the queries, and of all documents."""
-    return keys[:, 0], keys[:, 1:].T.reshape(-1)
-
-
 def take(batch, rows):
     """Rows of every array of a batch."""
     return {name: np.asarray(x)[rows] for name, x in batch.items()}

@@ -57,9 +57,9 @@ def over_layers(loss, grid, weights=None):
 
     ``nested(*vectors) = sum_i weights[i] * loss(*(v[..., n_i, :size_i] for v in vectors))`` with
     ``grid[i] = (n_i, size_i)``. Row n of the layer axis is the output of block n; row 0, the embeddings, is
-    no layer. Two-dimensional matryoshka, ESE and Starbucks are grids with weights of
-    ``losses.layer_grids``. To align shallow layers with the last, add a second ``over_layers`` whose loss
-    closes over the last layer's vectors, as the example of :func:`vector_kl` does.
+    no layer. 2DMSE, ESE and Starbucks are grids with weights; :func:`two_dimensional`, :func:`espresso` and
+    :func:`starbucks` are their finished objectives. To align shallow layers with the last, add a second
+    ``over_layers`` whose loss closes over the last layer's vectors (:func:`vector_kl_to_last`).
 
     >>> from jaxembed.losses import info_nce
     >>> layers = jnp.stack([jnp.eye(4)] * 3, axis=1)

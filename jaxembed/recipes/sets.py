@@ -23,7 +23,7 @@ def index_sets(
     """MUVERA index: writes token vectors and one encoding per document to disk, for :func:`search_sets`.
 
     ``search.build_documents`` with ``vectors.encode_documents`` as the column "fde". A killed build goes on
-    when it is called again with the same arguments; ``search.add_documents`` adds to it later.
+    when it is called again with the same arguments.
 
     >>> import tempfile
     >>> from jaxembed import data

@@ -1,4 +1,4 @@
-"""Vectors to ranks to numbers: exact search, metrics of rankings and of clicks, and indexes on disk."""
+"""Vectors to ranks: exact search, rescoring by sets of tokens, and indexes on disk."""
 
 from jaxembed.search.document_index import (
     Documents,

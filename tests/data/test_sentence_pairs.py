@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.common import glosses, nested_texts
 from jaxembed import data
 
 
@@ -59,18 +58,14 @@ def test_a_row_of_texts_is_no_header(tmp_path, first):
     assert data.sentence_pairs(path, header=True)["first"] == ["a"]
 
 
-def test_programs_leave_the_header_out(tmp_path):
+def test_parts_leave_the_header_out(tmp_path):
     path = write(tmp_path / "p.tsv", "query\tdocument\n" + "".join(f"q{i}\td{i}\n" for i in range(50)))
-    queries, documents, negatives = glosses.own_pairs(path)
-    assert queries == [f"q{i}" for i in range(50)] and len(documents) == 50 and negatives is None
-    parts = nested_texts.read_pairs(pairs=path)
-    assert sorted(x for part in parts.values() for x in part["first"]) == sorted(queries)
+    parts = data.split_pairs(data.sentence_pairs(path))
+    assert sorted(x for part in parts.values() for x in part["first"]) == sorted(f"q{i}" for i in range(50))
 
 
 READERS = {
     "pairs": data.sentence_pairs,
-    "own pairs": glosses.own_pairs,
-    "programs": lambda path: nested_texts.read_pairs(pairs=path),
     "sick": data.sick,
     "table": data.labelled_table,
     "lines": data.labelled_lines,
@@ -274,3 +269,44 @@ def test_all_nli_takes_premises_with_both_kinds_of_hypotheses(monkeypatch):
     assert given == [(name, "train", {"data_dir": "x"}) for name in ("snli", "multi_nli")]
     nli(monkeypatch, snli=[("q", 0, "alone")], multi_nli=[])
     refused("snli and multi_nli: no premise has both kinds", data.all_nli)
+
+
+PAIRS = {
+    "two columns": (
+        "a.tsv",
+        'a "dog"\tthe dog\nb\tc\n',
+        {"first": ['a "dog"', "b"], "second": ["the dog", "c"]},
+    ),
+    "scores": ("a.tsv", "a\tb\t1.5\nc\td\t0\n", {"scores": [1.5, 0]}),
+    "header by its score": ("a.tsv", "one\ttwo\tscore\na\tb\t1\n", {"first": ["a"], "scores": [1]}),
+    "header by its names": ("a.tsv", "sentence1\tsentence2\na\tb\n", {"first": ["a"]}),
+    "quoted commas": ("a.csv", '"a, b",c,5\n', {"first": ["a, b"], "scores": [5]}),
+    "negatives": ("a.tsv", "a\tb\tc\nd\te\t1\n".replace("\t1\n", "\tf\n"), {"negatives": ["c", "f"]}),
+    "byte order mark": ("a.tsv", "\ufeffa\tb\n", {"first": ["a"]}),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_sentence_pairs_are_read(name, tmp_path):
+    file, content, expected = PAIRS[name]
+    (tmp_path / file).write_text(content, encoding="utf-8")
+    pairs = data.sentence_pairs(tmp_path / file)
+    for key, value in expected.items():
+        assert list(pairs[key]) == value
+    assert len(pairs["first"]) == len(pairs["second"])
+
+
+BAD_PAIRS = {
+    "a\n": "line 1: 1 columns, expected 2 or 3",
+    "a\tb\n\nc\td\t1\n": "line 3: 3 columns, expected 2",
+    "a\tb\nc\t \n": "line 2: an empty text",
+    "": "holds no pairs",
+    "a\tb\t1\nc\td\tnan\n": "line 2: the score is not a finite number",
+}
+
+
+@pytest.mark.parametrize("content", BAD_PAIRS)
+def test_bad_pairs_are_refused_with_their_line(content, tmp_path):
+    (tmp_path / "a.tsv").write_text(content)
+    with pytest.raises(ValueError, match=BAD_PAIRS[content]):
+        data.sentence_pairs(tmp_path / "a.tsv")

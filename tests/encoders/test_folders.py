@@ -1,10 +1,8 @@
-"""Folders of published encoders: names of other years, where texts are cut, heads, and names on the hub."""
+"""Folders of published encoders: names of other years, where texts are cut, heads, digests."""
 
 import dataclasses
 import functools
 import json
-import sys
-import types
 
 import chex
 import jax
@@ -13,21 +11,11 @@ import numpy as np
 import pytest
 from models import FAST, LONG, SIDES, TEXTS, golden, heads, rewrite, tokenizer_file, write_dense, write_model
 
-from experiments.common import lengths, text_models
+from experiments.length_collapse import passages
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.pretrained import tensors
 from jaxembed.encoders.pretrained.batches import vectors_of_texts
 from jaxembed.encoders.pretrained.families import FAMILIES, describe
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture(scope="module")
-def encoder(folder):
-    return pretrained.load(folder)
 
 
 def with_gamma(name):
@@ -107,8 +95,7 @@ def test_texts_are_cut_on_the_side_of_the_folder(case, tmp_path):
     np.testing.assert_array_equal(again.encode_texts([LONG]), loaded.encode_texts([LONG]))
     four = [2, *(kept[-2:] if kept[0] == 8 else kept[:2]), 3]
     assert loaded.tokenize([LONG], length=4)["ids"][0].tolist() == four
-    assert text_models.tokens(loaded, [LONG], 4)["ids"][0].tolist() == four
-    assert lengths.pieces(loaded, [LONG], 6)[0][0] == LONG
+    assert passages.pieces(loaded, [LONG], 6)[0][0] == LONG
     assert loaded.tokenize([LONG])["ids"][0].tolist() == [2, *kept, 3]
 
 
@@ -287,75 +274,3 @@ def test_a_digest_tells_encoders_apart(folder, encoder, tmp_path):
     for other in (lambda *_, **__: 0, functools.wraps(encoder.encode)(lambda *_: 0)):
         with pytest.raises(ValueError, match="encode was replaced by a function that no digest describes"):
             dataclasses.replace(encoder, encode=other).digest()
-
-
-# The hub
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """A stand-in for huggingface_hub: ``hub.folders`` {name: folder}; ``hub.asked`` keeps the questions."""
-    stub = types.SimpleNamespace(folders={}, asked=[])
-
-    def snapshot_download(name, allow_patterns, **options):
-        stub.asked.append((name, options))
-        stub.patterns = allow_patterns
-        if name not in stub.folders:
-            raise OSError(f"{name}: 404")
-        return str(stub.folders[name])
-
-    stub.snapshot_download = snapshot_download
-    monkeypatch.setitem(sys.modules, "huggingface_hub", stub)
-    return stub
-
-
-def test_a_name_without_owner_is_asked_of_the_hub(hub, folder):
-    hub.folders["sentence-transformers/all-MiniLM-L6-v2"] = folder
-    assert pretrained.load("all-MiniLM-L6-v2").width == 16
-    assert hub.asked == [("sentence-transformers/all-MiniLM-L6-v2", {})]
-    hub.folders = {"bert-base-uncased": folder}
-    assert pretrained.load("bert-base-uncased").width == 16
-    message = r"no-such: no such folder, and the hub did not give it \(sentence-transformers/no-such: 404\)"
-    with pytest.raises(FileNotFoundError, match=message):
-        pretrained.load("no-such")
-    hub.asked.clear()
-    for path in ("/no/such", "./no-such", "../no-such", "a/b/c", "no such", "-x"):
-        with pytest.raises(FileNotFoundError, match="no such folder$"):
-            pretrained.load(path)
-    assert hub.asked == []
-
-
-def test_options_of_the_hub_are_handed_on(hub, folder):
-    hub.folders["me/model"] = folder
-    pretrained.load("me/model", revision="v1", token="secret", cache="/cache", offline=True)
-    options = {"revision": "v1", "token": "secret", "cache_dir": "/cache", "local_files_only": True}
-    assert hub.asked == [("me/model", options)]
-    with pytest.raises(ValueError, match="revision: .* is a local folder"):
-        pretrained.load(folder, revision="v1")
-    with pytest.raises(ValueError, match=r"config\.json: is a file; give the folder that holds it"):
-        pretrained.load(folder / "config.json")
-
-
-def test_the_card_is_fetched_and_kept(hub, tmp_path):
-    path = write_model(tmp_path / "a")
-    (path / "README.md").write_text("# The card")
-    (path / "chat.jinja").write_text("{{ text }}")
-    hub.folders["me/model"] = path
-    pretrained.load("me/model").save(tmp_path / "b")
-    assert {"*.md", "*.jinja", "*.json", "*.txt", "*.model", "*.safetensors"} == set(hub.patterns)
-    assert (tmp_path / "b" / "README.md").read_text() == "# The card"
-    assert (tmp_path / "b" / "chat.jinja").exists()
-
-
-def test_a_missing_extra_is_named_before_anything_is_fetched(hub, folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    for path in (folder, "me/model"):
-        with pytest.raises(
-            ModuleNotFoundError, match=r"tokenizers is missing; pip install 'jaxembed\[text\]'$"
-        ):
-            pretrained.load(path)
-    assert hub.asked == []
-    monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(FileNotFoundError, match=r"all-MiniLM-L6-v2: no such folder; .* 'jaxembed\[hub\]'$"):
-        pretrained.load("all-MiniLM-L6-v2")

@@ -1,4 +1,4 @@
-"""The encoders room: transformers, attention, bags of words, and a family of poolings under the same laws."""
+"""The transformer equals its loops; padding, order, layers, dropout, checkpoints and what is refused."""
 
 import functools
 
@@ -8,58 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-
-from jaxembed import arrays, encoders
-
-B, T, D, LAYERS, HEADS = 4, 5, 8, 3, 2
-MASK = np.array(
-    [
-        [True, True, True, True, True],
-        [True, True, False, False, False],
-        [False, True, False, True, False],
-        [False, False, False, False, False],
-    ]
+from small_transformer import (
+    HEADS,
+    LAYERS,
+    MASK,
+    OPTIONS,
+    B,
+    D,
+    T,
+    built,
+    embed,
+    example,
+    full_run,
+    init_embed,
+    parameters,
 )
-OPTIONS = {"width": D, "layers": LAYERS, "heads": HEADS, "mlp_width": 12, "positions": 6}
 
-
-def init_embed(key):
-    return {"table": {"embedding": jax.random.normal(key, (10, D))}}
-
-
-def embed(params, batch):
-    tokens = params["table"]["embedding"][batch["ids"]]
-    return jnp.where(batch["mask"][..., None], tokens, batch.get("padding", 0.0)), batch["mask"]
-
-
-def example(**more):
-    ids = np.random.default_rng(0).integers(0, 10, (B, T)).astype(np.int32)
-    return {"ids": ids, "mask": MASK, **more}
-
-
-@functools.cache
-def parameters():
-    """Parameters away from their start: norms of one and biases of zero would hide an exchange."""
-    rng = np.random.default_rng(1)
-    shapes = jax.eval_shape(encoders.transformer(init_embed, embed, **OPTIONS).init, jax.random.key(0))
-    centres = jax.tree.map_with_path(lambda path, _: float(path[-1].key == "scale"), shapes)
-    return jax.tree.map(
-        lambda s, c: jnp.asarray(c + rng.normal(size=s.shape) * 0.4, jnp.float32), shapes, centres
-    )
-
-
-@functools.cache
-def built(**options):
-    """The encoder, its parameters and its jitted ``hidden``."""
-    encoder = encoders.transformer(init_embed, embed, **OPTIONS | options)
-    params = {k: v for k, v in parameters().items() if k != "position" or options.get("positions", 6)}
-    return encoder, params, jax.jit(encoder.hidden, static_argnames=("layers", "each"))
-
-
-@functools.cache
-def full_run():
-    _, params, run = built()
-    return run(params, example())
+from jaxembed import encoders
 
 
 def readout(out):
@@ -70,91 +35,6 @@ def readout(out):
 def gradient():
     _, _, run = built()
     return jax.jit(jax.value_and_grad(lambda params, batch: readout(run(params, batch))))
-
-
-# Arrays
-
-
-def test_unit_masked_mean_and_inner_equal_their_oracles():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(B, T, D)).astype(np.float32), rng.normal(size=(3, D)).astype(np.float32)
-    x[0, 0] = 0
-    np.testing.assert_allclose(arrays.unit(x), oracles.unit(x), atol=1e-6)
-    np.testing.assert_allclose(arrays.masked_mean(x, MASK), oracles.masked_mean(x, MASK), atol=1e-6)
-    np.testing.assert_allclose(arrays.inner(x[0], y), oracles.inner(x[0], y), atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [1e-30, 1e-8, 1.0, 1e8, 1e30])
-def test_unit_has_length_one_at_any_size(size):
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, D)).astype(np.float32)) * size
-    np.testing.assert_allclose(jnp.linalg.norm(arrays.unit(x), axis=-1), 1, rtol=1e-6)
-    np.testing.assert_allclose(arrays.unit(arrays.unit(x)), arrays.unit(x), atol=1e-6)
-    across = jax.grad(lambda v: jnp.sum(arrays.unit(v) * jnp.arange(D)))(x) * x
-    np.testing.assert_allclose(across.sum(-1), 0, atol=1e-4)  # a longer vector has the same direction
-
-
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_unit_along_any_axis(axis):
-    x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
-    expected = np.moveaxis(oracles.unit(np.moveaxis(x, axis, -1)), -1, axis)
-    np.testing.assert_allclose(arrays.unit(x, axis=axis), expected, atol=1e-6)
-
-
-def test_numerical_gradients_of_the_arrays_in_float64():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(1, 3, 4)), rng.normal(size=(2, 4))
-    mask = np.array([[True, False, True]])
-    functions = [
-        lambda v: jnp.sum(y[0] * jnp.sin(arrays.unit(v))),
-        lambda v: jnp.sum(y * jnp.sin(arrays.masked_mean(v, mask))),
-        lambda v: jnp.sum(jnp.sin(arrays.inner(v, y))),
-    ]
-    with jax.enable_x64(True):
-        for f in functions:
-            numerical = oracles.numerical_gradient(jax.jit(f), x)
-            np.testing.assert_allclose(jax.grad(f)(jnp.asarray(x)), numerical, atol=1e-8)
-
-
-# Attention
-
-
-@pytest.mark.parametrize("kind", ["none", "keys", "pairs"])
-def test_attention_equals_the_oracle(kind):
-    rng = np.random.default_rng(0)
-    q = rng.normal(size=(B, 3, HEADS, 4)).astype(np.float32)
-    k, v = rng.normal(size=(2, B, T, HEADS, 4)).astype(np.float32)
-    mask = {"none": None, "keys": MASK, "pairs": rng.random((B, 3, T)) < 0.5}[kind]
-    if kind == "pairs":
-        mask[0, 1] = False
-    expected = oracles.dot_product_attention(q, k, v, mask)
-    np.testing.assert_allclose(encoders.dot_product_attention(q, k, v, mask), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [1e4, -1e4])
-def test_attention_is_finite_at_extreme_scores_and_without_keys(size):
-    x = size * jax.random.normal(jax.random.key(0), (B, T, HEADS, 4))
-
-    def total(x):
-        out = encoders.dot_product_attention(x, x, x, MASK)
-        return jnp.sum(out), out
-
-    gradient, out = jax.grad(total, has_aux=True)(x)
-    chex.assert_tree_all_finite((gradient, out))
-    assert not out[3].any()
-    assert not gradient[3].any()
-
-
-def test_numerical_gradients_of_attention_in_float64():
-    rng = np.random.default_rng(0)
-    x, mask = rng.normal(size=(2, 3, 2, 2)), np.array([[True, False, True], [False, False, False]])
-    with jax.enable_x64(True):
-
-        @jax.jit
-        def total(x):
-            return jnp.sum(jnp.sin(encoders.dot_product_attention(x, jnp.cos(x), x**2, mask)))
-
-        analytic = jax.grad(total)(jnp.asarray(x))
-        np.testing.assert_allclose(analytic, oracles.numerical_gradient(total, x), atol=1e-8)
 
 
 # Transformer
@@ -370,190 +250,6 @@ def test_a_mask_of_another_shape_raises():
         jax.eval_shape(lambda key: encoder.hidden(encoder.init(key), example()), jax.random.key(0))
 
 
-# Poolings
-
-
-QUERY = np.random.default_rng(7).normal(size=(2, D)).astype(np.float32)
-KERNEL = np.random.default_rng(8).normal(size=(D, 3)).astype(np.float32)
-LATENTS = jax.tree.map(
-    lambda p: p + 0.3 * np.random.default_rng(9).normal(size=p.shape).astype(np.float32),
-    encoders.init_latent_attention(jax.random.key(0), D, latents=3, heads=2, head_width=4),
-)
-POOLINGS = {
-    "mean_pool": (encoders.mean_pool, oracles.masked_mean),
-    "cls_pool": (encoders.cls_pool, oracles.cls_pool),
-    "last_pool": (encoders.last_pool, oracles.last_pool),
-    "attention_pool": (
-        lambda t, m: encoders.attention_pool({"query": QUERY}, t, m),
-        lambda t, m: oracles.attention_pool(QUERY, t, m),
-    ),
-    "multi_vector": (encoders.multi_vector, oracles.multi_vector),
-    "multi_vector with kernel": (
-        lambda t, m: encoders.multi_vector(t, m, KERNEL),
-        lambda t, m: oracles.multi_vector(t, m, KERNEL),
-    ),
-    "masked_mean": (arrays.masked_mean, oracles.masked_mean),
-    "max_pool": (
-        encoders.max_pool,
-        lambda t, m: np.where(m.any(1)[:, None], np.where(m[..., None], t, -np.inf).max(1), 0),
-    ),
-    "weighted_mean_pool": (
-        encoders.weighted_mean_pool,
-        lambda t, m: np.stack([_weighted(x, k) for x, k in zip(t, m, strict=True)]),
-    ),
-    "latent_attention_pool": (
-        lambda t, m: encoders.latent_attention_pool(LATENTS, t, m, heads=2),
-        lambda t, m: oracles.latent_attention_pool(LATENTS, t, m, heads=2),
-    ),
-}
-
-
-def _weighted(x, keep):
-    weights = np.arange(1, len(x) + 1) * keep
-    return np.average(x, axis=0, weights=weights) if keep.any() else np.zeros(x.shape[1])
-
-
-def tokens(seed=0):
-    return np.random.default_rng(seed).normal(size=(B, T, D)).astype(np.float32)
-
-
-@pytest.mark.parametrize("name", POOLINGS)
-def test_poolings_equal_their_oracles_and_jit(name):
-    pool, oracle = POOLINGS[name]
-    out = pool(jnp.asarray(tokens()), jnp.asarray(MASK))
-    np.testing.assert_allclose(out, oracle(tokens(), MASK), atol=1e-5)
-    np.testing.assert_allclose(jax.jit(pool)(tokens(), MASK), out, atol=1e-6)
-
-
-@pytest.mark.parametrize("junk", [np.nan, np.inf, 1e30])
-@pytest.mark.parametrize("name", POOLINGS)
-def test_poolings_ignore_padding_in_values_and_gradients(name, junk):
-    pool, _ = POOLINGS[name]
-    spoiled = np.where(MASK[..., None], tokens(), np.float32(junk))
-
-    @jax.jit
-    def run(x):
-        def total(x):
-            out = pool(x, MASK)
-            return jnp.sum(jnp.sin(out)), out
-
-        return jax.grad(total, has_aux=True)(x)
-
-    clean, result = run(tokens()), run(spoiled)
-    chex.assert_tree_all_finite(clean)
-    chex.assert_trees_all_equal(result, clean)
-    gradient, out = clean
-    assert not out[3].any()
-    assert not np.asarray(gradient)[~MASK].any()
-    assert np.asarray(gradient)[MASK].any()
-
-
-@pytest.mark.parametrize("name", POOLINGS)
-def test_poolings_are_finite_at_extreme_values_and_permute_with_the_batch(name):
-    pool, _ = POOLINGS[name]
-    run = jax.jit(jax.value_and_grad(lambda x, m: jnp.sum(pool(x, m))))
-    for size in (1e4, -1e4, 0):
-        chex.assert_tree_all_finite(run(np.float32(size) * tokens(), MASK))
-    order = np.array([3, 1, 0, 2])
-    out, moved = pool(tokens(), MASK), pool(tokens()[order], MASK[order])
-    np.testing.assert_allclose(moved, np.asarray(out)[order], atol=1e-6)
-
-
-@pytest.mark.parametrize("name", POOLINGS)
-def test_poolings_keep_the_dtype(name):
-    pool, _ = POOLINGS[name]
-    expected = jnp.float32 if "kernel" in name else jnp.bfloat16  # the kernel is float32
-    assert pool(jnp.asarray(tokens(), jnp.bfloat16), jnp.asarray(MASK)).dtype == expected
-
-
-def test_a_zero_query_pools_as_the_mean():
-    params = {"query": jnp.zeros((3, D))}
-    out = encoders.attention_pool(params, tokens(), MASK)
-    np.testing.assert_allclose(out, oracles.masked_mean(tokens(), MASK), atol=1e-6)
-    drawn = encoders.init_attention_pool(jax.random.key(0), 4000, heads=3)["query"]
-    assert drawn.shape == (3, 4000)
-    assert float(drawn.std()) == pytest.approx(4000**-0.5, rel=0.03)
-
-
-def test_tokens_become_unit_vectors():
-    lengths = np.linalg.norm(encoders.multi_vector(tokens(), MASK, KERNEL), axis=-1)
-    np.testing.assert_allclose(lengths, MASK.astype(float), atol=1e-6)
-
-
-# Bags of words
-
-
-def test_weighted_bag_equals_the_oracle_and_ignores_padding():
-    rng = np.random.default_rng(0)
-    words = rng.normal(size=(6, D)).astype(np.float32)
-    positions = rng.integers(0, 6, (B, T)).astype(np.int32)
-    weights = np.where(MASK, rng.normal(size=(B, T)), 0).astype(np.float32)
-    expected = oracles.weighted_bag(words, positions, weights)
-    run = jax.jit(jax.value_and_grad(lambda w, p, x: jnp.sum(jnp.sin(encoders.weighted_bag(w, p, x)))))
-    clean = run(words, positions, weights)
-    for junk in (-1, 6, 10**9):
-        spoiled = np.where(MASK, positions, junk).astype(np.int32)
-        np.testing.assert_allclose(encoders.weighted_bag(words, spoiled, weights), expected, atol=1e-6)
-        chex.assert_trees_all_close(run(words, spoiled, weights), clean, atol=1e-6)
-    assert not encoders.weighted_bag(words, positions, weights)[3].any()
-    half = encoders.weighted_bag(words.astype(jnp.bfloat16), positions, weights)
-    assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(half.astype(np.float32), expected, atol=0.05)
-
-
-# Masks, temperature, positions and variants of the block
-
-
-def test_shared_key_heads_bias_and_temperature_equal_the_oracle():
-    rng = np.random.default_rng(0)
-    q = rng.normal(size=(B, T, 4, 3)).astype(np.float32)
-    k, v = rng.normal(size=(2, B, T, 2, 3)).astype(np.float32)
-    bias, temperature = rng.normal(size=(4, T, T)), np.array([0.5, 1.0, 2.0, 3.0])
-    out = encoders.dot_product_attention(q, k, v, MASK, bias=bias, temperature=temperature)
-    for head in range(4):
-        wide = np.concatenate([q[:, :, head] / 3**0.5, np.broadcast_to(np.eye(T), (B, T, T))], axis=-1)
-        keys = np.concatenate([k[:, :, head // 2], np.broadcast_to(bias[head].T, (B, T, T))], axis=-1)
-        values = np.concatenate([v[:, :, head // 2], np.zeros((B, T, T))], axis=-1)
-        scale = (3 + T) ** 0.5 / temperature[head]
-        expected = oracles.dot_product_attention(
-            scale * wide[:, :, None], keys[:, :, None], values[:, :, None], MASK
-        )
-        np.testing.assert_allclose(out[:, :, head], expected[:, :, 0, :3], atol=1e-5)
-    with pytest.raises(ValueError, match="keys have 3 heads, which do not divide the 4 heads"):
-        encoders.dot_product_attention(q, np.zeros((B, T, 3, 3)), np.zeros((B, T, 3, 3)))
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("window", [None, 0, 2])
-@pytest.mark.parametrize("prefix", [None, [0, 2, 5, 1]])
-def test_masks_follow_their_definition(causal, window, prefix):
-    if prefix is not None and not causal:
-        return
-    out = encoders.attention_mask(jnp.asarray(MASK), causal=causal, window=window, prefix=prefix)
-    out = np.broadcast_to(out if out.ndim == 3 else out[:, None], (B, T, T))
-    for b, t, s in np.ndindex(B, T, T):
-        seen = MASK[b, s] and (window is None or abs(t - s) <= window)
-        if causal:
-            seen = seen and (s <= t or (prefix is not None and s < prefix[b]))
-        assert out[b, t, s] == seen
-
-
-def test_temperatures_of_one_change_nothing_and_large_ones_average_the_values():
-    encoder, params, run = built()
-    for ones in (1.0, np.ones(LAYERS), np.ones((LAYERS, HEADS))):
-        out = jax.jit(encoder.hidden)(params, example(), temperature=ones)
-        chex.assert_trees_all_close(out, full_run(), atol=1e-5)
-    x = np.random.default_rng(0).normal(size=(B, T, HEADS, 4)).astype(np.float32)
-    flat = encoders.dot_product_attention(x, x, x, MASK, temperature=1e8)
-    expected = oracles.masked_mean(x.reshape(B, T, -1), MASK).reshape(B, 1, HEADS, 4)
-    np.testing.assert_allclose(flat, np.repeat(expected, T, axis=1), atol=1e-5)
-    sharp = encoders.dot_product_attention(x, x, x, MASK, temperature=1e-6)
-    nearest = np.argmax(np.where(MASK[0], np.einsum("thd,shd->hts", x[0], x[0]), -np.inf), axis=-1)
-    np.testing.assert_allclose(sharp[0, :, 0], x[0, nearest[0], 0], atol=1e-5)
-    with pytest.raises(ValueError, match=r"temperature \(2,\): give a float, \[L\] or \[L, H\] with L=3"):
-        encoder.hidden(params, example(), temperature=np.ones(2))
-
-
 def test_the_temperature_of_a_layer_acts_from_that_layer_on_and_divides_the_queries():
     encoder, params, _ = built()
     out = jax.jit(encoder.hidden)(params, example(), temperature=np.array([1.0, 0.5, 1.0]))
@@ -580,22 +276,6 @@ def test_hidden_tokens_have_no_influence(options):
     if "causal" in options:
         everything = run(params, batch | {"prefix": np.full(B, T, np.int32)})
         np.testing.assert_allclose(everything["tokens"], full, atol=1e-5)
-
-
-def test_rotations_depend_on_distances_alone_and_keep_lengths():
-    frequencies = encoders.rotary_frequencies(4, 100.0)
-    x = np.broadcast_to(np.random.default_rng(0).normal(size=(2, 1, 1, 4)), (2, 9, 1, 4)).astype(np.float32)
-    turned = np.asarray(encoders.rotate(x, frequencies))[:, :, 0]
-    products = np.einsum("td,sd->ts", *turned)
-    for away in range(1, 5):
-        np.testing.assert_allclose(np.diagonal(products, away), products[0, away], atol=1e-5)
-    np.testing.assert_allclose(
-        np.linalg.norm(turned, axis=-1), np.linalg.norm(x[:, :, 0], axis=-1), rtol=1e-5
-    )
-    first = x[0, 0, 0, 0] + 1j * x[0, 0, 0, 2]
-    np.testing.assert_allclose(turned[0, 3, 0], (first * np.exp(3j * frequencies[0])).real, atol=1e-5)
-    halved = encoders.rotary_frequencies(4, 100.0, {"rope_type": "linear", "factor": 2.0})
-    np.testing.assert_allclose(halved, frequencies / 2)
 
 
 def test_shallow_inference_and_checkpoints_cost_what_they_should(optimized):
@@ -637,40 +317,3 @@ def test_unknown_variants_of_a_block_raise(case):
     with pytest.raises(ValueError, match=message):
         encoder = encoders.transformer(init_embed, embed, **OPTIONS | options)
         jax.eval_shape(encoder.init, jax.random.key(0))
-
-
-# Latent attention
-
-
-def latents(seed=0, heads=2):
-    """Parameters away from their start, and the pooling with its number of heads."""
-    params = encoders.init_latent_attention(jax.random.key(0), D, latents=3, heads=heads, head_width=4)
-    rng = np.random.default_rng(seed)
-    params = jax.tree.map(lambda p: jnp.asarray(p + 0.3 * rng.normal(size=p.shape), jnp.float32), params)
-    return params, functools.partial(encoders.latent_attention_pool, heads=heads)
-
-
-def test_latent_attention_starts_as_the_mean():
-    params = encoders.init_latent_attention(jax.random.key(0), D, latents=3, heads=2)
-    assert params["query"]["kernel"].shape == (D, 2 * D)
-    out = encoders.latent_attention_pool(params, tokens(), MASK, heads=2)
-    np.testing.assert_allclose(out, oracles.masked_mean(tokens(), MASK), atol=1e-6)
-
-
-def test_latent_attention_is_a_map_of_single_tokens_and_of_a_set_of_latents():
-    params, pool = latents()
-    out = pool(params, tokens(), MASK)
-    each = np.stack(
-        [
-            np.stack(
-                [pool(params, tokens()[b : b + 1, t : t + 1], np.ones((1, 1), bool))[0] for t in range(T)]
-            )
-            for b in range(2)
-        ]
-    )
-    np.testing.assert_allclose(out[:2], oracles.masked_mean(each, MASK[:2]), atol=1e-5)
-    turned = {**params, "latents": {"embedding": params["latents"]["embedding"][::-1]}}
-    np.testing.assert_allclose(pool(turned, tokens(), MASK), out, atol=1e-5)
-    assert np.abs(out[:3] - oracles.masked_mean(tokens(), MASK)[:3]).max() > 0.1
-    with pytest.raises(ValueError, match="heads=3 does not divide the inner width 8"):
-        encoders.latent_attention_pool(params, tokens(), MASK, heads=3)

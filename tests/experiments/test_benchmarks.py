@@ -139,6 +139,7 @@ def test_a_summary_takes_the_middle_size_and_leaves_missing_peers_out():
         "theirs": 10.0,
         "ratio": 2.0,
     }
+    assert not multivector.summary(multivector.Config(tokens=(1,)), rows(16, 5.0))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from models import write_model
 
-from experiments.common import inputs, text_models
 from experiments.multivector_search import __main__ as story
 from experiments.multivector_search import judged, searches, tokens
-from experiments.shared import flags, results
+from experiments.shared import flags, inputs, results, text_models
 from jaxembed import data, ragged, vectors
 from jaxembed.encoders.pretrained.tensors import read_safetensors, write_safetensors
 

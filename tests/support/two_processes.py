@@ -1,4 +1,4 @@
-"""One of two processes that train together; ``test_table_updates`` starts both and reads what they write."""
+"""One of two processes that train together; test_updates_sharded starts both and reads what they write."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ def main(process, port, folder):
     jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
-    import test_table_updates as tests
+    import trained_tables as tests
 
     from jaxembed import tables, train
 

@@ -17,52 +17,9 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec as P
+from small_run import RULES, TX, Batches, as_numpy, init, loss_fn, run
 
 from jaxembed import train
-
-RULES = [(r"table/", P("model", None))]
-
-
-def init(key):
-    a, b = jax.random.split(key)
-    return {
-        "table": {"embedding": jax.random.normal(a, (64, 4))},
-        "head": {"kernel": jax.random.normal(b, (4, 3))},
-    }
-
-
-def loss_fn(params, batch, key):
-    x = params["table"]["embedding"][batch["ids"]]
-    x = x + 0.1 * jax.random.normal(key, x.shape)
-    error = x @ params["head"]["kernel"] - batch["targets"]
-    return jnp.mean(error**2), {"largest": jnp.max(jnp.abs(error))}
-
-
-class Batches:
-    def __getitem__(self, t):
-        rng = np.random.default_rng(t)
-        return {"ids": rng.integers(0, 64, 16).astype(np.int32), "targets": rng.random((16, 3), np.float32)}
-
-
-TX = optax.adam(1e-2)
-
-
-def run(**options):
-    options = {
-        "init": init,
-        "batches": Batches(),
-        "steps": 4,
-        "loss_fn": loss_fn,
-        "tx": TX,
-        "progress": False,
-    } | options
-    if "update" in options:
-        options |= {"loss_fn": None, "tx": None}
-    return train.fit(**options)
-
-
-def as_numpy(tree):
-    return jax.tree.map(np.asarray, tree)
 
 
 def test_one_step_is_the_optax_step():
@@ -146,82 +103,6 @@ def test_the_state_is_donated():
     run(update=(init_update, step), evaluate=watched, evaluate_every=1, steps=2)
     assert kept[0].is_deleted()
     assert not kept[1].is_deleted()
-
-
-def test_accumulated_gradient_equals_the_whole():
-    def quiet(params, batch, key):
-        del key
-        return loss_fn(params, batch, jax.random.key(0))[0] * 0 + jnp.mean(
-            (params["table"]["embedding"][batch["ids"]] @ params["head"]["kernel"] - batch["targets"]) ** 2
-        ), {}
-
-    whole = run(loss_fn=quiet)
-    parts = run(update=train.gradient_update(quiet, TX, accumulate=2))
-    chex.assert_trees_all_close(as_numpy(parts.params), as_numpy(whole.params), atol=1e-5)
-    with pytest.raises(ValueError, match="accumulate=3 does not divide ids"):
-        run(update=train.gradient_update(quiet, TX, accumulate=3))
-
-
-def test_accumulation_hands_shared_leaves_over_whole():
-    """Ids that point into distinct rows of the batch, as a row-sparse step or shared words have them."""
-
-    class Pointing(Batches):
-        def __getitem__(self, t):
-            batch = super().__getitem__(t)
-            rows, batch["ids"] = np.unique(batch["ids"], return_inverse=True)
-            batch["ids"] = batch["ids"].astype(np.int32)
-            return batch | {"rows": {"table": np.resize(rows, 16).astype(np.int32)}}
-
-    def pointing(params, batch, key):
-        small = params["table"]["embedding"][batch["rows"]["table"]]
-        return jnp.mean((small[batch["ids"]] @ params["head"]["kernel"] - batch["targets"]) ** 2), {}
-
-    whole = run(loss_fn=pointing, batches=Pointing())
-    parts = run(update=train.gradient_update(pointing, TX, accumulate=4), batches=Pointing())
-    chex.assert_trees_all_close(as_numpy(parts.params), as_numpy(whole.params), atol=1e-5)
-
-    def worded(params, batch, key):
-        return pointing(params, {**batch, "rows": batch["words"]}, key)
-
-    class Worded(Pointing):
-        def __getitem__(self, t):
-            batch = super().__getitem__(t)
-            return {**{n: x for n, x in batch.items() if n != "rows"}, "words": batch["rows"]}
-
-    update = train.gradient_update(worded, TX, accumulate=4, shared=r"^words/")
-    own = run(update=update, batches=Worded())
-    chex.assert_trees_all_close(as_numpy(own.params), as_numpy(parts.params), atol=1e-6)
-
-
-def test_ema_follows_its_formula(tmp_path):
-    update = train.ema(train.gradient_update(loss_fn, TX), 0.5)
-    mesh = train.make_mesh(1)
-    init_key = jax.random.split(jax.random.key(0))[0]
-    expected = as_numpy(jax.jit(init)(init_key))
-    for steps in (1, 2, 3):
-        expected = jax.tree.map(
-            lambda e, p: 0.5 * e + 0.5 * np.asarray(p), expected, run(steps=steps, mesh=mesh).params
-        )
-    state = run(update=update, steps=3, mesh=train.make_mesh(2, 4), rules=RULES, workdir=tmp_path)
-    chex.assert_trees_all_close(as_numpy(state.opt_state["ema"]), expected, atol=2e-6)
-    assert state.opt_state["ema"]["table"]["embedding"].sharding.spec == P("model", None)
-    with pytest.raises(ValueError, match="decay=1"):
-        train.ema(update, 1)
-
-
-def test_frozen_parameters_stay_and_others_move():
-    state = run(tx=train.frozen(TX, r"^table/"))
-    first = as_numpy(jax.jit(init)(jax.random.split(jax.random.key(0))[0]))
-    np.testing.assert_array_equal(state.params["table"]["embedding"], first["table"]["embedding"])
-    assert np.abs(state.params["head"]["kernel"] - first["head"]["kernel"]).max() > 1e-3
-    with pytest.raises(ValueError, match="matches no parameter"):
-        run(tx=train.frozen(TX, "nothing"))
-
-
-def test_rules_by_path_are_their_own_optimizers():
-    mixed = run(tx=train.by_path([(r"^table/", optax.sgd(0.1))], TX), steps=1)
-    for tx, part in ((optax.sgd(0.1), "table"), (TX, "head")):
-        chex.assert_trees_all_close(mixed.params[part], run(tx=tx, steps=1).params[part], atol=1e-6)
 
 
 def test_warm_start_takes_the_donor(tmp_path):
@@ -334,12 +215,6 @@ def test_table_not_divisible_by_the_mesh():
 
     with pytest.raises(ValueError, match="table/embedding: 63 rows are not divisible by the 4 devices"):
         run(init=odd, mesh=train.make_mesh(2, 4), rules=RULES)
-
-
-@pytest.mark.parametrize(("data", "model"), [(None, 3), (9, 1), (0, 1)])
-def test_impossible_meshes(data, model):
-    with pytest.raises(ValueError, match="devices"):
-        train.make_mesh(data, model)
 
 
 def test_an_error_in_the_batches_reaches_the_caller():

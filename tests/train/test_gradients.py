@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec as P
+from small_run import RULES, TX, Batches, as_numpy, init, loss_fn, run
 
 from jaxembed import losses, metrics, train
 from jaxembed.train.fit import TrainState
@@ -168,3 +170,79 @@ def test_another_dtype_of_the_optimizer_is_refused_by_name(tmp_path):
 def test_the_same_dtype_resumes(tmp_path):
     state = resumed(tmp_path, jnp.float32, jnp.float32)
     np.testing.assert_array_equal(state.params["w"], np.float32(1.0009766))
+
+
+def test_accumulated_gradient_equals_the_whole():
+    def quiet(params, batch, key):
+        del key
+        return loss_fn(params, batch, jax.random.key(0))[0] * 0 + jnp.mean(
+            (params["table"]["embedding"][batch["ids"]] @ params["head"]["kernel"] - batch["targets"]) ** 2
+        ), {}
+
+    whole = run(loss_fn=quiet)
+    parts = run(update=train.gradient_update(quiet, TX, accumulate=2))
+    chex.assert_trees_all_close(as_numpy(parts.params), as_numpy(whole.params), atol=1e-5)
+    with pytest.raises(ValueError, match="accumulate=3 does not divide ids"):
+        run(update=train.gradient_update(quiet, TX, accumulate=3))
+
+
+def test_accumulation_hands_shared_leaves_over_whole():
+    """Ids that point into distinct rows of the batch, as a row-sparse step or shared words have them."""
+
+    class Pointing(Batches):
+        def __getitem__(self, t):
+            batch = super().__getitem__(t)
+            rows, batch["ids"] = np.unique(batch["ids"], return_inverse=True)
+            batch["ids"] = batch["ids"].astype(np.int32)
+            return batch | {"rows": {"table": np.resize(rows, 16).astype(np.int32)}}
+
+    def pointing(params, batch, key):
+        small = params["table"]["embedding"][batch["rows"]["table"]]
+        return jnp.mean((small[batch["ids"]] @ params["head"]["kernel"] - batch["targets"]) ** 2), {}
+
+    whole = run(loss_fn=pointing, batches=Pointing())
+    parts = run(update=train.gradient_update(pointing, TX, accumulate=4), batches=Pointing())
+    chex.assert_trees_all_close(as_numpy(parts.params), as_numpy(whole.params), atol=1e-5)
+
+    def worded(params, batch, key):
+        return pointing(params, {**batch, "rows": batch["words"]}, key)
+
+    class Worded(Pointing):
+        def __getitem__(self, t):
+            batch = super().__getitem__(t)
+            return {**{n: x for n, x in batch.items() if n != "rows"}, "words": batch["rows"]}
+
+    update = train.gradient_update(worded, TX, accumulate=4, shared=r"^words/")
+    own = run(update=update, batches=Worded())
+    chex.assert_trees_all_close(as_numpy(own.params), as_numpy(parts.params), atol=1e-6)
+
+
+def test_ema_follows_its_formula(tmp_path):
+    update = train.ema(train.gradient_update(loss_fn, TX), 0.5)
+    mesh = train.make_mesh(1)
+    init_key = jax.random.split(jax.random.key(0))[0]
+    expected = as_numpy(jax.jit(init)(init_key))
+    for steps in (1, 2, 3):
+        expected = jax.tree.map(
+            lambda e, p: 0.5 * e + 0.5 * np.asarray(p), expected, run(steps=steps, mesh=mesh).params
+        )
+    state = run(update=update, steps=3, mesh=train.make_mesh(2, 4), rules=RULES, workdir=tmp_path)
+    chex.assert_trees_all_close(as_numpy(state.opt_state["ema"]), expected, atol=2e-6)
+    assert state.opt_state["ema"]["table"]["embedding"].sharding.spec == P("model", None)
+    with pytest.raises(ValueError, match="decay=1"):
+        train.ema(update, 1)
+
+
+def test_frozen_parameters_stay_and_others_move():
+    state = run(tx=train.frozen(TX, r"^table/"))
+    first = as_numpy(jax.jit(init)(jax.random.split(jax.random.key(0))[0]))
+    np.testing.assert_array_equal(state.params["table"]["embedding"], first["table"]["embedding"])
+    assert np.abs(state.params["head"]["kernel"] - first["head"]["kernel"]).max() > 1e-3
+    with pytest.raises(ValueError, match="matches no parameter"):
+        run(tx=train.frozen(TX, "nothing"))
+
+
+def test_rules_by_path_are_their_own_optimizers():
+    mixed = run(tx=train.by_path([(r"^table/", optax.sgd(0.1))], TX), steps=1)
+    for tx, part in ((optax.sgd(0.1), "table"), (TX, "head")):
+        chex.assert_trees_all_close(mixed.params[part], run(tx=tx, steps=1).params[part], atol=1e-6)

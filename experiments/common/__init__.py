@@ -1,1 +1,0 @@
-"""What several experiments share: reports, and ways to search that they compare."""

@@ -1,0 +1,16 @@
+"""Runs of an experiment's story without a command line."""
+
+import json
+
+from experiments.shared import flags, results
+
+
+def ran(story, folder, figures=None, **given):
+    """Runs a story with some settings and returns what it saves in a folder, as the JSON holds it."""
+    cfg = story.Config(**given, results=folder)
+    label = flags.run_name(cfg, story.RUNS)
+    used = flags.preset(cfg, quick=story.QUICK, paper=story.PAPER)
+    story.look(used)
+    name = story.__name__.removeprefix("experiments.")
+    path = results.finish(name, label, used, story.run(used), story.CLAIMS, figures, 0)
+    return json.loads(path.read_text())
