@@ -120,7 +120,7 @@ def layer_objective(loss, grid, weights=None, *, pull=None, pulled=(), pulled_we
 
 
 def two_dimensional(loss, layers, sizes, *, weighting="uniform", pull=vector_kl_to_last):
-    """2DMSE: trains one shallow layer and one short size a step, beside the last layer and the full size.
+    """2DMSE: trains one shallow layer and one short size a step, with the last layer and the full size.
 
     With layer n and size d drawn, L the last layer and D the full size,
 
