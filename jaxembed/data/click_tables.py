@@ -17,7 +17,7 @@ SPLITS = ("random", "time", "tail")
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """Says which columns of a table hold the label, the categories, the numbers and the time.
+    """Schema: which columns of a table hold the label, the categories, the numbers and the time.
 
     >>> Schema(label="rating", categorical=("user", "item"), threshold=3, dropped=(3,)).columns
     ('rating', 'user', 'item')
@@ -93,7 +93,7 @@ def ctr_table(
     limit=None,
     block=1 << 24,
 ):
-    """Reads a table of clicks into arrays and splits its rows.
+    """Click table: reads labels, ids and numbers of a table into arrays and splits its rows.
 
     The values of a feature that occur at least ``least`` times in the training rows get the ids 1, 2, ... The
     most frequent comes first; ties follow the order of the strings. Every other value gets id 0, also those
@@ -203,7 +203,7 @@ def chunks_of(source, schema, limit, block):
 
 
 def take(columns, rows):
-    """Cuts the batch of some rows out of the columns of a table.
+    """Row selection: cuts the batch of some rows out of the columns of a table.
 
     With ``batches`` it makes ``ds[t]`` one array access per column:
     ``batches(table["splits"]["train"], 512, make=functools.partial(take, table["columns"]))``.
