@@ -65,15 +65,6 @@ def pytest_sessionstart(session):
                 pathlib.Path(path).unlink(missing_ok=True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Runs a file in one worker, since its tests share compiled functions; long tests are dealt out."""
-    for item in items:
-        long = any(item.get_closest_marker(name) for name in ("slow", "notebook", "experiment"))
-        if not long and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _little_memory():
     """Lets compiled programs go after a file when they fill the memory; the cache on the disk keeps them."""
