@@ -21,8 +21,8 @@ lint: .venv/test  ## Checks style and formatting.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-docs: .venv/test  ## Writes the API pages to docs/api; warnings are errors.
-	$(BIN)/python -W error -m pdoc --docformat google -o docs/api jaxembed
+docs: .venv/test  ## Writes all pages and those of the API to docs/site; warnings are errors.
+	$(BIN)/python docs/build.py
 
 pages: .venv/test  ## Writes the pages that are made from papers.toml and the results.
 	$(BIN)/python -m experiments.pages

@@ -1,4 +1,4 @@
-"""A search engine over the Python packages installed on this machine, from docstrings to ranked answers.
+"""How well does a search engine that learns from the docstrings on this machine find Python functions?
 
     python -m experiments.quickstart                                      # train, index, compare, answer
     python -m experiments.quickstart --query "pad a sequence of arrays"   # ask the saved index

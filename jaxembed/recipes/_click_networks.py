@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,17 @@ def options(model, given):
         return {}
     if model not in NETWORKS:
         raise ValueError(f"model={model!r}; choose one of {sorted(NETWORKS)}, or give (init, apply)")
+    known = list(inspect.signature(getattr(encoders, f"init_{model}")).parameters)[1:]
+    known = [name for name in known if name not in ("width", "fields", "dense")]  # the table says those
+    unknown = sorted(set(given or {}) - set(known))
+    if unknown:
+        raise ValueError(f"network: {unknown} are not options of model={model!r}; choose among {known}")
     return NETWORKS[model] | (given or {})
+
+
+def named(network):
+    """The options of a network as JSON values: those that draw its first parameters are left out."""
+    return {name: x for name, x in network.items() if not callable(x)}
 
 
 def shape_of(plan, dense):

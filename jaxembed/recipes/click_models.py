@@ -99,11 +99,12 @@ class ClickModel:
         folder = files.local_path(folder, "folder")
         folder.mkdir(parents=True, exist_ok=True)
         reading, schema = self.reading, dataclasses.asdict(self.reading["schema"])
-        names = ("model", "network", "vocabularies", "scaling", "epochs", "history")
+        names = ("model", "vocabularies", "scaling", "epochs", "history")
         saved = {"format": FORMAT, "plan": dataclasses.asdict(self.plan)}
         saved |= {n: getattr(self, n) for n in names} | {"schema": schema}
         saved |= {"hashed": reading["hashed"], "longest": reading["longest"]}
         saved["transform"] = sorted(reading["transform"])
+        saved["network"] = networks.named(self.network)
         write_params(folder, self.params, "model.json", saved)
 
 
@@ -151,8 +152,10 @@ def load_clicks(folder, *, transform=None):
         schema = data.Schema(**schema)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}; {REMEDY}") from None
-    reading = {"schema": schema, "hashed": tuple(kept.pop("hashed")), "longest": saved.get("longest")}
     params = read_params(folder / files.inside(kept.pop("params"), str(path)))
+    if any(len(leaf) != len(kept["epochs"]) for leaf in jax.tree.leaves(params)):
+        raise ValueError(f"{path}: epochs: {len(kept['epochs'])} members, not those of params; {REMEDY}")
+    reading = {"schema": schema, "hashed": tuple(kept.pop("hashed")), "longest": saved.get("longest")}
     return ClickModel(plan, params, reading=reading | {"transform": transform}, **kept)
 
 
@@ -165,9 +168,8 @@ def scored(score, columns, rows):
         rows: row numbers int [n].
     """
     columns = {name: columns[name] for name in ("ids", "masks", "dense")}
-    if not len(rows):
-        return np.zeros((1, 0), np.float32)
-    pieces = np.resize(rows, (-(-len(rows) // PIECE), min(len(rows), PIECE)))
+    filled = rows if len(rows) else [0]
+    pieces = np.resize(filled, (-(-len(filled) // PIECE), min(len(filled), PIECE)))
     found = [np.asarray(score(data.take(columns, piece))) for piece in pieces]
     return np.concatenate(found, axis=1)[:, : len(rows)]
 

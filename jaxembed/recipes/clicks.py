@@ -92,7 +92,8 @@ def fit_clicks(
     mesh, size = _sized(mesh, batch_size, len(rows))
     evaluate, kept = _watch(walk, table, len(rows) // size, workdir)
     settings = {"batch_size": size, "rate": rate, "row_rate": row_rate, "decay": decay, "members": members}
-    settings |= {"model": model if isinstance(model, str) else "given", "network": network, "seed": seed}
+    settings |= {"model": model if isinstance(model, str) else "given", "seed": seed}
+    settings["network"] = networks.named(network)
     state = train.fit(
         init=walk.init,
         update=walk.update(optax.chain(optax.add_decayed_weights(decay), optax.adam(rate))),

@@ -36,7 +36,7 @@ def run(*given, cwd, devices=1):
     command = [sys.executable, "-m", "experiments.quickstart", *map(str, given)]
     environment = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
     environment["JAX_NUM_CPU_DEVICES"] = str(devices)
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def write_tree(folder):

@@ -200,6 +200,12 @@ def test_bad_input_is_refused_in_one_line(table, fitted, tmp_path):
     refused("^decay=-1; give a number of at least 0", fit, table, decay=-1)
     refused("^members=2: row_rate trains one model", fit, table, members=2, row_rate=0.1)
     refused(r"^model='mlp'; choose one of \['dcn'", fit, table, model="mlp")
+    refused(
+        r"^network: \['wide'\] are not options of model='dcn'; choose among \['layers'",
+        fit,
+        table,
+        network={"wide": 1},
+    )
     refused("^network: has no meaning", fit, table, model=(print, print), network={"hidden": ()})
     other = tables.plan([tables.Feature("shop")], rows=8, width=4)
     refused("^plan: feature 'shop' is not a column of the table", fit, table, other)
@@ -254,11 +260,24 @@ def test_damaged_models_are_refused_in_one_line(fitted, tmp_path):
         ("removed", remove, "params-.*npz: missing; save"),
         ("format", edit(format=9), "format 9, expected 1; save"),
         ("plan", edit(plan={"rows": 3}), "model.json: .*save the model again"),
+        ("members", edit(epochs=[1]), "epochs: 1 members, not those of params"),
         ("path", edit(params="../x.npz"), "is not a path inside the folder"),
         ("kind", edit(vocabularies=[]), "vocabularies: .* is not an object"),
         ("text", lambda folder: (folder / "model.json").write_text("{"), "damaged or cut short"),
     ):
         refused(message, recipes.load_clicks, damaged(name, change))
+
+
+def test_small_tables_have_no_shared_rows_to_touch(tmp_path):
+    table = data.ctr_table({"c": ["a", "b"] * 40, "y": [1, 0] * 40}, data.Schema("y", ("c",)))
+    drawn = {"kernel_init": jax.nn.initializers.normal(0.1)} | FAST["network"]
+    made = recipes.fit_clicks(table, row_rate=0.1, workdir=tmp_path / "run", **FAST | {"network": drawn})
+    found = made.predict({"c": ["a", "b", "never seen"]})
+    assert found[0] > found[1]
+    assert made.scores(table["columns"], []).shape == (1, 0)
+    made.save(tmp_path / "model")
+    again = recipes.load_clicks(tmp_path / "model").predict({"c": ["a", "b", "x"]})
+    np.testing.assert_array_equal(again, found)
 
 
 def test_hashed_features_are_read_as_they_were():
