@@ -214,14 +214,15 @@ def check_documents(folder, manifest, documents):
         _compare(next(iter(documents(0)), None), next(held), 0, state, new)
         start = count - 1
         documents, held = documents(start), [list(_held(folder, shards[-1:]))[-1]]
+    most = "at most " * bool(start)  # those before the last were not asked for
     for place, (record, old) in enumerate(itertools.zip_longest(documents, held), start=start):
-        _compare(record, old, place, state, new)
+        _compare(record, old, place, state, new, most)
 
 
-def _compare(record, old, place, state, remedy):
+def _compare(record, old, place, state, remedy, most=""):
     """Refuses a document that is not the one that an index holds in its place; None is none."""
     if record is None:
-        raise ValueError(f"documents: fewer documents: the {state}, {place} were given; {remedy}")
+        raise ValueError(f"documents: fewer documents: the {state}, {most}{place} were given; {remedy}")
     name, tokens = _pair(record)
     if old is None:
         raise ValueError(f"documents: more documents: the {state}, and {name!r} comes after them; {remedy}")
