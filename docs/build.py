@@ -58,7 +58,7 @@ def staged(path, root=ROOT):
 
     def copied(match):
         place = posixpath.normpath(posixpath.join(path.parent.as_posix(), match[1]))
-        if not place.endswith(".md"):
+        if not place.endswith(".md") and not place.startswith("api/"):
             files.append(place)
         return match[0]
 
