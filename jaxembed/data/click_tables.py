@@ -17,7 +17,7 @@ SPLITS = ("random", "time", "tail")
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """Says which columns of a table hold the label, the categories, the numbers and the time.
+    """Schema: which columns of a table hold the label, the categories, the numbers and the time.
 
     >>> Schema(label="rating", categorical=("user", "item"), threshold=3, dropped=(3,)).columns
     ('rating', 'user', 'item')
@@ -31,11 +31,11 @@ class Schema:
         multivalent: columns whose cells hold any number of values: lists, or text with ``joint``s between.
         time: a column of numbers or ISO 8601 times that orders the rows; None is the order of the file.
         threshold: the label is 1 where the column exceeds it; None takes a column of 0 and 1 as it is.
-        dropped: values of the label column whose rows are left out; None among them stands for empty cells.
+        dropped: values of the label column whose rows are left out; None among them means empty cells.
         positive: the text of a label that is 1, where labels are texts; every other text is 0.
         names: names of all columns of a text file without a header; with None the first line has them.
-        separator: what stands between the cells of a text file.
-        joint: what stands between the values of a multi-valent cell.
+        separator: character between the cells of a text file.
+        joint: character between the values of a multi-valent cell.
         quote: what surrounds cells that contain the separator; None if nothing does.
         strip: True takes spaces off both ends of the cells and names of a text file.
     """
@@ -93,7 +93,7 @@ def ctr_table(
     limit=None,
     block=1 << 24,
 ):
-    """Reads a table of clicks into arrays and splits its rows.
+    """Click table: reads labels, ids and numbers of a table into arrays and splits its rows.
 
     The values of a feature that occur at least ``least`` times in the training rows get the ids 1, 2, ... The
     most frequent comes first; ties follow the order of the strings. Every other value gets id 0, also those
@@ -126,10 +126,10 @@ def ctr_table(
         hashed: features that get ``text.hashed`` of their values in place of ids of a vocabulary.
         longest: optional number of values of a multi-valent cell that are kept, the first.
         transform: optional {dense column: function float64 [n] -> [n]}; empty cells come as NaN.
-        scaling: how dense columns are brought to mean 0 and deviation 1, fitted on the training rows behind
+        scaling: how dense columns are brought to mean 0 and deviation 1, fitted on the training rows after
             ``transform``: "standardise", "log" (for counts: the logarithm first) or "none", of all columns or
             as {column: kind}. None leaves the numbers as they are and refuses missing ones.
-        fill: with ``scaling``, what stands for a missing number, of all columns or as {column: number}; None
+        fill: with ``scaling``, what replaces a missing number, of all columns or as {column: number}; None
             is the mean of the training rows.
         limit: optional number of rows after which reading stops.
         block: bytes of text that are read at once.
@@ -203,7 +203,7 @@ def chunks_of(source, schema, limit, block):
 
 
 def take(columns, rows):
-    """Cuts the batch of some rows out of the columns of a table.
+    """Row selection: cuts the batch of some rows out of the columns of a table.
 
     With ``batches`` it makes ``ds[t]`` one array access per column:
     ``batches(table["splits"]["train"], 512, make=functools.partial(take, table["columns"]))``.
@@ -256,7 +256,7 @@ def part_of(chunk, schema, known, longest, transform, gaps=False):
     chunk = {name: arrow(chunk[name], name) for name in schema.columns}
     if len({len(column) for column in chunk.values()}) > 1:
         raise ValueError(
-            f"columns differ in length: { {n: len(c) for n, c in chunk.items()} }; cut them alike"
+            f"columns differ in length: { {n: len(c) for n, c in chunk.items()} }; cut them to one length"
         )
     part = {}
     if schema.label is not None:
@@ -307,7 +307,7 @@ def _numbers(column, name):
 
 
 def _dense(chunk, names, transform, count, gaps):
-    """[count, len(names)]: float32, all finite; with gaps float64, where NaN may stand too."""
+    """[count, len(names)]: float32, all finite; with gaps float64, where NaN may be too."""
     array = np.empty((count, len(names)), np.float64 if gaps else np.float32)
     for i, name in enumerate(names):
         values = floats(chunk[name], name)

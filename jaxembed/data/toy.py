@@ -9,10 +9,10 @@ def token_sets(seed, *, shift=1.0, documents=2000, queries=200, width=64):
     """Late-interaction toy data: sets of unit token vectors that share a common direction.
 
     There are 3,000 random unit vectors, the words, and 100 topics of 60 words each. A document has 8 to 24
-    tokens, three of five from the words of its topic, and a token is ``unit(word + 0.35 noise + shift m)``
-    with one unit vector m for all. A query is 8 tokens of one document, each ``unit(token + 0.6 noise)``.
-    Noise has length 1. A ``shift`` of 0, 1 and 2 gives two tokens a mean cosine of about 0, 0.47 and 0.78:
-    those of many trained encoders crowd in the same way.
+    tokens, three of five from the words of its topic. A token is ``unit(word + 0.35 noise + shift m)`` with
+    one unit vector m for all. A query is 8 tokens of one document, each ``unit(token + 0.6 noise)``. Noise
+    has length 1. A ``shift`` of 0, 1 and 2 gives two tokens a mean cosine of about 0, 0.47 and 0.78. Tokens
+    of many trained encoders crowd in the same way.
 
     >>> sets = token_sets(0, documents=100, queries=5, width=16)
     >>> print(sets["queries"].shape, sets["tokens"].shape[0] == sets["offsets"][-1])

@@ -72,12 +72,12 @@ def score_kl_to_last(*last, temperature=0.05):
 
 
 def layer_objective(loss, grid, weights=None, *, pull=None, pulled=(), pulled_weights=None):
-    """Trains pairs (layer, size) of an encoder, and pulls pairs towards its last layer.
+    """Layer objective: trains pairs (layer, size) of an encoder, and pulls pairs towards its last layer.
 
     ``objective(key, *layers) = mean(over_layers(loss, grid, w)(*layers))
     + mean(over_layers(pull(*last), pulled, v)(*layers))``
 
-    Here ``last`` are the vectors of the last layer at full width, ``w`` the weights of this step and ``v``
+    Here ``last`` are the vectors of the last layer at full width. ``w`` are the weights of this step, ``v``
     those of the pull. :func:`two_dimensional`, :func:`espresso` and :func:`starbucks` are calls of it.
 
     >>> from jaxembed.losses import info_nce
@@ -120,7 +120,7 @@ def layer_objective(loss, grid, weights=None, *, pull=None, pulled=(), pulled_we
 
 
 def two_dimensional(loss, layers, sizes, *, weighting="uniform", pull=vector_kl_to_last):
-    """2DMSE: trains one shallow layer and one short size a step, beside the last layer and the full size.
+    """2DMSE: trains one shallow layer and one short size a step, with the last layer and the full size.
 
     With layer n and size d drawn, L the last layer and D the full size,
 

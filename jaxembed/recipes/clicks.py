@@ -49,8 +49,8 @@ def fit_clicks(
     Args:
         table: what ``data.ctr_table`` returns.
         plan: :class:`~jaxembed.tables.Plan` whose features are columns of the table. None lets features of at
-            most 128 values have rows of their own; all others share a table half as large as one row of 16
-            numbers for every value would make it.
+            most 128 values have rows of their own. All others share a table of half the bytes that one row of
+            16 numbers for every value would take.
         model: "dcn", "deepfm" or "dlrm", or ``(init(key) -> params, apply(params, {feature: [B, D]}, dense
             [B, n]) -> logits [B])``.
         network: options of ``encoders.init_dcn``, ``init_deepfm`` or ``init_dlrm``; the defaults here are one
@@ -59,7 +59,7 @@ def fit_clicks(
         batch_size: rows of a step, at most the training rows; cut to what the devices divide.
         rate: learning rate of Adam.
         decay: weight of the L2 penalty on the parameters that Adam trains.
-        row_rate: learning rate of Adagrad for the rows of the shared table that a batch touches, which alone
+        row_rate: learning rate of Adagrad for the rows of the shared table that a batch touches. Only these
             are then read and written (``tables.row_update``), as suits big tables. None trains the whole
             table by Adam.
         members: number of models trained side by side on the same batches, each with hashes and first
@@ -75,8 +75,8 @@ def fit_clicks(
         :class:`ClickModel`.
 
     Raises:
-        ValueError: for a table without its parts, a plan that does not fit it, training rows of one class,
-            settings outside their limits, or several processes.
+        ValueError: for a table without its parts, a plan that does not fit it, or training rows of one class.
+            Also for settings outside their limits, or several processes.
 
     References:
         B. Coleman et al., Unified Embedding, arXiv:2305.12102; R. Wang et al., DCN V2, arXiv:2008.13535.

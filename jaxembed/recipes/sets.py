@@ -35,9 +35,9 @@ def index_sets(
 
     Args:
         folder: made where it does not exist.
-        documents: iterable of (id, unit token vectors [T, D]), or a function from a number n to the iterable
-            that begins with document n, as for ``search.build_documents``. ``zip(ids, np.split(tokens,
-            offsets[1:-1]))`` makes one of what ``Encoder.encode_sets`` returns.
+        documents: iterable of (id, unit token vectors [T, D]). Or a function from a number n to the iterable
+            that begins with document n, as for ``search.build_documents``.
+            ``zip(ids, np.split(tokens, offsets[1:-1]))`` makes one of what ``Encoder.encode_sets`` returns.
         params: arrays of ``vectors.init_fde``. None draws them with its defaults from ``jax.random.key(0)``,
             for the width of the first document.
         meta: optional JSON value that is kept with the index, for example the name of the model.
@@ -67,9 +67,9 @@ def index_sets(
 def search_sets(index, queries, mask, k, *, candidates=100, score=None, flat=True):
     """MUVERA search: candidates by one inner product each, then their exact order by late interaction.
 
-    Encodes each query (``vectors.encode_queries``), takes the documents of largest inner product
-    (``search.top_k``) and orders them by the exact Chamfer score of their tokens, which are read from the
-    disk (``search.retrieve``).
+    Encodes each query (``vectors.encode_queries``) and takes the documents of largest inner product
+    (``search.top_k``). Orders them by the exact Chamfer score of their tokens, which are read from the disk
+    (``search.retrieve``).
 
     >>> import tempfile
     >>> from jaxembed import data

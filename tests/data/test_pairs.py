@@ -1,4 +1,4 @@
-"""Hard negatives are never the query's own documents, in any dtype and with any number of positives."""
+"""Pairs of texts: hard negatives are never the query's own documents, examples keep to their classes."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -116,6 +116,47 @@ def test_every_part_of_pairs_has_one():
     ):
         with pytest.raises(ValueError, match=message):
             data.split_pairs(given, **options)
+
+
+@pytest.mark.parametrize("labels", [list("aabbbc") + ["c"] * 4, [3, 1, 3, 1]])
+def test_example_pairs_keep_to_the_classes_and_reach_every_text(labels):
+    labels, partners, others = np.array(labels), {}, {}
+    for seed in range(60):
+        positives, negatives = data.example_pairs(labels, seed=(1, seed), negatives=3)
+        assert positives.shape == (len(labels),) and negatives.shape == (len(labels), 3)
+        assert (labels[positives] == labels).all() and (positives != np.arange(len(labels))).all()
+        assert (labels[negatives] != labels[:, None]).all()
+        for i, (p, n) in enumerate(zip(positives, negatives, strict=True)):
+            partners.setdefault(i, set()).add(int(p))
+            others.setdefault(i, set()).update(n.tolist())
+    for i, label in enumerate(labels):
+        assert partners[i] == set(np.flatnonzero(labels == label)) - {i}
+        assert others[i] == set(np.flatnonzero(labels != label))
+    again = data.example_pairs(labels, seed=(1, 59), negatives=3)
+    np.testing.assert_array_equal(again[0], positives)
+
+
+@pytest.mark.parametrize("labels", [["a", "a"], ["a", "a", "b"]])
+def test_classes_without_pairs_are_refused(labels):
+    with pytest.raises(ValueError, match="at least two classes are needed, each with at least two texts"):
+        data.example_pairs(labels, seed=0)
+
+
+@pytest.mark.parametrize("share", [0.95, 0.5, 1.0])
+def test_hard_negatives_equal_a_loop(share):
+    rng = np.random.default_rng(3)
+    queries, documents = rng.normal(size=(12, 3)), rng.normal(size=(20, 3))
+    positives = rng.permutation(20)[:12]
+    found = data.hard_negatives(queries, documents, positives, count=4, share=share, block=5)
+    cosines = [[q @ d / np.linalg.norm(q) / np.linalg.norm(d) for d in documents] for q in queries]
+    for row, own, scores in zip(found, positives, cosines, strict=True):
+        limit = scores[own] - abs(scores[own]) * (1 - share)
+        rest = [j for j in range(20) if j != own]
+        allowed = sorted((j for j in rest if scores[j] <= limit), key=lambda j: -scores[j])
+        easy = sorted((j for j in rest if scores[j] > limit), key=lambda j: scores[j])
+        assert row.tolist() == (allowed + easy)[:4]
+    with pytest.raises(ValueError, match="count=20 negatives need more than 20 documents"):
+        data.hard_negatives(queries, documents, positives, count=20)
 
 
 def test_inverse_cloze_cuts_one_span():

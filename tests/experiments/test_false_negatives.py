@@ -199,3 +199,10 @@ def test_kept_pictures_name_what_they_show():
             x.startswith(y) for x, y in zip(labels, wanted, strict=True)
         )
         assert [t.get_text() for t in axes[0, -1].get_legend().get_texts()] == list(story.ARMS)
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 pair"), (2, "2 pairs")])
+def test_a_file_of_too_few_pairs_is_named(tmp_path, count, said):
+    (tmp_path / "few.tsv").write_text("a dog\tthe dog\n" * count)
+    with pytest.raises(ValueError, match=f"^--pairs .*few.tsv: holds {said}; give more$"):
+        story.run(Config(pairs=tmp_path / "few.tsv"))

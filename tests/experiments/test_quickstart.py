@@ -64,7 +64,6 @@ def finished(tmp_path_factory):
     return cwd, done.stdout
 
 
-@pytest.mark.xdist_group("quickstart")
 @pytest.mark.experiment
 def test_quickstart_prints_every_row_and_saves_numbers_and_picture(finished):
     cwd, printed = finished
@@ -87,7 +86,6 @@ def test_quickstart_prints_every_row_and_saves_numbers_and_picture(finished):
     assert all(claim["verdict"] is None for claim in saved["claims"])
 
 
-@pytest.mark.xdist_group("quickstart")
 @pytest.mark.experiment
 def test_the_run_ends_with_answers_and_the_command_to_ask(finished):
     last = finished[1].split("wrote ")[-1].split("\n", 1)[1]
@@ -192,7 +190,6 @@ def test_the_picture_has_a_line_for_each_arm_of_prefixes():
         pyplot.close(figure)
 
 
-@pytest.mark.xdist_group("quickstart")
 @pytest.mark.experiment
 def test_quickstart_answers_from_the_saved_index(finished):
     cwd, _ = finished

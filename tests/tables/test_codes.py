@@ -7,7 +7,7 @@ import json
 import chex
 import jax
 import numpy as np
-import oracles
+import oracles_tables as oracles
 import pytest
 from table_cases import FEATURES, PLAN, example, numbered
 

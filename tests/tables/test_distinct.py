@@ -3,7 +3,7 @@
 import chex
 import jax
 import numpy as np
-import oracles
+import oracles_tables as oracles
 import pytest
 from trained_tables import PATH, SIZE, V, example, listed
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
+import oracles_tables
 import pytest
 from jax.sharding import PartitionSpec as P
 from table_cases import FEATURES, PLAN, example, numbered
@@ -27,7 +28,7 @@ def test_exact_codes_are_a_plain_embedding_of_concatenated_rows():
 def test_one_feature_and_one_chunk_is_the_hashing_trick():
     p = tables.plan([Feature("a")], rows=10, width=4, seed=3)
     params = tables.init_tables(jax.random.key(0), p)
-    rows = [oracles.fmix32(i ^ oracles.salt(3, "a", 0)) % 10 for i in range(50)]
+    rows = [oracles_tables.fmix32(i ^ oracles_tables.salt(3, "a", 0)) % 10 for i in range(50)]
     vectors = tables.lookup(p, params, tables.codes(p, {"a": np.arange(50)}))["a"]
     np.testing.assert_array_equal(vectors, np.asarray(params["table"]["embedding"])[rows])
 
@@ -70,7 +71,7 @@ def test_lookup_equals_the_oracle(masked, weighted):
     masks, weights = masks if masked else None, weights if weighted else None
     params = tables.init_tables(jax.random.key(0), PLAN)
     codes = tables.codes(PLAN, batch)
-    expected = oracles.lookup(PLAN, params, codes, masks, weights)
+    expected = oracles_tables.lookup(PLAN, params, codes, masks, weights)
     vectors = tables.lookup(PLAN, params, codes, masks, weights)
     chex.assert_trees_all_close(vectors, expected, atol=1e-6)
     jitted = jax.jit(lambda p, c: tables.lookup(PLAN, p, c, masks, weights))(params, codes)

@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
+import oracles_tables as oracles
 import pytest
 
 from jaxembed import tables, train
