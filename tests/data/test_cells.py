@@ -190,6 +190,23 @@ def test_lists_are_multivalent(column, expected):
     assert whole({"u": column, "y": [0, 1, 1]}, TAGS, longest=1)["columns"]["masks"]["u"].shape == (3, 1)
 
 
+@pytest.mark.parametrize("kind", [pyarrow.list_view, pyarrow.large_list_view])
+def test_views_of_lists_are_lists(kind):
+    column = pyarrow.array([["a"], ["a", "b"], ["b"], None, []], kind(pyarrow.string()))
+    for given in (column.take(pyarrow.array([1, 2, 3])), column.slice(1, 3)):
+        table = whole({"u": given, "y": [0, 1, 1]}, TAGS)
+        assert table["vocabularies"]["u"] == ["b", "a"]
+        assert table["columns"]["ids"]["u"].tolist() == [[2, 1], [1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("name", ["categorical", "dense", "multivalent", "names", "dropped"])
+def test_one_text_in_place_of_names_is_refused(name):
+    with pytest.raises(
+        ValueError, match=rf"^Schema: {name}='user' is one text; pass a tuple, as \('user',\)$"
+    ):
+        Schema(**{"label": "y", "categorical": ("u",), name: "user"})
+
+
 def test_arrays_of_two_axes_are_lists():
     table = whole({"u": np.array([[5, 7], [7, 7]]), "y": [0, 1]}, TAGS)
     assert table["columns"]["ids"]["u"].tolist() == [[2, 1], [1, 1]]

@@ -100,6 +100,12 @@ def test_a_latin_1_file_is_named_in_one_line(tmp_path, name):
     refused(r"p.txt, line 2: is not utf-8; save the file as UTF-8", lambda: READERS[name](path))
 
 
+@pytest.mark.parametrize("encoding", ["latinx", "base64", 5])
+def test_an_unknown_encoding_is_named(tmp_path, encoding):
+    path = write(tmp_path / "p.tsv", "a\tb\n")
+    refused(f"^encoding: {encoding!r} is unknown; pass", lambda: data.sentence_pairs(path, encoding=encoding))
+
+
 def test_an_encoding_is_read(tmp_path):
     path = write(tmp_path / "p.tsv", "café\tthé\n", "latin-1")
     assert data.sentence_pairs(path, encoding="latin-1")["first"] == ["café"]
