@@ -217,7 +217,8 @@ def own_pairs(cfg):
         tuned = recipes.fine_tune(encoder, kept, blocks=BLOCKS, **given, **rule)
         rows.append(row(arm, tuned))
     text_models.save_trained(tuned, cfg.workdir, "the guided encoder")
-    return Result({"own pairs": rows}, {"pairs": len(kept["first"]), "held out": len(held["first"])})
+    counts = {"pairs": len(kept["first"]), "held out": len(held["first"]), "seeds": 1}
+    return Result({"own pairs": rows}, counts)
 
 
 def look(cfg):

@@ -115,9 +115,7 @@ def preset(config, together=(), **presets):
 
 
 def run_name(config, runs=None):
-    """The name of a run: its parts and data, then every setting that differs from the usual one.
-
-    So a run with other settings never has the name of results that are kept.
+    """The name of a run: its parts and data, then every setting that differs from that of kept results.
 
     >>> @dataclasses.dataclass
     ... class Config:

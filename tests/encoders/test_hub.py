@@ -122,9 +122,7 @@ def test_the_card_is_fetched_and_kept(hub, tmp_path):
 def test_a_missing_extra_is_named_before_anything_is_fetched(hub, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     for path in (folder, "me/model"):
-        with pytest.raises(
-            ModuleNotFoundError, match=r"tokenizers is missing; pip install 'jaxembed\[text\]'$"
-        ):
+        with pytest.raises(ModuleNotFoundError, match=r"'tokenizers'; pip install 'jaxembed\[encoders\]'$"):
             pretrained.load(path)
     assert hub.asked == []
     monkeypatch.undo()

@@ -107,7 +107,7 @@ def test_own_pairs_are_learned_and_the_encoder_is_saved(tmp_path, capsys):
     small = {"batch_size": 16, "steps": 3, "length": 5, "workdir": tmp_path, "learning_rate": 1e-2}
     found = story.run(Config(pairs=tmp_path / "pairs.tsv", model=model, **small))
     assert [row["arm"] for row in found.tables["own pairs"]] == ["before", BARE, GUIDED]
-    assert found.details == {"pairs": 22, "held out": 3}
+    assert found.details == {"pairs": 22, "held out": 3, "seeds": 1}
     assert not results.judged(story.CLAIMS, found)
     assert not story.figures(found.tables | found.details)
     printed = capsys.readouterr().out

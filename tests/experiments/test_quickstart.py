@@ -91,7 +91,7 @@ def test_the_run_ends_with_answers_and_the_command_to_ask(finished):
     last = finished[1].split("wrote ")[-1].split("\n", 1)[1]
     for question in answers.QUESTIONS:
         below = last.partition(f"{question}?\n")[2].partition("\n\n")[0]
-        assert below.count("module_") == 3 and below.count(".py:") == 3
+        assert below.count("tree.module_") == 3 and below.count(".py:") == 3
     command = '-m experiments.quickstart --query "your question" --workdir runs'
     assert last.rstrip().splitlines()[-1].endswith(command)
 
