@@ -84,9 +84,8 @@ def origin(config, name):
 def exclude(config, name, others):
     """Refuses the flags of ``others``, which have no meaning beside that of ``name``."""
     chosen = given(config)
-    for other in others if name in chosen else ():
-        if other in chosen:
-            raise ValueError(f"{flag(other)}: has no meaning beside {flag(name)}; leave one of them out")
+    for other in [o for o in others if {name, o} <= chosen.keys()]:
+        raise ValueError(f"{flag(other)}: has no meaning beside {flag(name)}; leave one of them out")
 
 
 def changed(config, **values):
