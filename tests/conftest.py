@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
 CACHE = CACHE / "jaxembed-tests" / jax.__version__
 MOST = 2**31  # bytes; a folder that grew beyond is emptied, since nothing in it tells what is still used
+RESIDENT = 3 * 2**30  # bytes of one worker
 # Compiling takes most of the suite's time, and every law compares programs compiled alike. The slow tier runs
 # some laws once more with JAXEMBED_OPTIMIZED=1, on programs as users compile them.
 SIMPLE = os.environ.get("JAXEMBED_OPTIMIZED") != "1"
@@ -62,6 +63,18 @@ def pytest_sessionstart(session):
         if sum(size for _, size in entries) > MOST:
             for path, _ in entries:
                 pathlib.Path(path).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_memory():
+    """Lets compiled programs go after a file when they fill the memory; the cache on the disk keeps them."""
+    yield
+    try:
+        resident = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return
+    if resident > RESIDENT:
+        jax.clear_caches()
 
 
 @pytest.fixture

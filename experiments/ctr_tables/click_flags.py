@@ -1,6 +1,7 @@
 """The flags that describe tables of clicks: checked, read, and a saved model asked about new rows."""
 
 import dataclasses
+import difflib
 import re
 
 import numpy as np
@@ -19,9 +20,9 @@ def check_flags(cfg, defaults):
             raise ValueError("--predict: needs --workdir, the folder of a saved model")
         flags.exclude(cfg, "predict", sorted(flags.given(cfg).keys() - {"predict", "workdir", "results"}))
         return
-    if cfg.table is None and any(getattr(cfg, n) != getattr(defaults, n) for n in OF_TABLE):
-        names = ", ".join(flags.flag(name) for name in OF_TABLE)
-        raise ValueError(f"{names}: they describe --table, name it")
+    described = [flags.flag(n) for n in OF_TABLE if getattr(cfg, n) != getattr(defaults, n)]
+    if cfg.table is None and described:
+        raise ValueError(f"{', '.join(described)}: describes a table of your own; name its file with --table")
     if cfg.table is None and cfg.workdir is not None:
         raise ValueError("--workdir: keeps a model of --table, or holds one for --predict; name one of them")
     raw = cfg.table is None and cfg.data in ("criteo", "avazu")
@@ -55,9 +56,24 @@ def schema_of(cfg):
     separator = "\t" if ".tsv" in cfg.table.suffixes else ","
     form = {"separator": separator, "strip": cfg.strip}
     named = {cfg.label, cfg.time, *cfg.dense}
-    others = [n for n in data.column_names(cfg.table, **form) if n not in named]
+    names = data.column_names(cfg.table, **form)
+    _known(cfg, names)
+    others = [n for n in names if n not in named]
     rule = {"label": cfg.label, "threshold": cfg.threshold, "positive": cfg.positive, "time": cfg.time}
     return data.Schema(categorical=cfg.categorical or tuple(others), dense=cfg.dense, **rule, **form)
+
+
+def _known(cfg, names):
+    """Refuses a flag that names a column which the table lacks."""
+    for field in ("label", "time", "dense", "categorical"):
+        value = getattr(cfg, field)
+        for name in value if isinstance(value, tuple) else (value,):
+            if name is not None and name not in names:
+                near = difflib.get_close_matches(name, names)
+                found = (
+                    f"did you mean {' or '.join(map(repr, near))}?" if near else f"the columns are {names}"
+                )
+                raise ValueError(f"{flags.flag(field)} {name}: is not a column of {cfg.table}; {found}")
 
 
 def as_flags(text):
@@ -109,7 +125,11 @@ def predict(cfg):
         ) from None
     separator = "\t" if ".tsv" in cfg.predict.suffixes else ","
     schema = dataclasses.replace(model.reading["schema"], separator=separator)
-    found = model.predict(cfg.predict, schema=schema)
+    try:
+        found = model.predict(cfg.predict, schema=schema)
+    except ValueError as error:
+        cause = as_flags(str(error)).removeprefix(f"{cfg.predict}: ").removeprefix("source: ")
+        raise ValueError(f"--predict {cfg.predict}: {cause.rpartition('; ')[0]}; mend the file") from None
     path = cfg.workdir / f"predictions_{cfg.predict.stem}.csv"
     new = files.beside(path, ".new")
     with files.written(new) as file:

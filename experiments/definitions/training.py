@@ -35,6 +35,7 @@ def with_blocks(encoder, params):
 def fit(cfg, encoder, update, params, table, pairs, seed):
     """Trains from given parameters on pairs (row of the table, definition); returns the parameters."""
     numbers, texts = np.array([n for n, _ in pairs], np.int32), [text for _, text in pairs]
+    flags.enough_pairs(cfg, len(pairs), 2)
     flags.at_most(cfg, "batch_size", len(pairs), f"there are only {len(pairs)} definitions to learn")
     read = encoder.tokenize(texts, length=cfg.length)
     source = data.batches(

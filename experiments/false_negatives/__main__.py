@@ -195,6 +195,7 @@ def own_pairs(cfg):
         raise ValueError(
             f"--pairs {cfg.pairs}: the third column holds scores; leave pairs that belong together"
         )
+    flags.enough_pairs(cfg, len(pairs["first"]), 3)  # one is held out, and two make a batch
     order = np.random.default_rng(0).permutation(len(pairs["first"]))
     held, kept = np.split(order, [min(cfg.test, -(-len(order) // 10))])
     flags.at_most(cfg, "batch_size", len(kept), f"there are only {len(kept)} pairs to train on")
@@ -216,7 +217,8 @@ def own_pairs(cfg):
         tuned = recipes.fine_tune(encoder, kept, blocks=BLOCKS, **given, **rule)
         rows.append(row(arm, tuned))
     text_models.save_trained(tuned, cfg.workdir, "the guided encoder")
-    return Result({"own pairs": rows}, {"pairs": len(kept["first"]), "held out": len(held["first"])})
+    counts = {"pairs": len(kept["first"]), "held out": len(held["first"]), "seeds": 1}
+    return Result({"own pairs": rows}, counts)
 
 
 def look(cfg):

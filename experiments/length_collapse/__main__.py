@@ -234,7 +234,7 @@ def run(cfg):
         tables[CLASSIFIED] = tasks.classify(cfg, encoder)
     if cfg.sts is not None:
         tables["STS-B"] = similarity(cfg, encoder)
-    return Result(tables, {"rows": rows, "random rows": at_random})
+    return Result(tables, {"seeds": cfg.samples, "rows": rows, "random rows": at_random})
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 
 from experiments.nesting import digits, grid_results, prefix_heads, texts
+from experiments.nesting.grid_results import figures
 from experiments.shared import flags, inputs, results
 from jaxembed import losses
 
@@ -222,5 +223,5 @@ CLAIMS += tuple(
 
 
 if __name__ == "__main__":
-    options = {"figures": grid_results.figures, "quick": QUICK, "paper": PAPER, "check": look, "runs": RUNS}
+    options = {"figures": figures, "quick": QUICK, "paper": PAPER, "check": look, "runs": RUNS}
     results.main("nesting.matryoshka", Config, run, CLAIMS, **options)

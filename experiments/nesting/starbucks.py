@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 
 from experiments.nesting import digits, grid_results, masked_words, texts
+from experiments.nesting.grid_results import figures
 from experiments.shared import flags, inputs, results
 from jaxembed import losses
 
@@ -239,5 +240,5 @@ CLAIMS = (
 
 
 if __name__ == "__main__":
-    options = {"figures": grid_results.figures, "quick": QUICK, "paper": PAPER, "check": look, "runs": RUNS}
+    options = {"figures": figures, "quick": QUICK, "paper": PAPER, "check": look, "runs": RUNS}
     results.main("nesting.starbucks", Config, run, CLAIMS, together=[("layers", "sizes")], **options)

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 
 from experiments.shared import text_models
-from jaxembed import data
-from jaxembed.arrays import unit
+from jaxembed import arrays, data
 
 
 def read_states(encoder, texts, length, width=None, rows=64):
@@ -64,7 +63,7 @@ def pooled(apply, params, states, rows, size=500):
     for start in range(0, len(rows), size):
         part = np.asarray(rows[start : start + size])
         batch = text_models.take(states, np.resize(part, size))  # repeats texts to fill the last batch
-        found.append(np.asarray(unit(run(params, batch["tokens"], batch["mask"])))[: len(part)])
+        found.append(np.asarray(arrays.unit(run(params, batch["tokens"], batch["mask"])))[: len(part)])
     return np.concatenate(found)
 
 

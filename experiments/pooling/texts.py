@@ -65,12 +65,7 @@ def tables(cfg, sets, seed):
 def judge(sets, find):
     """Retrieval on held-out examples of WordNet; nearest neighbours and clusters of held-out posts.
 
-    Args:
-        sets: of :func:`read`.
-        find: ``rows of texts -> unit vectors [n, W]``.
-
-    Returns:
-        {"MRR@10", "kNN", "V-measure"}.
+    ``find`` gives the unit vectors [n, W] of n rows of texts.
     """
     documents = np.concatenate([find(rows) for rows in reversed(sets["glosses"])])
     ranks = metrics.partner_ranks(find(sets["asked"][1]), documents)

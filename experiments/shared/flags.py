@@ -64,6 +64,12 @@ def at_most(config, name, most, why):
             raise ValueError(f"{origin(config, name)} {value}: {why}; choose at most {most:,}")
 
 
+def enough_pairs(config, count, least):
+    """Refuses a file of --pairs with fewer than ``least`` pairs."""
+    if config.pairs is not None and count < least:
+        raise ValueError(f"--pairs {config.pairs}: holds {count} pair{'s' * (count != 1)}; give more")
+
+
 def _entries(config, name):
     value = getattr(config, name)
     return [x for x in (value if isinstance(value, tuple) else (value,)) if x is not None]
@@ -109,9 +115,7 @@ def preset(config, together=(), **presets):
 
 
 def run_name(config, runs=None):
-    """The name of a run: its parts and data, then every setting that differs from the usual one.
-
-    So a run with other settings never has the name of results that are kept.
+    """The name of a run: its parts and data, then every setting that differs from that of kept results.
 
     >>> @dataclasses.dataclass
     ... class Config:

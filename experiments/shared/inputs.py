@@ -42,7 +42,7 @@ def _writable(name, path):
 
 
 def installed(*modules):
-    """Refuses a run that will need modules which are not installed, with the extra that brings them."""
+    """Refuses a run that will need modules which are not installed."""
     for name in modules:
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)

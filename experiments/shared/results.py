@@ -31,10 +31,8 @@ class Result(NamedTuple):
     """What a run found.
 
     Attributes:
-        tables: {name: rows}, printed and shown on the experiment's page. A row is a dict; beside a mean
-            "top-1" its spread is "± top-1".
-        details: JSON values that the tables were made from; saved, not shown. "seeds" says how many a run
-            took, where that is not ``Config.seeds``.
+        tables: {name: rows}, shown on the page. A row is a dict; beside a mean "x" its spread is "± x".
+        details: JSON values that the tables were made from. "seeds" counts them, if not ``Config.seeds``.
         config: the settings with what the run filled in; None where those of the flags are whole.
         closing: text that is printed last, when everything is written.
     """

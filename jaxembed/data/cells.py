@@ -107,6 +107,8 @@ def strings(column, name):
 
     A missing value (null, NaN, an empty cell) is "". A whole number is written as an integer, so that 7, 7.0
     and "7" are one category. A text cell is taken as it is, "7.0" too. True and False are "true" and "false".
+    ``np.array(["a", float("nan")])`` holds the text "nan": NumPy wrote it before we see it. A list, or an
+    array with ``dtype=object``, keeps the missing value.
 
     >>> import pyarrow
     >>> strings(pyarrow.array([7.0, None, 123456789012.0, 0.5]), "user").to_pylist()
@@ -180,6 +182,10 @@ def bags(column, name, joint, longest=None):
     import pyarrow
     from pyarrow import compute
 
+    if pyarrow.types.is_list_view(column.type) or pyarrow.types.is_large_list_view(column.type):
+        lengths = compute.fill_null(compute.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        offsets = pyarrow.array(np.concatenate([[0], np.cumsum(lengths)]), pyarrow.int64())
+        column = pyarrow.LargeListArray.from_arrays(offsets, compute.list_flatten(column))
     listed = (pyarrow.types.is_list, pyarrow.types.is_large_list, pyarrow.types.is_fixed_size_list)
     if any(is_one(column.type) for is_one in listed):
         values = strings(arrow(compute.list_flatten(column), name), name)

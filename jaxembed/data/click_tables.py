@@ -55,6 +55,9 @@ class Schema:
     strip: bool = False
 
     def __post_init__(self):
+        for name in ("categorical", "dense", "multivalent", "dropped", "names"):
+            if isinstance(value := getattr(self, name), str):
+                raise ValueError(f"Schema: {name}={value!r} is one text; pass a tuple, as ({value!r},)")
         read = [self.label, *self.features, *self.dense]
         repeated = sorted({name for name in read if read.count(name) > 1})
         if repeated:

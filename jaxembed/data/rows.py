@@ -19,7 +19,8 @@ def decoded(path, encoding="utf-8"):
 
     Raises:
         FileNotFoundError: when the file is missing.
-        ValueError: for bytes that the encoding does not hold; the message has file and line.
+        ValueError: for bytes that the encoding does not hold; the message has file and line. For an unknown
+            encoding.
     """
     with open(path, "rb") as file:
         content = file.read()
@@ -29,6 +30,10 @@ def decoded(path, encoding="utf-8"):
         line = content.count(b"\n", 0, error.start) + 1
         remedy = "save the file as UTF-8, or pass encoding="
         raise ValueError(f"{path}, line {line}: is not {encoding}; {remedy}") from None
+    except (LookupError, TypeError):
+        raise ValueError(
+            f"encoding: {encoding!r} is unknown; pass a name of Python's, such as 'latin-1'"
+        ) from None
 
 
 def delimited(path, separator, *, quoted, encoding="utf-8", blank=False):

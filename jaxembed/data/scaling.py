@@ -1,5 +1,7 @@
 """Columns of numbers → numbers of one size: fitted on some rows, applied to any."""
 
+import numbers
+
 import numpy as np
 
 SCALINGS = ("standardise", "log", "none")
@@ -57,8 +59,8 @@ def fit_scaling(values, names, *, kind="standardise", fill=None):
         form, given = kinds.get(name, "standardise"), fills.get(name)
         if form not in SCALINGS:
             raise ValueError(f"scaling: {name!r} has {form!r}; choose one of {SCALINGS}")
-        if given is not None and not np.isfinite(given):
-            raise ValueError(f"fill: {name!r} has {given}; give a finite number")
+        if given is not None and not (isinstance(given, numbers.Real) and np.isfinite(given)):
+            raise ValueError(f"fill: {name!r} has {given!r}; give a finite number, or None for the mean")
         known = column[~np.isnan(column)]
         known = log_counts(known) if form == "log" else known
         shift, scale = (float(known.mean()), float(known.std())) if len(known) else (0.0, 1.0)

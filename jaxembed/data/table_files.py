@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import re
+import threading
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -172,19 +173,49 @@ def _reader(path, form, block=1 << 20, kinds=None):
     from pyarrow import csv
 
     names, separator, quote = form
-    read = csv.ReadOptions(column_names=names, block_size=block)
+    read = csv.ReadOptions(column_names=names, block_size=max(block, 2))
     parse = csv.ParseOptions(
         delimiter=separator, quote_char=quote or False, newlines_in_values=quote is not None
     )
     convert = kinds and csv.ConvertOptions(column_types=kinds, include_columns=list(kinds))
-    with _opened(path) as file, csv.open_csv(file, read, parse, convert) as reader:
+    with (
+        _opened(path) as file,
+        contextlib.closing(_WholeBreaks(file)) as whole,
+        csv.open_csv(whole, read, parse, convert) as reader,
+    ):
         yield reader
+
+
+class _WholeBreaks:
+    """A file whose pieces never end between the two bytes of a line break, as pyarrow's reader needs it.
+
+    That drops a line feed at the start of a piece after a carriage return, also within a quoted cell. It
+    reads ahead in a thread of its own, so closing waits for a read that is under way and ends the file.
+    """
+
+    def __init__(self, file):
+        self._file, self._held, self._lock, self.closed = file, b"", threading.Lock(), False
+
+    def read(self, size):
+        with self._lock:
+            more = b"" if self.closed else self._file.read(size - len(self._held))
+            data = self._held + more
+            self._held = b"\r" if more and len(data) > 1 and data.endswith(b"\r") else b""
+            return data[: len(data) - len(self._held)]
+
+    def close(self):
+        with self._lock:
+            self.closed = True
 
 
 @contextlib.contextmanager
 def _opened(path):
+    """The bytes of a file, decompressed."""
     if path.suffix != ".zip":
-        yield str(path)
+        import pyarrow
+
+        with pyarrow.input_stream(str(path)) as file:
+            yield file
         return
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()

@@ -138,7 +138,7 @@ def hashed(values, *, seed=0):
         uint32 [n], or the shape of the array.
 
     Raises:
-        ValueError: for one string in place of a list, and for values of several kinds or of an unknown one.
+        ValueError: for one value in place of a list, and for values of several kinds or of an unknown one.
             Also for whole floats too large to be exact (2**53 in float64).
 
     References:
@@ -154,6 +154,8 @@ def hashed(values, *, seed=0):
         shape, values = values.shape, values.ravel()
         values = values.tolist() if values.dtype.kind in "US" else values
     elif not hasattr(values, "to_pylist"):
+        if not hasattr(values, "__iter__"):
+            raise ValueError(f"values: {values!r} is one value; put it into a list")
         values = list(values)
     try:
         found = np.fromiter(map(_checksum, values), np.uint32)

@@ -12,6 +12,7 @@ from jaxembed.encoders.attention import Attention, attention_mask, tokenwise
 from jaxembed.encoders.pooling import mean_pool
 from jaxembed.encoders.positions import distance_buckets
 from jaxembed.extras import brings
+from jaxembed.tables import rows_of as table_rows
 
 with brings("encoders"):
     import flax.linen as nn
@@ -302,7 +303,7 @@ class _Stack(NamedTuple):
         shared = {} if self.windows is not None else {"mask": attention_mask(mask, **prefix)}
         if self.distances:
             buckets = distance_buckets(mask.shape[1], buckets=self.distances)
-            shared["bias"] = jnp.moveaxis(params["distance"]["embedding"][buckets], -1, 0)
+            shared["bias"] = jnp.moveaxis(table_rows(params["distance"]["embedding"], buckets), -1, 0)
         return shared
 
     def scanned(self, params, length, temperature, depth):

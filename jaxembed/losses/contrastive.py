@@ -22,8 +22,9 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
     Args:
         scores: [B, M], higher is better.
         positives: int [B], the column that is positive for each row (default: row i has column i), or
-            bool [B, M], several positives a row. A row without positives has loss 0; a score of -inf
-            (an empty document) counts neither as positive nor as negative.
+            bool [B, M], several positives a row. A number outside 0..M-1, however large, means no
+            positive. A row without positives has loss 0; a score of -inf (an empty document) counts
+            neither as positive nor as negative.
         where: optional bool [B, M]. False drops a pair from the softmax; positives are always kept.
             Dropped scores may hold anything.
         temperature: positive number that divides the scores; may be traced.

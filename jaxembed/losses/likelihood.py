@@ -22,7 +22,8 @@ def frozen_softmax(vectors, table, *, positives, bias=None, where=None, temperat
         vectors: [B, D].
         table: [N, D]: word embeddings (DefSent) or vectors of dictionary entries (DefSent+, see
             ``vectors.entry_means``). Rows may be sharded over devices.
-        positives: int [B] in 0..N-1, the entry of each vector. A row with another number has loss 0.
+        positives: int [B] in 0..N-1, the entry of each vector. A row with another number,
+            however large, has loss 0.
         bias: optional [N].
         where: optional bool [B, N]. False drops an entry from the softmax; positives are kept.
         temperature: positive number that divides the products; may be traced.

@@ -46,15 +46,15 @@ def extend(folder, manifest, documents, encode, batch_size, shard_size, least=1)
 
 
 def _rest(folder, manifest, documents):
-    """Returns the documents after those that are pending, after comparing ids."""
-    held = known_ids(folder, manifest["pending"])
+    """Returns the documents after those that are pending, after comparing those."""
+    count = sum(shard["documents"] for shard in manifest["pending"])
     if documents is None:
         raise ValueError("documents: None; pass an iterable of (id, tokens [T, D])")
     if callable(documents):
-        return iter(documents(len(held)))
+        return iter(documents(count))
     source, again = iter(documents), "pass the same documents again, or restart=True"
-    for place, old in enumerate(held):
-        _compare(next(source, None), old, place, "unfinished", again)
+    for place, old in enumerate(_held(folder, manifest["pending"])):
+        _compare(next(source, None), old, place, f"unfinished index holds {count}", again)
     return source
 
 
@@ -78,22 +78,27 @@ def _document(name, tokens, manifest, taken):
         raise ValueError(f"documents: the id {name!r} is of another kind than the others; use one kind")
     if name in taken:
         raise ValueError(f"documents: the id {name!r} comes twice; give every document its own")
+    stored = _stored(name, tokens, manifest["width"], manifest["dtype"])
+    manifest["width"] = stored.shape[1]
+    taken.add(name)
+    return name, stored
+
+
+def _stored(name, tokens, width, dtype):
+    """Tokens of a document in the dtype of an index, after every check; a width of None is any."""
     tokens = np.asarray(tokens)
-    width = manifest["width"]
     if tokens.ndim != 2 or tokens.shape[1] < 1 or width not in (None, tokens.shape[1]):
         wanted = "D" if width is None else width
         raise ValueError(f"documents: tokens of {name!r} are {tokens.shape}; pass [T, {wanted}]")
     if not any(jnp.issubdtype(tokens.dtype, real) for real in (jnp.floating, jnp.integer)):
         raise ValueError(f"documents: tokens of {name!r} are {tokens.dtype}; pass floats")
     with np.errstate(over="ignore", invalid="ignore"):
-        stored = tokens.astype(manifest["dtype"])
+        stored = tokens.astype(dtype)
     if not np.isfinite(stored).all():
         raise ValueError(
             f"documents: tokens of {name!r} are not finite as {stored.dtype}; mend or leave out that document"
         )
-    manifest["width"] = stored.shape[1]
-    taken.add(name)
-    return name, stored
+    return stored
 
 
 def _encoded(encode, params, group, batch_size):
@@ -190,23 +195,40 @@ def known_ids(folder, shards):
     return [i for shard in shards for i in store.shard_array(folder, shard, "ids.npy").tolist()]
 
 
+def _held(folder, shards):
+    """Yields (id, tokens) of the documents in shards, in their order."""
+    for shard in shards:
+        ids, tokens, offsets = (
+            store.shard_array(folder, shard, f"{name}.npy") for name in ("ids", "tokens", "offsets")
+        )
+        for name, start, stop in zip(ids.tolist(), offsets[:-1], offsets[1:], strict=True):
+            yield name, tokens[start:stop]
+
+
 def check_documents(folder, manifest, documents):
-    """Refuses documents that are not those of a finished index, by their ids."""
-    held, start, new = (
-        known_ids(folder, manifest["shards"]),
-        0,
-        "delete the folder, or change it by add_documents",
-    )
+    """Refuses documents that are not those of a finished index, by their ids and stored tokens."""
+    shards, start = manifest["shards"], 0
+    held, count = _held(folder, shards), sum(shard["documents"] for shard in shards)
+    state, new = f"finished index holds {count}", "delete the folder, or change it by add_documents"
     if callable(documents):
-        _compare(next(iter(documents(0)), None), held[0], 0, "finished", new)
-        start = len(held) - 1
-        documents, held = documents(start), held[start:]
+        _compare(next(iter(documents(0)), None), next(held), 0, state, new)
+        start = count - 1
+        documents, held = documents(start), [list(_held(folder, shards[-1:]))[-1]]
     for place, (record, old) in enumerate(itertools.zip_longest(documents, held), start=start):
-        _compare(record, old, place, "finished", new)
+        _compare(record, old, place, state, new)
 
 
 def _compare(record, old, place, state, remedy):
-    """Refuses a document whose id is not the one that an index holds in its place; None is none."""
-    new = None if record is None else _pair(record)[0]
-    if new != old:
-        raise ValueError(f"documents: number {place} is {new!r}, but the {state} index has {old!r}; {remedy}")
+    """Refuses a document that is not the one that an index holds in its place; None is none."""
+    if record is None:
+        raise ValueError(f"documents: fewer documents: the {state}, {place} were given; {remedy}")
+    name, tokens = _pair(record)
+    if old is None:
+        raise ValueError(f"documents: more documents: the {state}, and {name!r} comes after them; {remedy}")
+    state = state.split(" holds")[0]
+    if name != old[0]:
+        raise ValueError(f"documents: number {place} is {name!r}, but the {state} has {old[0]!r}; {remedy}")
+    new = _stored(name, tokens, old[1].shape[1], old[1].dtype)
+    other = f"{len(new)} tokens, but {len(old[1])}" if len(new) != len(old[1]) else "other tokens than"
+    if not np.array_equal(new, old[1]):
+        raise ValueError(f"documents: number {place}, {name!r}, has {other} in the {state}; {remedy}")

@@ -28,8 +28,10 @@ def build_documents(
     Documents are taken one after the other and written in shards of ``shard_size``; memory holds one
     shard. A shard counts when ``index.json`` names it, which happens in one step after its files are
     on the disk. A killed build goes on after the last counted shard when it is called again with the
-    same documents; ids of an iterable are compared. A finished index of the same params, meta, dtype and
-    ids is returned without encoding; others are refused. The folder holds a README on the files.
+    same documents; ids and tokens of an iterable are compared. A finished index of the same params, meta,
+    dtype, ids and tokens is returned without a call of ``encode``; others are refused. Functions cannot be
+    compared: name another ``encode`` in ``meta``, and it is refused too. The folder holds a README on the
+    files.
 
     >>> import tempfile
     >>> import jax.numpy as jnp
@@ -44,8 +46,9 @@ def build_documents(
         folder: made where it does not exist. One process writes it at a time.
         documents: iterable of (id, tokens [T, D]), or a function from a number n to the iterable that begins
             with document n. The function spares a continued build the documents that it has, and a finished
-            one all but the first and the last. Ids are integers or strings, each once. T differs between
-            documents and may be 0. None takes a finished index as it is.
+            one all but the first and the last; those in between are not compared. Ids are integers or
+            strings, each once. T differs between documents and may be 0. None takes a finished index as it
+            is.
         encode: function (params, tokens [batch_size, T, D], mask [batch_size, T]) to an array [batch_size,
             ...] or a dict of them by name. A single array is named "vectors". Tokens come in float32 as they
             are stored. T is the length of the longest document of the batch, rounded up to one of few sizes.

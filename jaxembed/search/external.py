@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,14 +42,15 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
         M. Douze et al., arXiv:2401.08281.
     """
     faiss = _library("faiss", "faiss-cpu")
+    if not isinstance(factory, str):
+        raise ValueError(f"factory: {factory!r} is not a text; pass faiss's description, such as 'HNSW32'")
     count, width = _check_rows(rows, path, chunk)
     try:
         index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
         _set_faiss(faiss, index, options)
     except RuntimeError as error:
-        raise ValueError(
-            f"factory: faiss refuses {factory!r} {options or ''} ({_last_line(error)}); see its index factory"
-        ) from None
+        given = f"{factory!r} {options}" if options else repr(factory)
+        raise ValueError(f"factory: faiss refuses {given} ({_cause(error)}); see its index factory") from None
     form = next((form for name, form in _FAISS.items() if name in factory.lower()), np.float32)
     if not index.is_trained:
         places = np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64))
@@ -57,7 +59,7 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
             index.train(drawn)
         except RuntimeError as error:
             raise ValueError(
-                f"factory: {factory!r} cannot be trained on {len(places)} rows ({_last_line(error)}); "
+                f"factory: {factory!r} cannot be trained on {len(places)} rows ({_cause(error)}); "
                 "use fewer centres or lists, or more rows"
             ) from None
     for start in range(0, count, chunk):
@@ -66,7 +68,7 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
             index.add(part)
         except RuntimeError as error:
             raise ValueError(
-                f"factory: {factory!r} takes no rows ({_last_line(error)}); row n has the number n, so leave "
+                f"factory: {factory!r} takes no rows ({_cause(error)}); row n has the number n, so leave "
                 "IDMap out"
             ) from None
     return _replace(path, lambda new: faiss.write_index(index, new), rows)
@@ -95,9 +97,7 @@ def open_faiss(path, *, rows=None, **options):
     try:
         _set_faiss(faiss, index, options)
     except RuntimeError as error:
-        raise ValueError(
-            f"options: faiss refuses {options} ({_last_line(error)}); see its parameters"
-        ) from None
+        raise ValueError(f"options: faiss refuses {options} ({_cause(error)}); see its parameters") from None
 
     def search(queries, k):
         queries = _check_search(queries, k, index.ntotal, index.d)
@@ -255,7 +255,7 @@ def _opened(path, read, rows):
     try:
         index = read(str(path))
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged or cut short ({_last_line(error)}); {remedy}") from None
+        raise ValueError(f"{path}: damaged or cut short ({_cause(error)}); {remedy}") from None
     if index is None:
         raise ValueError(f"{path}: damaged or cut short; {remedy}")
     return index
@@ -270,5 +270,11 @@ def _check_search(queries, k, count, width, form=np.float32):
     return _held("queries", queries, range(len(queries)), form)
 
 
-def _last_line(error):
-    return " ".join(str(error).split())[-120:]
+def _cause(error):
+    """What a library says of an error, in one line, without its function, source file and condition.
+
+    >>> print(_cause("Error in void f(int) at /src/a.cpp:12: Error: 'n > 0' failed: too few rows"))
+    too few rows
+    """
+    text = re.sub(r"^Error in .*? at \S+:\d+: ", "", " ".join(str(error).split()))
+    return re.sub(r"^Error: '.*' failed:? ?(?=.)", "", text)[:200]

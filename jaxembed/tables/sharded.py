@@ -20,6 +20,8 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
     codes of the batch are gathered over ``batch_axis`` and every device adds those of its own block. All
     exchanges carry as many bytes as the batch reads; none depends on V.
 
+    On a mesh with explicit axes, take gradients under ``jax.jit`` or inside ``jax.set_mesh(mesh)``.
+
     A stack of K tables [K * M, D] is thereby placed table by table where the number of devices divides K:
     each device holds whole tables.
 

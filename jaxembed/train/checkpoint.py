@@ -45,8 +45,9 @@ class Checkpoints:
             probe.touch()
             probe.unlink()
         except Exception as error:  # clients of buckets raise errors of their own
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"workdir={str(workdir)!r} cannot be written ({reason}); name another") from None
+            raise ValueError(
+                f"workdir={str(workdir)!r} cannot be written ({_reason(error)}); name another"
+            ) from None
         self._compare_meta()
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep)]
@@ -120,6 +121,11 @@ class Checkpoints:
         self._inner.close()
 
 
+def _reason(error):
+    """Why an error came, in one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
 def _leaves(tree):
     leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
     return {path_of(path): leaf for path, leaf in leaves if hasattr(leaf, "shape")}
@@ -160,13 +166,22 @@ def restore_params(workdir, *, step=None, best=None):
 
     Raises:
         FileNotFoundError: when the checkpoint is missing.
+        ValueError: for a bucket that cannot be read.
     """
     with brings("train"):
         from orbax.checkpoint import v1 as ocp
     folder = folder_of(workdir) / "checkpoints"
-    if not folder.is_dir():
+    try:
+        found = folder.is_dir()
+    except Exception as error:  # clients of buckets raise errors of their own
+        raise ValueError(f"workdir={str(workdir)!r} cannot be read ({_reason(error)}); mend that") from None
+    if not found:
         raise FileNotFoundError(f"workdir={str(workdir)!r} holds no checkpoint; train first")
-    with ocp.training.Checkpointer(folder) as found:
+    try:
+        opened = ocp.training.Checkpointer(folder)
+    except ImportError as error:
+        raise ValueError(f"workdir={str(workdir)!r}: {error}; install it for checkpoints there") from None
+    with opened as found:
         kept = {c.step: c.metrics for c in found.checkpoints}
         if best is not None:
             kept = {s: m for s, m in kept.items() if m}

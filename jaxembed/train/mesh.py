@@ -113,13 +113,14 @@ def place_batch(batch, mesh, rules):
         The tree as global ``jax.Array`` [B, ...].
 
     Raises:
-        ValueError: for rows that the devices do not divide, or an integer of the host beyond the 32 bits
-            that JAX keeps without ``jax_enable_x64``.
+        ValueError: for rows that the devices do not divide, and what is not an array of numbers, such as
+            texts. Also for a number of the host beyond the 32 bits that JAX keeps without
+            ``jax_enable_x64``.
     """
     processes = jax.process_count()
     for path, leaf in jax.tree.leaves_with_path(batch):
         if not isinstance(leaf, jax.Array):
-            check_integers(f"batches: {path_of(path)}", np.asarray(leaf))
+            _check_numbers(f"batches: {path_of(path)}", leaf)
 
     def whole(leaf):
         shape = np.shape(leaf)
@@ -134,6 +135,29 @@ def place_batch(batch, mesh, rules):
     if processes == 1:
         return jax.device_put(batch, shardings)
     return jax.tree.map(_joined, batch, shardings)
+
+
+def _check_numbers(name, leaf):
+    """Refuses what is not an array of numbers, and a finite number that JAX would wrap or make infinite."""
+    try:
+        array = np.asarray(leaf)
+    except ValueError:
+        raise ValueError(f"{name}: is ragged; pad it to an array") from None
+    if isinstance(leaf, str | bytes) or array.dtype.kind in "USOMm":
+        kind = "texts" if array.dtype.kind in "US" else f"{array.dtype}"
+        raise ValueError(
+            f"{name}: holds {kind}, not numbers; leave it out of the batch, or make numbers of it"
+        )
+    check_integers(name, array)
+    if array.dtype.kind not in "fc" or jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype:
+        return
+    narrow = jax.dtypes.canonicalize_dtype(array.dtype)
+    with np.errstate(over="ignore"):
+        lost = np.isfinite(array) & ~np.isfinite(array.astype(narrow))
+    if lost.any():
+        raise ValueError(
+            f"{name}: {array[lost].flat[0]} is beyond {narrow}; scale the numbers, or set jax_enable_x64"
+        )
 
 
 def _joined(local, sharding):

@@ -46,6 +46,9 @@ def test_beir(tmp_path, packed):
     [
         ({"corpus": '{"_id": "a", "text": "b"}\n{"_id": '}, "corpus.jsonl, line 2: expected a JSON object"),
         ({"corpus": '{"_id": "a"}'}, "corpus.jsonl, line 1: expected"),
+        ({"corpus": '{"_id": null, "text": "b"}'}, "line 1: expected a JSON object with _id"),
+        ({"corpus": '{"_id": true, "text": "b"}'}, "expected a JSON object with _id (a text or an integer)"),
+        ({"corpus": '{"_id": 1.5, "text": "b"}'}, "expected a JSON object with _id (a text or an integer)"),
         ({"corpus": '{"_id": "a", "text": 3}'}, "corpus.jsonl, line 1: expected"),
         ({"corpus": "[1]"}, "corpus.jsonl, line 1: expected"),
         ({"corpus": "[" * 100_000}, "corpus.jsonl, line 1: expected"),

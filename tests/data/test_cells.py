@@ -1,14 +1,16 @@
 """Cells of tables: quoted line breaks, ids in any dtype, lists, and tables in memory."""
 
 import functools
+import gzip
 import importlib
 import importlib.util
+import zipfile
 
 import numpy as np
 import pytest
 
 from jaxembed.data.click_tables import Schema, ctr_table
-from jaxembed.data.table_files import column_names
+from jaxembed.data.table_files import blocks, column_names
 
 pyarrow = pytest.importorskip("pyarrow")
 ID = Schema(label="y", categorical=("u",))
@@ -34,6 +36,31 @@ def test_a_quoted_line_break_may_fall_anywhere(tmp_path, block, header):
     assert table["vocabularies"]["u"] == ["ab\ncd", 'x "\r\n\n",\n1']
     assert table["columns"]["labels"].tolist() == [1] * 200 + [0]
     assert whole(tmp_path / "t.csv", schema, block=block, limit=7)["columns"]["labels"].tolist() == [1] * 7
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("cell", ["ab\r\ncd", "\r\r\n\r\n", "ab\rcd"])
+def test_no_block_divides_the_two_bytes_of_a_quoted_line_break(tmp_path, end, cell):
+    row = b'"' + cell.encode() + b'",1' + end
+    (tmp_path / "t.csv").write_bytes(b"u,y" + end + row * 40)
+    for block in (1, 2, *range(11, 60)):
+        parts = [part["u"].to_pylist() for part in blocks(tmp_path / "t.csv", ["u"], block=block)]
+        assert sum(parts, []) == [cell] * 40, block
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.zip"])
+def test_no_default_block_divides_a_quoted_line_break(tmp_path, name):
+    short, block = b"a,1\n", 1 << 24
+    rows = b"u,y\n" + short * (block // 4 - 3)
+    rows += b'"' + b"x" * (block - len(rows) - 2) + b'\r\n",1\n'
+    assert rows[block - 1 : block + 1] == b"\r\n"
+    packed = gzip.compress(rows, 1) if name.endswith("gz") else rows
+    (tmp_path / name).write_bytes(packed)
+    if name.endswith("zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("t.csv", rows)
+    last = [part["u"] for part in blocks(tmp_path / name, ["u"])][-1]
+    assert last[-1].as_py().endswith("x\r\n")
 
 
 def test_a_quoted_line_break_in_a_large_file(tmp_path):
@@ -161,6 +188,23 @@ def test_lists_are_multivalent(column, expected):
     assert table["columns"]["masks"]["u"].tolist() == [[True, True], [True, False], [False, False]]
     assert table["vocabularies"]["u"] == expected
     assert whole({"u": column, "y": [0, 1, 1]}, TAGS, longest=1)["columns"]["masks"]["u"].shape == (3, 1)
+
+
+@pytest.mark.parametrize("kind", [pyarrow.list_view, pyarrow.large_list_view])
+def test_views_of_lists_are_lists(kind):
+    column = pyarrow.array([["a"], ["a", "b"], ["b"], None, []], kind(pyarrow.string()))
+    for given in (column.take(pyarrow.array([1, 2, 3])), column.slice(1, 3)):
+        table = whole({"u": given, "y": [0, 1, 1]}, TAGS)
+        assert table["vocabularies"]["u"] == ["b", "a"]
+        assert table["columns"]["ids"]["u"].tolist() == [[2, 1], [1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("name", ["categorical", "dense", "multivalent", "names", "dropped"])
+def test_one_text_in_place_of_names_is_refused(name):
+    with pytest.raises(
+        ValueError, match=rf"^Schema: {name}='user' is one text; pass a tuple, as \('user',\)$"
+    ):
+        Schema(**{"label": "y", "categorical": ("u",), name: "user"})
 
 
 def test_arrays_of_two_axes_are_lists():

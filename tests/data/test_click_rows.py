@@ -182,6 +182,8 @@ def test_missing_numbers_are_filled():
             "scaling: ['shop'] are not among the dense columns ['price', 'visits']",
         ),
         ({"scaling": "none", "fill": np.inf}, "fill: 'price' has inf; give a finite number"),
+        ({"scaling": "none", "fill": "mean"}, "fill: 'price' has 'mean'; give a finite number, or None for"),
+        ({"scaling": "none", "fill": {"price": [1]}}, "fill: 'price' has [1]; give a finite number"),
         ({"fill": 0.0}, "fill: has no meaning without scaling="),
     ],
 )

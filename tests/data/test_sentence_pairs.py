@@ -33,6 +33,23 @@ HEADERS = [
     ("premise", "hypothesis"),
     ("title", "body"),
     ("word", "definition"),
+    ("query_text", "doc_text"),
+    ("queryText", "docText"),
+    ("first_sentence", "second_sentence"),
+    ("title", "abstract"),
+    ("input", "output"),
+    ("Input-Text", "Output-Text"),
+    ("prompt", "completion"),
+    ("instruction", "response"),
+    ("src", "tgt"),
+    ("source", "target"),
+    ("q", "d"),
+    ("Q", "A"),
+    ("q1", "q2"),
+    ("text_a", "text_b"),
+    ("claim", "evidence"),
+    ("original", "paraphrase"),
+    ("article", "summaries"),
 ]
 
 
@@ -50,7 +67,11 @@ def test_a_row_of_names_is_a_header(tmp_path, names, third):
 
 
 @pytest.mark.parametrize(
-    "first", ["a query\tdocument", "query\ta document", "documentary\tquery", "abc\ttext"]
+    "first",
+    [
+        *("a query\tdocument", "query\ta document", "documentary\tquery", "abc\ttext", "a\tb", "q\tr"),
+        *("q1\td2", "s1\ts3", "text book\ttitle", "query document\ttext"),
+    ],
 )
 def test_a_row_of_texts_is_no_header(tmp_path, first):
     path = write(tmp_path / "p.tsv", first + "\na\tb\n")
@@ -77,6 +98,12 @@ READERS = {
 def test_a_latin_1_file_is_named_in_one_line(tmp_path, name):
     path = write(tmp_path / "p.txt", "text\tlabel\na\tcafé\n", "latin-1")
     refused(r"p.txt, line 2: is not utf-8; save the file as UTF-8", lambda: READERS[name](path))
+
+
+@pytest.mark.parametrize("encoding", ["latinx", "base64", 5])
+def test_an_unknown_encoding_is_named(tmp_path, encoding):
+    path = write(tmp_path / "p.tsv", "a\tb\n")
+    refused(f"^encoding: {encoding!r} is unknown; pass", lambda: data.sentence_pairs(path, encoding=encoding))
 
 
 def test_an_encoding_is_read(tmp_path):

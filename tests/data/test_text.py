@@ -244,3 +244,9 @@ def test_pack_keeps_the_heaviest_words_in_order():
         assert not row[len(expected) :].any()
     with pytest.raises(ValueError, match="size=3 is too small"):
         data.pack(bags, length=7, size=3)
+
+
+@pytest.mark.parametrize("value", [5, 2.5, None])
+def test_one_value_in_place_of_a_list_is_refused(value):
+    with pytest.raises(ValueError, match=f"^values: {value} is one value; put it into a list$"):
+        data.hashed(value)

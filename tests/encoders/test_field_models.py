@@ -9,12 +9,9 @@ import numpy as np
 import oracles
 import oracles_ctr
 import pytest
-from field_cases import MODELS, RNG, VECTORS, WIDTH, B, D, F, N, X, drawn, wide
+from field_cases import DENSE, LINEAR, MODELS, VECTORS, WIDTH, B, D, F, X, drawn, wide
 
 from jaxembed import encoders
-
-DENSE = RNG.normal(size=(B, N)).astype(np.float32)
-LINEAR = RNG.normal(size=(B, F)).astype(np.float32)
 
 
 @functools.cache

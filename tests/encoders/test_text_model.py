@@ -11,7 +11,7 @@ from text_folders import SEVERAL
 
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.pretrained import tensors
-from jaxembed.encoders.pretrained.text_model import POOLINGS
+from jaxembed.encoders.pretrained.text_model import POOLINGS, token_embedding
 
 
 @pytest.mark.parametrize("mode", [*POOLINGS, *SEVERAL])
@@ -98,3 +98,22 @@ def test_training_follows_the_key_and_is_saved(folder, tmp_path):
     again = pretrained.load(tmp_path / "trained")
     np.testing.assert_array_equal(again.encode_texts(TEXTS), trained.encode_texts(TEXTS))
     assert np.abs(again.encode_texts(TEXTS) - loaded.encode_texts(TEXTS)).max() > 1e-3
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_gradients_of_a_token_that_comes_often_are_added_in_float32(compiled):
+    """A sum in bfloat16 would stop at 256."""
+    form = {"vocabulary": 5, "positions": 64, "offset": 0, "types": 2}
+    init_embed, embed = token_embedding(form, 2)
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), init_embed(jax.random.key(0)))
+    batch = {"ids": jnp.ones((64, 64), int).at[:, 0].set(-7), "mask": jnp.ones((64, 64), bool)}
+
+    def total(params):
+        return embed(params, batch)[0].sum()
+
+    gradients = (jax.jit if compiled else lambda f: f)(jax.grad(total))(params)
+    found = {name: np.asarray(leaf["embedding"], np.float32)[:, 0] for name, leaf in gradients.items()}
+    assert found["table"].tolist() == [0, 4032, 0, 0, 0]
+    assert found["type"].tolist() == [4096, 0]
+    np.testing.assert_array_equal(found["position"], 64)
+    assert all(leaf["embedding"].dtype == jnp.bfloat16 for leaf in gradients.values())

@@ -317,3 +317,22 @@ def test_unknown_variants_of_a_block_raise(case):
     with pytest.raises(ValueError, match=message):
         encoder = encoders.transformer(init_embed, embed, **OPTIONS | options)
         jax.eval_shape(encoder.init, jax.random.key(0))
+
+
+def test_gradients_of_a_distance_bucket_are_added_in_float32():
+    """128 tokens have 8,128 pairs on either side; a sum in bfloat16 would stop growing long before."""
+    encoder = encoders.transformer(init_embed, embed, width=D, layers=1, heads=HEADS, distances=4)
+    params = encoder.init(jax.random.key(0))
+    batch = {"ids": jnp.zeros((1, 128), int), "mask": jnp.ones((1, 128), bool)}
+
+    def on_the_diagonal(table):
+        out = encoder.hidden(
+            params | {"distance": {"embedding": table}}, batch, attention=lambda weights, _: weights
+        )
+        return jnp.log(jnp.diagonal(out["attention"], axis1=-2, axis2=-1)).sum()
+
+    table = jnp.zeros((4, HEADS))
+    exact, found = (jax.grad(on_the_diagonal)(table.astype(dtype)) for dtype in (jnp.float32, jnp.bfloat16))
+    assert np.abs(exact).max() > 30
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=0.01, atol=0.1)

@@ -12,7 +12,7 @@ from experiments.ctr_tables import __main__ as ctr_tables
 from experiments.ctr_tables import click_flags, gains
 from experiments.ctr_tables.__main__ import Config
 from experiments.shared import flags, results
-from jaxembed import metrics, tables
+from jaxembed import data, metrics, tables
 
 SMALL = {"label": "y", "categorical": ("user", "item"), "dense": ("price",), "seeds": 2, "epochs": 3}
 SMALL |= {"budgets": (0.3,), "batch_size": 64, "hidden": (8,), "tiny": 10, "width": 16, "learning_rate": 3e-2}
@@ -103,7 +103,10 @@ def test_bad_flags_are_refused_in_one_line(clicks, tmp_path):
         ({"table": clicks, "epochs": 0}, "--epochs 0: choose 1 to"),
         ({"table": clicks, "batch_size": 0}, "--batch-size 0: choose 1 to"),
         ({"table": clicks, "limit": 5}, "--label y: the (train|validation|test) rows need both classes"),
-        ({"table": clicks, "categorical": ("shop",)}, "column 'shop' is missing; the columns are"),
+        (
+            {"table": clicks, "categorical": ("shop",)},
+            "^--categorical shop: is not a column of .*; the columns are",
+        ),
         ({"table": clicks, "label": "price", "dense": ()}, "label 'price' holds"),
         ({"table": pathlib.Path("nowhere.csv")}, "nowhere.csv: no such file"),
         (
@@ -138,10 +141,54 @@ def test_bad_flags_are_refused_in_one_line(clicks, tmp_path):
         ({"path": clicks}, "--data movielens_100k takes no --path; give --table"),
         ({"workdir": tmp_path}, "--workdir: keeps a model of --table"),
         ({"predict": clicks, "workdir": tmp_path}, "^--workdir: .*model.json: missing; train again with"),
-        ({"categorical": ("user",)}, "--label, --threshold, --categorical, .* they describe --table"),
+        ({"categorical": ("user",)}, "^--categorical: describes a table of your own; name its file with --t"),
+        ({"counts": ("price",)}, "^--counts: describes a table of your own"),
+        ({"dense": ("price",), "least": 3}, "^--dense, --least: describes a table of your own"),
     ]:
         with pytest.raises((ValueError, OSError), match=message):
             ctr_tables.run(Config(**options, results=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "yy", "categorical": ()}, "--label yy: is not a column of .*clicks.csv; did you mean 'y'"),
+        ({"dense": ("prize",)}, "--dense prize: is not a column of .*; did you mean 'price'"),
+        ({"categorical": ("usr", "item")}, "--categorical usr: is not a column of .*; did you mean 'user'"),
+        ({"time": "when"}, r"--time when: is not a column of .*; the columns are \['user', 'item'"),
+    ],
+)
+def test_a_column_that_is_missing_is_named_with_its_flag(clicks, options, message):
+    cfg = Config(**SMALL | {"table": clicks} | options)
+    with pytest.raises(ValueError, match="^" + message) as error:
+        click_flags.read(cfg)
+    assert "\n" not in str(error.value)
+
+
+class NoModel:
+    """A model that only reads new rows."""
+
+    reading = {"schema": data.Schema(label="y", categorical=("user",), dense=("price",)), "hashed": ("user",)}
+
+    def predict(self, source, schema):
+        return data.click_rows(source, schema, {}, hashed=("user",))["dense"][:, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("user,price\nu1,cheap\n", "column 'price': invalid value 'cheap', not a number; "),
+        ("user,price\n", "holds no rows; mend the file$"),
+        ("user\nu1\n", "column 'price' is missing; "),
+    ],
+)
+def test_rows_that_cannot_be_predicted_name_flag_and_file(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(click_flags.recipes, "load_clicks", lambda folder: NoModel())
+    (tmp_path / "new.csv").write_text(content)
+    cfg = Config(workdir=tmp_path, predict=tmp_path / "new.csv")
+    with pytest.raises(ValueError, match=f"^--predict {tmp_path / 'new.csv'}: {message}") as error:
+        ctr_tables.run(cfg)
+    assert "\n" not in str(error.value)
 
 
 def test_all_columns_without_a_flag_of_their_own_are_categorical(clicks):

@@ -9,13 +9,15 @@ import math
 import pathlib
 import re
 import runpy
+import shlex
 import sys
 import warnings
 
 import pytest
+import tyro
 
 from experiments import pages
-from experiments.shared import flags, results
+from experiments.shared import flags, inputs, results
 
 ROOT = pathlib.Path(__file__).parents[2]
 STORIES = pages.stories()
@@ -75,6 +77,31 @@ def test_a_wrong_flag_is_named_and_a_wrong_folder_gets_one_line(name, monkeypatc
     assert re.fullmatch(r"error: --results .*/file: .* is not a folder; choose another", told)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_path_among_the_flags_is_looked_at(name):
+    known = {*inputs.OUTPUTS, *inputs.FILES, *inputs.FOLDERS, *inputs.MODELS}
+    assert {f.name for f in dataclasses.fields(story(name).Config) if "Path" in str(f.type)} <= known
+
+
+def has(name, field):
+    return field in {f.name for f in dataclasses.fields(story(name).Config)}
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if has(n, "model")])
+def test_a_missing_model_is_noticed_before_the_work(name, monkeypatch, capsys):
+    text = ["--parts", "text"] if name.startswith("nesting.") else []
+    told = command(name, monkeypatch, "--model", "no model", *text)
+    assert told.startswith("error: --model: no model: no such folder") and "\n" not in told
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if has(n, "sts")])
+def test_a_folder_without_its_files_is_noticed_before_the_work(name, monkeypatch, tmp_path):
+    more = ["--parts", "text"] if name.startswith("nesting.") else []
+    more += ["--texts", tmp_path] if name == "length_collapse" else []
+    told = command(name, monkeypatch, "--sts", tmp_path, *more)
+    assert re.fullmatch(r"error: --sts .*: holds no stsb-en-\w+.csv; name the folder of STS-B's files", told)
+
+
 @pytest.mark.slow
 @pytest.mark.experiment
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("benchmarks.")])
@@ -111,6 +138,15 @@ def test_a_saved_run_has_the_schema_its_name_and_settings_that_exist(path):
     assert path == results.path_of(saved["experiment"], saved["run"])
     known = {f.name for f in dataclasses.fields(story(saved["experiment"]).Config)}
     assert saved["config"].keys() <= known
+
+
+@pytest.mark.parametrize("path", SAVED, ids=relative)
+def test_a_saved_run_has_the_name_that_its_command_writes_today(path, monkeypatch):
+    saved = json.loads(path.read_text())
+    monkeypatch.setattr(inputs, "is_installed_model", lambda folder: folder.name == "model")
+    _, _, _, *arguments = shlex.split(saved["command"])  # python -m experiments.name
+    cfg = tyro.cli(story(saved["experiment"]).Config, args=arguments)
+    assert flags.run_name(cfg, getattr(story(saved["experiment"]), "RUNS", None)) == saved["run"]
 
 
 @pytest.mark.parametrize("path", SAVED, ids=relative)

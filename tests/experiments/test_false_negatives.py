@@ -107,7 +107,7 @@ def test_own_pairs_are_learned_and_the_encoder_is_saved(tmp_path, capsys):
     small = {"batch_size": 16, "steps": 3, "length": 5, "workdir": tmp_path, "learning_rate": 1e-2}
     found = story.run(Config(pairs=tmp_path / "pairs.tsv", model=model, **small))
     assert [row["arm"] for row in found.tables["own pairs"]] == ["before", BARE, GUIDED]
-    assert found.details == {"pairs": 22, "held out": 3}
+    assert found.details == {"pairs": 22, "held out": 3, "seeds": 1}
     assert not results.judged(story.CLAIMS, found)
     assert not story.figures(found.tables | found.details)
     printed = capsys.readouterr().out
@@ -199,3 +199,10 @@ def test_kept_pictures_name_what_they_show():
             x.startswith(y) for x, y in zip(labels, wanted, strict=True)
         )
         assert [t.get_text() for t in axes[0, -1].get_legend().get_texts()] == list(story.ARMS)
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 pair"), (2, "2 pairs")])
+def test_a_file_of_too_few_pairs_is_named(tmp_path, count, said):
+    (tmp_path / "few.tsv").write_text("a dog\tthe dog\n" * count)
+    with pytest.raises(ValueError, match=f"^--pairs .*few.tsv: holds {said}; give more$"):
+        story.run(Config(pairs=tmp_path / "few.tsv"))

@@ -199,7 +199,9 @@ def test_a_run_on_own_texts_has_every_table(folder, tmp_path):
     assert all(0 < r["MRR@10"] <= 1 for r in found.tables[story.CONTINUED])
     assert [r["Spearman"] for r in found.tables["STS-B"]] == [1.0, 1.0]
     path = results.finish("length_collapse", flags.run_name(cfg), cfg, found, story.CLAIMS, story.figures, 1)
-    assert path.name.startswith("own_texts") and json.loads(path.read_text())["claims"]
+    saved = json.loads(path.read_text())
+    assert path.name.startswith("own_texts") and saved["claims"]
+    assert saved["seeds"] == 2  # samples
     assert path.with_suffix(".png").stat().st_size > 10_000
 
 

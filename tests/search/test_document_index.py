@@ -7,7 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from document_cases import DOCUMENTS, LENGTHS, MASK, QUERIES, build, expected, plain_sum, refused, same
+from document_cases import (
+    DOCUMENTS,
+    LENGTHS,
+    MASK,
+    QUERIES,
+    TOKENS,
+    build,
+    encode,
+    expected,
+    plain_sum,
+    refused,
+    same,
+)
 
 from jaxembed import search, vectors
 
@@ -138,10 +150,10 @@ def test_other_documents_on_a_finished_folder_are_named(tmp_path):
     new = ("new", np.zeros((1, 4)))
     others = {
         "number 0 is 'd1', but the finished index has 'd0'; delete": DOCUMENTS[1:],
-        f"number {last} is None, but the finished index has 'd{last}'": DOCUMENTS[:-1],
-        f"number {last + 1} is 'new', but the finished index has None": [*DOCUMENTS, new],
+        f"fewer documents: the finished index holds {last + 1}, {last} were given": DOCUMENTS[:-1],
+        f"more documents: the finished index holds {last + 1}, and 'new' comes": [*DOCUMENTS, new],
         f"number {last} is 'new', but": [*DOCUMENTS[:-1], new],
-        "number 0 is None, but": [],
+        f"fewer documents: the finished index holds {last + 1}, 0 were given": [],
     }
     for message, documents in others.items():
         for given in (documents, iter(documents), source(documents)):
@@ -152,6 +164,35 @@ def test_other_documents_on_a_finished_folder_are_named(tmp_path):
     refused("^documents: None; pass", lambda: build(tmp_path / "none", None))
     search.delete_documents(tmp_path, ["d1"])
     refused("^documents: number 1 is 'd1', but the finished index has 'd2'", lambda: build(tmp_path))
+
+
+def test_other_tokens_under_the_same_ids_are_named(tmp_path):
+    build(tmp_path / "whole")
+    attempt = iter([0, 1])
+
+    def stopped(params, tokens, mask):
+        if next(attempt, None) is None:
+            raise KeyboardInterrupt
+        return encode(params, tokens, mask)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "part", encode=stopped, shard_size=4)
+    for place, changed, message in (
+        (0, TOKENS[0] + 1, "number 0, 'd0', has other tokens than in the"),
+        (0, TOKENS[0][:2], "number 0, 'd0', has 2 tokens, but 3 in the"),
+        (2, TOKENS[2][:, :3], r"tokens of 'd2' are \(1, 3\)"),
+    ):
+        given = [*DOCUMENTS[:place], (f"d{place}", changed), *DOCUMENTS[place + 1 :]]
+        for folder in ("whole", "part"):
+            refused("^documents: " + message, lambda f=folder, given=given: build(tmp_path / f, given))
+        if place == 0:
+            source = lambda n, given=given: iter(given[n:])  # noqa: E731
+            refused("^documents: " + message, lambda source=source: build(tmp_path / "whole", source))
+    double = [(name, tokens.astype(np.float64)) for name, tokens in DOCUMENTS]
+    same(build(tmp_path / "whole", double), DOCUMENTS)
+    same(build(tmp_path / "part", double), DOCUMENTS)
+    last = [*DOCUMENTS[:-1], (DOCUMENTS[-1][0], TOKENS[-1] - 1)]
+    refused("has other tokens", lambda: build(tmp_path / "whole", lambda n: iter(last[n:])))
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path):

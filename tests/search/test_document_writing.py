@@ -186,7 +186,8 @@ def test_an_interrupted_build_is_refused_to_readers_and_other_documents(tmp_path
     refused("unfinished", lambda: search.delete_documents(tmp_path, ["d1"]))
     swapped = [DOCUMENTS[1], DOCUMENTS[0], *DOCUMENTS[2:]]
     refused("number 0 is 'd1', but the unfinished index has 'd0'", lambda: build(tmp_path, swapped, meta="a"))
-    refused("number 3 is None", lambda: build(tmp_path, DOCUMENTS[:3], meta="a"))
+    fewer = "fewer documents: the unfinished index holds 6, 3 were given"
+    refused(fewer, lambda: build(tmp_path, DOCUMENTS[:3], meta="a"))
     refused("dtype", lambda: build(tmp_path, meta="a", dtype=np.float32))
     refused("encode: columns", lambda: build(tmp_path, encode=plain_sum, meta="a"))
     other = {"scale": np.float32(3), "deep": {"shift": np.arange(4, dtype=np.float32)}}

@@ -2,6 +2,8 @@
 
 import functools
 import importlib.util
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -83,3 +85,27 @@ def test_faiss_numbers_rows_itself(tmp_path, factory):
         f"^factory: '{factory}' takes no rows .* so leave IDMap out$",
         lambda: search.build_faiss(ROWS, tmp_path / "x", factory),
     )
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """A faiss that refuses every description in the words of its C++."""
+    debris = (
+        "Error in faiss::Index* faiss::index_factory_sub(int, std::string, faiss::MetricType) at "
+        "/project/faiss/faiss/index_factory.cpp:998: Error: 'index' failed: "
+    )
+
+    def index_factory(width, factory, metric):
+        raise RuntimeError(f"{debris}could not parse\nindex string {factory}")
+
+    stub = types.SimpleNamespace(index_factory=index_factory, METRIC_INNER_PRODUCT=0)
+    monkeypatch.setitem(sys.modules, "faiss", stub)
+
+
+def test_a_refusal_of_faiss_is_said_without_its_source(refusing, tmp_path):
+    said = r"^factory: faiss refuses 'odd' \(could not parse index string odd\); see its index factory$"
+    refused(said, lambda: search.build_faiss(ROWS, tmp_path / "x", "odd"))
+    for factory in (5, None, b"Flat"):
+        refused(
+            "^factory: .* is not a text; pass", lambda f=factory: search.build_faiss(ROWS, tmp_path / "x", f)
+        )

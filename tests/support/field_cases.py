@@ -13,6 +13,8 @@ B, F, D, N = 4, 5, 3, 2
 WIDTH = F * D + N
 RNG = np.random.default_rng(3)
 VECTORS = RNG.normal(size=(B, F, D)).astype(np.float32)
+DENSE = RNG.normal(size=(B, N)).astype(np.float32)
+LINEAR = RNG.normal(size=(B, F)).astype(np.float32)
 X = RNG.normal(size=(B, 6)).astype(np.float32)
 CROSS = {
     "full": {},

@@ -104,7 +104,7 @@ PUBLIC |= {
         ),
         ("queries", "documents", "negatives"),
     ),
-    "vector_kl": (lambda x, f: losses.vector_kl(x, teacher=f["teacher"], temperature=0.3), ("student",)),
+    "feature_kl": (lambda x, f: losses.vector_kl(x, teacher=f["teacher"], temperature=0.3), ("student",)),
     "sigmoid": (
         lambda q, d, f: losses.sigmoid_loss(q, d, temperature=0.1, bias=-2.5),
         ("sigmoid_queries", "sigmoid_documents"),

@@ -106,11 +106,12 @@ def numbers(state):
 @contextlib.contextmanager
 def optimized():
     """Compiles as users do; the tests otherwise switch most optimizations off."""
+    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
     try:
         yield
     finally:
-        jax.config.update("jax_disable_most_optimizations", True)
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 # Rows give what the dense rule gives

@@ -55,6 +55,26 @@ MISTAKES = {
         {"loss_fn": lambda p, b, k: (jnp.sum(p["w"]), {"rows": p["w"]})},
         r"metric 'rows' has shape \(4,\); return",
     ),
+    "a text": (
+        {"batches": [BATCH | {"t": np.array(["a"])}] * 3},
+        "batches: t: holds texts, not numbers; leave",
+    ),
+    "a list of texts": (
+        {"batches": [BATCH | {"t": ["a"]}] * 3},
+        "batches: t/0: holds texts, not numbers; leave",
+    ),
+    "objects": (
+        {"batches": [BATCH | {"t": np.array(["a", None])}] * 3},
+        "batches: t: holds object, not numbers",
+    ),
+    "times": (
+        {"batches": [BATCH | {"t": np.array(["2020"], "M8[D]")}] * 3},
+        r"batches: t: holds datetime64\[D\], not numbers",
+    ),
+    "beyond float32": (
+        {"batches": [BATCH | {"deep": {"t": np.array([1, -1e39])}}] * 3},
+        r"batches: deep/t: -1e\+39 is beyond float32; scale",
+    ),
     "a generator": ({"batches": (BATCH for _ in range(3))}, r"batches: a generator has no \[t\]; pass"),
     "a short list": ({"batches": [BATCH] * 2}, "batches: 2 for 3 steps; pass"),
     "short": ({"batches": Short()}, r"batches: none at \[2\], of 3 steps"),
@@ -160,6 +180,31 @@ def test_a_bucket_without_its_client_is_refused_before_a_step(monkeypatch, tmp_p
         run(workdir="s3://bucket/run", batches=Short(), steps=1)
     backend.fsspec_backend._get_filesystem.cache_clear()
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_parameters_of_a_bucket_without_its_client_are_one_line(monkeypatch):
+    import fsspec
+    from etils.epath import backend
+
+    def missing(name, **options):
+        raise ImportError("Please install gcsfs\nto access Google Storage")
+
+    monkeypatch.setattr(fsspec, "filesystem", missing)
+    backend.fsspec_backend._get_filesystem.cache_clear()
+    message = r"^workdir='gs://b/x' cannot be read \(Please install gcsfs to access Google Storage\); "
+    with pytest.raises(ValueError, match=message):
+        train.restore_params("gs://b/x")
+    backend.fsspec_backend._get_filesystem.cache_clear()
+
+
+def test_infinite_numbers_and_those_of_float32_pass():
+    batch = {
+        "x": np.array([1.0, np.inf, np.nan, 3e38]),
+        "low": jnp.ones(4, jnp.bfloat16),
+        "b": np.ones(4, bool),
+    }
+    placed = train.place_batch(batch, MESH, ())
+    np.testing.assert_array_equal(placed["x"], batch["x"].astype(np.float32))
 
 
 def test_checkpoints_of_a_bucket_name_what_they_lack(bucket, monkeypatch):

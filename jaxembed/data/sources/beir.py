@@ -90,15 +90,24 @@ def _texts(path):
     for number, line in _lines(path):
         try:
             entry = json.loads(line)
-            name, parts = str(entry["_id"]), (entry.get("title") or "", entry["text"] or "")
+            name, parts = _name(entry["_id"]), (entry.get("title") or "", entry["text"] or "")
             text = " ".join(parts).strip()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ValueError(f"{path}, line {number}: expected a JSON object with _id and text") from None
+            raise ValueError(
+                f"{path}, line {number}: expected a JSON object with _id (a text or an integer) and text"
+            ) from None
         if texts.setdefault(name, text) != text:
             raise ValueError(f"{path}, line {number}: _id {name!r} has another text before; keep one line")
     if not texts:
         raise ValueError(f"{path} holds no texts; fetch the file again")
     return texts
+
+
+def _name(value):
+    """An id as str; only texts and integers are ids."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError(f"_id: {value!r}")
+    return str(value)
 
 
 def _judgments(path):

@@ -8,13 +8,16 @@ import numpy as np
 from jaxembed.data.rows import decoded, delimited
 from jaxembed.data.sources.tfds import tfds
 
-# What people call columns of texts; a first line of two such names is a header.
-_NAME = re.compile(
-    r"(anchor|answer|body|context|definition|description|doc|document|first|gloss|hypothes[ei]s|passage|phrase"
-    r"|positive|premise|question|quer(y|ie)|response|second|sent|sentence|source|summary|target|term|text|title"
-    r"|utterance|word)s?([\W\d_]*|[ _-]?[ab])",
-    re.IGNORECASE,
+# What people call columns of texts, also joined, as in doc_text; a first line of two such names is a header.
+_PART = (
+    r"(abstract|anchor|answer|article|body|candidate|caption|claim|comment|completion|content|context|definition"
+    r"|description|doc|document|evidence|first|gloss|headline|hyp|hypothes[ei]s|id|input|instruction|left|lemma"
+    r"|message|name|original|output|paragraph|paraphrase|passage|phrase|pos|positive|post|premise|prompt|quer(y|ie)"
+    r"|question|ref|reference|reply|response|right|second|sent|sentence|source|src|summar(y|ie)|target|term|text"
+    r"|tgt|title|trg|utterance|word)s?"
 )
+_NAME = re.compile(rf"({_PART}[_-]?)+([\W\d_]*|[ _-]?[ab])", re.IGNORECASE)
+_SHORT = re.compile(r"q (a|d|p)|([qst])_?1 \2_?2", re.IGNORECASE)
 _ENTAILMENT, _CONTRADICTION = 0, 2  # labels of SNLI and MultiNLI in TFDS; 1 is neutral, -1 is undecided
 
 
@@ -26,8 +29,8 @@ def sentence_pairs(path, *, columns=None, header=None, separator=None, encoding=
     (texts). It does so in every line, or it is missing in every line.
 
     A header is recognised and left out, in two cases. Its third column is not a number where all others are
-    numbers. Or it names two columns of texts, such as query and document, sentence1 and sentence2, anchor and
-    positive, question and answer.
+    numbers. Or it names two columns of texts, such as query and document, sentence1 and sentence2, question
+    and answer, prompt and completion, source_text and target_text.
 
     >>> _ = pathlib.Path("pairs.tsv").write_text("a dog\\tthe dog\\t4.5\\na dog\\ta car\\t0\\n")
     >>> pairs = sentence_pairs("pairs.tsv")
@@ -114,8 +117,10 @@ def _check(path, lines, top, columns):
 
 def _header(rows):
     first = rows[0]
-    if len(first) > 1 and all(_NAME.fullmatch(cell.strip()) for cell in first[:2]):
-        return True
+    if len(first) > 1:
+        names = [cell.strip() for cell in first[:2]]
+        if all(map(_NAME.fullmatch, names)) or _SHORT.fullmatch(" ".join(names)):
+            return True
     scored = len(rows) > 1 and all(len(r) == 3 and _number(r[2]) is not None for r in rows[1:])
     return scored and len(first) == 3 and _number(first[2]) is None
 

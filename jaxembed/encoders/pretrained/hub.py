@@ -53,5 +53,19 @@ def _download(name, revision=None, token=None, cache=None, offline=False):
                 "so save it with safetensors"
             )
         return pathlib.Path(folder)
-    reason = " ".join(str(reasons[0]).split())[:100] or type(reasons[0]).__name__
-    raise FileNotFoundError(f"{name}: no such folder, and the hub did not give it ({reason})") from reasons[0]
+    remedy = "fetch it once without offline=True" if offline else "check the name and the network"
+    raise FileNotFoundError(
+        f"{name}: no such folder, and the hub did not give it ({_sentences(reasons[0])}); {remedy}, or "
+        "pass a folder"
+    ) from reasons[0]
+
+
+def _sentences(error, most=240):
+    """The first whole sentences of an error, in one line; at least one, without the number of a request."""
+    text = re.sub(r"\(Request ID: [^)]*\) ?", "", " ".join(str(error).split())) or type(error).__name__
+    first, *more = re.split(r"(?<=[.!?]) (?=[A-Z`'\"(])", text)
+    for sentence in more:
+        if len(first) + len(sentence) > most:
+            break
+        first = f"{first} {sentence}"
+    return first

@@ -11,6 +11,7 @@ from jaxembed.arrays import accumulator, check_temperature, unit
 from jaxembed.encoders import pooling
 from jaxembed.encoders.pretrained.folders import modes_of, pooling_config
 from jaxembed.extras import brings
+from jaxembed.tables import rows_of
 
 with brings("encoders"):
     import flax.linen as nn
@@ -58,18 +59,18 @@ def token_embedding(form, width):
         batch = _with_bool_masks(batch)
         ids, mask = batch["ids"], batch["mask"]
         ids = jnp.where(mask, ids, 0)
-        rows = jnp.where(ids < 0, form["vocabulary"], ids)  # .at counts from the end below zero
-        x = params["table"]["embedding"].at[rows].get(mode="fill", fill_value=0)
+        x = rows_of(params["table"]["embedding"], jnp.maximum(ids, -1))
+        x = x.astype(accumulator(x))
         if form.get("positions"):
             start, free = form["offset"], form["positions"] - form["offset"]
             if ids.shape[1] > free:
                 raise ValueError(f"ids: {ids.shape[1]} tokens, the model has {free} positions; cut the texts")
-            x = x + params["position"]["embedding"][start : start + ids.shape[1]]
+            x = x + params["position"]["embedding"][start : start + ids.shape[1]].astype(x.dtype)
         if form.get("types"):
-            x = x + params["type"]["embedding"][0]
+            x = x + params["type"]["embedding"][0].astype(x.dtype)
         if "epsilon" in form:
-            x = norm.apply({"params": params["embedding_norm"]}, x.astype(accumulator(x)))
-        return x.astype(accumulator(x)), mask
+            x = norm.apply({"params": params["embedding_norm"]}, x)
+        return x, mask
 
     return init_embed, embed
 
