@@ -9,7 +9,6 @@ from jaxembed.data.cells import arrow, bags, floats, strings, times
 from jaxembed.data.scaling import fit_scaling, scale_columns
 from jaxembed.data.table_files import blocks, demand, limited, tables
 from jaxembed.data.text import hashed as hash_strings
-from jaxembed.extras import brings
 from jaxembed.ragged import set_batch
 
 SPLITS = ("random", "time", "tail")
@@ -253,8 +252,6 @@ def part_of(chunk, schema, known, longest, transform, gaps=False):
         longest, transform: as for ``ctr_table``.
         gaps: True lets missing numbers pass, as NaN of float64.
     """
-    with brings("data"):
-        import pyarrow
     demand(schema.columns, chunk)
     chunk = {name: arrow(chunk[name], name) for name in schema.columns}
     if len({len(column) for column in chunk.values()}) > 1:
@@ -265,7 +262,7 @@ def part_of(chunk, schema, known, longest, transform, gaps=False):
     if schema.label is not None:
         part["labels"], part["texts"], keep = _labels(chunk[schema.label], schema)
         if not keep.all():
-            chunk = {name: column.filter(pyarrow.array(keep)) for name, column in chunk.items()}
+            chunk = {name: column.filter(arrow(keep, schema.label)) for name, column in chunk.items()}
     count = len(next(iter(chunk.values())))
     part["dense"] = _dense(chunk, schema.dense, transform, count, gaps)
     if schema.time is not None:
