@@ -58,8 +58,7 @@ class Schema:
             if isinstance(value := getattr(self, name), str):
                 raise ValueError(f"Schema: {name}={value!r} is one text; pass a tuple, as ({value!r},)")
         read = [self.label, *self.features, *self.dense]
-        repeated = sorted({name for name in read if read.count(name) > 1})
-        if repeated:
+        if repeated := sorted({name for name in read if read.count(name) > 1}):
             raise ValueError(f"Schema: columns {repeated} named twice; give every column one part")
         if not self.features:
             raise ValueError("Schema: no categorical and no multivalent column; name at least one")
@@ -124,7 +123,7 @@ def ctr_table(
         fractions: of the train, validation and test rows; they sum to 1.
         seed: int >= 0 of the random splits.
         least: values rarer than this in the training rows get id 0.
-        most: optional number of values that a feature keeps, the most frequent.
+        most: optional number of values of a feature that get an id, the most frequent.
         hashed: features that get ``text.hashed`` of their values in place of ids of a vocabulary.
         longest: optional number of values of a multi-valent cell that are kept, the first.
         transform: optional {dense column: function float64 [n] -> [n]}; empty cells come as NaN.
@@ -347,8 +346,8 @@ def joined(parts, key):
 
 def padded(values, lengths):
     """The values of bags of some lengths, padded with 0, and the mask of what is real: [N, K] both."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return set_batch(values, offsets, 0, len(lengths), length=max(1, lengths.max(initial=0)))
+    most, offsets = max(1, lengths.max(initial=0)), np.concatenate([[0], np.cumsum(lengths)])
+    return set_batch(values, offsets, 0, len(lengths), length=most)
 
 
 def _splits(kind, fractions, seed, count, time):

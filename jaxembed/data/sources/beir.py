@@ -1,17 +1,9 @@
-"""Where records come from: documented functions, BEIR folders, tables of clicks and TensorFlow Datasets."""
+"""A folder of documents, queries and judgments in the layout of BEIR."""
 
 import gzip
 import json
 import pathlib
 import zlib
-
-from jaxembed.data.click_tables import ctr_table as ctr_table
-from jaxembed.data.sources.click_logs import avazu as avazu
-from jaxembed.data.sources.click_logs import criteo as criteo
-from jaxembed.data.sources.click_logs import flights as flights
-from jaxembed.data.sources.click_logs import movielens_1m as movielens_1m
-from jaxembed.data.sources.click_logs import movielens_100k as movielens_100k
-from jaxembed.data.sources.docstrings import docstrings as docstrings
 
 
 def beir(folder):
