@@ -157,7 +157,7 @@ def test_bad_flags_are_refused_in_one_line(tmp_path):
         ({"rates": (0.7,)}, "--rates 0.7: choose 0 to 0.5"),
         ({"steps": 0}, "--steps 0: choose 1 to"),
         ({"pairs": tmp_path / "scored.tsv"}, "the third column holds scores"),
-        ({"pairs": tmp_path / "few.tsv"}, "--batch-size 64: there are only 1 pairs"),
+        ({"pairs": tmp_path / "few.tsv"}, "--pairs .*: holds 2 pairs; give more"),
         ({"pairs": tmp_path / "nowhere.tsv"}, "nowhere.tsv"),
         ({"margin": 0.1}, "--margin: has no meaning without --pairs or --paper"),
         ({"pairs": tmp_path / "few.tsv", "paper": True}, "--paper: has no meaning beside --pairs"),
