@@ -24,7 +24,8 @@ VERDICTS = (
     "*Ours* is a mean over seeds and half of its 95 % interval. *Paper* is the paper's own number.",
     "*Reproduced*: the interval agrees with the claim. *Not reproduced*: it does not.",
     "*Partly*: of several cases some do.",
-    "Fewer than five seeds give no verdict.",
+    "A difference over fewer than five seeds has no verdict. "
+    "A yes or no of one measurement has one, without an interval.",
 )
 
 
@@ -259,15 +260,24 @@ def _duration(seconds):
 
 
 def _verdicts(found):
-    count = collections.Counter(row["verdict"] for run in found.values() for row in run["claims"])
-    return ", ".join(f"{count[v]} {v}" for v in (REPRODUCED, PARTLY, NOT) if count[v]) or "-"
+    """How many claims have which verdict; one that several runs answer alike counts once."""
+    rows = {
+        (row["paper"], row["sentence"], row["ours"], row["verdict"])
+        for run in found.values()
+        for row in run["claims"]
+    }
+    count = collections.Counter(row[-1] for row in rows)
+    words = {REPRODUCED: REPRODUCED, PARTLY: PARTLY, NOT: NOT, None: "with too few seeds"}
+    return ", ".join(f"{count[v]} {word}" for v, word in words.items() if count[v]) or "-"
 
 
 def _index_page(listed, told, saved):
     lines = [
         "# Experiments",
         "",
-        "Each folder asks one question: `python -m experiments.<name>`.",
+        "Each story asks one question: `python -m experiments.<name>`, in the family `nesting` for example "
+        "`python -m experiments.nesting.starbucks`.",
+        "Tables show a mean ± the standard deviation over seeds; claims show half of the 95 % interval.",
         "",
         MARK,
         "",

@@ -224,8 +224,9 @@ def draw(path, figures):
 
 
 def _shown(argument):
-    """A flag's value as it is saved: of a path its last name alone."""
-    return pathlib.PurePath(argument).name if argument.startswith(("/", "..", "~")) else argument
+    """A flag's value as it is saved: of a path outside this folder its last name."""
+    outside = argument.startswith(("/", "..", "~"))
+    return f"path/to/{pathlib.PurePath(argument).name}" if outside else argument
 
 
 def machine():

@@ -1,4 +1,4 @@
-"""Slow loops written from the formulas of `vectors.multivector` and `search`."""
+"""Slow loops written from the formulas of `vectors.fde` and `search`."""
 
 import itertools
 import math
