@@ -1,4 +1,4 @@
-"""Slow loops written from the formulas of `encoders.interactions`, `encoders.field_models` and `metrics.binary`."""
+"""Slow loops from the formulas of `encoders.interactions`, `encoders.field_models` and `metrics.binary`."""
 
 import math
 
