@@ -88,7 +88,8 @@ def narrow(codes):
     codes = np.asarray(codes)
     if codes.dtype.kind in "iu" and codes.dtype.itemsize > 4:
         bounds = np.iinfo(np.int32)
-        codes = np.where((codes < bounds.min) | (codes > bounds.max), -1, codes).astype(np.int32)
+        fits = (codes >= bounds.min) & (codes <= bounds.max)
+        codes = np.where(fits, np.where(fits, codes, 0).astype(np.int32), np.int32(-1))
     return jnp.asarray(codes)
 
 
