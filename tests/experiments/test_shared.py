@@ -288,7 +288,7 @@ def test_a_run_saves_one_schema_and_its_pictures(monkeypatch, tmp_path, capsys):
         *("schema", "experiment", "run", "command", "commit", "machine", "seconds", "seeds", "config"),
         *("tables", "claims", "details"),
     ]
-    assert saved["command"] == f"python -m experiments.here --quick --results {tmp_path.name}"
+    assert saved["command"] == f"python -m experiments.here --quick --results path/to/{tmp_path.name}"
     assert (saved["seeds"], saved["config"]["steps"], saved["run"]) == (1, 2, "quick")
     assert saved["details"]["each"] == [0.2, 0.2, None]
     assert [row["sentence"] for row in saved["claims"]] == ["it falls"]
