@@ -1,9 +1,13 @@
 """Texts in, hits out: exact dense search, alone or fused with BM25."""
 
+import hashlib
+import json
+
 import numpy as np
 
 from jaxembed import data
 from jaxembed import search as ranks
+from jaxembed.arrays import unit
 
 
 def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, progress=True):
@@ -30,9 +34,7 @@ def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, p
     def encode(some):
         return encoder.encode_texts(list(some), batch_size=batch_size)
 
-    keys = data.hashed(texts).astype(np.uint64)
-    order = 2 * np.arange(len(keys), dtype=np.uint64) + 1  # so that the digest depends on the order
-    meta = {"encoder": encoder.digest(), "texts": f"{int(np.bitwise_xor.reduce(keys * order)):016x}"}
+    meta = {"encoder": encoder.digest(), "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest()}
     options = {"batch_size": 16 * batch_size, "dtype": dtype, "meta": meta, "progress": progress}
     return ranks.embed(encode, texts, path=path, **options)
 
@@ -70,7 +72,7 @@ def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidat
     prompt = "query" if "query" in encoder.prompts else None
     asked = encoder.encode_texts(list(queries), prompt_name=prompt)
     deep = min(max(k, candidates), len(texts)) if fused else k
-    scores, rows = ranks.top_k(_unit(asked), _unit(vectors), deep)
+    scores, rows = ranks.top_k(unit(asked), unit(np.asarray(vectors, np.float32)), deep)
     if fused:
         words = word_ranks(texts, queries, deep)
         scores, rows = ranks.reciprocal_rank_fusion([np.asarray(rows), words], k)
@@ -94,9 +96,3 @@ def word_ranks(texts, queries, k):
     index = bm25s.BM25()
     index.index([data.words(text) for text in texts], show_progress=False)
     return index.retrieve([data.words(query) for query in queries], k=k, show_progress=False)[0]
-
-
-def _unit(vectors):
-    """Rows of length 1, float32; a row of zeros stays."""
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
