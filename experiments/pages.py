@@ -252,9 +252,14 @@ def _about(run, numbers=None):
     parts = {name: x.get("seeds") for name, x in run["details"].items() if isinstance(x, dict)}
     other = "".join(f", {name} {n}" for name, n in parts.items() if isinstance(n, int) and n != seeds)
     made += [f"{seeds} seeds{other}"] if isinstance(seeds, int) and seeds > 1 else []
-    made += [] if run["seconds"] is None else [_duration(run["seconds"])]
+    made += [] if run["seconds"] is None else [_duration(_alone(run))]
     link = [f"[numbers]({numbers})"] if numbers else []
     return ["```bash", run["command"], "```", "", ". ".join([", ".join(made), *link] if made else link) + "."]
+
+
+def _alone(run):
+    """Seconds of a run; of one that shared its machine with others, those of its own work on the CPU."""
+    return min(run["seconds"], run["machine"].get("cpu_seconds") or run["seconds"])
 
 
 def _duration(seconds):
@@ -290,8 +295,8 @@ def _index_page(listed, told, saved):
             continue
         shown = ", ".join(f"[{p['key']}]({_address(p['source'])})" for p in _of(name, listed)) or "-"
         found = saved.get(name, {})
-        seconds = found.get("default", {}).get("seconds")
-        minutes = "-" if seconds is None else f"{max(1, seconds / 60):.0f}"
+        whole = found.get("default", {"seconds": None})
+        minutes = "-" if whole["seconds"] is None else f"{max(1, _alone(whole) / 60):.0f}"
         page = f"[{name.rpartition('.')[2]}]({path.parent.name}/README.md{_anchor(name, told)})"
         rows.append((header(path)[0], page, shown, minutes, _verdicts(found)))
     lines += _table(("question", "experiment", "papers", "minutes>", "verdicts"), rows)

@@ -230,7 +230,7 @@ def _shown(argument):
 
 
 def machine():
-    """What a run was measured on: versions, devices, cores and the largest resident memory."""
+    """What a run was measured on, its largest resident memory, and its CPU time with that of its children."""
     import resource
 
     import jax
@@ -243,6 +243,7 @@ def machine():
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "cores": os.cpu_count(),
         "peak_memory_gb": round(peak / 1e9, 2),
+        "cpu_seconds": round(sum(os.times()[:4])),
     }
 
 
