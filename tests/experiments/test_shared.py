@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import layout
 from experiments.shared import flags, inputs, plots, results, text_models
 from jaxembed import data
 
@@ -361,9 +362,9 @@ def test_stages_reach_a_pipe_at_once():
 
 def test_rows_are_shown_with_their_spread_and_without_lists():
     rows = [{"arm": "a", "n": 1234, "x": 0.5, "± x": None, "runs": [1]}, {"arm": "long", "x": 12.345}]
-    assert results.merged(rows) == (["arm", "n", "x"], [["a", "1,234", "0.500"], ["long", "-", "12.3"]])
-    assert results.table(rows, ["x", "arm"]).splitlines() == ["    x  arm", "0.500  a", " 12.3  long"]
-    assert [results.table_cell(x) for x in (True, "a", 1e6, -0.25)] == ["True", "a", "1,000,000", "-0.250"]
+    assert layout.merged(rows) == (["arm", "n", "x"], [["a", "1,234", "0.500"], ["long", "-", "12.3"]])
+    assert layout.table(rows, ["x", "arm"]).splitlines() == ["    x  arm", "0.500  a", " 12.3  long"]
+    assert [layout.table_cell(x) for x in (True, "a", 1e6, -0.25)] == ["True", "a", "1,000,000", "-0.250"]
     assert results.spread([1.0, 2.0]) == (1.5, pytest.approx(math.sqrt(0.5)))
 
 
@@ -375,7 +376,7 @@ def test_a_result_outside_a_checkout_has_no_commit(monkeypatch):
     assert results.commit.__wrapped__() is None
 
 
-@pytest.mark.parametrize("module", [flags, inputs, plots, results, text_models])
+@pytest.mark.parametrize("module", [flags, inputs, layout, plots, results, text_models])
 def test_examples_in_docstrings_of_what_is_shared(module):
     found = doctest.testmod(module)
     assert found.failed == 0
