@@ -138,7 +138,7 @@ def run(cfg):
 
     def measured(made):
         for case in made:
-            if left() < 0:
+            if left() < 0.05 * 60 * cfg.minutes:
                 details["left out"].append(f"{case.task}, {case.size}")
                 continue
             rows = cases.rows_of(case, card, peer, cfg, cfg.compiled and left() > 0.2 * 60 * cfg.minutes)
@@ -148,8 +148,9 @@ def run(cfg):
 
     yield from measured(cards.ceilings(cfg, card, peer))
     card = cards.measured(card, found["ceilings"])
-    encoders = [functools.cache(texts.load)(cfg.models[0], low) for low in (False, True)]
+    encoders = [texts.load(cfg.models[0], **options) for options in ({}, texts.LOW)]
     found["laws"] = laws.check(laws.of_encoder(*encoders))
+    del encoders
     yield result()
     for _, part in parts_of(cfg):
         yield from measured(part(cfg, card, peer))

@@ -25,8 +25,8 @@ def draw(cfg, height):
     return rows[drawn].astype(np.int32), cotangent
 
 
-# Arms: (cfg, height, rows, cotangent) -> (function that runs one step, extra bytes or None). JAX arrays that a
-# step returns are done when the step is; the clock waits for them.
+# Arms: (cfg, height, rows, cotangent) -> (function that runs one step, extra bytes or None). What is timed is
+# the step until the JAX arrays that it returns are there.
 
 
 def with_update(make_update, local, host=None):

@@ -300,6 +300,29 @@ def test_a_run_saves_one_schema_and_its_pictures(monkeypatch, tmp_path, capsys):
     assert "arm          top-1\na    0.500 ± 0.250" in printed and "no verdict: it falls" in printed
 
 
+def test_a_run_that_is_cut_keeps_what_it_yielded(monkeypatch, tmp_path, capsys):
+    def rows(cfg):
+        for count in (1, 2):
+            yield results.Result({"arms": [{"n": n} for n in range(count)]}, {"device": "Some Card 80GB"})
+            kept.append(json.loads((tmp_path / "some-card-80gb_steps-3.json").read_text())["tables"]["arms"])
+        raise KeyboardInterrupt
+
+    kept = []
+    with pytest.raises(SystemExit):
+        start(monkeypatch, "--steps", "3", "--results", tmp_path, run=rows)
+    assert kept == [[{"n": 0}], [{"n": 0}, {"n": 1}]]
+    assert json.loads((tmp_path / "some-card-80gb_steps-3.json").read_text())["tables"]["arms"] == kept[1]
+    assert capsys.readouterr().err == "stopped\n"
+    start(monkeypatch, "--steps", "4", "--results", tmp_path, run=lambda cfg: (x for x in ()))
+    assert len(list(tmp_path.iterdir())) == 1  # a run that yields nothing saves nothing
+
+
+def test_a_device_leads_the_name_of_its_run():
+    assert results.on_device("default", {"device": "NVIDIA H100 80GB HBM3"}) == "nvidia-h100-80gb-hbm3"
+    assert results.on_device("quick", {"device": "cpu"}) == "cpu_quick"
+    assert results.on_device("quick", {}) == "quick"
+
+
 def test_a_kept_picture_is_drawn_again_from_its_numbers(monkeypatch, tmp_path):
     start(monkeypatch, "--results", tmp_path)
     before = (tmp_path / "default.png").read_bytes()

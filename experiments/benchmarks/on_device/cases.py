@@ -96,9 +96,7 @@ def _times(case, calls, peer, cfg, card, left_out, notes):
             elif case.bound is not None and name.startswith("torch"):
                 apart = difference(first, found)
                 if not apart <= case.bound:
-                    notes[name] = (
-                        f"its result differs by {apart:.1e} from ours, the bound is {case.bound:.0e}"
-                    )
+                    notes[name] = f"differs by {apart:.1e} from our result, the bound is {case.bound:.0e}"
         except Exception as error:
             left_out[name] = _line(error)
             del calls[name]

@@ -30,10 +30,8 @@ def asked(sentence, least, values):
 
 
 def shares(numbers):
-    rows = numbers.get("exact search", ())
-    return [
-        r["share of peak"] for r in rows if r["arm"] == OURS and r["size"].startswith("1 at") and "ms" in r
-    ]
+    rows = [r for r in numbers.get("exact search", ()) if r["arm"] == OURS and "ms" in r]
+    return [r["share of peak"] for r in rows if r["size"].startswith("1 at")]
 
 
 def flatness(numbers):

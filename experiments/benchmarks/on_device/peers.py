@@ -1,8 +1,13 @@
 """A BERT in torch with the weights of a drawn one, and its training steps."""
 
+import numpy as np
 
-def bert(torch, tensors, form, device):
-    """The encoder of ``texts.draw`` as a module ``(ids, mask) -> [B, D]``: mean of the tokens, length 1."""
+
+def bert(torch, tensors, form, device, compiled):
+    """The encoder of ``texts.draw`` as a module ``(ids, mask) -> [B, D]``: mean of the tokens, length 1.
+
+    Where ``compiled``, each block goes through ``torch.compile``. The blocks are alike, so one is compiled.
+    """
     functional, nn = torch.nn.functional, torch.nn
 
     class Block(nn.Module):
@@ -38,13 +43,13 @@ def bert(torch, tensors, form, device):
     with torch.device(device):
         model = Bert()
     model.load_state_dict({name: torch.tensor(x) for name, x in _renamed(tensors, form).items()})
+    for block in model.blocks if compiled else ():
+        block.compile(dynamic=False)
     return model
 
 
 def _renamed(tensors, form):
     """The tensors under the names of the module above; queries, keys and values are one."""
-    import numpy as np
-
     base = "embeddings."
     found = {"table.weight": tensors[base + "word_embeddings.weight"]}
     types = tensors[base + "token_type_embeddings.weight"][:1]
@@ -61,17 +66,16 @@ def _renamed(tensors, form):
     return found
 
 
-def trainer(torch, model, ids, mask, sizes, chunks, compiled):
+def trainer(torch, model, ids, mask, sizes, chunks):
     """A function that takes one step with in-batch negatives; ``chunks`` above 1 caches gradients."""
     functional = torch.nn.functional
     rule = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=1e-4)
-    encode = torch.compile(model, dynamic=False) if compiled else model
     parts = list(zip(ids.chunk(chunks), mask.chunk(chunks), strict=True))
     target = torch.arange(len(ids) // 2, device=ids.device)
 
     def vectors(part):
         with torch.autocast(ids.device.type, dtype=torch.bfloat16):
-            return encode(*part).float()
+            return model(*part).float()
 
     def loss(v):
         total = 0

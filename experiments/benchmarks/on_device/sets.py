@@ -23,10 +23,8 @@ def drawn(seed, shape, length=1):
 def encodings(cfg, card, peer):
     """Fixed dimensional encodings of documents, beside the one product that they contain."""
     sizes = {n: getattr(cfg, n) for n in ("repetitions", "planes", "projected")}
-    columns, out = (
-        cfg.repetitions * (cfg.planes + cfg.projected),
-        cfg.repetitions * 2**cfg.planes * cfg.projected,
-    )
+    columns = cfg.repetitions * (cfg.planes + cfg.projected)
+    out = cfg.repetitions * 2**cfg.planes * cfg.projected
 
     def arms(count, size):
         params, x = (

@@ -13,7 +13,7 @@ from jaxembed.tables import rowwise_adagrad
 
 
 def settings(cfg, height, batch_size):
-    """The settings of the benchmark of tables, for one table, with the least list that holds a batch's rows."""
+    """Settings of the benchmark of tables for one table, its batch, cotangent and count of distinct rows."""
     given = {"heights": (height,), "batch_size": batch_size, "values": min(cfg.values, height)}
     given |= {"fields": cfg.fields, "width": cfg.row_width, "model_rows": height, "hidden": cfg.hidden}
     made = tables.Config(**given)

@@ -20,6 +20,7 @@ FORMS = {
     "BERT-base": {"layers": 12, "width": 768, "heads": 12, "hidden": 3072, "vocabulary": 30_522},
     "toy": {"layers": 2, "width": 32, "heads": 2, "hidden": 64, "vocabulary": 1000},
 }
+LOW = {"dtype": jnp.bfloat16, "param_dtype": jnp.bfloat16}
 
 
 @functools.cache
@@ -33,11 +34,8 @@ def draw(name):
     for n in range(form["layers"]):
         base = f"encoder.layer.{n}."
         layers += [(f"{base}attention.self.{x}", (width, width)) for x in ("query", "key", "value")]
-        layers += [
-            (f"{base}attention.output.dense", (width, width)),
-            (f"{base}output.dense", (width, hidden)),
-        ]
-        layers += [(f"{base}intermediate.dense", (hidden, width))]
+        layers += [(f"{base}attention.output.dense", (width, width))]
+        layers += [(f"{base}output.dense", (width, hidden)), (f"{base}intermediate.dense", (hidden, width))]
         layers += [(f"{base}{x}.LayerNorm", ()) for x in ("attention.output", "output")]
     found = {n: rng.standard_normal(s, np.float32) * np.float32(0.05) for n, s in shapes.items()}
     for layer, shape in layers:
@@ -47,8 +45,8 @@ def draw(name):
     return found
 
 
-def load(name, low, low_params=False):
-    """The drawn encoder, read as a published one is: in float32, or with products in bfloat16."""
+def load(name, **options):
+    """The drawn encoder, written and read as a published one is; ``options`` are those of the loader."""
     from tokenizers import Tokenizer, models
 
     from jaxembed.encoders.pretrained import tensors
@@ -65,8 +63,6 @@ def load(name, low, low_params=False):
     ]
     files = {"config.json": config, "modules.json": listed}
     files["1_Pooling/config.json"] = {"pooling_mode_mean_tokens": True}
-    options = {"dtype": jnp.bfloat16} if low else {}
-    options |= {"param_dtype": jnp.bfloat16} if low_params else {}
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
         (folder / "1_Pooling").mkdir()
@@ -81,10 +77,8 @@ def batch_of(name, rows, length):
     """Random ids int32 [rows, length], of which each text has three quarters or more."""
     rng = np.random.default_rng(0)
     ids = rng.integers(5, FORMS[name]["vocabulary"], (rows, length)).astype(np.int32)
-    return {
-        "ids": ids,
-        "mask": np.arange(length) < rng.integers(-(-3 * length // 4), length + 1, rows)[:, None],
-    }
+    lengths = rng.integers(-(-3 * length // 4), length + 1, rows)
+    return {"ids": ids, "mask": np.arange(length) < lengths[:, None]}
 
 
 def operations(name, rows, length):
@@ -100,19 +94,15 @@ def encoding(cfg, card, peer, names):
     for name in names:
         for unit in ("bfloat16", "tf32"):
             low = unit == "bfloat16"
-            encoder = functools.cache(lambda name=name, low=low: load(name, low, low))
+            encoder = functools.cache(lambda name=name, low=low: load(name, **(LOW if low else {})))
             for length in cfg.tokens:
                 rows = max(1, cfg.batch // length)
                 read = sum(x.size for x in draw(name).values()) * (2 if low else 4) + 8 * rows * length
-                what = (
-                    f"encode, {name} in {'bfloat16' if low else 'float32'}",
-                    f"{length} tokens",
-                    "texts",
-                    rows,
-                )
+                task = f"encode, {name} in {'bfloat16' if low else 'float32'}"
+                where = "encoding", task, f"{length} tokens", "texts", rows, unit
                 made = functools.partial(_encoders, encoder, name, low, rows, length, peer)
                 bound = 5e-2 if low else 5e-3
-                yield Case("encoding", *what, unit, operations(name, rows, length), read, made, bound)
+                yield Case(*where, operations(name, rows, length), read, made, bound)
 
 
 def _encoders(encoder, name, low, rows, length, peer):
@@ -120,20 +110,18 @@ def _encoders(encoder, name, low, rows, length, peer):
     calls = {OURS: lambda: encoder.encode(encoder.params, batch)}
     if peer is None:
         return calls
-    torch = peer.torch
-    model = peers.bert(torch, draw(name), FORMS[name], peer.device).eval()
-    model = model.to(torch.bfloat16) if low else model
-    ids, mask = peer.share(*batch.values())
+    torch, (ids, mask) = peer.torch, peer.share(*batch.values())
+
     ids = ids.long()
 
-    def bare(call):
-        def once():
-            with torch.inference_mode():
-                return call(ids, mask)
+    def encode(model):
+        with torch.inference_mode():
+            return model(ids, mask)
 
-        return once
-
-    return calls | {arm: bare(call) for arm, call in peer.both(model).items()}
+    for arm in (EAGER, COMPILED):
+        model = peers.bert(torch, draw(name), FORMS[name], peer.device, arm == COMPILED)
+        calls[arm] = functools.partial(encode, model.to(torch.bfloat16) if low else model)
+    return calls
 
 
 def training(cfg, card, peer, names):
@@ -143,7 +131,7 @@ def training(cfg, card, peer, names):
     kept = form["layers"] * 2 * (6 * form["width"] + 2 * form["hidden"])  # bytes of a token's activations
     sizes = [form["width"] >> n for n in range(5)]
     loss = functools.partial(losses.info_nce, temperature=0.05)
-    encoder = functools.cache(lambda: load(name, True))
+    encoder = functools.cache(lambda: load(name, dtype=jnp.bfloat16))
     for what, widths, chunks in (
         ("info_nce", sizes[:1], 1),
         ("matryoshka x5", sizes, 1),
@@ -160,14 +148,8 @@ def training(cfg, card, peer, names):
         rows = 2 * pairs
         flops = 3 * operations(name, rows, length) + 12 * len(widths) * pairs**2 * form["width"]
         read = 4 * 7 * sum(x.size for x in draw(name).values())  # weights and two moments, read and written
-        where = (
-            f"training step, {what}, {name}",
-            f"{pairs:,} pairs of {length} tokens",
-            "texts",
-            rows,
-            "bfloat16",
-        )
-        yield Case("training", *where, flops, read, made, None, note)
+        where = f"training step, {what}, {name}", f"{pairs:,} pairs of {length} tokens", "texts", rows
+        yield Case("training", *where, "bfloat16", flops, read, made, None, note)
 
 
 def _steps(encoder, name, loss, widths, chunks, pairs, length, peer):
@@ -178,8 +160,8 @@ def _steps(encoder, name, loss, widths, chunks, pairs, length, peer):
         return calls
     ids, mask = peer.share(*batch.values())
     for arm in (EAGER, COMPILED):
-        model = peers.bert(peer.torch, draw(name), FORMS[name], peer.device)
-        calls[arm] = peers.trainer(peer.torch, model, ids.long(), mask, widths, chunks, arm == COMPILED)
+        model = peers.bert(peer.torch, draw(name), FORMS[name], peer.device, arm == COMPILED)
+        calls[arm] = peers.trainer(peer.torch, model, ids.long(), mask, widths, chunks)
     return calls
 
 
@@ -190,12 +172,10 @@ def looping(cfg, card, peer, names):
     loss = functools.partial(losses.info_nce, temperature=0.05)
 
     def seconds():
-        encoder = load(name, True).first(2)
+        encoder = load(name, dtype=jnp.bfloat16).first(2)
         batch, update = batch_of(name, 2 * pairs, length), text.update_of(encoder, loss, False)
-        alone = text.stepper(
-            *text.compiled_step(encoder, update, jax.device_put(batch)), jax.device_put(batch)
-        )
-        jax.block_until_ready([alone() for _ in range(2)][-1])
+        placed = jax.device_put(batch)
+        alone = text.stepper(*text.compiled_step(encoder, update, placed), placed)
         with tempfile.TemporaryDirectory() as folder:
             options = {"mesh": train.make_mesh(1), "log_every": every, "workdir": folder, "progress": False}
             start = jax.tree.map(jnp.copy, encoder.params)
@@ -207,11 +187,6 @@ def looping(cfg, card, peer, names):
     form = FORMS[name] | {"layers": 2}
     flops = 3 * operations(name, 2 * pairs, length) * 2 / FORMS[name]["layers"]
     read = 4 * 7 * (form["vocabulary"] + 512 + 2 * (4 * form["width"] + 2 * form["hidden"])) * form["width"]
-    where = (
-        f"loop of fit, two blocks of {name}",
-        f"{pairs:,} pairs of {length} tokens",
-        "steps",
-        1,
-        "bfloat16",
-    )
-    yield Case("fit", *where, flops, read, None, None, f"a log row every {every} steps", seconds)
+    where = f"loop of fit, two blocks of {name}", f"{pairs:,} pairs of {length} tokens", "steps", 1
+    note = f"a log row every {every} steps"
+    yield Case("fit", *where, "bfloat16", flops, read, None, None, note, seconds)
