@@ -134,7 +134,7 @@ def run(cfg):
 
     def result():
         tables = {"summary": summary(cfg, list(itertools.chain(*found.values())))} | found
-        return results.Result({k: v for k, v in tables.items() if v}, details, cfg)
+        return results.Result({k: list(v) for k, v in tables.items() if v}, details, cfg)
 
     def measured(made):
         for case in made:

@@ -1,12 +1,12 @@
 """The benchmark on an accelerator: its parts on a CPU, and the whole in a bare environment at toy sizes."""
 
-import dataclasses
 import doctest
 import itertools
 import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,9 @@ def test_bad_settings_are_refused():
 def test_nothing_touches_a_device_before_the_run():
     code = "import experiments.benchmarks.device, jax; print(jax._src.xla_bridge._backends)"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["python", "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "{}"  # memory would be taken before torch gets its own
 
 
@@ -316,11 +318,13 @@ def test_cached_gradients_of_the_peer_are_those_of_the_whole_batch():
     assert np.abs(moved[0]).max() > 0 and cases.difference(*moved) < 0.02  # autocast rounds to bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.peers
 @pytest.mark.experiment
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_every_case_has_its_arms_in_torch():
     pytest.importorskip("torch")
-    cfg = dataclasses.replace(small(only=("encode", "tables", "search", "chamfer", "codes", "clicks")))
+    cfg = small(only=("encode", "tables", "search", "chamfer", "codes", "clicks"))
     *_, last = device.run(cfg)
     rows = [row for title, rows in last.tables.items() if title != "laws" for row in rows]
     assert not [row for row in rows if "note" in row]

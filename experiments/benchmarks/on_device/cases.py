@@ -107,6 +107,18 @@ def _times(case, calls, peer, cfg, card, left_out, notes):
     return timing.queued({n: (c, waits[n]) for n, c in calls.items()}, cfg.rounds, least)
 
 
+def late(make):
+    """A call that is made when it is first called: what fails in making it is the failure of its arm."""
+    made = []
+
+    def call():
+        if not made:
+            made.append(make())
+        return made[0]()
+
+    return call
+
+
 def _line(error):
     return f"{type(error).__name__}: {' '.join(str(error).split())[:90]}"
 
@@ -130,7 +142,7 @@ def torch_beside(card):
         return found
 
     def both(call):
-        return {EAGER: call, COMPILED: torch.compile(call, dynamic=False)}
+        return {EAGER: call, COMPILED: late(lambda: torch.compile(call, dynamic=False))}
 
     def forget():
         torch.compiler.reset()

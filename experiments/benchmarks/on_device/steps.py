@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from experiments.benchmarks import table_arms, tables
-from experiments.benchmarks.on_device.cases import COMPILED, EAGER, OURS, Case
+from experiments.benchmarks.on_device.cases import COMPILED, EAGER, OURS, Case, late
 from experiments.benchmarks.on_device.held import ADAGRAD, SPARSE
 from jaxembed.tables import rowwise_adagrad
 
@@ -37,10 +37,12 @@ def table_steps(cfg, card, peer):
             if height <= 10**6:  # what the host does does not depend on the height
                 built[f"{ADAGRAD}, list made beside"] = table_arms.by_rows(rules[ADAGRAD], "beside")
             calls = {name: arm(made, height, rows, cotangent)[0] for name, arm in built.items()}
-            if peer:
+
+            def sparse():
                 with peer.device:
-                    calls[SPARSE] = table_arms.torch_arm("Adagrad")(made, height, rows, cotangent)[0]
-            return calls
+                    return table_arms.torch_arm("Adagrad")(made, height, rows, cotangent)[0]
+
+            return calls | ({SPARSE: late(sparse)} if peer else {})
 
         *_, rows, _, distinct = drawn()
         read, moved = rows.size * cfg.row_width, 4 * distinct * cfg.row_width  # table and state, both ways
@@ -57,11 +59,12 @@ def click_models(cfg, card, peer):
         labels = np.random.default_rng(1).integers(0, 2, len(rows)).astype(np.float32)
         names = {"DCN-V2 jaxembed": OURS, "DCN-V2 jaxembed, dense part": f"{OURS}, dense part"}
         calls = {names[n]: call for n, call in tables.our_model(made, rows, labels).items()}
-        for arm in (EAGER, COMPILED) if peer else ():
+
+        def theirs(arm):
             with peer.device:
-                found = tables.torch_model(made, rows, labels, arm == COMPILED)
-            calls |= {n.replace("DCN-V2 torch", arm): call for n, call in found.items()}
-        return calls
+                return tables.torch_model(made, rows, labels, arm == COMPILED)["DCN-V2 torch"]
+
+        return calls | {a: late(functools.partial(theirs, a)) for a in (EAGER, COMPILED) if peer}
 
     width = cfg.fields * cfg.row_width
     sizes = [width] * 4 + [*cfg.hidden, 1]

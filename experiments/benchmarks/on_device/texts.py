@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.benchmarks import text, timing
 from experiments.benchmarks.on_device import peers
-from experiments.benchmarks.on_device.cases import COMPILED, EAGER, OURS, Case
+from experiments.benchmarks.on_device.cases import COMPILED, EAGER, OURS, Case, late
 from jaxembed import encoders, losses, train
 
 FORMS = {
@@ -118,10 +118,11 @@ def _encoders(encoder, name, low, rows, length, peer):
         with torch.inference_mode():
             return model(ids, mask)
 
-    for arm in (EAGER, COMPILED):
+    def made(arm):
         model = peers.bert(torch, draw(name), FORMS[name], peer.device, arm == COMPILED)
-        calls[arm] = functools.partial(encode, model.to(torch.bfloat16) if low else model)
-    return calls
+        return functools.partial(encode, model.to(torch.bfloat16) if low else model)
+
+    return calls | {arm: late(functools.partial(made, arm)) for arm in (EAGER, COMPILED)}
 
 
 def training(cfg, card, peer, names):
@@ -159,10 +160,12 @@ def _steps(encoder, name, loss, widths, chunks, pairs, length, peer):
     if peer is None:
         return calls
     ids, mask = peer.share(*batch.values())
-    for arm in (EAGER, COMPILED):
+
+    def made(arm):
         model = peers.bert(peer.torch, draw(name), FORMS[name], peer.device, arm == COMPILED)
-        calls[arm] = peers.trainer(peer.torch, model, ids.long(), mask, widths, chunks)
-    return calls
+        return peers.trainer(peer.torch, model, ids.long(), mask, widths, chunks)
+
+    return calls | {arm: late(functools.partial(made, arm)) for arm in (EAGER, COMPILED)}
 
 
 def looping(cfg, card, peer, names):
