@@ -303,7 +303,9 @@ def test_a_run_saves_one_schema_and_its_pictures(monkeypatch, tmp_path, capsys):
 def test_a_run_that_is_cut_keeps_what_it_yielded(monkeypatch, tmp_path, capsys):
     def rows(cfg):
         for count in (1, 2):
-            yield results.Result({"arms": [{"n": n} for n in range(count)]}, {"device": "Some Card 80GB"})
+            yield results.Result(
+                {"arms": [{"n": n} for n in range(count)]}, {"device": "Some Card 80GB", "each": [0.5]}
+            )
             kept.append(json.loads((tmp_path / "some-card-80gb_steps-3.json").read_text())["tables"]["arms"])
         raise KeyboardInterrupt
 

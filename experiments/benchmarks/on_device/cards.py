@@ -54,7 +54,7 @@ class Card(NamedTuple):
         if size == wanted:
             return size, ""
         need, room = bytes_of(wanted) / 1e9, self.room / 1e9
-        return size, f"not {wanted:,} {what}: they take {need:.1f} GB, there is room for {room:.1f}"
+        return size, f"not {wanted:,} {what}: they take {need:.3g} GB, there is room for {room:.3g}"
 
 
 def find(memory=None):

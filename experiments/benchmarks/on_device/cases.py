@@ -11,6 +11,7 @@ import numpy as np
 from experiments.benchmarks import timing
 
 OURS, EAGER, COMPILED = "jaxembed", "torch", "torch.compile"
+PARTS = ", its product", ", dense part"  # arms that do a part of a task, which have no share of its peak
 
 
 class Case(NamedTuple):
@@ -77,8 +78,8 @@ def rows_of(case, card, peer, cfg, compiled):
     for name, seconds in times.items():
         row = shown | {"arm": name, "per second": case.count / seconds, "of": case.of, "ms": 1e3 * seconds}
         row |= {"times ours": seconds / ours, "GFLOP": case.flops / 1e9, "GB": case.bytes / 1e9}
-        row |= {"share of peak": floor / seconds} if floor else {}
-        note = "; ".join(filter(None, (case.note if name == OURS else "", notes.get(name))))
+        row |= {"share of peak": floor / seconds} if floor and not name.endswith(PARTS) else {}
+        note = "; ".join(filter(None, ("" if found else case.note, notes.get(name))))
         found.append(row | ({"note": note} if note else {}))
     return found + [shown | {"arm": name, "note": f"left out: {why}"} for name, why in left_out.items()]
 

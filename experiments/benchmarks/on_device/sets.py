@@ -10,7 +10,7 @@ from experiments.benchmarks.on_device.cases import OURS, Case
 from jaxembed import search, vectors
 from jaxembed.arrays import unit
 
-PRODUCT = "jaxembed, its product"
+PRODUCT = f"{OURS}, its product"
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -36,7 +36,7 @@ def encodings(cfg, card, peer):
         calls = {OURS: lambda: vectors.encode_documents(params, x, mask), PRODUCT: lambda: product(x, matrix)}
         if peer:
             theirs, other = peer.share(x, matrix)
-            calls["torch, the product"] = lambda: theirs.reshape(-1, cfg.width) @ other
+            calls["torch, its product"] = lambda: theirs.reshape(-1, cfg.width) @ other
         return calls
 
     for size in cfg.set_tokens:
