@@ -124,7 +124,7 @@ def run(cfg):
     if not card.gpu and not cfg.quick:
         print("no accelerator is here: the sizes of --quick are taken", flush=True)
         cfg = flags.changed(cfg, **{n: x for n, x in QUICK.items() if n not in flags.given(cfg)})
-    peer = cases.torch_beside(card)
+    peer = cases.find_torch(card)
     print(f"{card.kind}; peaks: {card.source}; room for {card.room / 1e9:.1f} GB", flush=True)
     found, details = {}, {"device": card.kind, "peaks from": card.source, "left out": []}
     details |= {"torch": peer and peer.torch.__version__}

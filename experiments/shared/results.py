@@ -124,7 +124,7 @@ def spread(values):
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def judged(claims, result):
+def answered(claims, result):
     """The answers to the claims that a run asked, as rows of its JSON."""
     numbers, rows = {**result.details, **result.tables}, []
     for claim in claims:
@@ -182,7 +182,7 @@ def finish(name, label, cfg, result, claims, figures, seconds):
     """Prints tables and verdicts and writes the JSON and the pictures of a run; returns the JSON's path."""
     for title, rows in result.tables.items():
         print(f"\n{title}\n{table(rows)}", flush=True)
-    for row in judged(claims, result):
+    for row in answered(claims, result):
         value = "" if row["ours"] is None else f" ({table_cell(row['ours'])})"
         print(f"{row['verdict'] or 'no verdict'}: {row['sentence']}{value}", flush=True)
     path = save(name, label, cfg, result, claims, seconds)
@@ -207,7 +207,7 @@ def save(name, label, cfg, result, claims, seconds):
         "seeds": result.details.get("seeds", getattr(cfg, "seeds", 1)),
         "config": flags.settings(cfg),
         "tables": result.tables,
-        "claims": judged(claims, result),
+        "claims": answered(claims, result),
         "details": result.details,
     }
     path = path_of(name, label, cfg.results)

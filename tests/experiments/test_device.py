@@ -25,7 +25,7 @@ BARE = "jax", "flax", "optax", "orbax-checkpoint", "numpy", "safetensors", "toke
 @pytest.fixture
 def alone(monkeypatch):
     """No torch, so that every arm is ours."""
-    monkeypatch.setattr(cases, "torch_beside", lambda card: None)
+    monkeypatch.setattr(cases, "find_torch", lambda card: None)
 
 
 def small(**given):

@@ -181,7 +181,7 @@ def test_flags_are_told_and_refused_where_tyro_is_missing(name, monkeypatch, cap
 def test_saved_claims_are_what_the_claims_give_on_the_saved_tables(path):
     saved = json.loads(path.read_text())
     claims = getattr(story(saved["experiment"]), "CLAIMS", ())
-    found = results.judged(claims, results.Result(saved["tables"], saved["details"]))
+    found = results.answered(claims, results.Result(saved["tables"], saved["details"]))
     assert [(x["paper"], x["sentence"], x["verdict"]) for x in found] == [
         (x["paper"], x["sentence"], x["verdict"]) for x in saved["claims"]
     ]

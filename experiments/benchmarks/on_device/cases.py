@@ -124,7 +124,7 @@ def _line(error):
     return f"{type(error).__name__}: {' '.join(str(error).split())[:90]}"
 
 
-def torch_beside(card):
+def find_torch(card):
     """What a case needs of torch on the same device, or None where torch is not installed."""
     torch = timing.optional("torch")
     if torch is None:
