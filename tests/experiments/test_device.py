@@ -214,8 +214,9 @@ def test_a_peer_that_finds_something_else_is_told_and_compilation_can_be_left_ou
     told = "differs by 1.0e-01 from our result, the bound is 5e-02"
     assert [row.get("note") for row in rows] == ["small", told, None]
     assert peer.waited == 2 * (1 + 2 + 2) and peer.forgot
-    rows = cases.rows_of(case(lambda: arms), CARD, peer, cfg, False)
+    *rows, last = cases.rows_of(case(lambda: dict(arms)), CARD, peer, cfg, False)
     assert [row["arm"] for row in rows] == ["jaxembed", "torch"]
+    assert last["arm"] == "torch.compile" and last["note"] == "left out: the minutes are nearly over"
     assert doctest.testmod(cases)[:2] == (0, 1)
 
 
@@ -243,6 +244,9 @@ def test_a_law_that_is_broken_is_told(monkeypatch, capsys):
     broken = {row["law"] for row in laws.check() if row["result"] == "BROKEN"}
     assert broken == {"top_k, scores", "top_k, ids", "chamfer", "chamfer of bfloat16 tokens"}
     assert "law BROKEN: chamfer differs by nan" in capsys.readouterr().out
+    monkeypatch.setattr(laws.search, "top_k", lambda q, d: None)
+    told = [row["result"] for row in laws.check() if row["law"] == "of_search"]
+    assert len(told) == 1 and told[0].startswith("BROKEN: TypeError: ")
 
 
 def test_claims_are_asked_on_known_cards_alone():

@@ -61,31 +61,29 @@ def rows_of(case, card, peer, cfg, compiled):
         peer.torch.set_float32_matmul_precision("highest" if case.unit == "float32" else "high")
     left_out, notes = {}, {}
     try:
-        if case.seconds is None:
-            calls = {n: c for n, c in case.arms().items() if n != COMPILED or compiled}
-            times = _times(case, calls, peer, cfg, card, left_out, notes)
-        else:
-            times = case.seconds()
+        times = _times(case, peer, cfg, card, compiled, left_out, notes) if case.arms else case.seconds()
     except Exception as error:  # a case that needs too much must not end the run
-        times, left_out = {}, {OURS: _line(error)}
-    calls = None
+        times, left_out = {}, {OURS: line_of(error)}
     gc.collect()
     if peer:
         peer.forget()
     found, floor = [], card.floor(case) if card.peaks else None
     shown = {"task": case.task, "size": case.size}
-    ours = times.get(next(iter(times), None))
+    ours = next((seconds for name, seconds in times.items() if name.startswith(OURS)), None)
     for name, seconds in times.items():
         row = shown | {"arm": name, "per second": case.count / seconds, "of": case.of, "ms": 1e3 * seconds}
-        row |= {"times ours": seconds / ours, "GFLOP": case.flops / 1e9, "GB": case.bytes / 1e9}
+        row |= {"times ours": ours and seconds / ours, "GFLOP": case.flops / 1e9, "GB": case.bytes / 1e9}
         row |= {"share of peak": floor / seconds} if floor and not name.endswith(PARTS) else {}
         note = "; ".join(filter(None, ("" if found else case.note, notes.get(name))))
         found.append(row | ({"note": note} if note else {}))
     return found + [shown | {"arm": name, "note": f"left out: {why}"} for name, why in left_out.items()]
 
 
-def _times(case, calls, peer, cfg, card, left_out, notes):
+def _times(case, peer, cfg, card, compiled, left_out, notes):
     """{arm: seconds}; the arms are called once, compared with ours, and then take turns."""
+    calls = case.arms()
+    if not compiled and calls.pop(COMPILED, None) and cfg.compiled:
+        left_out[COMPILED] = "the minutes are nearly over"
     waits = {n: peer.wait if n.startswith("torch") else jax.block_until_ready for n in calls}
     first = None
     for name, call in list(calls.items()):
@@ -99,7 +97,7 @@ def _times(case, calls, peer, cfg, card, left_out, notes):
                 if not apart <= case.bound:
                     notes[name] = f"differs by {apart:.1e} from our result, the bound is {case.bound:.0e}"
         except Exception as error:
-            left_out[name] = _line(error)
+            left_out[name] = line_of(error)
             del calls[name]
     del first
     if not calls:
@@ -120,7 +118,7 @@ def late(make):
     return call
 
 
-def _line(error):
+def line_of(error):
     return f"{type(error).__name__}: {' '.join(str(error).split())[:90]}"
 
 
