@@ -48,7 +48,7 @@ class Config:
     models: tuple[str, ...] = ("MiniLM", "BERT-base")  # sizes of text encoders; the first is trained
     tokens: tuple[int, ...] = (16, 64, 256)  # of a text that is encoded
     batch: int = 65_536  # tokens of a call that encodes
-    pairs: int = 4096  # of a training step
+    train_pairs: int = 4096  # of a training step
     length: int = 32  # tokens of a text in training
     chunks: int = 8  # of a step with cached gradients
     looped: int = 256  # pairs of a step inside fit
@@ -65,7 +65,7 @@ class Config:
     queries: tuple[int, ...] = (1, 16, 256)  # at a time
     k: int = 100
     codes: int = 1_000_000
-    parts: int = 32  # bytes of a product code
+    code_bytes: int = 32  # of a product code
     scans: tuple[int, ...] = (1, 16)  # queries of a search of codes
     heights: tuple[int, ...] = (100_000, 1_000_000, 10_000_000, 100_000_000)  # rows of a table
     lookups: int = 16_384  # samples of a table step
@@ -91,10 +91,10 @@ class Config:
                 raise ValueError(f"--models {name}: choose of {', '.join(texts.FORMS)}")
 
 
-QUICK = {"compiled": False, "models": ("toy",), "tokens": (4, 8), "batch": 64, "pairs": 8, "length": 4}
+QUICK = {"compiled": False, "models": ("toy",), "tokens": (4, 8), "batch": 64, "train_pairs": 8, "length": 4}
 QUICK |= {"chunks": 2, "looped": 4, "steps": 30, "repetitions": 2, "planes": 2, "projected": 4, "width": 8}
 QUICK |= {"set_tokens": (4, 8), "set_batch": 64, "candidates": 20, "documents": (300,), "widths": (16,)}
-QUICK |= {"queries": (1, 4), "k": 5, "codes": 500, "parts": 4, "scans": (1, 2), "heights": (300, 600)}
+QUICK |= {"queries": (1, 4), "k": 5, "codes": 500, "code_bytes": 4, "scans": (1, 2), "heights": (300, 600)}
 QUICK |= {"lookups": 16, "fields": 3, "values": 100, "samples": 16, "model_rows": 300, "hidden": (8,)}
 QUICK |= {"product": 64, "copied": 2**12, "rounds": 2}
 

@@ -1,5 +1,6 @@
 """The benchmark on an accelerator: its parts on a CPU, and the whole in a bare environment at toy sizes."""
 
+import dataclasses
 import doctest
 import itertools
 import json
@@ -339,3 +340,13 @@ def test_every_case_has_its_arms_in_torch():
         assert {"jaxembed", "torch"} <= {row["arm"] for row in last.tables[title]}, title
     assert held.SPARSE in {row["arm"] for row in last.tables["embedding tables"]}
     assert len(last.tables["summary"]) >= 8
+
+
+def test_every_setting_that_is_changed_is_in_the_name_of_its_run():
+    plain = device.Config()
+    for field in dataclasses.fields(plain):
+        if field.name in ("results", "models", "documents", "widths"):
+            continue
+        value = getattr(plain, field.name)
+        other = {bool: not value, tuple: ("tables",) if field.name == "only" else (7,)}.get(type(value), 7)
+        assert flags.run_name(dataclasses.replace(plain, **{field.name: other})) != "default", field.name

@@ -126,7 +126,7 @@ def searches(cfg, card, peer):
 
 def code_searches(cfg, card, peer):
     """Search of product codes by tables of products."""
-    parts, k = cfg.parts, min(cfg.k, cfg.codes)
+    parts, k = cfg.code_bytes, min(cfg.k, cfg.codes)
     count, note = card.fitting(cfg.codes, lambda n: n * parts * (1 + 24 * min(cfg.queries)), "codes")
 
     def arms(asked):

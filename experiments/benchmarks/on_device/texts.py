@@ -143,7 +143,7 @@ def training(cfg, card, peer, names):
             both = 1 if peer is None else 2
             return both * (2 * pairs * length * kept / chunks + 16 * pairs**2 * len(widths))
 
-        pairs, note = card.fitting(cfg.pairs, needed, "pairs")
+        pairs, note = card.fitting(cfg.train_pairs, needed, "pairs")
         trained = loss if len(widths) == 1 else losses.matryoshka(loss, widths)
         made = functools.partial(_steps, encoder, name, trained, widths, chunks, pairs, length, peer)
         rows = 2 * pairs
