@@ -348,5 +348,5 @@ def test_every_setting_that_is_changed_is_in_the_name_of_its_run():
         if field.name in ("results", "models", "documents", "widths"):
             continue
         value = getattr(plain, field.name)
-        other = {bool: not value, tuple: ("tables",) if field.name == "only" else (7,)}.get(type(value), 7)
+        other = {bool: not value, tuple: ("tables",) if field.name == "only" else (7,)}.get(type(value), 9)
         assert flags.run_name(dataclasses.replace(plain, **{field.name: other})) != "default", field.name
