@@ -3,9 +3,16 @@
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
 from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
+from jaxembed.encoders.gates import film, gate, init_gate, modulate, squeeze, squeeze_excitation
 from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
 from jaxembed.encoders.mlp import init_mlp, mlp
+from jaxembed.encoders.open_vocabulary import (
+    cosine_logits,
+    geometric_ensemble,
+    prompt_ensemble,
+    systematic_expansion,
+)
 from jaxembed.encoders.pooling import (
     attention_pool,
     cls_pool,
@@ -20,6 +27,16 @@ from jaxembed.encoders.pooling import (
 )
 from jaxembed.encoders.positions import distance_buckets, rotary_frequencies, rotate
 from jaxembed.encoders.pretrained import Encoder
+from jaxembed.encoders.pyramids import (
+    condition_maps,
+    init_conditioned,
+    init_mask_head,
+    init_merge,
+    instance_norm,
+    mask_head,
+    merge_pyramid,
+)
+from jaxembed.encoders.regions import roi_align
 from jaxembed.encoders.transformer import Block, Transformer, pooled, transformer
 from jaxembed.encoders.words import weighted_bag
 
@@ -32,6 +49,8 @@ __all__ = [
     "attention_pool",
     "attention_weights",
     "cls_pool",
+    "condition_maps",
+    "cosine_logits",
     "cross_network",
     "dcn",
     "deepfm",
@@ -39,28 +58,44 @@ __all__ = [
     "dlrm",
     "dot_interaction",
     "dot_product_attention",
+    "film",
     "fm",
     "fm_second_order",
+    "gate",
+    "geometric_ensemble",
     "init_attention_pool",
+    "init_conditioned",
     "init_cross",
     "init_dcn",
     "init_deepfm",
     "init_dlrm",
+    "init_gate",
     "init_latent_attention",
+    "init_mask_head",
+    "init_merge",
     "init_mlp",
     "init_word_head",
+    "instance_norm",
     "last_pool",
     "latent_attention_pool",
     "lift",
+    "mask_head",
     "max_pool",
     "mean_pool",
+    "merge_pyramid",
     "mlp",
+    "modulate",
     "multi_vector",
     "pooled",
     "prefix_dense",
     "pretrained",
+    "prompt_ensemble",
+    "roi_align",
     "rotary_frequencies",
     "rotate",
+    "squeeze",
+    "squeeze_excitation",
+    "systematic_expansion",
     "transformer",
     "weighted_bag",
     "weighted_mean_pool",

@@ -14,6 +14,7 @@ from jaxembed.losses.distillation import (
     compression_target,
     margin_mse,
     score_kl,
+    vector_distance,
     vector_kl,
 )
 from jaxembed.losses.layer_grids import (
@@ -35,12 +36,13 @@ from jaxembed.losses.layer_objectives import (
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.nested import matryoshka, over_layers
 from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
-from jaxembed.losses.supervised import label_pairs
+from jaxembed.losses.supervised import class_loss, label_pairs
 
 __all__ = [
     "angle",
     "angle_scores",
     "cached",
+    "class_loss",
     "compression_loss",
     "compression_target",
     "cosent",
@@ -72,6 +74,7 @@ __all__ = [
     "symmetric",
     "two_dimensional",
     "two_dimensional_weights",
+    "vector_distance",
     "vector_kl",
     "vector_kl_to_last",
 ]

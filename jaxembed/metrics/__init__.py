@@ -10,6 +10,7 @@ from jaxembed.metrics.binary import (
     log_loss,
     normalised_entropy,
 )
+from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms
 from jaxembed.metrics.geometry import filter_rate, high_frequency, isotropy, mean_cosine
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
@@ -39,6 +40,8 @@ __all__ = [
     "auc_bins",
     "auc_from_bins",
     "average_precision",
+    "box_average_precision",
+    "box_iou",
     "calibration",
     "evaluate_classification",
     "evaluate_clustering",
@@ -51,6 +54,7 @@ __all__ = [
     "grouped_auc",
     "has_relevant",
     "high_frequency",
+    "iou",
     "isotropy",
     "judgments",
     "log_loss",
@@ -59,6 +63,7 @@ __all__ = [
     "mrr",
     "ndcg",
     "nearest_accuracy",
+    "nms",
     "normalised_entropy",
     "paired_interval",
     "partner_ranks",
