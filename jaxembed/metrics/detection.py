@@ -19,7 +19,7 @@ def iou(predicted, true):
 
     ``iou[b] = |predicted[b] and true[b]| / |predicted[b] or true[b]|``, 1 where both are empty.
 
-    >>> predicted, true = jnp.array([[True, False], [False, False]]), jnp.array([[True, True], [False, False]])
+    >>> predicted, true = jnp.array([[True, False], [False] * 2]), jnp.array([[True, True], [False] * 2])
     >>> print(iou(predicted, true))
     [0.5 1. ]
 
@@ -126,6 +126,8 @@ def nms(boxes, scores, *, limit=0.5, most=None, classes=None, where=None):
     where = jnp.ones(count, bool) if where is None else jnp.asarray(where, bool)
     check_shape("classes", classes, (count,))
     check_shape("where", where, (count,))
+    if not count:
+        return jnp.zeros(0, jnp.int32), jnp.zeros(0, bool)
     where = where & ~jnp.isnan(scores) & ~jnp.isnan(boxes).any(axis=1)
     order = jnp.argsort(jnp.where(where, -scores, jnp.inf))  # stable
     sides = tuple(jnp.where(where[:, None], boxes, 0)[order].astype(accumulator(boxes)).T)
@@ -138,7 +140,7 @@ def nms(boxes, scores, *, limit=0.5, most=None, classes=None, where=None):
     kept = jax.lax.fori_loop(0, count, read, where[order])
     (places,) = jnp.nonzero(kept, size=most, fill_value=count)
     found = places < count
-    index = jnp.where(found, order[jnp.where(found, places, 0)] if count else 0, 0)
+    index = jnp.where(found, order[jnp.where(found, places, 0)], 0)
     return index.astype(jnp.int32), found
 
 
