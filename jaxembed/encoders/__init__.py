@@ -2,6 +2,17 @@
 
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
+from jaxembed.encoders.augment import augment
+from jaxembed.encoders.conv_blocks import ConvBlock, chain, conv, inception, layer, residual
+from jaxembed.encoders.conv_layers import (
+    batch_norm,
+    convolve,
+    group_norm,
+    l2_pool,
+    max_windows,
+    response_norm,
+)
+from jaxembed.encoders.convolution import ConvNet, convnet, nn2
 from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
 from jaxembed.encoders.gates import film, gate, init_gate, modulate, squeeze, squeeze_excitation
 from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
@@ -43,13 +54,21 @@ from jaxembed.encoders.words import weighted_bag
 __all__ = [
     "Attention",
     "Block",
+    "ConvBlock",
+    "ConvNet",
     "Encoder",
     "Transformer",
     "attention_mask",
     "attention_pool",
     "attention_weights",
+    "augment",
+    "batch_norm",
+    "chain",
     "cls_pool",
     "condition_maps",
+    "conv",
+    "convnet",
+    "convolve",
     "cosine_logits",
     "cross_network",
     "dcn",
@@ -63,6 +82,8 @@ __all__ = [
     "fm_second_order",
     "gate",
     "geometric_ensemble",
+    "group_norm",
+    "inception",
     "init_attention_pool",
     "init_conditioned",
     "init_cross",
@@ -76,20 +97,26 @@ __all__ = [
     "init_mlp",
     "init_word_head",
     "instance_norm",
+    "l2_pool",
     "last_pool",
     "latent_attention_pool",
+    "layer",
     "lift",
     "mask_head",
     "max_pool",
+    "max_windows",
     "mean_pool",
     "merge_pyramid",
     "mlp",
     "modulate",
     "multi_vector",
+    "nn2",
     "pooled",
     "prefix_dense",
     "pretrained",
     "prompt_ensemble",
+    "residual",
+    "response_norm",
     "roi_align",
     "rotary_frequencies",
     "rotate",

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxembed.encoders.conv_layers import batch_norm, group_norm
 
 from jaxembed import encoders
+from jaxembed.encoders.conv_layers import batch_norm, group_norm
 from jaxembed.encoders.pyramids import resized
 
 RNG = np.random.default_rng(0)
