@@ -61,7 +61,8 @@ def scenes(seed, *, count, size=64, objects=(2, 4), shapes=6, colours=6, sides=(
         seed: int; the same one draws the same pictures.
         count: N pictures.
         size: S, their side in pixels.
-        objects: least and most number K of objects of a picture. One for which no place is found is left out.
+        objects: least and most number K of objects of a picture. Above the least number, one for which no
+            place is found is left out.
         shapes: how many of SHAPES occur.
         colours: how many of COLOURS occur.
         sides: least and most side in pixels for each kind of size.
@@ -89,13 +90,20 @@ def scenes(seed, *, count, size=64, objects=(2, 4), shapes=6, colours=6, sides=(
     shown |= {name: np.zeros((count, high), np.int32) for name in ("shape", "colour", "kind")}
     shown["where"] = np.zeros((count, high), bool)
     for n in range(count):
-        sorts = rng.permutation(shapes * colours * len(sides))[: rng.integers(low, high + 1)]
-        _place(rng, {name: x[n] for name, x in shown.items()}, sorts, (shapes, colours, len(sides)), sides)
+        own = {name: x[n] for name, x in shown.items()}
+        for _ in range(_TRIES):
+            sorts = rng.permutation(shapes * colours * len(sides))[: rng.integers(low, high + 1)]
+            if _place(rng, own, sorts, (shapes, colours, len(sides)), sides) >= low:
+                break
+        else:
+            raise ValueError(f"objects={objects}: {low} of them do not fit in {size} pixels; draw fewer")
     return shown
 
 
 def _place(rng, shown, sorts, counts, sides):
-    """Draws the objects of one picture into its arrays."""
+    """Draws the objects of one picture into its arrays; returns how many found a place."""
+    for x in shown.values():
+        x[:] = 0
     size = len(shown["owner"])
     pixels = np.full((size, size, 3), rng.uniform(60, 150))
     taken, k = np.zeros((size, size), bool), 0
@@ -123,6 +131,7 @@ def _place(rng, shown, sorts, counts, sides):
         k += 1
     noise = rng.normal(scale=20, size=pixels.shape)
     shown["images"][:] = np.clip(np.rint(pixels + noise), 0, 255)
+    return k
 
 
 def _shape(name, side):
