@@ -30,7 +30,9 @@ def init(arm, key):
         params["gates"] = encoders.init_conditioned(gates, WIDTH, STAGES, scales=scales)
     elif arm == IMAGE:
         draw = functools.partial(encoders.init_gate, expansion=1 / 16, norm=False)
-        params["gates"] = {f"stage_{i}": draw(jax.random.fold_in(gates, i), c, c) for i, c in enumerate(STAGES)}
+        params["gates"] = {
+            f"stage_{i}": draw(jax.random.fold_in(gates, i), c, c) for i, c in enumerate(STAGES)
+        }
     elif arm == FILM:
         draw = functools.partial(encoders.init_gate, width=WIDTH, expansion=0)
         params["gates"] = {
@@ -96,7 +98,9 @@ def predicted(arm, params, images, vectors, size=250):
     """Masks [N, S, S], some pictures at a time."""
     parts = range(0, len(images), size)
     run = _predict(arm)
-    return np.concatenate([np.asarray(run(params, images[i : i + size], vectors[i : i + size])) for i in parts])
+    return np.concatenate(
+        [np.asarray(run(params, images[i : i + size], vectors[i : i + size])) for i in parts]
+    )
 
 
 def mean_iou(arm, params, asked):

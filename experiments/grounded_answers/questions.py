@@ -55,7 +55,7 @@ def prepare(cfg, vectors):
         RELATIONAL: asked(vectors, tested, toy_scenes.relational_questions(2, tested)),
     }
     given["related"] = asked(vectors, drawn, toy_scenes.relational_questions(1, drawn))
-    return given, tested
+    return given, toy_scenes.questions(2, tested, **one)
 
 
 def objects():

@@ -48,15 +48,16 @@ def iou(predicted, true):
 def box_iou(first, second):
     """Intersection over union of boxes: of all boxes of one list with all of another.
 
-    >>> print(box_iou(np.array([[0.0, 0, 2, 2]]), np.array([[0.0, 0, 2, 2], [1, 0, 3, 2], [2, 2, 3, 3]])))
+    >>> boxes = np.array([[0.0, 0, 2, 2], [1, 0, 3, 2], [2, 2, 3, 3]])
+    >>> print(box_iou(boxes[:1], boxes))
     [[1.         0.33333333 0.        ]]
 
     Args:
-        first: [N, 4].
-        second: [M, 4].
+        first: [..., N, 4].
+        second: [..., M, 4].
 
     Returns:
-        [N, M] within 0..1, of NumPy arrays a NumPy array in float64. A box without area, one whose right edge
+        [..., N, M] within 0..1, of NumPy arrays a NumPy array in float64. A box without area, one whose right edge
         is left of its left edge, and one that holds NaN overlap with nothing: 0.
 
     Raises:
@@ -68,10 +69,10 @@ def box_iou(first, second):
     else:
         first, second = host("first", first), host("second", second)
         xp, wide = np, np.float64
-    check_shape("first", first, (None, 4))
-    check_shape("second", second, (None, 4))
-    first = tuple(first.astype(wide)[:, k, None] for k in range(4))
-    second = tuple(second.astype(wide)[None, :, k] for k in range(4))
+    check_shape("first", first, (*(None,) * max(1, first.ndim - 1), 4))
+    check_shape("second", second, (*first.shape[:-2], None, 4))
+    first = tuple(first.astype(wide)[..., :, None, k] for k in range(4))
+    second = tuple(second.astype(wide)[..., None, :, k] for k in range(4))
     return _overlap(xp, first, second)
 
 
