@@ -9,7 +9,7 @@ COLOURS, SHAPES = list(toy_scenes.COLOURS), toy_scenes.SHAPES
 NAMES = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]
 _shape, _colour = np.divmod(np.arange(36), 6)
 IS_BASE = (_shape + _colour) % 3 != 0  # 24 classes; every shape and every colour is in 16 and more of them
-SIZE, COPIES, GROUND, PROPOSED = 64, 2, 4, 6  # pixels; boxes per object; boxes of ground; of a test proposal
+SIZE, COPIES, GROUND, PROPOSED = 64, 2, 4, 6  # pixels; boxes per object; of ground, in training and test
 SCENES = {"size": SIZE, "objects": (2, 4), "shapes": 6, "colours": 6, "sides": ((12, 22),)}
 
 
@@ -81,11 +81,15 @@ def training_boxes(seed, drawn):
     }
 
 
-def test_proposals(seed, drawn):
-    """Class-agnostic proposals [N, P, 4] of test scenes: three near each object, and ground; 0 is padding."""
-    rng = np.random.default_rng(seed)
+def tested(seed, count):
+    """Test scenes, with ``asked``: boxes on their objects, on their ground, and proposals; 0 is padding.
+
+    Proposals [N, P, 4] know no class: three boxes near each object and some of the ground.
+    """
+    drawn, rng = scenes(seed, count), np.random.default_rng(seed)
     near = np.concatenate([jittered(rng, drawn["boxes"]) for _ in range(3)], axis=1)
-    return np.concatenate([near, ground(rng, drawn["boxes"], PROPOSED)], axis=1)
+    off, more = (ground(rng, drawn["boxes"], PROPOSED) for _ in range(2))
+    return drawn | {"asked": (drawn["boxes"], off, np.concatenate([near, more], axis=1))}
 
 
 def enlarged(boxes, factor):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.open_detection.boxes import IS_BASE, NAMES, enlarged
+from experiments.open_detection.boxes import COLOURS, IS_BASE, NAMES, SHAPES, enlarged
 from jaxembed import data, encoders, losses, train
 from jaxembed.arrays import unit
 
@@ -139,33 +139,52 @@ def _vectors(params, images, boxes, heads):
     return regions(params, images, boxes, heads)
 
 
-def probabilities(params, images, boxes, table, kind, temperature):
-    """Class probabilities [N, P, 1 + C], background first (0 where a head has none), of all boxes."""
-    heads = ("head", "image_head") if kind == "double" else ("head",)
+def _head_vectors(params, images, boxes, heads):
+    """The vectors [N * P, D] of all boxes, for each head, some pictures at a time."""
     parts = [
-        _vectors(params, images[i : i + 250], boxes[i : i + 250], heads) for i in range(0, len(images), 250)
+        _vectors(params, images[i : i + 100], boxes[i : i + 100], heads) for i in range(0, len(images), 100)
     ]
-    found = [np.concatenate([np.asarray(p[h]) for p in parts]).reshape(-1, WIDTH) for h in range(len(heads))]
+    return [np.concatenate([np.asarray(p[h]) for p in parts]).reshape(-1, WIDTH) for h in range(len(heads))]
+
+
+def class_probabilities(vectors, table, background, temperature):
+    """Probabilities [..., 1 + C] of vectors [..., D], background first: 0 where there is no such vector."""
+    flat = vectors.reshape(-1, WIDTH)
+    logits = encoders.cosine_logits(flat, table, background=background, temperature=temperature)
+    found = np.asarray(jax.nn.softmax(logits))
+    found = found if background is not None else np.pad(found, ((0, 0), (1, 0)))
+    return found.reshape(*vectors.shape[:-1], -1)
+
+
+def mixed(text, image, weight):
+    """The geometric ensemble of probabilities [N, P, 1 + C]; background keeps that of the first."""
+    shape = text.shape
+    text, image = (x.reshape(-1, shape[-1]) for x in (text, image))
+    both = encoders.geometric_ensemble(text[:, 1:], image[:, 1:], IS_BASE, weight=weight)
+    return np.concatenate([text[:, :1], np.asarray(both)], axis=1).reshape(shape)
+
+
+def probabilities(params, images, boxes, table, *, kind, temperature, weight):
+    """Class probabilities [N, P, 1 + C] of all boxes, background first."""
+    heads = ("head", "image_head") if kind == "double" else ("head",)
+    shape = (*boxes.shape[:2], WIDTH)
+    found = [x.reshape(shape) for x in _head_vectors(params, images, boxes, heads)]
     background = None if kind == "image" else params["background"]
-    first = np.asarray(jax.nn.softmax(class_logits(found[0], table, background, temperature)))
-    if kind == "image":
-        first = np.pad(first, ((0, 0), (1, 0)))
-    if kind == "double":
-        second = jax.nn.softmax(class_logits(found[1], table, None, temperature))
-        first = together(first, second)
-    return first.reshape(*boxes.shape[:2], -1)
+    first = class_probabilities(found[0], table, background, temperature)
+    if kind != "double":
+        return first
+    return mixed(first, class_probabilities(found[1], table, None, temperature), weight)
 
 
-def class_logits(vectors, table, background, temperature):
-    return encoders.cosine_logits(vectors, table, background=background, temperature=temperature)
-
-
-def together(text, image, weight=2 / 3):
-    """The geometric ensemble of [N, 1 + C] and [N, C]; the background's probability stays."""
-    mixed = encoders.geometric_ensemble(text[:, 1:], np.asarray(image), IS_BASE, weight=weight)
-    return np.concatenate([text[:, :1], np.asarray(mixed)], axis=1)
+def expanded(params, images, boxes, parts, *, temperature):
+    """Class probabilities from 6 texts of shapes and 6 of colours, taken as independent; no background."""
+    (vectors,) = _head_vectors(params, images, boxes, ("head",))
+    shapes, colours = (encoders.cosine_logits(vectors, x, temperature=temperature) for x in parts)
+    found = np.asarray(encoders.systematic_expansion(shapes, colours)).reshape(*boxes.shape[:2], -1)
+    return np.pad(found, ((0, 0), (0, 0), (1, 0)))
 
 
 def texts_of(encode_texts):
-    """Text vectors [36, 384] of the classes, a mean over prompts."""
-    return encoders.prompt_ensemble(encode_texts, NAMES, PROMPTS)
+    """Text vectors [36, 384] of the classes, and [6, 384] of shapes and colours alone: means over prompts."""
+    names = {"classes": NAMES, "shapes": SHAPES, "colours": [f"{colour} thing" for colour in COLOURS]}
+    return {name: encoders.prompt_ensemble(encode_texts, x, PROMPTS) for name, x in names.items()}

@@ -57,8 +57,8 @@ def box_iou(first, second):
         second: [..., M, 4].
 
     Returns:
-        [..., N, M] within 0..1, of NumPy arrays a NumPy array in float64. A box without area, one whose right edge
-        is left of its left edge, and one that holds NaN overlap with nothing: 0.
+        [..., N, M] within 0..1, of NumPy arrays a NumPy array in float64. A box without area, one whose right
+        edge is left of its left edge, and one that holds NaN overlap with nothing: 0.
 
     Raises:
         ValueError: for boxes of another shape.
@@ -186,13 +186,15 @@ def box_average_precision(detections, truths, *, limits=COCO_LIMITS, most=100):
     precision = np.zeros((len(names), len(limits)))
     for row, name in enumerate(names):
         mine, theirs = (_rows(x, x["classes"] == name) for x in (found, real))
+        mine = _rows(mine, np.lexsort((-mine["scores"], mine["images"])))  # stable, by picture and score
+        theirs = _rows(theirs, np.argsort(theirs["images"], kind="stable"))
+        images, first = np.unique(mine["images"], return_index=True)
         hits, scores = [], []
-        for image in np.unique(mine["images"]):
-            seen = _rows(mine, mine["images"] == image)
-            seen = _rows(seen, np.argsort(-seen["scores"], kind="stable")[:most])
-            objects = theirs["boxes"][theirs["images"] == image]
-            hits.append(_matched(box_iou(seen["boxes"], objects), limits))
-            scores.append(seen["scores"])
+        for image, seen in zip(images, np.split(np.arange(len(mine["images"])), first[1:]), strict=False):
+            low, high = np.searchsorted(theirs["images"], (image, image + 1))
+            seen = seen[:most]
+            hits.append(_matched(box_iou(mine["boxes"][seen], theirs["boxes"][low:high]), limits))
+            scores.append(mine["scores"][seen])
         if hits:
             order = np.argsort(-np.concatenate(scores), kind="stable")
             precision[row] = _area_under(np.concatenate(hits)[order], len(theirs["boxes"]))
