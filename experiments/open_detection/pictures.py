@@ -34,8 +34,8 @@ def over_scenes(shown):
         axes[0, 0].figure.set_size_inches(3 * COUNT + 0.6, 3.2 * len(shown["found"]))
         for row, (arm, found) in zip(axes, shown["found"].items(), strict=True):
             for n, panel in enumerate(row):
-                panel.imshow(drawn["images"][n])
-                panel.set(xticks=[], yticks=[])
+                panel.imshow(drawn["images"][n], extent=(0, boxes.SIZE, boxes.SIZE, 0))
+                panel.set(xticks=[], yticks=[], xlim=(0, boxes.SIZE), ylim=(boxes.SIZE, 0))
                 listed = zip(*(found[k] for k in ("images", "boxes", "classes", "scores")), strict=True)
                 for image, box, c, score in listed:
                     if image == n and score >= 0.3:
