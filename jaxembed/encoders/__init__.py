@@ -1,4 +1,4 @@
-"""batches -> vectors or logits: attention, transformers, pooling and interactions of fields."""
+"""batches -> vectors or logits: transformers, convolutional nets, pooling, interactions of fields."""
 
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
@@ -38,6 +38,12 @@ from jaxembed.encoders.pooling import (
 )
 from jaxembed.encoders.positions import distance_buckets, rotary_frequencies, rotate
 from jaxembed.encoders.pretrained import Encoder
+from jaxembed.encoders.pretrained.image_models import (
+    ImageEncoder,
+    efficientnet_lite0,
+    mobilenet_v2,
+    squeezenet,
+)
 from jaxembed.encoders.pyramids import (
     condition_maps,
     init_conditioned,
@@ -57,6 +63,7 @@ __all__ = [
     "ConvBlock",
     "ConvNet",
     "Encoder",
+    "ImageEncoder",
     "Transformer",
     "attention_mask",
     "attention_pool",
@@ -77,6 +84,7 @@ __all__ = [
     "dlrm",
     "dot_interaction",
     "dot_product_attention",
+    "efficientnet_lite0",
     "film",
     "fm",
     "fm_second_order",
@@ -108,6 +116,7 @@ __all__ = [
     "mean_pool",
     "merge_pyramid",
     "mlp",
+    "mobilenet_v2",
     "modulate",
     "multi_vector",
     "nn2",
@@ -122,6 +131,7 @@ __all__ = [
     "rotate",
     "squeeze",
     "squeeze_excitation",
+    "squeezenet",
     "systematic_expansion",
     "transformer",
     "weighted_bag",

@@ -127,7 +127,7 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(side, monkeypat
     import PIL.ImageFile
 
     monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
-    with pytest.raises(ValueError, match="pixels"):
+    with pytest.raises(ValueError, match="pixels are above most="):
         data.read_image(bomb(side, side))
 
 
@@ -144,7 +144,8 @@ DAMAGED = {
     "text": (b"this is not a picture", "not a PNG"),
     "half a png": (file_of(grey(NOISE))[:900], "damaged or cut short"),
     "half a jpeg": (file_of(grey(NOISE), "JPEG")[:700], "damaged or cut short"),
-    "header only": (file_of(grey(NOISE))[:20], "damaged"),
+    "header only": (file_of(grey(NOISE))[:20], "damaged or cut short"),
+    "first bytes": (file_of(grey(NOISE))[:8], "damaged or cut short"),
     "no pixels": (bomb(8, 8), "damaged or cut short"),
     "wrong sum": (file_of(grey(NOISE))[:100] + b"xxxx" + file_of(grey(NOISE))[104:], "damaged or cut short"),
     "another format": (file_of(grey(), "TIFF"), "not a PNG"),
@@ -282,3 +283,24 @@ def test_pictures_are_decoded_for_each_batch(tmp_path):
     ds = data.batches(np.arange(3), 3, make=make, shuffle=False, process=0, processes=1)
     assert ds[1]["images"][:, 0, 0, 0].tolist() == [1, 2, 3]
     assert ds[1]["labels"].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("array", "channels", "expected"),
+    [
+        (np.full((2, 2), 7, np.uint8), 1, 7),
+        (np.full((2, 2, 1), 7, np.uint8), 3, 7),
+        (np.full((2, 2, 3), 7, np.uint8), 1, 7),
+        (np.zeros((2, 2, 4), np.uint8), 3, 255),
+    ],
+)
+def test_arrays_are_brought_to_size_and_channels(array, channels, expected):
+    out = data.fit_image(array, 5, channels=channels)
+    assert out.shape == (5, 5, channels)
+    assert (out == expected).all()
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2)), np.zeros(3, np.uint8)])
+def test_other_arrays_are_refused(array):
+    with pytest.raises(ValueError, match="array: "):
+        data.fit_image(array, 2)
