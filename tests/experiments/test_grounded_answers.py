@@ -92,6 +92,18 @@ def test_the_overlap_of_channels_is_that_of_sets():
     assert questions.overlaps(lambda x: own, vectors) == (0, 1)
 
 
+def test_the_factors_that_are_drawn_are_named_by_colour():
+    vectors = questions.Vectors(Encoder())
+    found = questions.factors_of(lambda x: x[:, :5], vectors)
+    assert (
+        len(found) == 24
+        and list(found)[0] == "small blue circle"
+        and list(found)[-1] == "big yellow triangle"
+    )
+    expected = vectors(["where is the big yellow triangle?"])[0, :5]
+    np.testing.assert_allclose(found["big yellow triangle"], expected, atol=1e-5)
+
+
 def made(ious):
     """Tables of five seeds from {arm: (seen, held out, relations)}."""
     rows = []
@@ -132,6 +144,7 @@ def test_masks_are_kept_as_digits_and_drawn():
     np.testing.assert_array_equal(pictures.unpacked(digits), mask)
     texts = [f"question {n}" for n in range(pictures.COUNT)]
     kept = {"texts": texts, "masks": dict.fromkeys(pictures.SHOWN, [digits] * 5), "seed of scenes": 2}
+    kept["gates"] = {"small red circle": [0.25, 0.5, 0.25], "big red circle": [0.2, 0.2, 0.6]}
     rows = [{"arm": arm} | {f"{s}{name}": 0.1 for name in story.TESTS for s in ("", "± ")} for arm in ARMS]
     drawn = pictures.figures({"arms": rows, "pictures": kept})
     draw, panels = drawn["masks"]
@@ -142,6 +155,11 @@ def test_masks_are_kept_as_digits_and_drawn():
     drawn[""](axis)
     assert [t.get_text() for t in axis.get_yticklabels()] == list(ARMS)
     pyplot.close(figure), pyplot.close(single)
+    single, axis = pyplot.subplots()
+    drawn["gates"](axis)
+    assert [t.get_text() for t in axis.get_yticklabels()] == list(kept["gates"])
+    np.testing.assert_allclose(axis.images[0].get_array(), np.log2([[0.75, 1.5, 0.75], [1.8, 0.6, 0.6]]))
+    pyplot.close(single)
 
 
 @pytest.mark.parametrize(
