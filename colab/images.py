@@ -130,7 +130,7 @@ plt.show()
 
 # %% [markdown]
 # ## What the net sees
-# `maps` gives the maps of every stage. Detectors of whole pictures, gates by a sentence and regions read them.
+# `maps` gives the maps of every stage. Gates by a sentence and heads of regions read them.
 
 # %%
 maps = trained.maps(trained.params, test["images"][:1])
