@@ -6,6 +6,7 @@ from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init
 from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
 from jaxembed.encoders.mlp import init_mlp, mlp
+from jaxembed.encoders.pair_gates import gumbel_gate, init_pair_gate, pair_gate, stochastic_gate
 from jaxembed.encoders.pooling import (
     attention_pool,
     cls_pool,
@@ -41,6 +42,7 @@ __all__ = [
     "dot_product_attention",
     "fm",
     "fm_second_order",
+    "gumbel_gate",
     "init_attention_pool",
     "init_cross",
     "init_dcn",
@@ -48,6 +50,7 @@ __all__ = [
     "init_dlrm",
     "init_latent_attention",
     "init_mlp",
+    "init_pair_gate",
     "init_word_head",
     "last_pool",
     "latent_attention_pool",
@@ -56,11 +59,13 @@ __all__ = [
     "mean_pool",
     "mlp",
     "multi_vector",
+    "pair_gate",
     "pooled",
     "prefix_dense",
     "pretrained",
     "rotary_frequencies",
     "rotate",
+    "stochastic_gate",
     "transformer",
     "weighted_bag",
     "weighted_mean_pool",

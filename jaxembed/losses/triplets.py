@@ -1,5 +1,7 @@
 """Triplet losses: an anchor is nearer to a vector of its own label than to one of another, by a margin."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,6 +133,7 @@ def _mined(distances, same, rule, margin, where, fallback, key):
     return jnp.where(valid, index, 0), valid, found
 
 
+@functools.partial(jax.jit, static_argnames="rule")
 def _per_positive(distances, away, positives, rule, margin, key):
     """Index and found [B, N] of the rules that look at the positive; ``away`` is inf but for negatives."""
     rows, columns = distances.shape
