@@ -2,6 +2,17 @@
 
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
+from jaxembed.encoders.augment import augment
+from jaxembed.encoders.conv_blocks import ConvBlock, chain, conv, inception, layer, residual
+from jaxembed.encoders.conv_layers import (
+    batch_norm,
+    convolve,
+    group_norm,
+    l2_pool,
+    max_windows,
+    response_norm,
+)
+from jaxembed.encoders.convolution import ConvNet, convnet, nn2
 from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
 from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
@@ -27,12 +38,20 @@ from jaxembed.encoders.words import weighted_bag
 __all__ = [
     "Attention",
     "Block",
+    "ConvBlock",
+    "ConvNet",
     "Encoder",
     "Transformer",
     "attention_mask",
     "attention_pool",
     "attention_weights",
+    "augment",
+    "batch_norm",
+    "chain",
     "cls_pool",
+    "conv",
+    "convnet",
+    "convolve",
     "cross_network",
     "dcn",
     "deepfm",
@@ -42,7 +61,9 @@ __all__ = [
     "dot_product_attention",
     "fm",
     "fm_second_order",
+    "group_norm",
     "gumbel_gate",
+    "inception",
     "init_attention_pool",
     "init_cross",
     "init_dcn",
@@ -52,17 +73,23 @@ __all__ = [
     "init_mlp",
     "init_pair_gate",
     "init_word_head",
+    "l2_pool",
     "last_pool",
     "latent_attention_pool",
+    "layer",
     "lift",
     "max_pool",
+    "max_windows",
     "mean_pool",
     "mlp",
     "multi_vector",
+    "nn2",
     "pair_gate",
     "pooled",
     "prefix_dense",
     "pretrained",
+    "residual",
+    "response_norm",
     "rotary_frequencies",
     "rotate",
     "stochastic_gate",

@@ -3,6 +3,8 @@
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
+from jaxembed.data.sources.image_folders import image_files, image_folder
+from jaxembed.data.sources.images import digits, emoji, fashion_mnist, mnist
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -22,12 +24,18 @@ __all__ = [
     "beir",
     "book_excerpts",
     "criteo",
+    "digits",
     "docstrings",
+    "emoji",
+    "fashion_mnist",
     "first_sentences",
     "flights",
+    "image_files",
+    "image_folder",
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
+    "mnist",
     "movielens_100k",
     "movielens_1m",
     "newsgroups",
