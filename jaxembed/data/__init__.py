@@ -11,8 +11,9 @@ from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
-from jaxembed.data.sources.image_folders import image_files, image_folder
-from jaxembed.data.sources.images import digits, emoji, fashion_mnist, mnist
+from jaxembed.data.sources.drawings import emoji, openclipart, stamps
+from jaxembed.data.sources.image_folders import image_files, image_folder, lfw, lfw_pairs, omniglot
+from jaxembed.data.sources.images import digits, fashion_mnist, mnist
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -71,6 +72,8 @@ __all__ = [
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
+    "lfw",
+    "lfw_pairs",
     "log_counts",
     "masked_batch",
     "mnist",
@@ -78,6 +81,8 @@ __all__ = [
     "movielens_1m",
     "newsgroups",
     "ngrams",
+    "omniglot",
+    "openclipart",
     "pack",
     "package_file",
     "read_image",
@@ -88,6 +93,7 @@ __all__ = [
     "sick",
     "sources",
     "split_pairs",
+    "stamps",
     "sts",
     "subword_ids",
     "take",

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import importlib
 import io
 import os
 import pathlib
@@ -12,7 +13,13 @@ from jaxembed.data.click_tables import take
 from jaxembed.data.records import Images
 from jaxembed.extras import brings
 
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
+FORMATS = {  # how a file begins: Pillow's module and class that read it
+    b"\x89PNG\r\n\x1a\n": "PngImagePlugin.PngImageFile",
+    b"\xff\xd8\xff": "JpegImagePlugin.JpegImageFile",
+    b"GIF8": "GifImagePlugin.GifImageFile",
+    b"RIFF": "WebPImagePlugin.WebPImageFile",
+    b"BM": "BmpImagePlugin.BmpImageFile",
+}
 MOST = 2**26  # pixels, 8192 x 8192: 200 MB as RGB
 FITS = ("crop", "pad", "stretch")
 
@@ -50,19 +57,11 @@ def read_image(source, size=None, *, channels=3, fit="crop", background=255, mos
     """
     _check(channels, fit)
     size = (size, size) if isinstance(size, int) else size
-    with brings("images"):
-        from PIL import Image
     name = "source" if isinstance(source, bytes) else os.fspath(source)
     content = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
     if not content:
         raise ValueError(f"{name}: 0 bytes; copy the file again")
-    try:
-        opened = Image.open(io.BytesIO(content), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"{name}: too many pixels for any picture; do not use this file") from None
-    except Exception:  # a decoder raises whatever it meets
-        raise ValueError(f"{name}: not a {', '.join(FORMATS)} picture, or damaged; copy it again") from None
-    with opened as picture:
+    with _opened(content, name) as picture:
         width, height = picture.size
         if width * height > most:
             raise ValueError(f"{name}: {width} x {height} pixels are above most={most}; pass a larger most")
@@ -71,6 +70,23 @@ def read_image(source, size=None, *, channels=3, fit="crop", background=255, mos
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{name}: damaged or cut short ({reason}); copy it again") from None
+
+
+def _opened(content, name):
+    """The picture of a file whose header alone was read.
+
+    ``Image.open`` does the same, and warns of large pictures that are refused here with an error.
+    """
+    with brings("images"):
+        import PIL
+    reader = next((reader for start, reader in FORMATS.items() if content.startswith(start)), None)
+    if reader is None:
+        raise ValueError(f"{name}: not a PNG, JPEG, GIF, WebP or BMP file; convert it, or leave it out")
+    module, kind = reader.split(".")
+    try:
+        return getattr(importlib.import_module(f"{PIL.__name__}.{module}"), kind)(io.BytesIO(content))
+    except Exception:  # a decoder raises whatever it meets
+        raise ValueError(f"{name}: damaged or cut short; copy it again") from None
 
 
 def _check(channels, fit):

@@ -1,4 +1,4 @@
-"""batches -> vectors or logits: attention, transformers, pooling and interactions of fields."""
+"""batches -> vectors or logits: transformers, convolutional nets, pooling, interactions of fields."""
 
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
@@ -32,6 +32,12 @@ from jaxembed.encoders.pooling import (
 )
 from jaxembed.encoders.positions import distance_buckets, rotary_frequencies, rotate
 from jaxembed.encoders.pretrained import Encoder
+from jaxembed.encoders.pretrained.image_models import (
+    ImageEncoder,
+    efficientnet_lite0,
+    mobilenet_v2,
+    squeezenet,
+)
 from jaxembed.encoders.transformer import Block, Transformer, pooled, transformer
 from jaxembed.encoders.words import weighted_bag
 
@@ -41,6 +47,7 @@ __all__ = [
     "ConvBlock",
     "ConvNet",
     "Encoder",
+    "ImageEncoder",
     "Transformer",
     "attention_mask",
     "attention_pool",
@@ -59,6 +66,7 @@ __all__ = [
     "dlrm",
     "dot_interaction",
     "dot_product_attention",
+    "efficientnet_lite0",
     "fm",
     "fm_second_order",
     "group_norm",
@@ -82,6 +90,7 @@ __all__ = [
     "max_windows",
     "mean_pool",
     "mlp",
+    "mobilenet_v2",
     "multi_vector",
     "nn2",
     "pair_gate",
@@ -92,6 +101,7 @@ __all__ = [
     "response_norm",
     "rotary_frequencies",
     "rotate",
+    "squeezenet",
     "stochastic_gate",
     "transformer",
     "weighted_bag",

@@ -42,14 +42,15 @@ def convolve(kernel, x, *, stride=1, padding=None, groups=1):
     return out.astype(x.dtype)
 
 
-def _windows(x, operation, start, window, stride):
-    """Reduces windows of [B, h, w, C], half a window of padding on each side."""
+def _windows(x, operation, start, window, stride, padding=None):
+    """Reduces windows of [B, h, w, C], by default with half a window of padding on each side."""
     edge = (window // 2, window // 2)
     steps, sizes = (1, stride, stride, 1), (1, window, window, 1)
-    return jax.lax.reduce_window(x, start, operation, sizes, steps, ((0, 0), edge, edge, (0, 0)))
+    padding = ((0, 0), edge, edge, (0, 0)) if padding is None else padding
+    return jax.lax.reduce_window(x, start, operation, sizes, steps, padding)
 
 
-def max_windows(x, *, window=3, stride=1):
+def max_windows(x, *, window=3, stride=1, padding=None):
     """Max pooling over windows: the largest value near each place.
 
     >>> print(max_windows(jnp.arange(4.0).reshape(1, 1, 4, 1))[0, 0, :, 0])
@@ -59,11 +60,12 @@ def max_windows(x, *, window=3, stride=1):
         x: [B, h, w, C].
         window: its side, odd.
         stride: of both directions.
+        padding: XLA's words "SAME" and "VALID"; None takes half the window on each side.
 
     Returns:
-        [B, ceil(h / stride), ceil(w / stride), C].
+        [B, ceil(h / stride), ceil(w / stride), C]; with "VALID" windows end inside of the map.
     """
-    return _windows(x, jax.lax.max, -jnp.inf, window, stride)
+    return _windows(x, jax.lax.max, -jnp.inf, window, stride, padding)
 
 
 def l2_pool(x, *, window=3, stride=1):

@@ -3,8 +3,9 @@
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
-from jaxembed.data.sources.image_folders import image_files, image_folder
-from jaxembed.data.sources.images import digits, emoji, fashion_mnist, mnist
+from jaxembed.data.sources.drawings import emoji, openclipart, stamps
+from jaxembed.data.sources.image_folders import image_files, image_folder, lfw, lfw_pairs, omniglot
+from jaxembed.data.sources.images import digits, fashion_mnist, mnist
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -35,14 +36,19 @@ __all__ = [
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
+    "lfw",
+    "lfw_pairs",
     "mnist",
     "movielens_100k",
     "movielens_1m",
     "newsgroups",
+    "omniglot",
+    "openclipart",
     "package_file",
     "reuters",
     "sentence_pairs",
     "sick",
+    "stamps",
     "sts",
     "tfds",
     "wordnet",
