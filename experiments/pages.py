@@ -249,7 +249,9 @@ def _about(run, numbers=None):
     machine, seeds = run["machine"], run["seeds"]
     kind = machine.get("devices", "").replace("1 x cpu", "CPU").replace("1 x ", "")
     made = [f"JAX {machine.get('jax')}, {machine.get('cores')} cores, {kind}"] if kind else []
-    made += [f"{seeds} seeds"] if isinstance(seeds, int) and seeds > 1 else []
+    parts = {name: x.get("seeds") for name, x in run["details"].items() if isinstance(x, dict)}
+    other = "".join(f", {name} {n}" for name, n in parts.items() if isinstance(n, int) and n != seeds)
+    made += [f"{seeds} seeds{other}"] if isinstance(seeds, int) and seeds > 1 else []
     made += [] if run["seconds"] is None else [_duration(run["seconds"])]
     link = [f"[numbers]({numbers})"] if numbers else []
     return ["```bash", run["command"], "```", "", ". ".join([", ".join(made), *link] if made else link) + "."]
@@ -286,8 +288,7 @@ def _index_page(listed, told, saved):
     for name, path in told.items():
         if name.startswith("benchmarks."):
             continue
-        shown = (p for p in listed["paper"] if name in p["experiments"])
-        shown = ", ".join(f"[{p['key']}]({_address(p['source'])})" for p in shown) or "-"
+        shown = ", ".join(f"[{p['key']}]({_address(p['source'])})" for p in _of(name, listed)) or "-"
         found = saved.get(name, {})
         seconds = found.get("default", {}).get("seconds")
         minutes = "-" if seconds is None else f"{max(1, seconds / 60):.0f}"
@@ -296,6 +297,11 @@ def _index_page(listed, told, saved):
     lines += _table(("question", "experiment", "papers", "minutes>", "verdicts"), rows)
     lines += ["", "Speed compared with other libraries: [benchmarks](benchmarks/README.md)."]
     return "\n".join(lines) + "\n"
+
+
+def _of(name, listed):
+    """The papers whose claims an experiment asks, older ones last."""
+    return [p for p in listed["paper"] + listed["foundation"] if name in p.get("experiments", ())]
 
 
 def _experiment_page(folder, names, listed, told, saved, known):
@@ -307,7 +313,7 @@ def _experiment_page(folder, names, listed, told, saved, known):
     for name in names:
         if len(names) > 1:
             lines += [f"## {name.rpartition('.')[2]}", "", header(told[name])[0], ""]
-        for paper in (p for p in listed["paper"] if name in p["experiments"]):
+        for paper in _of(name, listed):
             functions = _functions(paper["functions"], known, "../../") or "planned"
             lines += [f"[{paper['title']}]({_address(paper['source'])}): {functions}.", ""]
         for run in saved.get(name, {}).values():

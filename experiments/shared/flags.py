@@ -43,7 +43,7 @@ def check(config, limits, multiples=None, depends=None):
         if by not in chosen or name in chosen:
             return f"{flag(name)} {value}"
         said = " ".join(map(str, chosen[by])) if isinstance(chosen[by], tuple) else chosen[by]
-        return f"{flag(by)} {said}: beside it, {flag(name)} {value}"
+        return f"{flag(by)} {said}: with it, {flag(name)} {value}"
 
     for name, value in chosen.items():
         if value == ():
@@ -82,10 +82,10 @@ def origin(config, name):
 
 
 def exclude(config, name, others):
-    """Refuses the flags of ``others``, which have no meaning beside that of ``name``."""
+    """Refuses the flags of ``others``, which have no meaning with that of ``name``."""
     chosen = given(config)
     for other in [o for o in others if {name, o} <= chosen.keys()]:
-        raise ValueError(f"{flag(other)}: has no meaning beside {flag(name)}; leave one of them out")
+        raise ValueError(f"{flag(other)}: has no meaning with {flag(name)}; leave one of them out")
 
 
 def changed(config, **values):
@@ -131,7 +131,7 @@ def run_name(config, runs=None):
 
     Args:
         config: the dataclass as the user gave it.
-        runs: optional {name: {field: value}}, usual settings of runs with some data, beside the defaults.
+        runs: optional {name: {field: value}}, usual settings of runs with some data, added to the defaults.
     """
     chosen = given(config)
     base = "_".join([*_labels(chosen), *(n for n in ("quick", "paper") if n in chosen)])

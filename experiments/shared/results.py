@@ -120,7 +120,7 @@ def spread(values):
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def judged(claims, result):
+def answered(claims, result):
     """The answers to the claims that a run asked, as rows of its JSON."""
     numbers, rows = {**result.details, **result.tables}, []
     for claim in claims:
@@ -172,7 +172,7 @@ def finish(name, label, cfg, result, claims, figures, seconds):
     cfg = result.config or cfg
     for title, rows in result.tables.items():
         print(f"\n{title}\n{table(rows)}", flush=True)
-    verdicts = judged(claims, result)
+    verdicts = answered(claims, result)
     for row in verdicts:
         value = "" if row["ours"] is None else f" ({table_cell(row['ours'])})"
         print(f"{row['verdict'] or 'no verdict'}: {row['sentence']}{value}", flush=True)

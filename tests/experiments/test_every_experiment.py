@@ -160,7 +160,7 @@ def test_a_saved_run_has_the_name_that_its_command_writes_today(path, monkeypatc
 def test_saved_claims_are_what_the_claims_give_on_the_saved_tables(path):
     saved = json.loads(path.read_text())
     claims = getattr(story(saved["experiment"]), "CLAIMS", ())
-    found = results.judged(claims, results.Result(saved["tables"], saved["details"]))
+    found = results.answered(claims, results.Result(saved["tables"], saved["details"]))
     assert [(x["paper"], x["sentence"], x["verdict"]) for x in found] == [
         (x["paper"], x["sentence"], x["verdict"]) for x in saved["claims"]
     ]

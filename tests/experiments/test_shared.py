@@ -92,8 +92,8 @@ def test_settings_are_json_and_name_no_folder_of_this_machine(tmp_path):
         ({"sizes": ()}, "--sizes: is empty; give at least one"),
         ({"sizes": (4, 0)}, "--sizes 0: choose 1 to 8"),
         ({"width": 6}, "--width 6: choose a multiple of 4"),
-        ({"seeds": 6}, "--seeds 6: beside it, --width 8: choose 1 to 5"),
-        ({"sizes": (1, 2), "seeds": 6}, "--seeds 6: beside it, --width 8: choose 1 to 5"),
+        ({"seeds": 6}, "--seeds 6: with it, --width 8: choose 1 to 5"),
+        ({"sizes": (1, 2), "seeds": 6}, "--seeds 6: with it, --width 8: choose 1 to 5"),
         ({"seeds": 6, "width": 12}, "--width 12: choose 1 to 5"),
     ],
 )
@@ -107,7 +107,7 @@ def test_settings_outside_their_limits_are_refused_by_their_flag(given, message)
 
 
 def test_a_flag_without_meaning_beside_another_is_refused():
-    with pytest.raises(ValueError, match="--width: has no meaning beside --pairs; leave one of them out"):
+    with pytest.raises(ValueError, match="--width: has no meaning with --pairs; leave one of them out"):
         flags.exclude(Config(pairs=pathlib.Path("a"), width=3), "pairs", ("steps", "width"))
     flags.exclude(Config(width=3), "pairs", ("steps", "width"))
     flags.exclude(Config(pairs=pathlib.Path("a")), "pairs", ("steps", "width"))
@@ -211,7 +211,7 @@ def test_similarity_is_that_of_the_test_pairs(tmp_path):
 
 
 def test_own_pairs_are_told_and_batches_fit_the_devices(capsys):
-    text_models.told(np.array([[True, True], [True, False]]), 40, 100)
+    text_models.print_reading(np.array([[True, True], [True, False]]), 40, 100)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "50% of the texts reach --length 2 tokens and may be cut there"
     assert said[1] == "training takes 100 pairs, 2.5 times the 40 of the file"
