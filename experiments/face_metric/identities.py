@@ -76,7 +76,7 @@ def net(task, hidden, size):
     """A perceptron with one hidden layer for pictures of few pixels, a convolutional net for others."""
     height, width, channels = task.images.shape[1:]
     if height * width > 64:
-        made = encoders.convnet([hidden // 8, hidden // 4], width=size, inputs=channels)
+        made = encoders.convnet([hidden // 16, hidden // 8], width=size, inputs=channels)
         return Net(made.init, made.encode)
     sizes = (height * width * channels, hidden, size)
     return Net(
