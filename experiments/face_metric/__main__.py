@@ -19,12 +19,12 @@ import numpy as np
 import optax
 
 from experiments.face_metric import identities, versions
+from experiments.face_metric.identities import RULES
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
 from jaxembed import data, metrics, vectors
 
 PARTS = ("rules", "sizes", "versions")
-RULES = {"semi-hard": "semi_hard", "hardest": "hardest", "violating": "margin_violating", "random": "all"}
 FAST = ("semi-hard", "hardest")  # trained at the high rate too
 COLLAPSED = 0.05  # mean squared distance below which vectors have collapsed
 
@@ -78,10 +78,9 @@ def trained(cfg, task, rule, rate, size):
 
 def row_of(head, runs):
     """A row of means and spreads with the numbers of each seed as "runs"."""
-    row = dict(head)
     for name in runs[0]:
-        row[name], row[f"± {name}"] = results.spread([run[name] for run in runs])
-    return row | {"runs": runs}
+        head[name], head[f"± {name}"] = results.spread([run[name] for run in runs])
+    return head | {"runs": runs}
 
 
 def rules(cfg, task):
@@ -225,11 +224,12 @@ def figures(numbers):
         axes[0, 0].figure.set_size_inches(5 * len(tables) + 1, 4)
 
     def triplets(axes):
+        axes[0, 0].figure.set_size_inches(9, 1.8 * len(axes))
         for line, row in zip(axes, numbers["triplets"], strict=True):
             for panel, (name, picture) in zip(line, row["pictures"].items(), strict=True):
                 picture = np.array(picture)
                 panel.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray")
-                panel.set(title=f"{name.replace('_', ' ')}\nD {row['distances'][name]:.2f}")
+                panel.set_title(f"{name}, D {row['distances'][name]:.2f}", fontsize=9)
                 panel.set_xticks([]), panel.set_yticks([])
 
     if tables:

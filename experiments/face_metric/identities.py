@@ -12,6 +12,7 @@ from jaxembed.arrays import squared_distances, unit
 
 FOLDS, PER_FOLD = 10, 300  # pairs of each kind, as Labeled Faces in the Wild has them
 SHOWN = 6  # mined triplets in the picture
+RULES = {"semi-hard": "semi_hard", "hardest": "hardest", "violating": "margin_violating", "random": "all"}
 
 
 class Task(NamedTuple):
@@ -189,10 +190,10 @@ def triplets(task, found, margin):
     distances, pairs = squared_distances(x, x), losses.label_pairs(y)
     options = {"margin": margin, "where": pairs["where"], "key": jax.random.key(0)}
     picked = {
-        rule: losses.mine_triplets(distances, pairs["positives"], rule=rule, **options)
-        for rule in ("semi_hard", "hardest", "margin_violating", "all")
+        name: losses.mine_triplets(distances, pairs["positives"], rule=rule, **options)
+        for name, rule in RULES.items()
     }
-    places = np.argwhere(np.asarray(picked["semi_hard"][1]))
+    places = np.argwhere(np.asarray(picked["semi-hard"][1]))
     places = places[np.random.default_rng(0).permutation(len(places))[:SHOWN]]
     shown = []
     for a, p in places:

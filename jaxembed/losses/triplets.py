@@ -48,7 +48,8 @@ def triplet_loss(anchors, positives, negatives, *, margin=0.2, where=None):
         check_shape(name, given[name], given["anchors"].shape)
     if where is not None:
         check_shape("where", where, given["anchors"].shape[:1])
-        given = {name: jnp.where(jnp.asarray(where, bool)[:, None], x, 0) for name, x in given.items()}
+        where = jnp.asarray(where, bool)
+        given = {name: jnp.where(where[:, None], x, 0) for name, x in given.items()}
     anchor, positive, negative = (x.astype(accumulator(x)) for x in given.values())
     near, far = (jnp.sum((anchor - x) ** 2, axis=1) for x in (positive, negative))
     loss = jax.nn.relu(near - far + margin)

@@ -52,7 +52,7 @@ def test_every_arm_has_a_loss_with_gradients():
     for name, arm in ARMS.items():
         loss = pairs_of_digits.make_loss(arm, cfg, 10)
         momentum = params if arm.momentum else None
-        value, gradients = jax.value_and_grad(loss)(params, x, y, key, momentum)
+        value, gradients = jax.jit(jax.value_and_grad(loss))(params, x, y, key, momentum)
         assert value > 0
         moved[name] = {
             part for part, g in gradients.items() if any(np.abs(v).max() > 0 for v in jax.tree.leaves(g))
@@ -99,7 +99,7 @@ def table(gated, supervised, opened, learned=0.9):
 
 
 def verdicts(*arguments):
-    return [x["verdict"] for x in results.judged(story.CLAIMS, results.Result(table(*arguments)))]
+    return [x["verdict"] for x in results.answered(story.CLAIMS, results.Result(table(*arguments)))]
 
 
 def test_claims_read_the_arms_they_are_about():

@@ -103,7 +103,7 @@ def rule_rows(semi, random, pixels=0.1, fallen=(0.5, 0.5)):
 
 
 def verdicts(**tables):
-    return [x["verdict"] for x in results.judged(story.CLAIMS, results.Result(tables, {"chance": 0.01}))]
+    return [x["verdict"] for x in results.answered(story.CLAIMS, results.Result(tables, {"chance": 0.01}))]
 
 
 def test_claims_read_the_tables_they_are_about():
