@@ -63,8 +63,6 @@ class Config:
 
 
 QUICK = {"seeds": 1, "epochs": 5, "attribute_steps": 50}
-PAPER = None
-RUNS = None
 
 
 def compare(cfg):

@@ -64,16 +64,15 @@ class Config:
 
 
 QUICK = {"seeds": 1, "steps": 20, "sizes": (4, 16)}
-PAPER = None
-RUNS = None
 
 
 def trained(cfg, task, rule, rate, size):
     """Unit vectors [N, D] of all pictures for each seed, after training under one rule."""
     net = identities.net(task, cfg.hidden, size)
     loss = identities.mined_loss(net.encode, RULES[rule], cfg.margin)
-    params = identities.fit(task, net.init, loss, optax.adagrad(rate), cfg.steps)
-    return identities.vectors(task, net.encode, params)
+    update = identities.make_update(task, loss, optax.adagrad(rate))
+    params = [identities.fit(task, seed, net.init, update, cfg.steps) for seed in range(cfg.seeds)]
+    return [identities.vectors(task, net.encode, each) for each in params]
 
 
 def row_of(head, runs):

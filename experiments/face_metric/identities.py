@@ -4,7 +4,6 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxembed import data, encoders, losses, metrics, train
@@ -86,44 +85,30 @@ def net(task, hidden, size):
     )
 
 
-class Batches:
-    """Identity batches of every seed, arrays [S, B, ...]; ``frozen`` [S, N, D] adds vectors of pictures."""
-
-    def __init__(self, task, frozen=None):
-        identities, each = task.batch
-        parts = [{"row": rows, "labels": task.labels[rows]} for rows in task.known]
-        self.task, self.frozen = task, frozen
-        self.seeds = [
-            data.identity_batches(part, identities, each, seed=s, process=0, processes=1)
-            for s, part in enumerate(parts)
-        ]
-
-    def __getitem__(self, step):
-        rows = np.stack([batches[step]["row"] for batches in self.seeds])
-        batch = {"images": self.task.images[rows], "labels": self.task.labels[rows]}
-        if self.frozen is not None:
-            batch["frozen"] = np.stack([x[r] for x, r in zip(self.frozen, rows, strict=True)])
-        return batch
+def batches(task, seed, frozen=None):
+    """Identity batches of one seed; ``frozen`` [N, D] adds vectors of the pictures."""
+    identities, each = task.batch
+    rows = task.known[seed]
+    part = {"images": task.images[rows], "labels": task.labels[rows]}
+    part |= {} if frozen is None else {"frozen": frozen[rows]}
+    return data.identity_batches(part, identities, each, seed=seed, process=0, processes=1)
 
 
-def fit(task, init, loss, tx, steps, frozen=None):
-    """Trains one encoder for each seed; ``loss(params, batch, key)`` is that of one of them."""
-    seeds = len(task.known)
-
-    def start(key):
-        return jax.vmap(init)(jax.random.split(key, seeds)) if callable(init) else init
+def make_update(task, loss, tx):
+    """The update of ``train.fit`` for ``loss(params, batch, key)``; pictures move at random first."""
 
     def loss_fn(params, batch, key):
-        def one(given):
-            params, batch, key = given
-            move, draw = jax.random.split(key)
-            moved = encoders.augment(move, batch["images"], shift=task.shift)
-            return loss(params, batch | {"images": moved}, draw)
+        move, draw = jax.random.split(key)
+        moved = encoders.augment(move, batch["images"], shift=task.shift)
+        return loss(params, batch | {"images": moved}, draw), {}
 
-        return jnp.sum(jax.lax.map(one, (params, batch, jax.random.split(key, seeds)))), {}
+    return train.gradient_update(loss_fn, tx)
 
-    run = {"batches": Batches(task, frozen), "steps": steps, "mesh": train.make_mesh(1)}
-    return train.fit(init=start, loss_fn=loss_fn, tx=tx, **run).params
+
+def fit(task, seed, init, update, steps, frozen=None):
+    """Trains the encoder of one seed; every seed of an arm shares one compiled update."""
+    run = {"batches": batches(task, seed, frozen), "steps": steps, "mesh": train.make_mesh(1), "key": seed}
+    return train.fit(init=init, update=update, **run).params
 
 
 def mined_loss(encode, rule, margin):
@@ -137,10 +122,8 @@ def mined_loss(encode, rule, margin):
 
 
 def vectors(task, encode, params):
-    """Unit vectors of all pictures for each seed: list of float32 [N, D]."""
-    run = jax.jit(lambda params, images: unit(encode(params, images)))
-    seeds = range(len(task.known))
-    return [np.asarray(run(jax.tree.map(lambda x, s=s: x[s], params), task.images)) for s in seeds]
+    """Unit vectors [N, D] of all pictures."""
+    return np.asarray(jax.jit(lambda params, images: unit(encode(params, images)))(params, task.images))
 
 
 def drawn_pairs(same, rng):

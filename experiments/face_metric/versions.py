@@ -12,27 +12,31 @@ LAST = ("layer_1", "dense")  # the embedding layer of a perceptron, of a convolu
 REST = rf"^(?!.*({'|'.join(LAST)}))"
 
 
-def renewed(task, net, params):
-    """Parameters of every seed with an embedding layer drawn anew."""
-    fresh = jax.vmap(net.init)(jax.random.split(jax.random.key(99), len(task.known)))
-
-    def choose(path, old, new):
-        return new if path[0].key in LAST else old
-
-    return jax.tree.map_with_path(choose, params, fresh)
+def renewed(net, params):
+    """Parameters with an embedding layer drawn anew."""
+    fresh = net.init(jax.random.key(99))
+    return {name: fresh[name] if name in LAST else part for name, part in params.items()}
 
 
-def harmonic(cfg, task, net, start, frozen):
-    """Trains the embedding layer of a second version, then all of it, against frozen vectors [S][N, D]."""
+def harmonic(cfg, task, net, starts, frozen):
+    """Trains the embedding layer of a second version, then all of it, against frozen vectors; each seed alone."""
 
     def loss(params, batch, key):
         new = net.encode(params, batch["images"])
         return losses.cross_version_triplet_loss(new, batch["frozen"], batch["labels"], margin=cfg.margin)[0]
 
-    params = renewed(task, net, start)
-    for tx in (train.frozen(optax.adagrad(cfg.rate), REST), optax.adagrad(cfg.rate)):
-        params = identities.fit(task, params, loss, tx, -(-cfg.steps // 2), frozen)
-    return params
+    updates = [
+        identities.make_update(task, loss, tx)
+        for tx in (train.frozen(optax.adagrad(cfg.rate), REST), optax.adagrad(cfg.rate))
+    ]
+    found = []
+    for seed, (params, old) in enumerate(zip(starts, frozen, strict=True)):
+        params = renewed(net, params)
+        for update in updates:
+            init = functools.partial(lambda key, params: params, params=params)
+            params = identities.fit(task, seed, init, update, -(-cfg.steps // 2), old)
+        found.append(params)
+    return found
 
 
 def compare(cfg, task, far):
@@ -41,10 +45,16 @@ def compare(cfg, task, far):
     made = {}
     for name, net in (("v1", small), ("v2 alone", large)):
         loss = identities.mined_loss(net.encode, "semi_hard", cfg.margin)
-        made[name] = identities.fit(task, net.init, loss, optax.adagrad(cfg.rate), cfg.steps)
-    encode = functools.partial(identities.vectors, task)
-    first, alone = encode(small.encode, made["v1"]), encode(large.encode, made["v2 alone"])
-    second = encode(large.encode, harmonic(cfg, task, large, made["v2 alone"], first))
+        update = identities.make_update(task, loss, optax.adagrad(cfg.rate))
+        made[name] = [identities.fit(task, s, net.init, update, cfg.steps) for s in range(cfg.seeds)]
+    first, alone = (
+        [identities.vectors(task, net.encode, params) for params in made[name]]
+        for net, name in ((small, "v1"), (large, "v2 alone"))
+    )
+    second = [
+        identities.vectors(task, large.encode, params)
+        for params in harmonic(cfg, task, large, made["v2 alone"], first)
+    ]
     sides = {"v1, v1": (first, first), "v1, v2": (first, second), "v2, v2": (second, second)}
     sides |= {"v1, v2 trained alone": (first, alone), "v2 trained alone, itself": (alone, alone)}
     rows = []

@@ -145,7 +145,7 @@ def agglomerative_scores(vectors, labels, *, clusters=None, threshold=None, link
         F. Schroff et al., FaceNet, arXiv:1503.03832, which does not name its linkage.
     """
     if clusters is not None and threshold is not None:
-        raise ValueError("threshold: has no meaning beside clusters; leave one of them out")
+        raise ValueError("threshold: has no meaning with clusters; leave one of them out")
     distances, _ = all_pairs(vectors, labels)
     if not np.isfinite(distances).all():
         raise ValueError("vectors: hold NaN or infinite numbers; leave those out")

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import oracles
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -159,6 +160,15 @@ def test_an_active_triplet_has_the_gradients_of_the_formula():
     np.testing.assert_allclose(sum(gradients), 0, atol=1e-5)
     far = jax.grad(lambda x: losses.triplet_loss(x, x, x + 3).sum())(a)
     assert not np.asarray(far).any()
+
+
+def test_optax_has_unsquared_distances_and_agrees_when_they_are_replaced():
+    a, p, n = np.split(drawn(20), 3)
+    ours = losses.triplet_loss(a, p, n)
+    assert np.abs(optax.losses.triplet_margin_loss(a, p, n, margin=0.2) - ours).max() > 0.1
+    near, far = (np.sum((a - x) ** 2, axis=1, keepdims=True) for x in (p, n))  # on a line, squared already
+    theirs = optax.losses.triplet_margin_loss(np.zeros_like(near), near, far, margin=0.2, eps=0.0)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_triplets_that_do_not_count_may_hold_anything():

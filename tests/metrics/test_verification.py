@@ -25,6 +25,18 @@ def test_all_pairs_are_the_squared_distances_of_unit_vectors():
     assert same.tolist() == [s for _, s in wanted]
 
 
+def test_turning_all_vectors_changes_no_metric():
+    x, labels = RNG.normal(size=(40, 5)), RNG.integers(0, 4, 40)
+    turned = x @ np.linalg.qr(RNG.normal(size=(5, 5)))[0]
+    one, other = (
+        [*metrics.all_pairs(v, labels), metrics.agglomerative_scores(v, labels)] for v in (x, turned)
+    )
+    np.testing.assert_allclose(one[0], other[0], atol=1e-5)
+    np.testing.assert_array_equal(one[1], other[1])
+    assert one[2] == other[2] and one[2]["clusters"] == 4
+    assert metrics.neighbour_recall(x, labels) == metrics.neighbour_recall(turned, labels)
+
+
 @pytest.mark.parametrize("far", [0.005, 0.01, 0.1, 0.37, 1.0])
 def test_val_at_far_is_the_best_of_all_thresholds(far):
     distances, same = pairs()
@@ -179,7 +191,7 @@ YES = [True, False]
         (lambda: metrics.all_pairs(np.ones((3, 2)), [0]), r"labels: shape \(1,\); pass \[3\]"),
         (
             lambda: metrics.agglomerative_scores(np.eye(2), [0, 1], clusters=1, threshold=1.0),
-            "threshold: has no meaning beside clusters; leave",
+            "threshold: has no meaning with clusters; leave",
         ),
         (
             lambda: metrics.agglomerative_scores([[np.nan, 1.0], [1.0, 0.0]], [0, 1]),
