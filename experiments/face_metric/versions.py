@@ -19,7 +19,7 @@ def renewed(net, params):
 
 
 def harmonic(cfg, task, net, starts, frozen):
-    """Trains the embedding layer of a second version, then all of it, against frozen vectors; each seed alone."""
+    """Trains the embedding layer of a second version, then all of it, against frozen vectors."""
 
     def loss(params, batch, key):
         new = net.encode(params, batch["images"])
