@@ -1,7 +1,7 @@
 """Do distances that were learned on some identities verify others, and which triplets teach them best?
 
     python -m experiments.face_metric                      # digits: 0 to 5 train, 6 to 9 are verified
-    python -m experiments.face_metric --source emoji       # one symbol by two artists is one identity
+    python -m experiments.face_metric --data emoji --parts rules   # a symbol by two artists is an identity
     python -m experiments.face_metric --omniglot folder    # images_background_small1 of Omniglot, unpacked
     python -m experiments.face_metric --images folder      # your own pictures, a folder for each identity
     python -m experiments.face_metric --validate           # on identities that are held out of training
@@ -34,7 +34,7 @@ class Config:
     """Trains encoders on some identities by triplets and verifies others."""
 
     parts: tuple[Literal["rules", "sizes", "versions"], ...] = PARTS
-    source: Literal["digits", "emoji"] = "digits"
+    data: Literal["digits", "emoji"] = "digits"
     images: pathlib.Path | None = None  # folder of pictures, a folder for each identity
     omniglot: pathlib.Path | None = None  # folder in the layout of Omniglot
     side: int = 16  # pixels of pictures that are not digits
@@ -59,8 +59,8 @@ class Config:
         limits |= {"margin": (0, 4), "hidden": (32, 10**5), "size": (1, 10**5), "sizes": (1, 10**5)}
         limits |= {"identities": (2, 10**5), "each": (2, 10**5), "far": (1e-6, 1), "seeds": (1, 100)}
         flags.check(self, limits)
-        flags.exclude(self, "images", ("source", "omniglot"))
-        flags.exclude(self, "omniglot", ("source",))
+        flags.exclude(self, "images", ("data", "omniglot"))
+        flags.exclude(self, "omniglot", ("data",))
 
 
 QUICK = {"seeds": 1, "steps": 20, "sizes": (4, 16)}
@@ -241,7 +241,7 @@ def figures(numbers):
 def look(cfg):
     """Refuses a run whose pictures are missing."""
     inputs.installed("sklearn")
-    if cfg.source == "emoji":
+    if cfg.data == "emoji":
         data.emoji("noto", 16)
 
 

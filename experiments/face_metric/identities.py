@@ -1,6 +1,5 @@
 """Pictures of identities, encoders that train for several seeds side by side, and how they verify others."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -29,7 +28,7 @@ def read(cfg):
     """The pictures of a run; of digits 0 to 5 train, of other sets 7 of 10 identities."""
     if cfg.images is not None or cfg.omniglot is not None:
         found = own(cfg)
-    elif cfg.source == "emoji":
+    elif cfg.data == "emoji":
         found = data.common_identities(*(data.emoji(style, cfg.side) for style in ("openmoji", "noto")))
     else:
         found = data.digits()
@@ -37,7 +36,7 @@ def read(cfg):
     images = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
     seeds = [np.random.default_rng(seed) for seed in range(cfg.seeds)]
     parts = [split(cfg, labels, rng) for rng in seeds]
-    digits = cfg.images is None and cfg.omniglot is None and cfg.source == "digits"
+    digits = cfg.images is None and cfg.omniglot is None and cfg.data == "digits"
     known, asked = ([np.flatnonzero(np.isin(labels, part[i])) for part in parts] for i in (0, 1))
     sizes = (cfg.identities or (len(parts[0][0]) if digits else 60), cfg.each or (20 if digits else 2))
     return Task(images, labels, known, asked, 0 if digits else 2, sizes)
@@ -73,16 +72,31 @@ class Net(NamedTuple):
 
 
 def net(task, hidden, size):
-    """A perceptron with one hidden layer for pictures of few pixels, a convolutional net for others."""
+    """A perceptron with one hidden layer for pictures of few pixels; for others it reads a convolutional net.
+
+    The net keeps places apart: its last map, a quarter of the picture's side, is read as one vector.
+    """
     height, width, channels = task.images.shape[1:]
-    if height * width > 64:
-        made = encoders.convnet([hidden // 16, hidden // 8], width=size, inputs=channels)
-        return Net(made.init, made.encode)
-    sizes = (height * width * channels, hidden, size)
-    return Net(
-        functools.partial(encoders.init_mlp, sizes=sizes),
-        lambda params, images: encoders.mlp(params, images.reshape(len(images), -1)),
-    )
+    if height * width <= 64:
+        sizes, below = (height * width * channels, hidden, size), None
+    else:
+        stages = [hidden // 16, hidden // 8, hidden // 8]
+        below = encoders.convnet(stages, pool=_flat, inputs=channels)
+        sizes = (-(-height // 4) * -(-width // 4) * stages[-1], hidden, size)
+
+    def init(key):
+        params = encoders.init_mlp(key, sizes)
+        return params if below is None else params | {"below": below.init(jax.random.fold_in(key, 9))}
+
+    def encode(params, images):
+        x = _flat(images) if below is None else below.encode(params["below"], images)
+        return encoders.mlp({name: params[name] for name in ("layer_0", "layer_1")}, x)
+
+    return Net(init, encode)
+
+
+def _flat(x):
+    return x.reshape(len(x), -1)
 
 
 def batches(task, seed, frozen=None):

@@ -8,14 +8,14 @@ import optax
 from experiments.face_metric import identities
 from jaxembed import losses, train
 
-LAST = ("layer_1", "dense")  # the embedding layer of a perceptron, of a convolutional net
-REST = rf"^(?!.*({'|'.join(LAST)}))"
+LAST = "layer_1"  # the embedding layer
+REST = rf"^(?!{LAST})"  # all paths but those that begin with it
 
 
 def renewed(net, params):
     """Parameters with an embedding layer drawn anew."""
     fresh = net.init(jax.random.key(99))
-    return {name: fresh[name] if name in LAST else part for name, part in params.items()}
+    return {name: fresh[name] if name == LAST else part for name, part in params.items()}
 
 
 def harmonic(cfg, task, net, starts, frozen):

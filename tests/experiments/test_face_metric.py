@@ -127,7 +127,7 @@ def test_bad_flags_are_refused_in_one_line(tmp_path):
         ({"rate": 0.0}, "--rate 0.0: choose 1e-09 to 10"),
         ({"far": 2.0}, "--far 2.0: choose"),
         ({"sizes": ()}, "--sizes: is empty; give at least one"),
-        ({"images": tmp_path, "source": "emoji"}, "--source: has no meaning with --images"),
+        ({"images": tmp_path, "data": "emoji"}, "--data: has no meaning with --images"),
         ({"omniglot": tmp_path, "images": tmp_path}, "--omniglot: has no meaning with --images"),
     ]:
         with pytest.raises(ValueError, match=message) as error:
