@@ -4,7 +4,13 @@ from jaxembed.data import sources, text, toy
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
-from jaxembed.data.images import common_identities, identity_batches, read_image, read_images
+from jaxembed.data.images import (
+    common_identities,
+    fit_image,
+    identity_batches,
+    read_image,
+    read_images,
+)
 from jaxembed.data.masking import hide, masked_batch, word_masks
 from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
@@ -24,7 +30,7 @@ from jaxembed.data.sources.labelled_texts import (
 )
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
-from jaxembed.data.sources.tfds import tfds
+from jaxembed.data.sources.tfds import tfds, tfds_images
 from jaxembed.data.sources.wordnet import wordnet
 from jaxembed.data.table_files import column_names
 from jaxembed.data.text import (
@@ -59,6 +65,7 @@ __all__ = [
     "example_pairs",
     "fashion_mnist",
     "first_sentences",
+    "fit_image",
     "fit_scaling",
     "flights",
     "hard_negatives",
@@ -99,6 +106,7 @@ __all__ = [
     "take",
     "text",
     "tfds",
+    "tfds_images",
     "toy",
     "word_masks",
     "word_positions",

@@ -107,6 +107,13 @@ def _decoded(picture, size, channels, fit, background):
     if picture.mode.startswith("I"):  # 16 bits of grey
         grey = np.asarray(picture).astype(np.int64) // 257
         picture = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+    return _coloured(picture, size, channels, fit, background)
+
+
+def _coloured(picture, size, channels, fit, background):
+    """The array of a picture of 8 bits in some colours, brought to a size."""
+    from PIL import Image
+
     if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
         behind = Image.new("RGBA", picture.size, (background,) * 3 + (255,))
         picture = Image.alpha_composite(behind, picture.convert("RGBA"))
@@ -115,6 +122,33 @@ def _decoded(picture, size, channels, fit, background):
         picture = _fitted(picture, size[::-1], fit, (background,) * channels)
     array = np.asarray(picture)
     return array if channels == 3 else array[..., None]
+
+
+def fit_image(array, size=None, *, channels=3, fit="crop", background=255):
+    """Picture array: brings pixels that are decoded already to one size and number of channels.
+
+    >>> print(fit_image(np.full((4, 2, 1), 9, np.uint8), 2).shape)
+    (2, 2, 3)
+
+    Args:
+        array: uint8 [H, W, C] with C 1, 3 or 4 (transparency), or [H, W].
+        size, channels, fit, background: as :func:`read_image` has them.
+
+    Returns:
+        uint8 [H, W, channels].
+
+    Raises:
+        ValueError: for another shape or dtype.
+    """
+    _check(channels, fit)
+    with brings("images"):
+        from PIL import Image
+    array = np.asarray(array)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise ValueError(f"array: {array.dtype} {array.shape}; pass uint8 [H, W, C] with C 1, 3 or 4")
+    size = (size, size) if isinstance(size, int) else size
+    picture = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+    return _coloured(picture, size, channels, fit, background)
 
 
 def _fitted(picture, size, fit, background):

@@ -14,11 +14,12 @@ from jaxembed.encoders.mlp import dense_layer
 
 
 class ConvNet(NamedTuple):
-    """A convolutional net as three functions; :func:`convnet` describes them."""
+    """A convolutional net as three functions, which :func:`convnet` describes."""
 
     init: Callable
     maps: Callable
     encode: Callable
+    channels: int = 3  # of its pictures
 
 
 def convnet(stages, *, kernel=3, norm="group", pool="mean", width=None, inputs=3, dropout=0.0):
@@ -103,7 +104,7 @@ def convnet(stages, *, kernel=3, norm="group", pool="mean", width=None, inputs=3
             x = dense_layer(params["dense"], x, "dense").astype(x.dtype)
         return (x, new) if norm == "batch" and train else x
 
-    return ConvNet(init, maps, encode)
+    return ConvNet(init, maps, encode, inputs)
 
 
 def _mean(x):

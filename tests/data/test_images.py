@@ -283,3 +283,24 @@ def test_pictures_are_decoded_for_each_batch(tmp_path):
     ds = data.batches(np.arange(3), 3, make=make, shuffle=False, process=0, processes=1)
     assert ds[1]["images"][:, 0, 0, 0].tolist() == [1, 2, 3]
     assert ds[1]["labels"].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("array", "channels", "expected"),
+    [
+        (np.full((2, 2), 7, np.uint8), 1, 7),
+        (np.full((2, 2, 1), 7, np.uint8), 3, 7),
+        (np.full((2, 2, 3), 7, np.uint8), 1, 7),
+        (np.zeros((2, 2, 4), np.uint8), 3, 255),
+    ],
+)
+def test_arrays_are_brought_to_size_and_channels(array, channels, expected):
+    out = data.fit_image(array, 5, channels=channels)
+    assert out.shape == (5, 5, channels)
+    assert (out == expected).all()
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2)), np.zeros(3, np.uint8)])
+def test_other_arrays_are_refused(array):
+    with pytest.raises(ValueError, match="array: "):
+        data.fit_image(array, 2)

@@ -16,7 +16,7 @@ from jaxembed.data.sources.labelled_texts import (
 )
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
-from jaxembed.data.sources.tfds import tfds
+from jaxembed.data.sources.tfds import tfds, tfds_images
 from jaxembed.data.sources.wordnet import wordnet
 
 __all__ = [
@@ -51,5 +51,6 @@ __all__ = [
     "stamps",
     "sts",
     "tfds",
+    "tfds_images",
     "wordnet",
 ]

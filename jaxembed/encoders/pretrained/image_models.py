@@ -38,19 +38,21 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's 
 
 
 class ImageEncoder(NamedTuple):
-    """A published convolutional net.
+    """A convolutional net and its weights, such as a published one.
 
     ``maps(params, images, key=None)`` is a tuple of [B, h, w, C], the last map of each size.
     ``encode(params, images, key=None)`` is [B, D], not normalised. ``logits(params, images)`` is [B, 1000],
-    scores of ImageNet's classes, or None where the weights have no classifier. Pictures are [B, H, W, 3] in
-    the order red, green, blue: uint8, or floats of 0 to 1. What the net's training did to them is inside.
+    scores of ImageNet's classes, or None where the weights have no classifier. Pictures are [B, H, W, C]:
+    uint8, or floats of 0 to 1, colours in the order red, green, blue. What the training of published weights
+    did to them is inside.
     """
 
     params: dict
     maps: Callable
     encode: Callable
     logits: Callable | None
-    size: int  # side of the pictures of the training; others are taken too
+    size: int  # side of the pictures of the training, or (height, width); others are taken too
+    channels: int = 3
 
 
 def squeezenet(path=None):
