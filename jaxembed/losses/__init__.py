@@ -34,14 +34,6 @@ from jaxembed.losses.layer_objectives import (
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.masks import duplicate_mask, guided_mask, violator_mask
 from jaxembed.losses.nested import matryoshka, over_layers
-from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
-from jaxembed.losses.supervised import label_pairs, partner_pairs, sample_partners
-from jaxembed.losses.triplets import (
-    batch_triplet_loss,
-    cross_version_triplet_loss,
-    mine_triplets,
-    triplet_loss,
-)
 from jaxembed.losses.ranking import (
     angle,
     angle_objective,
@@ -51,7 +43,13 @@ from jaxembed.losses.ranking import (
     cosine_scores,
     ranking_loss,
 )
-from jaxembed.losses.supervised import label_pairs
+from jaxembed.losses.supervised import label_pairs, partner_pairs, sample_partners
+from jaxembed.losses.triplets import (
+    batch_triplet_loss,
+    cross_version_triplet_loss,
+    mine_triplets,
+    triplet_loss,
+)
 
 __all__ = [
     "angle",
