@@ -17,6 +17,7 @@ from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init
 from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
 from jaxembed.encoders.mlp import init_mlp, mlp
+from jaxembed.encoders.pair_gates import gumbel_gate, init_pair_gate, pair_gate, stochastic_gate
 from jaxembed.encoders.pooling import (
     attention_pool,
     cls_pool,
@@ -69,6 +70,7 @@ __all__ = [
     "fm",
     "fm_second_order",
     "group_norm",
+    "gumbel_gate",
     "inception",
     "init_attention_pool",
     "init_cross",
@@ -77,6 +79,7 @@ __all__ = [
     "init_dlrm",
     "init_latent_attention",
     "init_mlp",
+    "init_pair_gate",
     "init_word_head",
     "l2_pool",
     "last_pool",
@@ -90,6 +93,7 @@ __all__ = [
     "mobilenet_v2",
     "multi_vector",
     "nn2",
+    "pair_gate",
     "pooled",
     "prefix_dense",
     "pretrained",
@@ -98,6 +102,7 @@ __all__ = [
     "rotary_frequencies",
     "rotate",
     "squeezenet",
+    "stochastic_gate",
     "transformer",
     "weighted_bag",
     "weighted_mean_pool",
