@@ -24,6 +24,7 @@ from jaxembed.encoders.open_vocabulary import (
     prompt_ensemble,
     systematic_expansion,
 )
+from jaxembed.encoders.pair_gates import gumbel_gate, init_pair_gate, pair_gate, stochastic_gate
 from jaxembed.encoders.pooling import (
     attention_pool,
     cls_pool,
@@ -91,6 +92,7 @@ __all__ = [
     "gate",
     "geometric_ensemble",
     "group_norm",
+    "gumbel_gate",
     "inception",
     "init_attention_pool",
     "init_conditioned",
@@ -103,6 +105,7 @@ __all__ = [
     "init_mask_head",
     "init_merge",
     "init_mlp",
+    "init_pair_gate",
     "init_word_head",
     "instance_norm",
     "l2_pool",
@@ -120,6 +123,7 @@ __all__ = [
     "modulate",
     "multi_vector",
     "nn2",
+    "pair_gate",
     "pooled",
     "prefix_dense",
     "pretrained",
@@ -132,6 +136,7 @@ __all__ = [
     "squeeze",
     "squeeze_excitation",
     "squeezenet",
+    "stochastic_gate",
     "systematic_expansion",
     "transformer",
     "weighted_bag",
