@@ -22,6 +22,7 @@ from experiments.shared.results import Claim, Result
 from jaxembed import data, encoders, train
 
 RELATED = "text, softmax, trained on relations"
+READING = (networks.CONCAT, networks.SIGMOID, networks.FILM)  # other ways to bring the sentence in
 SHRINK = (networks.SIGMOID, SOFTMAX, networks.SCALED)  # whose maps are measured before and after the gate
 TESTS = (SEEN_SET, UNSEEN_SET, RELATIONAL)
 
@@ -124,6 +125,11 @@ CLAIMS = (
         PAPER,
         "It finds it by 0.15 IoU more than squeeze-and-excitation, where the picture gates itself",
         lambda t: results.paired(gain(t["arms"], SOFTMAX, IMAGE), margin=0.15),
+    ),
+    Claim(
+        PAPER,
+        "It finds it more often than text beside the last map, a sigmoid gate and FiLM",
+        lambda t: results.paired(np.stack([gain(t["arms"], SOFTMAX, other) for other in READING], axis=1)),
     ),
     Claim(
         PAPER,

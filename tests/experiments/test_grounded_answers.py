@@ -126,14 +126,16 @@ def test_claims_are_those_of_the_table():
         SOFTMAX: (0.45, 0.44, 0.1),
         RELATED: (0.1, 0.1, 0.2),
     }
-    assert verdicts(made(good)) == [yes] * 5
+    good |= dict.fromkeys(story.READING, (0.4, 0.4, 0.1))
+    assert verdicts(made(good)) == [yes] * 6
+    assert verdicts(made(good | {networks.FILM: (0.5, 0.5, 0.1)}))[2] == no
     assert verdicts(made(good | {NONE: (0.3, 0.2, 0.2)}))[0] == no
     assert verdicts(made(good | {IMAGE: (0.31, 0.2, 0.2)}))[1] == no
-    assert verdicts(made(good | {SOFTMAX: (0.45, 0.39, 0.1)}))[2] == no
-    assert verdicts(made(good | {RELATED: (0.1, 0.1, 0.25)}))[4] == no
+    assert verdicts(made(good | {SOFTMAX: (0.45, 0.39, 0.1)}))[3] == no
+    assert verdicts(made(good | {RELATED: (0.1, 0.1, 0.25)}))[5] == no
     spoiled = made(good)
     spoiled["channels"][0]["runs"] = [(0.8, 0.9)] * 5
-    assert verdicts(spoiled)[3] == partly
+    assert verdicts(spoiled)[4] == partly
 
 
 def test_masks_are_kept_as_digits_and_drawn():
