@@ -60,16 +60,16 @@ def masks(shown):
 
 
 def gates(factors):
-    """Draws what the coarsest gate makes of each sort of object; the channels that vary most come first."""
+    """Draws what the coarsest gate makes of each sort of object, for the 16 channels that vary most."""
     table = np.array(list(factors.values()))
-    table = table[:, np.argsort(-table.std(axis=0), kind="stable")] * table.shape[1]
+    table = table[:, np.argsort(-table.std(axis=0), kind="stable")[:16]] * table.shape[1]
 
     def draw(axes):
         image = axes.imshow(
             np.log2(np.maximum(table, 2.0**-6)), aspect="auto", cmap="RdBu_r", vmin=-6, vmax=6
         )
         axes.set_yticks(range(len(factors)), list(factors), fontsize=7)
-        axes.set(xlabel="channel of the coarsest map, those that vary most first")
+        axes.set(xlabel="channels of the coarsest map, the 16 that vary most")
         bar = axes.figure.colorbar(image, ax=axes)
         bar.set_label("factor times the number of channels, powers of 2")
 
