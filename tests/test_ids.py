@@ -192,6 +192,26 @@ LISTS = {
     "matryoshka": (lambda f: losses.matryoshka(losses.info_nce, (1, 2))(f(X), f(Y))),
     "over_layers": (lambda f: losses.over_layers(losses.info_nce, [(1, 2)])(f([X, X]), f([X, X]))),
     "label_pairs": (lambda f: losses.label_pairs(f([1, 2, 1]))["positives"]),
+    "partner_pairs": (lambda f: losses.partner_pairs(f([1, 2]), f([2, 2]), f([1, 1]))["where"]),
+    "triplet_loss": (lambda f: losses.triplet_loss(f(X), f(X), f(TABLE), where=f([True, False]))),
+    "mine_triplets": (
+        lambda f: losses.mine_triplets(f(X), f([[True, False]] * 2), where=f([[True] * 2] * 2))
+    ),
+    "batch_triplet_loss": (
+        lambda f: losses.batch_triplet_loss(f(X), f([1, 1]), negatives=f(Y), fixed=f([True, False]))[0]
+    ),
+    "cross_version": (lambda f: losses.cross_version_triplet_loss(f(X), f(TABLE), f([1, 2]))[0]),
+    "gated_cosine": (lambda f: losses.gated_cosine(f(X), f(Y), f(X))),
+    "arbitrary_pairs": (
+        lambda f: losses.arbitrary_pair_loss(
+            f(X), f(Y), f(X), labels=f([0, 1]), partners=f([1, 0]), key_labels=f([0, 1, 2])
+        )
+    ),
+    "all_pairs": (lambda f: metrics.all_pairs(f(X), f([0, 1]))),
+    "val_at_far": (lambda f: metrics.val_at_far(f([0.1, 0.2]), f([True, False]), far=1)[0]),
+    "neighbour_recall": (lambda f: metrics.neighbour_recall(f(X), f([1, 1]))),
+    "effective_rank": (lambda f: metrics.effective_rank(f(Y), where=f([True, True, False]))),
+    "scalar": (lambda f: vectors.encode_scalar(vectors.fit_scalar(f(X)), f(Y))),
     "two_dimensional": (
         lambda f: losses.two_dimensional(losses.info_nce, 1, (1, 2))(jax.random.key(0), f([X, X]), f([X, X]))
     ),
@@ -206,6 +226,18 @@ LISTS = {
             f(X), f(TABLE), f([Y, Y]), teacher=f([[1.0] * 4] * 2), where=f([[True] * 3] * 2)
         )
     ),
+    "vector_distance": (lambda f: losses.vector_distance(f(X), teacher=f(TABLE), where=f([True, False]))),
+    "class_loss": (lambda f: losses.class_loss(f(X), f([1, 0]), classes=f([True, True]))),
+    "cosine_logits": (lambda f: encoders.cosine_logits(f(X), f(Y), background=f([1.0, 2.0]))),
+    "ensemble": (lambda f: encoders.geometric_ensemble(f(TABLE), f(TABLE), f([True, False]))),
+    "expansion": (lambda f: encoders.systematic_expansion(f(X), f(TABLE))),
+    "modulate": (lambda f: encoders.modulate(f([[X]]), f([[1.0, 2.0]]), f([[0.0, 1.0]]))),
+    "roi_align": (
+        lambda f: encoders.roi_align(f([[X, X]]), f([[[0.0, 0.0, 2.0, 2.0]]]), 1, where=f([[True]]))
+    ),
+    "iou": (lambda f: metrics.iou(f([[True, False]]), f([[True, True]]))),
+    "box_iou": (lambda f: metrics.box_iou(f([[0, 0, 2, 2]]), f([[0, 1, 2, 2]]))),
+    "nms": (lambda f: metrics.nms(f([[0, 0, 2, 2.0]]), f([0.5]), classes=f([1]), where=f([True]))),
     "compression": (lambda f: losses.compression_loss(f(X), target=losses.compression_target(f(X), 2))),
     "frozen_softmax": (
         lambda f: losses.frozen_softmax(f(X), f(Y), positives=f([2, 0]), bias=f([0.0, 1.0, 2.0]))

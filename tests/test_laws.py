@@ -89,6 +89,9 @@ def chamfer_loss(query_mask, document_mask):
 
 ON_VECTORS = {"info_nce": losses.info_nce, "dot": dot_loss}
 ON_VECTORS |= {f"nested {name}": nested(loss) for name, loss in ON_VECTORS.items()}
+ON_VECTORS["distance"] = lambda queries, documents: (
+    losses.vector_distance(queries, teacher=documents) + losses.vector_distance(documents, teacher=queries)
+)
 
 
 def losses_of(vectors_of, mask):
@@ -211,6 +214,7 @@ ROOMS = {"data": {"tables"}, "encoders": {"tables"}, "metrics": {"search"}}
 ROOMS |= {"diffusion": {"encoders", "vectors"}, "recipes": set(ALL)}
 ONLY = {"flax": "encoders", "grain": "data", "tensorflow_datasets": "data", "orbax": "train"}
 ONLY |= {"sklearn": "metrics", "mteb": "metrics", "pyarrow": "data", "tokenizers": "encoders"}
+ONLY |= {"PIL": "data"}
 OPEN = {"arrays", "extras", "files", "hashing", "ragged"}  # to all rooms
 LIGHT = {"tables", "losses", "vectors", "search", "weights"}
 LIGHT_LIBRARIES = {"jax", "optax", "numpy", "jaxembed"}

@@ -1,15 +1,25 @@
 """Records → batches: sources of records, batches of them, and text as hashed ids."""
 
-from jaxembed.data import sources, text, toy
+from jaxembed.data import sources, text, toy, toy_scenes
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
+from jaxembed.data.images import (
+    common_identities,
+    fit_image,
+    identity_batches,
+    read_image,
+    read_images,
+)
 from jaxembed.data.masking import hide, masked_batch, word_masks
 from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
+from jaxembed.data.sources.drawings import emoji, openclipart, stamps
+from jaxembed.data.sources.image_folders import image_files, image_folder, lfw, lfw_pairs, omniglot
+from jaxembed.data.sources.images import digits, fashion_mnist, mnist
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -20,7 +30,7 @@ from jaxembed.data.sources.labelled_texts import (
 )
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
-from jaxembed.data.sources.tfds import tfds
+from jaxembed.data.sources.tfds import tfds, tfds_images
 from jaxembed.data.sources.wordnet import wordnet
 from jaxembed.data.table_files import column_names
 from jaxembed.data.text import (
@@ -45,42 +55,60 @@ __all__ = [
     "book_excerpts",
     "click_rows",
     "column_names",
+    "common_identities",
     "criteo",
     "ctr_table",
+    "digits",
     "docstrings",
     "document_frequency",
+    "emoji",
     "example_pairs",
+    "fashion_mnist",
     "first_sentences",
+    "fit_image",
     "fit_scaling",
     "flights",
     "hard_negatives",
     "hashed",
     "hide",
+    "identity_batches",
     "idf",
+    "image_files",
+    "image_folder",
     "inverse_cloze",
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
+    "lfw",
+    "lfw_pairs",
     "log_counts",
     "masked_batch",
+    "mnist",
     "movielens_100k",
     "movielens_1m",
     "newsgroups",
     "ngrams",
+    "omniglot",
+    "openclipart",
     "pack",
     "package_file",
+    "read_image",
+    "read_images",
     "reuters",
     "scale_columns",
     "sentence_pairs",
     "sick",
     "sources",
     "split_pairs",
+    "stamps",
     "sts",
     "subword_ids",
     "take",
     "text",
     "tfds",
+    "tfds_images",
     "toy",
+    "toy_scenes",
     "word_masks",
     "word_positions",
     "wordnet",

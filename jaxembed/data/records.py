@@ -53,3 +53,6 @@ class Images(TypedDict):
     images: np.ndarray  # uint8 or float32 [N, H, W, C]
     labels: np.ndarray  # int32 [N]
     names: list[str]  # of the labels
+    texts: NotRequired[list[str]]  # a caption of each picture
+    paths: NotRequired[list]  # of the files, [N]
+    skipped: NotRequired[dict]  # {path: message} of files that could not be read

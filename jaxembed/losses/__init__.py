@@ -12,8 +12,10 @@ from jaxembed.losses.distillation import (
     compression_target,
     margin_mse,
     score_kl,
+    vector_distance,
     vector_kl,
 )
+from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
 from jaxembed.losses.layer_grids import (
     diagonal_grid,
     espresso_grid,
@@ -42,24 +44,35 @@ from jaxembed.losses.ranking import (
     cosine_scores,
     ranking_loss,
 )
-from jaxembed.losses.supervised import label_pairs
+from jaxembed.losses.supervised import class_loss, label_pairs, partner_pairs, sample_partners
+from jaxembed.losses.triplets import (
+    batch_triplet_loss,
+    cross_version_triplet_loss,
+    mine_triplets,
+    triplet_loss,
+)
 
 __all__ = [
     "angle",
     "angle_objective",
     "angle_scores",
+    "arbitrary_pair_loss",
+    "batch_triplet_loss",
     "cached",
+    "class_loss",
     "compression_loss",
     "compression_target",
     "cosent",
     "cosine_loss",
     "cosine_scores",
+    "cross_version_triplet_loss",
     "diagonal_grid",
     "duplicate_mask",
     "espresso",
     "espresso_grid",
     "frozen_softmax",
     "full_grid",
+    "gated_cosine",
     "guided_mask",
     "info_nce",
     "label_pairs",
@@ -69,8 +82,11 @@ __all__ = [
     "masked_autoencoder",
     "masked_words_loss",
     "matryoshka",
+    "mine_triplets",
     "over_layers",
+    "partner_pairs",
     "ranking_loss",
+    "sample_partners",
     "sampled_weights",
     "score_kl",
     "score_kl_to_last",
@@ -78,8 +94,10 @@ __all__ = [
     "softmax_loss",
     "starbucks",
     "symmetric",
+    "triplet_loss",
     "two_dimensional",
     "two_dimensional_weights",
+    "vector_distance",
     "vector_kl",
     "vector_kl_to_last",
     "violator_mask",

@@ -10,10 +10,19 @@ from jaxembed.metrics.binary import (
     log_loss,
     normalised_entropy,
 )
-from jaxembed.metrics.geometry import filter_rate, high_frequency, isotropy, mean_cosine
+from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms
+from jaxembed.metrics.geometry import (
+    covariance_spectrum,
+    effective_rank,
+    filter_rate,
+    gate_statistics,
+    high_frequency,
+    isotropy,
+    mean_cosine,
+)
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
-from jaxembed.metrics.probes import nearest_accuracy, partner_ranks
+from jaxembed.metrics.probes import nearest_accuracy, neighbour_recall, partner_ranks
 from jaxembed.metrics.ranking import (
     average_precision,
     gains,
@@ -32,14 +41,21 @@ from jaxembed.metrics.tasks import (
     evaluate_similarity,
     spearman,
 )
+from jaxembed.metrics.verification import agglomerative_scores, all_pairs, kfold_verification, val_at_far
 
 __all__ = [
     "MTEBEncoder",
+    "agglomerative_scores",
+    "all_pairs",
     "auc",
     "auc_bins",
     "auc_from_bins",
     "average_precision",
+    "box_average_precision",
+    "box_iou",
     "calibration",
+    "covariance_spectrum",
+    "effective_rank",
     "evaluate_classification",
     "evaluate_clustering",
     "evaluate_pairs",
@@ -48,21 +64,27 @@ __all__ = [
     "expected_calibration_error",
     "filter_rate",
     "gains",
+    "gate_statistics",
     "grouped_auc",
     "has_relevant",
     "high_frequency",
+    "iou",
     "isotropy",
     "judgments",
+    "kfold_verification",
     "log_loss",
     "masked_mean",
     "mean_cosine",
     "mrr",
     "ndcg",
     "nearest_accuracy",
+    "neighbour_recall",
+    "nms",
     "normalised_entropy",
     "paired_interval",
     "partner_ranks",
     "recall",
     "share_interval",
     "spearman",
+    "val_at_far",
 ]

@@ -1,4 +1,4 @@
-"""How far vectors crowd together, and how strongly one attention smooths its tokens."""
+"""How vectors fill their space, what gates leave open, and how strongly one attention smooths its tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -149,3 +149,84 @@ def _isoscore(variances):
     defect = jnp.sum((scaled - 1) ** 2) / (2 * (width - jnp.sqrt(width)))
     used = (width - defect * (width - jnp.sqrt(width))) ** 2 / width**2
     return jnp.where(norm > 0, (width * used - 1) / (width - 1), 0)
+
+
+def covariance_spectrum(vectors, *, where=None):
+    """Covariance spectrum: the variances of vectors along their principal directions, largest first.
+
+    A spectrum that drops to 0 shows dimensional collapse: the vectors use fewer directions than they have.
+
+    >>> print(covariance_spectrum(jnp.array([[1.0, 5.0], [-1.0, 5.0]])))
+    [1. 0.]
+
+    Args:
+        vectors: [N, D]. The cost is N * D**2.
+        where: optional bool [N]. False leaves a row out; it may hold anything.
+
+    Returns:
+        [D] in at least float32, falling: the eigenvalues of ``(x - mean)' (x - mean) / N``.
+
+    Raises:
+        ValueError: for another shape, or no vectors.
+
+    References:
+        L. Jing et al., Understanding Dimensional Collapse, arXiv:2110.09348.
+    """
+    vectors, where = rows_where(vectors, where)
+    return spectrum(vectors - mean_row(vectors, where), where)[0]
+
+
+def effective_rank(vectors, *, where=None):
+    """Effective rank: how many directions vectors use, as the exponential of the entropy of their spectrum.
+
+    ``exp(-sum_k p[k] log p[k])`` with ``p = s / sum s`` and s of :func:`covariance_spectrum`. It is D for
+    even vectors, 1 for vectors on a line, and at most the smaller of N - 1 and D.
+
+    >>> vectors = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> print(effective_rank(vectors).round(3), effective_rank(vectors[:2]).round(3))
+    2.0 1.0
+
+    Args:
+        vectors: [N, D].
+        where: optional bool [N]. False leaves a row out; it may hold anything.
+
+    Returns:
+        A scalar in at least float32; 0 where no vector differs from the others.
+
+    Raises:
+        ValueError: for another shape, or no vectors.
+
+    References:
+        O. Roy and M. Vetterli, EUSIPCO 2007. There p are shares of singular values of the matrix, whose
+        squares are those of the covariance.
+    """
+    values = covariance_spectrum(vectors, where=where)
+    total = jnp.sum(values)
+    shares = values / jnp.where(total > 0, total, 1)
+    entropy = -jnp.sum(jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1)), 0))
+    return jnp.where(total > 0, jnp.exp(entropy), 0)
+
+
+def gate_statistics(gates):
+    """Gate statistics: how many coordinates gates open, and how undecided they are.
+
+    ``activation = mean over gates of sum_k g[k]`` and
+    ``entropy = mean of -g log g - (1 - g) log(1 - g)``, 0 for gates of 0 and 1, log 2 for gates of 1/2.
+
+    >>> found = gate_statistics(jnp.array([[0.5, 0.5], [0.0, 1.0]]))
+    >>> print({name: round(float(x), 3) for name, x in found.items()})
+    {'activation': 1.0, 'entropy': 0.347}
+
+    Args:
+        gates: [..., K] in 0..1, for example of ``encoders.pair_gate``.
+
+    Returns:
+        Dict of two scalars in at least float32.
+
+    References:
+        "Rethinking Positive Pairs in Contrastive Learning", arXiv:2410.18200.
+    """
+    gates = jnp.asarray(gates)
+    gates = gates.astype(accumulator(gates))
+    parts = (jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0) for p in (gates, 1 - gates))
+    return {"activation": jnp.mean(jnp.sum(gates, axis=-1)), "entropy": -jnp.mean(sum(parts))}

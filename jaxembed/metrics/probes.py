@@ -78,3 +78,48 @@ def nearest_accuracy(known, labels, asked, truth, *, k=10):
     np.add.at(votes, (np.arange(len(asked))[:, None], numbers[: len(labels)][ids]), 1)
     right = votes.argmax(axis=1) == numbers[len(labels) :]
     return float((right & ~np.isnan(np.asarray(asked)).any(axis=1)).mean())
+
+
+def neighbour_recall(vectors, labels, *, k=1):
+    """Recall@k of metric learning: how often one of the k nearest other vectors has the same label.
+
+    Neighbours are those of largest cosine among all other rows.
+
+    >>> vectors = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.9, 0.8]])
+    >>> print(neighbour_recall(vectors, ["a", "a", "b", "b"]))
+    0.75
+
+    Args:
+        vectors: [N, D]; normalised inside. A row that holds NaN is never right and the last to be found.
+        labels: [N], of one kind. A row whose label comes once is not counted, but may be found by others.
+        k: neighbours, below N.
+
+    Returns:
+        float in 0..1.
+
+    Raises:
+        ValueError: for labels of another length, k outside 1..N-1, or when no label comes twice.
+
+    References:
+        H. Jegou et al., TPAMI 2011; for metric learning, H. O. Song et al., arXiv:1511.06452.
+    """
+    vectors, labels = on_device("vectors", vectors), np.asarray(labels)
+    check_shape("vectors", vectors, (None, None))
+    check_shape("labels", labels, (len(vectors),))
+    if not 1 <= k < len(labels):
+        raise ValueError(
+            f"k: {k} is outside 1..{len(labels) - 1}, the number of other vectors; choose one there"
+        )
+    _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    asked = counts[numbers] > 1
+    if not asked.any():
+        raise ValueError(
+            "labels: none comes twice, so no neighbour can be right; pass classes of two or more"
+        )
+    directions = unit(vectors.astype(accumulator(vectors)))
+    ids = np.asarray(top_k(directions, directions, k + 1)[1])
+    own = ids == np.arange(len(ids))[:, None]
+    own[~own.any(axis=1), -1] = True  # so many duplicates that a row is not among its own neighbours
+    others = ids[~own].reshape(len(ids), k)
+    right = (numbers[others] == numbers[:, None]).any(axis=1) & ~np.isnan(np.asarray(vectors)).any(axis=1)
+    return float(right[asked].mean())

@@ -1,4 +1,4 @@
-"""Whole walks as functions: from texts or rows to a trained model, an index, an answer.
+"""Whole walks as functions: from texts, rows or pictures to a trained model, an index, an answer.
 
 The top floor: it may use every room, and no room uses it. Each function is what a user would otherwise write
 around the rooms, with defaults that a newcomer wants.
@@ -7,16 +7,21 @@ around the rooms, with defaults that a newcomer wants.
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.fine_tuning import fine_tune
+from jaxembed.recipes.image_search import embed_images, search_images
+from jaxembed.recipes.image_training import fine_tune_images
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
 
 __all__ = [
     "ClickModel",
+    "embed_images",
     "embed_texts",
     "fine_tune",
+    "fine_tune_images",
     "fit_clicks",
     "index_sets",
     "load_clicks",
     "search",
+    "search_images",
     "search_sets",
 ]

@@ -113,20 +113,29 @@ def _accumulated(differentiate, parts, shared, state, batch, key):
 
 
 @functools.lru_cache(maxsize=64)
-def ema(update, decay):
+def ema(update, decay, into=None):
     """Exponential moving average: keeps one of the parameters, with any update.
 
     ``average <- decay * average + (1 - decay) * params`` after each step, starting at the first parameters.
-    The average of narrower parameters is held in float32, where small steps are not lost.
+    The average of narrower parameters is held in float32, where small steps are not lost. A loss that reads
+    the average has a momentum encoder, as MoCo has: its keys come from ``batch[into]``, without a gradient.
 
     Args:
         update: ``(init, step)``.
-        decay: number in [0, 1).
+        decay: number in [0, 1), or a function of the step that gives one, such as an optax schedule.
+        into: optional name of the batch under which the loss finds the average of the steps before. With
+            ``gradient_update(..., accumulate=n)`` let ``shared`` match it.
 
     Returns:
         ``(init, step)`` whose optimiser state is {"inner": state of ``update``, "ema": params}.
+
+    Raises:
+        ValueError: for a decay out of range, or a batch that has ``into`` already.
+
+    References:
+        K. He et al. (MoCo), arXiv:1911.05722.
     """
-    if not 0 <= decay < 1:
+    if not callable(decay) and not 0 <= decay < 1:
         raise ValueError(f"decay={decay}: need 0 <= decay < 1")
     inner_init, inner_step = update
 
@@ -134,10 +143,15 @@ def ema(update, decay):
         return {"inner": inner_init(params), "ema": jax.tree.map(jnp.copy, wide(params))}
 
     def step(state, batch, key):
+        if into is not None:
+            if into in batch:
+                raise ValueError(f"into={into!r}: the batch holds that already; choose another name")
+            batch = {**batch, into: state.opt_state["ema"]}
         inner, metrics = inner_step(
             dataclasses.replace(state, opt_state=state.opt_state["inner"]), batch, key
         )
-        average = optax.incremental_update(wide(inner.params), state.opt_state["ema"], 1 - decay)
+        kept = decay(state.step) if callable(decay) else decay
+        average = optax.incremental_update(wide(inner.params), state.opt_state["ema"], 1 - kept)
         return dataclasses.replace(inner, opt_state={"inner": inner.opt_state, "ema": average}), metrics
 
     return init, step

@@ -15,6 +15,7 @@ from jaxembed import data
 @pytest.mark.parametrize("name", ["ag_news_subset", "glue/sst2", "movielens/100k-ratings"])
 def test_tfds_mocked(name):
     datasets = pytest.importorskip("tensorflow_datasets")
+    datasets = pytest.importorskip("tensorflow_datasets")
     with datasets.testing.mock_data(num_examples=5):
         source = data.tfds(name, "train")
         assert len(source) == len(list(source)) == 5
@@ -64,3 +65,33 @@ def test_decoding_of_leaves():
     found = importlib.import_module("jaxembed.data.sources.tfds")._decode(record)
     assert found["a"] == "é" and found["b"].tolist() == ["x", "y"] and found["c"] == "z"
     assert found["d"] == {"e": ["\ufffd", 1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "names"),
+    [
+        ("cifar10", {}, (32, 32, 3), 10),
+        ("mnist", {"channels": 1}, (28, 28, 1), 10),
+        ("lfw", {"size": 24}, (24, 24, 3), None),
+        ("omniglot", {"size": 28, "channels": 1}, (28, 28, 1), 1623),
+    ],
+)
+def test_pictures_of_tfds(name, options, shape, names):
+    datasets = pytest.importorskip("tensorflow_datasets")
+    with datasets.testing.mock_data(num_examples=4):
+        images = data.tfds_images(name, "train", **options)
+        again = data.tfds_images(name, "train", **options)
+    assert images["images"].shape == (4, *shape) and images["images"].dtype == np.uint8
+    assert images["labels"].shape == (4,) and images["labels"].dtype == np.int32
+    assert len(images["names"]) == (names or len(set(images["labels"].tolist())))
+    assert images["labels"].max() < len(images["names"])
+    np.testing.assert_array_equal(images["images"], again["images"])
+
+
+def test_pictures_of_another_name_or_of_several_sizes_are_refused():
+    datasets = pytest.importorskip("tensorflow_datasets")
+    with datasets.testing.mock_data(num_examples=4):
+        with pytest.raises(ValueError, match="'picture' is not in the records of cifar10, which have"):
+            data.tfds_images("cifar10", "train", image="picture")
+        with pytest.raises(ValueError, match="size: pictures of [0-9] sizes in imagenette train"):
+            data.tfds_images("imagenette", "train")

@@ -157,3 +157,49 @@ def test_lower_temperatures_sharpen_the_attention_of_the_first_block():
     rates = np.asarray(metrics.filter_rate(found[1e6]))
     np.testing.assert_allclose(found[1e6], 0.25, atol=1e-4)
     assert rates.max() < 1e-3
+
+
+# Directions that vectors use, and gates
+
+
+def test_the_spectrum_is_that_of_numpys_covariance():
+    x = RNG.normal(size=(50, 6)) @ np.diag([5, 3, 2, 1, 0.5, 0]) + 7
+    found = np.asarray(jax.jit(metrics.covariance_spectrum)(x.astype(np.float32)))
+    wanted = np.linalg.svd(x - x.mean(axis=0))[1] ** 2 / 50
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert (np.diff(found) <= 0).all() and (found >= 0).all()
+
+
+def test_effective_rank_equals_its_definition_and_its_limits():
+    x = RNG.normal(size=(40, 5)) * [4, 2, 1, 1, 0.1]
+    shares = np.linalg.svd(x - x.mean(axis=0))[1] ** 2
+    shares /= shares.sum()
+    assert metrics.effective_rank(x) == pytest.approx(np.exp(-np.sum(shares * np.log(shares))), rel=1e-4)
+    even = RNG.normal(size=(50_000, 8))
+    assert metrics.effective_rank(even) == pytest.approx(8, rel=1e-3)
+    line = RNG.normal(size=(30, 1)) * RNG.normal(size=8) + 3
+    assert metrics.effective_rank(line) == pytest.approx(1, abs=1e-3)
+    for n, k in ((4, 9), (12, 3)):
+        assert metrics.effective_rank(RNG.normal(size=(n, k))) <= min(n - 1, k) + 1e-3
+    assert metrics.effective_rank(np.ones((5, 3))) == 0
+    rotation = np.linalg.qr(RNG.normal(size=(5, 5)))[0]
+    assert metrics.effective_rank(9 * x @ rotation) == pytest.approx(
+        float(metrics.effective_rank(x)), rel=1e-3
+    )
+
+
+def test_rows_that_do_not_count_are_left_out_of_the_spectrum():
+    x, keep = RNG.normal(size=(20, 4)).astype(np.float32), RNG.random(20) < 0.6
+    spoiled = np.where(keep[:, None], x, np.nan)
+    for function in (metrics.covariance_spectrum, metrics.effective_rank):
+        np.testing.assert_allclose(function(spoiled, where=keep), function(x[keep]), rtol=1e-4)
+
+
+def test_gate_statistics_equal_a_loop():
+    gates = RNG.random((4, 3, 5)).astype(np.float32)
+    gates[0, 0, :2] = 0, 1
+    found = metrics.gate_statistics(gates)
+    entropy = [-(g * np.log(g) + (1 - g) * np.log(1 - g)) if 0 < g < 1 else 0 for g in gates.ravel()]
+    assert found["activation"] == pytest.approx(gates.sum(axis=-1).mean(), rel=1e-5)
+    assert found["entropy"] == pytest.approx(np.mean(entropy), rel=1e-5)
+    chex.assert_tree_all_finite(jax.grad(lambda g: metrics.gate_statistics(g)["entropy"])(jnp.eye(3)))

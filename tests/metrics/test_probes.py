@@ -136,3 +136,50 @@ def test_bad_arguments_get_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+# Recall among the other vectors
+
+
+def recall_of(x, labels, k):
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    hits = []
+    for i, row in enumerate(x):
+        others = sorted((j for j in range(len(x)) if j != i), key=lambda j: (-float(x[j] @ row), j))
+        if list(labels).count(labels[i]) > 1:
+            hits.append(any(labels[j] == labels[i] for j in others[:k]))
+    return np.mean(hits)
+
+
+@pytest.mark.parametrize("k", [1, 3, 29])
+def test_neighbour_recall_equals_a_loop(k):
+    x, labels = RNG.normal(size=(30, 4)), [*RNG.choice(list("abcdef"), 29), "once"]
+    found = metrics.neighbour_recall(x, labels, k=k)
+    assert found == pytest.approx(recall_of(x, labels, k))
+    assert metrics.neighbour_recall(x * RNG.uniform(0.1, 9, (30, 1)), labels, k=k) == found
+
+
+def test_many_duplicates_are_neighbours_and_never_the_row_itself():
+    x = np.ones((6, 2))
+    assert metrics.neighbour_recall(x, [0, 1, 1, 1, 1, 1], k=2) == 1
+    assert metrics.neighbour_recall(x[:3], [0, 1, 1], k=1) == 0  # rows 1 and 2 find row 0
+    assert metrics.neighbour_recall(np.eye(4), [0, 0, 1, 1], k=1) == 0.5
+
+
+def test_a_broken_row_is_never_right_and_not_found():
+    x = np.array([[1.0, 0], [np.nan, 0], [1, 0.1], [1, 0.2]])
+    assert metrics.neighbour_recall(x, [0, 0, 1, 1]) == 0.5
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: metrics.neighbour_recall(np.eye(3), [0, 1]), r"labels: shape \(2,\); pass \[3\]"),
+        (lambda: metrics.neighbour_recall(np.eye(3), [0, 0, 1], k=3), "k: 3 is outside 1..2, the number of"),
+        (lambda: metrics.neighbour_recall(np.eye(3), [0, 1, 2]), "labels: none comes twice, so no neighbour"),
+    ],
+)
+def test_bad_arguments_of_recall_get_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

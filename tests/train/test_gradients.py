@@ -233,6 +233,30 @@ def test_ema_follows_its_formula(tmp_path):
         train.ema(update, 1)
 
 
+def test_a_loss_may_read_the_average_as_a_momentum_encoder():
+    """Pulled to its own average, kept at 0.5: each step halves the way, with a schedule too."""
+
+    def pull(params, batch, key):
+        gap = params["w"] - batch["momentum"]["w"] - batch["x"]
+        return jnp.sum(gap**2) / 2, {"average": jnp.sum(batch["momentum"]["w"])}
+
+    batch = {"x": jnp.ones(1)}
+    for decay in (0.5, lambda step: jnp.where(step < 9, 0.5, 0.9)):
+        update = train.ema(train.gradient_update(pull, optax.sgd(1.0)), decay, into="momentum")
+        state = steps_of(update, {"w": jnp.zeros(1)}, batch, 2)
+        # Rate 1 puts w at average + 1: w = 1, average 0.5; then w = 1.5, average 1.
+        np.testing.assert_allclose(state.params["w"], [1.5])
+        np.testing.assert_allclose(state.opt_state["ema"]["w"], [1.0])
+    with pytest.raises(ValueError, match="into='momentum': the batch holds that already; choose another"):
+        steps_of(update, {"w": jnp.zeros(1)}, batch | {"momentum": jnp.ones(1)}, 1)
+
+
+def test_a_schedule_of_decays_is_read_at_every_step():
+    update = train.ema(train.gradient_update(loss_fn, TX), lambda step: jnp.where(step < 1, 0.0, 1.0))
+    first, third = (run(update=update, steps=steps) for steps in (1, 3))
+    chex.assert_trees_all_close(as_numpy(third.opt_state["ema"]), as_numpy(first.params), atol=1e-6)
+
+
 def test_frozen_parameters_stay_and_others_move():
     state = run(tx=train.frozen(TX, r"^table/"))
     first = as_numpy(jax.jit(init)(jax.random.split(jax.random.key(0))[0]))

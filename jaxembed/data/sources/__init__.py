@@ -3,6 +3,9 @@
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
+from jaxembed.data.sources.drawings import emoji, openclipart, stamps
+from jaxembed.data.sources.image_folders import image_files, image_folder, lfw, lfw_pairs, omniglot
+from jaxembed.data.sources.images import digits, fashion_mnist, mnist
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -13,7 +16,7 @@ from jaxembed.data.sources.labelled_texts import (
 )
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
-from jaxembed.data.sources.tfds import tfds
+from jaxembed.data.sources.tfds import tfds, tfds_images
 from jaxembed.data.sources.wordnet import wordnet
 
 __all__ = [
@@ -22,20 +25,32 @@ __all__ = [
     "beir",
     "book_excerpts",
     "criteo",
+    "digits",
     "docstrings",
+    "emoji",
+    "fashion_mnist",
     "first_sentences",
     "flights",
+    "image_files",
+    "image_folder",
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
+    "lfw",
+    "lfw_pairs",
+    "mnist",
     "movielens_100k",
     "movielens_1m",
     "newsgroups",
+    "omniglot",
+    "openclipart",
     "package_file",
     "reuters",
     "sentence_pairs",
     "sick",
+    "stamps",
     "sts",
     "tfds",
+    "tfds_images",
     "wordnet",
 ]

