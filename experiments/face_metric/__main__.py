@@ -182,7 +182,7 @@ def figures(numbers):
         axes[0, 0].figure.set_size_inches(9, 1.8 * len(axes))
         for line, row in zip(axes, numbers["triplets"], strict=True):
             for panel, (name, picture) in zip(line, row["pictures"].items(), strict=True):
-                picture = np.array(picture)
+                picture = np.frombuffer(bytes.fromhex(picture), np.uint8).reshape(row["shape"])
                 panel.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray")
                 panel.set_title(f"{name}, D {row['distances'][name]:.2f}", fontsize=9)
                 panel.set_xticks([]), panel.set_yticks([])

@@ -195,7 +195,8 @@ def triplets(task, found, margin):
     shown = []
     for a, p in places:
         columns = {"anchor": a, "positive": p} | {r: int(index[a, p]) for r, (index, _) in picked.items()}
-        cells = {name: (task.images[rows[i]] * 255).astype(int).tolist() for name, i in columns.items()}
+        pictures = {name: np.uint8(255 * task.images[rows[i]]) for name, i in columns.items()}
+        cells = {name: picture.tobytes().hex() for name, picture in pictures.items()}
         near = {name: round(float(distances[a, i]), 3) for name, i in columns.items()}
-        shown.append({"pictures": cells, "distances": near})
+        shown.append({"shape": list(task.images.shape[1:]), "pictures": cells, "distances": near})
     return shown
