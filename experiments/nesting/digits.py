@@ -17,11 +17,10 @@ def read(seeds):
     Returns:
         images float32 [1797, S, 8, 8] in 0..1, labels int32 [1797, S].
     """
-    from sklearn.datasets import load_digits
-
-    known = load_digits()
-    orders = np.stack([np.random.default_rng(s).permutation(len(known.target)) for s in range(seeds)], axis=1)
-    return known.images.astype(np.float32)[orders] / 16, known.target.astype(np.int32)[orders]
+    known = data.digits()
+    images, labels = known["images"][..., 0], known["labels"]
+    orders = np.stack([np.random.default_rng(s).permutation(len(labels)) for s in range(seeds)], axis=1)
+    return images[orders], labels[orders]
 
 
 def row_encoder(layers, width=64):

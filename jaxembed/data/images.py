@@ -53,7 +53,7 @@ def read_image(source, size=None, *, channels=3, fit="crop", background=255, mos
     Raises:
         ValueError: for a file that is empty, cut short, damaged, of another format or too large; one line
             with its name.
-        FileNotFoundError: when there is no file.
+        FileNotFoundError: when the file is missing.
     """
     _check(channels, fit)
     size = (size, size) if isinstance(size, int) else size

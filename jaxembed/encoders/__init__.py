@@ -14,9 +14,16 @@ from jaxembed.encoders.conv_layers import (
 )
 from jaxembed.encoders.convolution import ConvNet, convnet, nn2
 from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
+from jaxembed.encoders.gates import film, gate, init_gate, modulate, squeeze, squeeze_excitation
 from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
 from jaxembed.encoders.mlp import init_mlp, mlp
+from jaxembed.encoders.open_vocabulary import (
+    cosine_logits,
+    geometric_ensemble,
+    prompt_ensemble,
+    systematic_expansion,
+)
 from jaxembed.encoders.pair_gates import gumbel_gate, init_pair_gate, pair_gate, stochastic_gate
 from jaxembed.encoders.pooling import (
     attention_pool,
@@ -38,6 +45,16 @@ from jaxembed.encoders.pretrained.image_models import (
     mobilenet_v2,
     squeezenet,
 )
+from jaxembed.encoders.pyramids import (
+    condition_maps,
+    init_conditioned,
+    init_mask_head,
+    init_merge,
+    instance_norm,
+    mask_head,
+    merge_pyramid,
+)
+from jaxembed.encoders.regions import roi_align
 from jaxembed.encoders.transformer import Block, Transformer, pooled, transformer
 from jaxembed.encoders.words import weighted_bag
 
@@ -56,9 +73,11 @@ __all__ = [
     "batch_norm",
     "chain",
     "cls_pool",
+    "condition_maps",
     "conv",
     "convnet",
     "convolve",
+    "cosine_logits",
     "cross_network",
     "dcn",
     "deepfm",
@@ -67,42 +86,58 @@ __all__ = [
     "dot_interaction",
     "dot_product_attention",
     "efficientnet_lite0",
+    "film",
     "fm",
     "fm_second_order",
+    "gate",
+    "geometric_ensemble",
     "group_norm",
     "gumbel_gate",
     "inception",
     "init_attention_pool",
+    "init_conditioned",
     "init_cross",
     "init_dcn",
     "init_deepfm",
     "init_dlrm",
+    "init_gate",
     "init_latent_attention",
+    "init_mask_head",
+    "init_merge",
     "init_mlp",
     "init_pair_gate",
     "init_word_head",
+    "instance_norm",
     "l2_pool",
     "last_pool",
     "latent_attention_pool",
     "layer",
     "lift",
+    "mask_head",
     "max_pool",
     "max_windows",
     "mean_pool",
+    "merge_pyramid",
     "mlp",
     "mobilenet_v2",
+    "modulate",
     "multi_vector",
     "nn2",
     "pair_gate",
     "pooled",
     "prefix_dense",
     "pretrained",
+    "prompt_ensemble",
     "residual",
     "response_norm",
+    "roi_align",
     "rotary_frequencies",
     "rotate",
+    "squeeze",
+    "squeeze_excitation",
     "squeezenet",
     "stochastic_gate",
+    "systematic_expansion",
     "transformer",
     "weighted_bag",
     "weighted_mean_pool",

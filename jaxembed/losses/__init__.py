@@ -12,6 +12,7 @@ from jaxembed.losses.distillation import (
     compression_target,
     margin_mse,
     score_kl,
+    vector_distance,
     vector_kl,
 )
 from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
@@ -43,7 +44,7 @@ from jaxembed.losses.ranking import (
     cosine_scores,
     ranking_loss,
 )
-from jaxembed.losses.supervised import label_pairs, partner_pairs, sample_partners
+from jaxembed.losses.supervised import class_loss, label_pairs, partner_pairs, sample_partners
 from jaxembed.losses.triplets import (
     batch_triplet_loss,
     cross_version_triplet_loss,
@@ -58,6 +59,7 @@ __all__ = [
     "arbitrary_pair_loss",
     "batch_triplet_loss",
     "cached",
+    "class_loss",
     "compression_loss",
     "compression_target",
     "cosent",
@@ -95,6 +97,7 @@ __all__ = [
     "triplet_loss",
     "two_dimensional",
     "two_dimensional_weights",
+    "vector_distance",
     "vector_kl",
     "vector_kl_to_last",
     "violator_mask",

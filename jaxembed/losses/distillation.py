@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature
+from jaxembed.arrays import accumulator, check_shape, check_temperature, unit
 
 
 def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True):
@@ -75,6 +75,52 @@ def vector_kl(vectors, *, teacher, temperature=1.0, stop_teacher=True):
         arXiv:2410.13230.
     """
     return score_kl(vectors, teacher=teacher, temperature=temperature, stop_teacher=stop_teacher)
+
+
+def vector_distance(vectors, *, teacher, where=None, kind="l1", normalise=True):
+    """Embedding distillation: asks a vector to be the teacher's.
+
+    ``loss[i] = sum_d |u[i, d] - t[i, d]|`` ("l1"), ``sum_d (u[i, d] - t[i, d])**2`` ("l2") or
+    ``1 - cos(u[i], t[i])`` ("cosine"), with u and t the rows of both at length 1. The sum is over
+    coordinates: a mean over D would ask for D times the weight beside another loss.
+
+    >>> vectors, teacher = jnp.array([[2.0, 0.0], [5.0, 5.0]]), jnp.array([[0.0, 3.0], [0.0, 0.0]])
+    >>> print(vector_distance(vectors, teacher=teacher, where=jnp.array([True, False])))
+    [2. 0.]
+
+    The mean over the rows that count is ``loss.sum() / jnp.maximum(where.sum(), 1)``, the loss of ViLD-image.
+
+    Args:
+        vectors: [N, D], the student's.
+        teacher: [N, D]; it gets no gradient.
+        where: optional bool [N]. False, for padding or a box that was cropped away, gives 0; it may hold
+            anything.
+        kind: "l1", "l2" or "cosine".
+        normalise: False takes the vectors of "l1" and "l2" as they are.
+
+    Returns:
+        [N], at least 0, in at least float32. Of unit vectors "l1" is at most ``2 sqrt(D)``.
+
+    Raises:
+        ValueError: for an unknown kind, or shapes that differ.
+
+    References:
+        X. Gu et al., ViLD, arXiv:2104.13921.
+    """
+    if kind not in ("l1", "l2", "cosine"):
+        raise ValueError(f"kind: {kind!r}; choose 'l1', 'l2' or 'cosine'")
+    vectors, teacher = jnp.asarray(vectors), jax.lax.stop_gradient(jnp.asarray(teacher))
+    check_shape("vectors", vectors, (None, None))
+    check_shape("teacher", teacher, vectors.shape)
+    where = jnp.ones(len(vectors), bool) if where is None else jnp.asarray(where, bool)
+    check_shape("where", where, (len(vectors),))
+    wide = accumulator(vectors, teacher)
+    both = (jnp.where(where[:, None], x, 0).astype(wide) for x in (vectors, teacher))
+    student, teacher = (unit(x) if normalise or kind == "cosine" else x for x in both)
+    if kind == "cosine":
+        return jnp.where(where, 1 - jnp.sum(student * teacher, axis=1), 0)
+    gaps = student - teacher
+    return jnp.sum(jnp.abs(gaps) if kind == "l1" else gaps**2, axis=1)
 
 
 def margin_mse(queries, documents, negatives, *, teacher, where=None):

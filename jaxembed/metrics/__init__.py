@@ -10,6 +10,7 @@ from jaxembed.metrics.binary import (
     log_loss,
     normalised_entropy,
 )
+from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms
 from jaxembed.metrics.geometry import (
     covariance_spectrum,
     effective_rank,
@@ -50,6 +51,8 @@ __all__ = [
     "auc_bins",
     "auc_from_bins",
     "average_precision",
+    "box_average_precision",
+    "box_iou",
     "calibration",
     "covariance_spectrum",
     "effective_rank",
@@ -65,6 +68,7 @@ __all__ = [
     "grouped_auc",
     "has_relevant",
     "high_frequency",
+    "iou",
     "isotropy",
     "judgments",
     "kfold_verification",
@@ -75,6 +79,7 @@ __all__ = [
     "ndcg",
     "nearest_accuracy",
     "neighbour_recall",
+    "nms",
     "normalised_entropy",
     "paired_interval",
     "partner_ranks",

@@ -7,7 +7,8 @@ around the rooms, with defaults that a newcomer wants.
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.fine_tuning import fine_tune
-from jaxembed.recipes.images import embed_images, fine_tune_images, search_images
+from jaxembed.recipes.image_search import embed_images, search_images
+from jaxembed.recipes.image_training import fine_tune_images
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
 

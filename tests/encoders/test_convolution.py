@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed import encoders
+from jaxembed import encoders, train
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 5, 6, 4)).astype(np.float32)
@@ -241,3 +241,29 @@ def test_batch_norm_asks_for_its_state():
     net = encoders.convnet([4], norm="batch")
     with pytest.raises(ValueError, match="state: None with batch norm"):
         net.encode(net.init(jax.random.key(0))[0], IMAGES)
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_a_batch_on_eight_devices_is_the_batch_on_one(norm):
+    """Values, gradients and the statistics of batch norm, which are those of the whole batch."""
+    net = encoders.convnet([8, encoders.residual(16, stride=2)], norm=norm, width=4)
+    params, state = made(net, norm)
+    images = np.concatenate([IMAGES, IMAGES[::-1] * 0.5])
+
+    @jax.jit
+    def step(params, images):
+        def loss(params):
+            out = net.encode(params, images, **state, train=True)
+            vectors, new = out if norm == "batch" else (out, {})
+            return jnp.square(vectors).sum(), (vectors, new)
+
+        gradients, found = jax.grad(loss, has_aux=True)(params)
+        return gradients, found
+
+    mesh = train.make_mesh(8)
+    split = jax.device_put(images, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
+    jax.tree.map(
+        lambda one, many: np.testing.assert_allclose(one, many, rtol=1e-3, atol=1e-4),
+        step(params, images),
+        step(params, split),
+    )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from models import write_model
 
-from experiments.benchmarks import multivector, table_arms, tables, text, timing
+from experiments.benchmarks import image_arms, images, multivector, table_arms, tables, text, timing
 from experiments.shared import flags, results
 from jaxembed import encoders
 
@@ -70,6 +70,24 @@ def test_the_benchmark_of_token_sets_runs_without_its_peers(tmp_path, monkeypatc
     }
     (built,) = tabled["index on disk"]
     assert built["group"] == "index of 20 documents" and built["bytes each"] > 0
+
+
+@pytest.mark.experiment
+def test_the_benchmark_of_images_runs_without_its_peers(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "TORCH", False)
+    monkeypatch.setattr(image_arms, "VISION", False)
+    small = {"stages": (4, 8), "batch_size": 8, "size": 16, "pictures": 16, "steps": 2, "mined": 80}
+    tabled = found(images, images.Config(**small, boxes=30, rounds=1, results=tmp_path))
+    assert not tabled["summary"]
+    assert all(row["ms"] > 0 for rows in tabled.values() for row in rows)
+    assert [row["arm"] for row in tabled["training"]] == ["jaxembed", "convolutions", "with augmentation"]
+    runs = {row["arm"]: row["ms"] for row in tabled["from files"]}
+    total = runs["from memory"] + runs["decoding alone"]
+    assert runs["from files, in front (sum)"] == pytest.approx(total)
+    assert [row["arm"] for row in tabled["mining"]][1:] == [
+        f"mining, {rule}" for rule in ("semi_hard", "hardest", "margin_violating", "all")
+    ]
+    assert {row["what"] for row in tabled["regions"]} == {"roi_align, 30 boxes of 7 x 7", "nms, 30 boxes"}
 
 
 @pytest.mark.parametrize("family", ["distilbert", "qwen2", "modernbert"])

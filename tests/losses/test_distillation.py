@@ -92,3 +92,41 @@ def test_a_teacher_may_rule_candidates_out(free):
     np.testing.assert_allclose(gradient[0], [-1 / 6, -1 / 6, 1 / 3], atol=1e-6)
     chex.assert_tree_all_finite((gradient, other))
     np.testing.assert_allclose(losses.vector_kl(jnp.zeros((1, 3)), teacher=teacher[:1]), value[:1])
+
+
+# Embedding distillation
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("kind", ["l1", "l2", "cosine"])
+def test_vector_distance_equals_the_oracle(kind, normalise):
+    x, y = rows()
+    keep = np.arange(ROWS) != 2
+    value = losses.vector_distance(x, teacher=y, where=keep, kind=kind, normalise=normalise)
+    expected = oracles_losses.vector_distance(x, y, keep, kind, normalise)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_vector_distance_is_zero_for_copies_and_below_its_bound():
+    x, y = rows()
+    np.testing.assert_allclose(losses.vector_distance(x, teacher=3 * x), 0, atol=1e-6)
+    assert (np.asarray(losses.vector_distance(x, teacher=y)) > 0.1).all()
+    wave = np.array([[1, -1] * 8], np.float32)
+    np.testing.assert_allclose(losses.vector_distance(wave, teacher=-wave), 2 * 16**0.5, rtol=1e-6)
+    vectors = np.random.default_rng(0).normal(size=(2, 500, 16)).astype(np.float32)
+    assert (np.asarray(losses.vector_distance(vectors[0], teacher=vectors[1])) <= 8).all()
+
+
+def test_padding_rows_leave_the_mean_over_valid_boxes_as_it_is():
+    x, y = rows()
+    valid = np.ones(ROWS, bool)
+
+    def mean(x, y, valid):
+        return losses.vector_distance(x, teacher=y, where=valid).sum() / max(valid.sum(), 1)
+
+    padded = np.concatenate([x, np.zeros((3, D), np.float32)])
+    anything = np.concatenate([y, np.full((3, D), np.nan, np.float32)])
+    assert mean(padded, anything, np.append(valid, [False] * 3)) == mean(x, y, valid)
+    assert mean(x, y, ~valid) == 0
+    slope = jax.grad(lambda t: mean(x, t, valid))(jnp.asarray(y))
+    assert not np.asarray(slope).any()

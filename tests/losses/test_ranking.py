@@ -49,6 +49,19 @@ PAIRS = {  # name: (loss of (first, second, rows that count or None), scalar)
         False,
     ),
 }
+CLASSES = np.arange(D) < 4  # of the losses over classes; the last two are masked
+for kind in ("l1", "l2", "cosine"):
+    PAIRS[f"vector_distance {kind}"] = (
+        lambda x, y, keep, kind=kind: losses.vector_distance(x, teacher=y, where=keep, kind=kind),
+        False,
+    )
+for masked in ("drop", "zero"):
+    PAIRS[f"class_loss {masked}"] = (
+        lambda x, y, keep, masked=masked: losses.class_loss(
+            x, np.arange(ROWS) % 4, classes=CLASSES, masked=masked
+        ),
+        False,
+    )
 PAIRS["nested cosent"] = (
     lambda x, y, keep: losses.matryoshka(losses.cosent, (2, D))(x, y, targets=TARGETS, where=keep),
     True,
@@ -108,7 +121,8 @@ def test_bfloat16_pairs_accumulate_in_float32(name):
 @pytest.mark.parametrize("name", PAIRS)
 def test_pair_losses_have_numerical_gradients_in_float64(name):
     x, y = (v.astype(np.float64) for v in rows())
-    stopped = {"vector_kl": 1, "compression_loss": 1, "frozen_softmax": 1, "ranking_loss": 1}
+    stopped = {"vector_kl", "compression_loss", "frozen_softmax", "ranking_loss"}
+    stopped |= {other for other in PAIRS if other.startswith(("vector_distance", "class_loss"))}
     with jax.enable_x64(True):
 
         @jax.jit
@@ -126,7 +140,7 @@ def test_pair_losses_have_numerical_gradients_in_float64(name):
             np.testing.assert_allclose(analytic[1], numerical, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*SCALAR, "cosine_loss"])
+@pytest.mark.parametrize("name", [*SCALAR, "cosine_loss", "vector_distance l1", "vector_distance cosine"])
 def test_rows_that_do_not_count_are_removed_and_may_hold_anything(name):
     x, y = rows()
     keep = np.array([True, True, False, True, False, True])
@@ -279,6 +293,12 @@ def test_opposite_rows_have_the_angle_score_one():
             ),
             "states: shape",
         ),
+        (lambda x, y: losses.vector_distance(x, teacher=y[:3]), "teacher: shape"),
+        (lambda x, y: losses.vector_distance(x, teacher=y, kind="l3"), "kind: 'l3'"),
+        (lambda x, y: losses.vector_distance(x, teacher=y, where=EVERY[:3]), "where: shape"),
+        (lambda x, y: losses.class_loss(x, np.arange(ROWS), classes=EVERY[:3]), "classes: shape"),
+        (lambda x, y: losses.class_loss(x, np.arange(ROWS), masked="half"), "masked: 'half'"),
+        (lambda x, y: losses.class_loss(x, np.arange(3)), "positives: shape"),
         (lambda x, y: losses.symmetric(losses.info_nce)(x, y[:3]), "documents: "),
         (lambda x, y: losses.symmetric(losses.info_nce)(x, y, where=np.ones((2, 2), bool)), "where: "),
     ],

@@ -146,3 +146,26 @@ def layer_objective(loss, grid, weights, pull, pulled, pulled_weights, *layers):
 def label_pairs(labels):
     places = range(len(labels))
     return np.array([[i != j and labels[i] == labels[j] for j in places] for i in places])
+
+
+def vector_distance(x, teacher, where, kind, normalise):
+    """Sum over coordinates for each row, of rows at length 1 or as they are."""
+    out = np.zeros(len(x))
+    for i in np.flatnonzero(where):
+        pair = (x[i : i + 1], teacher[i : i + 1])
+        u, t = (unit(v)[0] if normalise or kind == "cosine" else v[0].astype(float) for v in pair)
+        terms = {"l1": np.abs(u - t), "l2": (u - t) ** 2, "cosine": 1 / len(u) - u * t}[kind]
+        out[i] = math.fsum(terms)
+    return out
+
+
+def class_loss(logits, labels, classes, masked):
+    """-log softmax of the own class, over the classes that are not masked, or with 0 for those that are."""
+    out = np.zeros(len(logits))
+    for i, label in enumerate(labels):
+        terms = []
+        for c, z in enumerate(logits[i]):
+            if classes[c] or masked == "zero":
+                terms.append(math.exp(float(z) if classes[c] else 0.0))
+        out[i] = math.log(math.fsum(terms)) - float(logits[i][label])
+    return out

@@ -1,0 +1,1 @@
+"""Does a detector that imitates an image encoder name objects that nobody labelled?"""
