@@ -89,6 +89,9 @@ def chamfer_loss(query_mask, document_mask):
 
 ON_VECTORS = {"info_nce": losses.info_nce, "dot": dot_loss}
 ON_VECTORS |= {f"nested {name}": nested(loss) for name, loss in ON_VECTORS.items()}
+ON_VECTORS["distance"] = lambda queries, documents: (
+    losses.vector_distance(queries, teacher=documents) + losses.vector_distance(documents, teacher=queries)
+)
 
 
 def losses_of(vectors_of, mask):

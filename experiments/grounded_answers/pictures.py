@@ -59,6 +59,24 @@ def masks(shown):
     return draw, (1 + len(SHOWN), COUNT)
 
 
+def gates(factors):
+    """Draws what the coarsest gate makes of each sort of object, for the 16 channels that vary most."""
+    table = np.array(list(factors.values()))
+    table = table[:, np.argsort(-table.std(axis=0), kind="stable")[:16]] * table.shape[1]
+
+    def draw(axes):
+        image = axes.imshow(
+            np.log2(np.maximum(table, 2.0**-6)), aspect="auto", cmap="RdBu_r", vmin=-6, vmax=6
+        )
+        axes.set_yticks(range(len(factors)), list(factors), fontsize=7)
+        axes.set(xlabel="channels of the coarsest map, the 16 that vary most")
+        bar = axes.figure.colorbar(image, ax=axes)
+        bar.set_label("factor times the number of channels, powers of 2")
+
+    return draw
+
+
 def figures(numbers):
-    """Bars of all arms, and masks over pictures."""
-    return {"": bars(numbers["arms"]), "masks": masks(numbers["pictures"])}
+    """Bars of all arms, masks over pictures, and the factors of a gate."""
+    shown = numbers["pictures"]
+    return {"": bars(numbers["arms"]), "masks": masks(shown), "gates": gates(shown["gates"])}

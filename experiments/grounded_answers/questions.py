@@ -64,6 +64,13 @@ def objects():
     return {names: " ".join(names) for names in itertools.product(*parts)}
 
 
+def factors_of(gate, vectors):
+    """What a gate makes of each sort of object, "where is the ..." asked: {object: C factors}."""
+    sorts = sorted(objects().items(), key=lambda sort: sort[0][1])  # by colour
+    found = np.asarray(gate(vectors([SEEN[0].format(text) for _, text in sorts])), float)
+    return {text: np.round(row, 5).tolist() for (_, text), row in zip(sorts, found, strict=True)}
+
+
 def overlaps(scales, vectors, top=5):
     """Mean Jaccard index of the strongest channels of two colours, and of two ways to ask.
 

@@ -26,7 +26,7 @@ from jaxembed.arrays import unit
 class Config:
     """Trains detectors whose classifier is a frozen table of text vectors."""
 
-    scenes: int = 1500  # trained on; the teacher has as many others
+    scenes: int = 1200  # trained on; the teacher has as many others
     test: int = 300  # other scenes
     weights: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0)  # of the distance to the teacher, for ViLD
     weight: float = 0.5  # that of the ensemble and of the comparisons
@@ -38,7 +38,7 @@ class Config:
         1.5,
     )  # how much larger than a box the teacher sees; from memory
     detections: int = 10  # of a picture, the best ones
-    steps: int = 500
+    steps: int = 400
     batch_size: int = 16
     learning_rate: float = 3e-3  # falls to 0 as a cosine
     teacher_steps: int = 300

@@ -14,9 +14,8 @@ from jaxembed.arrays import unit
 WIDTH, CROP, CELLS, SCALE = 32, 24, 5, 1 / 4  # of vectors; pixels of a crop; cells of a region; of the maps
 PROMPTS = ("a {}", "a picture of a {}", "a drawing of a {}", "there is a {} here")
 TEACHER = encoders.convnet([16, 32, 64], width=WIDTH)
-BACKBONE = encoders.convnet(
-    [encoders.conv(16, stride=2), encoders.conv(32, stride=2), *map(encoders.conv, (32, 32))]
-)
+_strided = [encoders.conv(16, stride=2), encoders.conv(32, stride=2)]
+BACKBONE = encoders.convnet([*_strided, encoders.conv(32), encoders.conv(32)])
 
 
 def pixels(images):
@@ -99,14 +98,13 @@ def init(key, double):
 def regions(params, images, boxes, heads=("head",)):
     """Vectors [N, P, D] of boxes, for each head."""
     maps = BACKBONE.maps(params["backbone"], pixels(images))[-1]
-    cells = encoders.roi_align(maps, boxes, CELLS, scale=SCALE)
+    cells = encoders.roi_align(maps, boxes, CELLS, scale=SCALE, samples=1)  # a cell is about a pixel
     cells = cells.reshape(*boxes.shape[:2], -1)
     return [encoders.mlp(params[head], cells) for head in heads]
 
 
-@functools.lru_cache
-def update_of(kind, weight, masked, temperature, rate, steps):
-    """The training step of a detector: text loss, plus ``weight`` times the distance to the teacher.
+def loss_of(kind, weight, masked, temperature):
+    """The loss of a detector: that of the labels, plus ``weight`` times the distance to the teacher.
 
     ``kind`` is "text" (one head), "image" (the distance alone), "double" (two heads) or "all" (labels of all
     classes). The batch has the text table, which stays as it is, so that seeds share one program.
@@ -114,23 +112,25 @@ def update_of(kind, weight, masked, temperature, rate, steps):
 
     def loss_fn(params, batch, key):
         heads = ("head", "image_head") if kind == "double" else ("head", "head")
-        text, image = regions(params, batch["images"], batch["boxes"], heads)
-        gaps = losses.vector_distance(
-            image.reshape(-1, WIDTH),
-            teacher=batch["teacher"].reshape(-1, WIDTH),
-            where=batch["where"].ravel(),
-        )
-        distance = gaps.sum() / jnp.maximum(batch["where"].sum(), 1)
+        text, image = (x.reshape(-1, WIDTH) for x in regions(params, batch["images"], batch["boxes"], heads))
+        where, teacher = batch["where"].ravel(), batch["teacher"].reshape(-1, WIDTH)
+        gaps = losses.vector_distance(image, teacher=teacher, where=where)
+        distance = gaps.sum() / jnp.maximum(where.sum(), 1)
         if kind == "image":
             return distance, {}
-        logits = encoders.cosine_logits(
-            text.reshape(-1, WIDTH), batch["table"], background=params["background"], temperature=temperature
-        )
-        labels = batch["labels"].ravel()
+        given = {"background": params["background"], "temperature": temperature}
+        logits, labels = encoders.cosine_logits(text, batch["table"], **given), batch["labels"].ravel()
         known = None if kind == "all" else np.append(True, IS_BASE)
         each = losses.class_loss(logits, labels, classes=known, masked=masked)
         return each.sum() / jnp.maximum((labels >= 0).sum(), 1) + weight * distance, {}
 
+    return loss_fn
+
+
+@functools.lru_cache
+def update_of(kind, weight, masked, temperature, rate, steps):
+    """The training step of a detector with the loss of :func:`loss_of`."""
+    loss_fn = loss_of(kind, weight, masked, temperature)
     return train.gradient_update(loss_fn, optax.adam(optax.cosine_decay_schedule(rate, steps)))
 
 

@@ -120,11 +120,11 @@ def found_again(first, second):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_vectors_find_the_drawing_of_another_artist(name):
-    found, pictures = net(name), two_artists(64, 100)
+    found, pictures = net(name), two_artists(96, 100)
     encode = jax.jit(found.encode)
     by_vector = found_again(*(np.asarray(encode(found.params, x)) for x in pictures))
     by_pixel = found_again(*(x.reshape(len(x), -1) / 255.0 for x in pictures))
-    assert by_vector > by_pixel + 0.1
+    assert by_vector > 1.25 * by_pixel
 
 
 @pytest.mark.parametrize("name", NETS)
