@@ -4,12 +4,23 @@ from jaxembed.data import sources, text, toy
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
+from jaxembed.data.dependence import mutual_information
+from jaxembed.data.interactions import (
+    catalogue,
+    catalogue_rows,
+    histories,
+    interactions,
+    leave_last_out,
+    more_rows,
+    split_in_time,
+)
 from jaxembed.data.masking import hide, masked_batch, word_masks
-from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs
+from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs, uniform_rows
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
+from jaxembed.data.sources.interaction_logs import movielens_interactions
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -21,7 +32,7 @@ from jaxembed.data.sources.labelled_texts import (
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds
-from jaxembed.data.sources.wordnet import wordnet
+from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
 from jaxembed.data.table_files import column_names
 from jaxembed.data.text import (
     bag,
@@ -43,6 +54,8 @@ __all__ = [
     "batches",
     "beir",
     "book_excerpts",
+    "catalogue",
+    "catalogue_rows",
     "click_rows",
     "column_names",
     "criteo",
@@ -56,15 +69,21 @@ __all__ = [
     "hard_negatives",
     "hashed",
     "hide",
+    "histories",
     "idf",
+    "interactions",
     "inverse_cloze",
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
+    "leave_last_out",
     "log_counts",
     "masked_batch",
+    "more_rows",
     "movielens_100k",
     "movielens_1m",
+    "movielens_interactions",
+    "mutual_information",
     "newsgroups",
     "ngrams",
     "pack",
@@ -74,6 +93,7 @@ __all__ = [
     "sentence_pairs",
     "sick",
     "sources",
+    "split_in_time",
     "split_pairs",
     "sts",
     "subword_ids",
@@ -81,8 +101,10 @@ __all__ = [
     "text",
     "tfds",
     "toy",
+    "uniform_rows",
     "word_masks",
     "word_positions",
     "wordnet",
+    "wordnet_counts",
     "words",
 ]

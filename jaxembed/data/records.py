@@ -53,3 +53,32 @@ class Images(TypedDict):
     images: np.ndarray  # uint8 or float32 [N, H, W, C]
     labels: np.ndarray  # int32 [N]
     names: list[str]  # of the labels
+
+
+class Interactions(TypedDict):
+    """A log of who took which item: N rows as numbers."""
+
+    users: np.ndarray | None  # int32 [N], places in names["user"]
+    items: np.ndarray  # int32 [N], places in names["item"]
+    time: np.ndarray | None  # float64 [N]
+    names: dict[str, list[str]]  # {"user", "item"}, sorted
+    count: int  # N
+    ids: dict  # {feature of the query: int32 [N] or [N, K]}
+    masks: dict  # {feature of the query with several values: bool [N, K]}
+    dense: np.ndarray  # float32 [N, n], numbers of the query
+    sizes: dict[str, int]  # {feature: number of ids}
+    vocabularies: dict[str, list[str]]  # {feature: value of id k at k - 1}
+    reading: dict  # "schema", "user" and "item": how further rows are read
+
+
+class Catalogue(TypedDict):
+    """A table that describes each of M items, or users, in one row."""
+
+    names: list[str]  # of the rows, distinct
+    ids: dict  # {feature: int32 [M] or [M, K]}; 0 is a value that is rare or new
+    masks: dict  # {feature with several values: bool [M, K]}
+    dense: np.ndarray  # float32 [M, n], scaled
+    sizes: dict[str, int]  # {feature: number of ids}
+    vocabularies: dict[str, list[str]]  # {feature: value of id k at k - 1}
+    scaling: dict  # {dense column: how it was scaled}
+    reading: dict  # "schema", "key" and "longest": how further rows are read

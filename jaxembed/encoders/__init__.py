@@ -2,6 +2,7 @@
 
 from jaxembed.encoders import pretrained
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
+from jaxembed.encoders.feature_masks import correlated_mask, drop_values, random_mask
 from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
 from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
@@ -20,6 +21,7 @@ from jaxembed.encoders.pooling import (
 )
 from jaxembed.encoders.positions import distance_buckets, rotary_frequencies, rotate
 from jaxembed.encoders.pretrained import Encoder
+from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
 from jaxembed.encoders.transformer import Block, Transformer, pooled, transformer
 from jaxembed.encoders.words import weighted_bag
 
@@ -32,6 +34,7 @@ __all__ = [
     "attention_pool",
     "attention_weights",
     "cls_pool",
+    "correlated_mask",
     "cross_network",
     "dcn",
     "deepfm",
@@ -39,6 +42,8 @@ __all__ = [
     "dlrm",
     "dot_interaction",
     "dot_product_attention",
+    "drop_values",
+    "encode_tower",
     "fm",
     "fm_second_order",
     "init_attention_pool",
@@ -48,6 +53,8 @@ __all__ = [
     "init_dlrm",
     "init_latent_attention",
     "init_mlp",
+    "init_tower",
+    "init_towers",
     "init_word_head",
     "last_pool",
     "latent_attention_pool",
@@ -59,8 +66,10 @@ __all__ = [
     "pooled",
     "prefix_dense",
     "pretrained",
+    "random_mask",
     "rotary_frequencies",
     "rotate",
+    "tower",
     "transformer",
     "weighted_bag",
     "weighted_mean_pool",

@@ -35,6 +35,13 @@ from jaxembed.losses.layer_objectives import (
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.nested import matryoshka, over_layers
 from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
+from jaxembed.losses.sampled import (
+    init_frequency,
+    log_frequency,
+    sampled_softmax,
+    spread_out,
+    update_frequency,
+)
 from jaxembed.losses.supervised import label_pairs
 
 __all__ = [
@@ -54,24 +61,29 @@ __all__ = [
     "full_grid",
     "guided_mask",
     "info_nce",
+    "init_frequency",
     "label_pairs",
     "layer_objective",
     "layer_weights",
+    "log_frequency",
     "margin_mse",
     "masked_autoencoder",
     "masked_words_loss",
     "matryoshka",
     "over_layers",
     "ranking_loss",
+    "sampled_softmax",
     "sampled_weights",
     "score_kl",
     "score_kl_to_last",
     "sigmoid_loss",
     "softmax_loss",
+    "spread_out",
     "starbucks",
     "symmetric",
     "two_dimensional",
     "two_dimensional_weights",
+    "update_frequency",
     "vector_kl",
     "vector_kl_to_last",
 ]

@@ -23,6 +23,7 @@ from jaxembed.metrics.ranking import (
     mrr,
     ndcg,
     recall,
+    sliced_means,
 )
 from jaxembed.metrics.tasks import (
     evaluate_classification,
@@ -64,5 +65,6 @@ __all__ = [
     "partner_ranks",
     "recall",
     "share_interval",
+    "sliced_means",
     "spearman",
 ]

@@ -3,6 +3,7 @@
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
+from jaxembed.data.sources.interaction_logs import movielens_interactions
 from jaxembed.data.sources.labelled_texts import (
     book_excerpts,
     labelled_lines,
@@ -14,7 +15,7 @@ from jaxembed.data.sources.labelled_texts import (
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds
-from jaxembed.data.sources.wordnet import wordnet
+from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
 
 __all__ = [
     "all_nli",
@@ -30,6 +31,7 @@ __all__ = [
     "labelled_texts",
     "movielens_100k",
     "movielens_1m",
+    "movielens_interactions",
     "newsgroups",
     "package_file",
     "reuters",
@@ -38,4 +40,5 @@ __all__ = [
     "sts",
     "tfds",
     "wordnet",
+    "wordnet_counts",
 ]
