@@ -9,7 +9,9 @@ from jaxembed.data.click_tables import _check, _ids, chunks_of, joined, padded, 
 from jaxembed.data.scaling import fit_scaling, scale_columns
 
 
-def interactions(source, schema, *, user="user", item="item", limit=None, block=1 << 24):
+def interactions(
+    source, schema, *, user="user", item="item", scaling="standardise", limit=None, block=1 << 24
+):
     """Interactions: reads a log, one row for each time that somebody took an item.
 
     With a label, rows whose label is 0 are left out: an item that was shown and not taken is no negative.
@@ -27,6 +29,7 @@ def interactions(source, schema, *, user="user", item="item", limit=None, block=
             some a label, a time, and features of the query.
         user: the column of users; None where rows belong to nobody, so that queries are features alone.
         item: the column of items.
+        scaling: of dense columns, as in ``ctr_table``, fitted on all rows.
         limit: optional number of rows after which reading stops.
         block: bytes of text that are read at once.
 
@@ -41,16 +44,17 @@ def interactions(source, schema, *, user="user", item="item", limit=None, block=
     _check_keys(schema, [name for name in (user, item) if name is not None])
     known = {name: {} for name in schema.features}
     chunks = chunks_of(source, schema, limit, block)
-    parts = [part_of(chunk, schema, known, None, {}) for chunk in chunks]
+    parts = [part_of(chunk, schema, known, None, {}, gaps=True) for chunk in chunks]
     if schema.label is not None:
         kept = joined(parts, "labels") == 1
         if not kept.any():
             raise ValueError(f"label {schema.label!r}: no row is 1; check threshold= and positive=")
-    columns, count = _columns(parts, schema, known, 1)
+    columns = _columns(parts, schema, known, 1)
     time = None if schema.time is None else joined(parts, "time")
     if schema.label is not None:
         columns, time = _rows_of(columns, kept), time if time is None else time[kept]
-        count = int(kept.sum())
+    rules = fit_scaling(columns["dense"], schema.dense, kind=scaling, fill=None)
+    columns["dense"] = scale_columns(columns["dense"], rules)
     keys = {"user": user, "item": item}
     names, numbers = {}, {"user": None, "item": None}
     for side, key in keys.items():
@@ -59,8 +63,9 @@ def interactions(source, schema, *, user="user", item="item", limit=None, block=
                 columns["ids"].pop(key), columns["vocabularies"].pop(key), key
             )
             columns["sizes"].pop(key)
-    found = {"users": numbers["user"], "items": numbers["item"], "time": time, "names": names, "count": count}
-    return found | columns | {"reading": {"schema": schema, "user": user, "item": item}}
+    found = {"users": numbers["user"], "items": numbers["item"], "time": time, "names": names}
+    reading = {"schema": schema, "user": user, "item": item}
+    return found | columns | {"scaling": rules, "reading": reading}
 
 
 def catalogue(source, schema, *, key="item", least=1, longest=None, scaling="standardise", limit=None):
@@ -100,7 +105,7 @@ def catalogue(source, schema, *, key="item", least=1, longest=None, scaling="sta
     known = {name: {} for name in schema.features}
     chunks = chunks_of(source, schema, limit, 1 << 24)
     parts = [part_of(chunk, schema, known, longest, {}, gaps=True) for chunk in chunks]
-    columns, _ = _columns(parts, schema, known, least, key)
+    columns = _columns(parts, schema, known, least, key)
     numbers, names = _numbered(columns["ids"][key], columns["vocabularies"][key], key)
     order = [names[n] for n in numbers]
     _check_once(numbers, names, key)
@@ -296,7 +301,7 @@ def _by_user(users, time):
 
 
 def _columns(parts, schema, known, least, key=None):
-    """The columns of all rows as a dict, the key with an id for each value, and the number of rows."""
+    """The columns of all rows as a dict, with an id for each value of the key."""
     dense = joined(parts, "dense")
     if not len(dense):
         raise ValueError("source: holds no rows; check the file, dropped= and limit=")
@@ -313,8 +318,7 @@ def _columns(parts, schema, known, least, key=None):
             found, more, listed = _ids(parts, part, every, known, count, None)
             columns = {what: columns[what] | found[what] for what in columns}
             sizes, vocabularies = sizes | more, vocabularies | listed
-    found = columns | {"dense": dense, "sizes": sizes, "vocabularies": vocabularies}
-    return found, len(dense)
+    return columns | {"dense": dense, "sizes": sizes, "vocabularies": vocabularies}
 
 
 def _rows_of(columns, kept):

@@ -167,7 +167,7 @@ def uniform_rows(count, size, *, seed, weights=None):
     """Uniform batch of rows: draws rows of a catalogue, each as likely as any other.
 
     >>> print(uniform_rows(10, 4, seed=(0, 3)))
-    [3 6 7 2]
+    [9 7 3 8]
 
     Args:
         count: M, the number of rows.

@@ -62,12 +62,12 @@ class Interactions(TypedDict):
     items: np.ndarray  # int32 [N], places in names["item"]
     time: np.ndarray | None  # float64 [N]
     names: dict[str, list[str]]  # {"user", "item"}, sorted
-    count: int  # N
     ids: dict  # {feature of the query: int32 [N] or [N, K]}
     masks: dict  # {feature of the query with several values: bool [N, K]}
-    dense: np.ndarray  # float32 [N, n], numbers of the query
+    dense: np.ndarray  # float32 [N, n], scaled numbers of the query
     sizes: dict[str, int]  # {feature: number of ids}
     vocabularies: dict[str, list[str]]  # {feature: value of id k at k - 1}
+    scaling: dict  # {dense column: how it was scaled}
     reading: dict  # "schema", "user" and "item": how further rows are read
 
 

@@ -24,7 +24,7 @@ def sampled_softmax(
     [0.3132 0.3132]
     >>> log_q = jnp.log(jnp.array([0.5, 0.1]))
     >>> print(sampled_softmax(vectors, vectors, temperature=1.0, log_q=log_q).astype("float16"))
-    [1.044  0.0711]
+    [1.044 0.071]
 
     Args:
         queries: [B, D].

@@ -9,14 +9,19 @@ from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.fine_tuning import fine_tune
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
+from jaxembed.recipes.tower_models import TowerModel, load_towers
+from jaxembed.recipes.towers import train_towers
 
 __all__ = [
     "ClickModel",
+    "TowerModel",
     "embed_texts",
     "fine_tune",
     "fit_clicks",
     "index_sets",
     "load_clicks",
+    "load_towers",
     "search",
     "search_sets",
+    "train_towers",
 ]
