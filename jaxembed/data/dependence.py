@@ -104,9 +104,14 @@ def _information(x, y, weights):
     kept = joint.data > 0
     p, rows, columns = joint.data[kept], joint.row[kept], joint.col[kept]
     apart = (weights @ x)[rows] * (weights @ y)[columns]
-    return max(0.0, float(np.sum(p * np.log(p / apart))))
+    return _some(np.sum(p * np.log(p / apart)))
 
 
 def _entropy(shares):
     shares = shares[shares > 0]
-    return max(0.0, float(-np.sum(shares * np.log(shares))))
+    return _some(-np.sum(shares * np.log(shares)))
+
+
+def _some(value):
+    """A number of nats; what rounding leaves of 0 is 0, so that a constant feature has no entropy."""
+    return float(value) if value > 1e-9 else 0.0

@@ -62,9 +62,9 @@ def sampled_softmax(
         check_shape("log_q", log_q, (columns,))
         scores = scores - jnp.asarray(log_q)
     if ids is not None:
+        ids = on_device("ids", ids)
         check_shape("ids", ids, (columns,))
-        own = ids[:rows] if positives is None else jnp.asarray(ids)[jnp.asarray(positives)]
-        kept = duplicate_mask(own, ids)
+        kept = ids[jnp.arange(rows) if positives is None else jnp.asarray(positives)][:, None] != ids
         where = kept if where is None else kept & jnp.asarray(where, bool)
     return softmax_loss(scores, positives=positives, where=where)
 
