@@ -33,8 +33,8 @@ class Config:
     multivalent: tuple[str, ...] = ()  # columns of the catalogue whose cells hold several values
     joint: str = " "  # between these values
     dense: tuple[str, ...] = ()  # columns of numbers
-    pairs: int = 40_000  # (query, item) pairs that are drawn to train on
-    test: int = 6000  # pairs of the test as the log is, as many for rare items, half as many for new ones
+    pairs: int = 20_000  # (query, item) pairs that are drawn to train on
+    test: int = 5000  # pairs of the test as the log is, as many for rare items, half as many for new ones
     rare: int = 3  # an item with at most so many training pairs is rare
     history: int | None = None  # earlier items in a query; None: 10 for users of a log
     weight: float = 0.3  # alpha, of the second loss

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxembed import data
 
-WORDS = 12  # of a gloss that are read
+WORDS = 8  # of a gloss that are read
 FAMILY = 40  # senses of one parent, at most
 SUBS = 20  # rare values of a leaf, and of a style
 
@@ -39,16 +39,18 @@ def assemble(log, parts, items, users=None):
 # WordNet: the words of one sense's gloss ask for another sense with the same parent
 
 
-def families(seed=0, most_new=3000):
-    """{parent: ids of its children in the catalogue}: all that were ever met, and some that never were."""
+def families(seed=0, share=0.5, most_new=1500):
+    """{parent: ids of its children} of a share of the parents: all that were ever met, and some never met."""
     senses = {s["id"]: s for s in data.wordnet(parts=["noun"])}
     counts, below = data.wordnet_counts(), collections.defaultdict(list)
     for sense in senses.values():
         if sense["parents"]:
             below[sense["parents"][0]].append(sense["id"])
     below = {p: ids for p, ids in below.items() if 2 <= len(ids) <= FAMILY and any(i in counts for i in ids)}
+    rng = np.random.default_rng(seed)
+    below = {p: ids for p, ids in below.items() if rng.random() < share}
     never = [i for ids in below.values() for i in ids if i not in counts]
-    new = set(np.random.default_rng(seed).permutation(never)[:most_new].tolist())
+    new = set(rng.permutation(never)[:most_new].tolist())
     kept = {p: [i for i in ids if i in counts or i in new] for p, ids in below.items()}
     return senses, counts, {p: ids for p, ids in kept.items() if len(ids) > 1}
 

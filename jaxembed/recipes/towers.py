@@ -107,7 +107,8 @@ def train_towers(
     _check(counts, {"drop": drop, "hide": hide}, weight, masks, sampling, frequency)
     model = TowerModel.untrained(interactions, items, users, splits, history=history)
     settings = {"masks": _masks(masks, weight, len(model.items["ids"])), "weight": float(weight)}
-    settings |= {"drop": drop if model.items["masks"] else 0.0, "hide": hide, "frequency": frequency}
+    settings |= {"drop": drop if weight and model.items["masks"] else 0.0}
+    settings |= {"hide": hide, "frequency": frequency}
     settings["information"] = _information(settings["masks"], information, model.items)
     plan = plan or steps_of.default_plan(model.sizes())
     rates = {"temperature": temperature, "rates": (rate, row_rate)}
