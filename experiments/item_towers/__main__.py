@@ -36,14 +36,14 @@ class Config:
     pairs: int = 20_000  # (query, item) pairs that are drawn to train on
     test: int = 5000  # pairs of the test as the log is, as many for rare items, half as many for new ones
     rare: int = 3  # an item with at most so many training pairs is rare
-    history: int | None = None  # earlier items in a query; None: 10 for users of a log
+    history: int = 10  # earlier items in the query of a user
     weight: float = 0.3  # alpha, of the second loss
     drop: float = 0.1  # share of the values of bags that a view drops
-    hide: float = 0.2  # share of features that "feature dropout" hides
+    hide: float = 0.1  # share of features that "feature dropout" hides
     temperature: float = 0.1
-    epochs: int = 15
+    epochs: int | None = None  # None: 15, of MovieLens 6
     patience: int = 2  # epochs without a better recall on the validation pairs
-    batch_size: int = 512
+    batch_size: int | None = None  # None: 512, of MovieLens 2048
     rate: float = 3e-3  # of Adam
     row_rate: float = 0.5  # of Adagrad, for the rows of the table
     k: int = 50  # places that are searched
@@ -85,17 +85,17 @@ def train(cfg, log, arm, seed):
     """The towers of an arm."""
     options = {"weight": cfg.weight, "drop": cfg.drop} | ARMS[arm]
     options["hide"] = cfg.hide if options.get("hide") else 0.0
-    history = 10 if cfg.history is None else cfg.history
+    many = (6, 2048) if cfg.interactions is None and cfg.data == "movielens" else (15, 512)
     return recipes.train_towers(
         log["interactions"],
         log["items"],
         log["users"],
         splits=log,
-        history=history if log["interactions"]["users"] is not None else 0,
+        history=cfg.history if log["interactions"]["users"] is not None else 0,
         temperature=cfg.temperature,
-        epochs=cfg.epochs,
+        epochs=cfg.epochs or many[0],
         patience=cfg.patience,
-        batch_size=cfg.batch_size,
+        batch_size=cfg.batch_size or many[1],
         rate=cfg.rate,
         row_rate=cfg.row_rate,
         k=cfg.k,
