@@ -5,7 +5,7 @@ from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.dependence import mutual_information
-from jaxembed.data.interactions import (
+from jaxembed.data.event_logs import (
     catalogue,
     catalogue_rows,
     histories,

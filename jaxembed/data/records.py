@@ -1,4 +1,4 @@
-"""The five shapes in which records come: what a source returns and what the other functions take.
+"""The shapes in which records come: what a source returns and what the other functions take.
 
 They are dicts with these keys; nothing checks the annotations, and further keys may travel along.
 """

@@ -30,7 +30,7 @@ def sampled_softmax(
         queries: [B, D].
         items: [N, D]. Without ``positives``, row i answers query i (N >= B); all others are negatives.
         ids: optional int [N], which item a row is. Another row with the id of the query's own item, an
-            accidental hit, is no negative.
+            accidental hit, does not count.
         log_q: optional [N], the logarithm of the probability that a batch holds the item: of its share of
             the log, or of :func:`log_frequency`. A constant added to all changes nothing.
         where: optional bool [B, N]. False drops a pair; positives are always kept.

@@ -7,10 +7,10 @@ around the rooms, with defaults that a newcomer wants.
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.fine_tuning import fine_tune
+from jaxembed.recipes.recommending import train_towers
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
 from jaxembed.recipes.tower_models import TowerModel, load_towers
-from jaxembed.recipes.towers import train_towers
 
 __all__ = [
     "ClickModel",

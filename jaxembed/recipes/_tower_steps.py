@@ -223,3 +223,41 @@ def encoded(plan, params, columns, side):
     pieces = np.resize(np.arange(count), (-(-count // PIECE), min(count, PIECE)))
     found = [np.asarray(encoder(plan, side)(params, data.take(columns, piece))) for piece in pieces]
     return np.concatenate(found)[:count]
+
+
+# Catalogues and rows of a log, checked
+
+
+def catalogue_of(given, names, key):
+    """The catalogue given, or one of the names alone; its key has to be that of the log."""
+    if given is None:
+        return data.catalogue({key: names}, data.Schema(None, categorical=(key,)), key=key)
+    if given["reading"]["key"] != key:
+        raise ValueError(
+            f"catalogue: its key is {given['reading']['key']!r}, the log has {key!r}; name them alike"
+        )
+    return given
+
+
+def known_only(found, kept):
+    """A catalogue in which the ids of rows that do not count are 0."""
+    key = found["reading"]["key"]
+    return found | {"ids": found["ids"] | {key: np.where(kept, found["ids"][key], 0)}}
+
+
+def split_rows(splits, count):
+    """{"train", "validation": row numbers} of a log of so many events; all train where no split is given."""
+    splits = {"train": np.arange(count)} if splits is None else splits
+    rows = {name: np.asarray(splits.get(name, ()), np.int64) for name in ("train", "validation")}
+    if not len(rows["train"]) or any(((x < 0) | (x >= count)).any() for x in rows.values()):
+        sizes = {name: len(x) for name, x in rows.items()}
+        raise ValueError(f"splits: {sizes} rows of {count} events; give row numbers, some to train on")
+    return rows
+
+
+def below(old, new):
+    """Rows below one another, the narrower ones padded with 0."""
+    if old.ndim == 1:
+        return np.concatenate([old, new])
+    width = max(old.shape[1], new.shape[1])
+    return np.concatenate([np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (old, new)])

@@ -54,19 +54,19 @@ class TowerModel:
             log, items, users, splits, history: of ``train_towers``.
         """
         reading, names = log["reading"], log["names"]
-        items = _catalogue(items, names["item"], reading["item"])
+        items = steps_of.catalogue_of(items, names["item"], reading["item"])
         events = {"users": None, "items": data.catalogue_rows(names["item"], items)[log["items"]]}
         if reading["user"] is None:
             if users is not None or history:
                 raise ValueError("users, history: the log has no column of users; leave both out")
         else:
-            users = _catalogue(users, names["user"], reading["user"])
+            users = steps_of.catalogue_of(users, names["user"], reading["user"])
             events["users"] = data.catalogue_rows(names["user"], users)[log["users"]]
-        rows = _rows(splits, len(log["items"]))
+        rows = steps_of.split_rows(splits, len(log["items"]))
         counts = np.bincount(events["items"][rows["train"]], minlength=len(items["names"]))
-        items = _only(items, counts > 0)
+        items = steps_of.known_only(items, counts > 0)
         if users is not None:
-            users = _only(
+            users = steps_of.known_only(
                 users, np.bincount(events["users"][rows["train"]], minlength=len(users["names"])) > 0
             )
         found = {name: log[name] for name in ("time", "ids", "masks", "dense")}
@@ -279,8 +279,8 @@ class TowerModel:
         new = data.more_rows(self.items, source)
         items = dict(self.items)
         items["names"] = [*items["names"], *new["names"]]
-        items["ids"] = {name: _stacked(x, new["ids"][name]) for name, x in items["ids"].items()}
-        items["masks"] = {name: _stacked(x, new["masks"][name]) for name, x in items["masks"].items()}
+        items["ids"] = {name: steps_of.below(x, new["ids"][name]) for name, x in items["ids"].items()}
+        items["masks"] = {name: steps_of.below(x, new["masks"][name]) for name, x in items["masks"].items()}
         items["dense"] = np.concatenate([items["dense"], new["dense"]])
         counts = np.concatenate([self.counts, np.zeros(len(new["names"]), self.counts.dtype)])
         return dataclasses.replace(self, items=items, counts=counts)
@@ -369,37 +369,3 @@ def _opened(part, arrays):
 
 def _arrays(found):
     return {name: found[name] for name in ("ids", "masks", "dense")}
-
-
-def _catalogue(given, names, key):
-    """The catalogue given, or one of the names alone."""
-    if given is None:
-        return data.catalogue({key: names}, data.Schema(None, categorical=(key,)), key=key)
-    if given["reading"]["key"] != key:
-        raise ValueError(
-            f"catalogue: its key is {given['reading']['key']!r}, the log has {key!r}; name them alike"
-        )
-    return given
-
-
-def _only(found, kept):
-    """A catalogue in which the ids of rows that do not count are 0."""
-    key = found["reading"]["key"]
-    return found | {"ids": found["ids"] | {key: np.where(kept, found["ids"][key], 0)}}
-
-
-def _rows(splits, count):
-    splits = {"train": np.arange(count)} if splits is None else splits
-    rows = {name: np.asarray(splits.get(name, ()), np.int64) for name in ("train", "validation")}
-    if not len(rows["train"]) or any(((x < 0) | (x >= count)).any() for x in rows.values()):
-        sizes = {name: len(x) for name, x in rows.items()}
-        raise ValueError(f"splits: {sizes} rows of {count} events; give row numbers, some to train on")
-    return rows
-
-
-def _stacked(old, new):
-    """Rows below one another, the narrower ones padded with 0."""
-    if old.ndim == 1:
-        return np.concatenate([old, new])
-    width = max(old.shape[1], new.shape[1])
-    return np.concatenate([np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (old, new)])

@@ -194,11 +194,11 @@ def test_names_that_would_break_a_path_are_refused(name):
 
 
 def test_a_batch_of_some_features_has_their_codes_alone():
-    p = plan([Feature("a", chunks=2), Feature("b"), Feature("c", vocabulary=4)], rows=50, width=2)
+    p = tables.plan([Feature("a", chunks=2), Feature("b"), Feature("c", vocabulary=4)], rows=50, width=2)
     ids = {name: np.arange(4) for name in "abc"}
-    found = codes(p, {"b": ids["b"], "c": ids["c"]}, only=("c", "b"))
+    found = tables.codes(p, {"b": ids["b"], "c": ids["c"]}, only=("c", "b"))
     assert list(found) == ["c", "b"]
     for name, rows in found.items():
-        np.testing.assert_array_equal(rows, codes(p, ids)[name])
+        np.testing.assert_array_equal(rows, tables.codes(p, ids)[name])
     with pytest.raises(KeyError, match="'d' is not a feature of the plan"):
-        codes(p, ids, only=("d",))
+        tables.codes(p, ids, only=("d",))

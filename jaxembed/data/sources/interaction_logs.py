@@ -1,7 +1,7 @@
 """Known logs of interactions: MovieLens-100K with what is known of films and users."""
 
 from jaxembed.data.click_tables import Schema
-from jaxembed.data.interactions import catalogue, interactions
+from jaxembed.data.event_logs import catalogue, interactions
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.table_files import blocks
 

@@ -14,7 +14,8 @@ def interactions(
 ):
     """Interactions: reads a log, one row for each time that somebody took an item.
 
-    With a label, rows whose label is 0 are left out: an item that was shown and not taken is no negative.
+    With a label, rows whose label is 0 are left out: an item that was shown and not taken does not
+    count as a negative.
     All other columns of the schema describe the query of a row: its hour, its device, the words searched.
 
     >>> log = {"user": ["ann", "bob", "ann"], "item": ["tea", "tea", "jam"], "day": [1, 2, 3]}

@@ -106,37 +106,45 @@ def train_towers(
     counts = {"epochs": epochs, "batch_size": batch_size, "width": width, "k": k}
     _check(counts, {"drop": drop, "hide": hide}, weight, masks, sampling, frequency)
     model = TowerModel.untrained(interactions, items, users, splits, history=history)
-    settings = {"masks": _masks(masks, weight, len(model.items["ids"])), "weight": float(weight)}
-    settings |= {"drop": drop if weight and model.items["masks"] else 0.0}
-    settings |= {"hide": hide, "frequency": frequency}
-    settings["information"] = _information(settings["masks"], information, model.items)
-    plan = plan or steps_of.default_plan(model.sizes())
     rates = {"temperature": temperature, "rates": (rate, row_rate)}
-    step = steps_of.Step(plan=plan, **settings, **rates)
+    step = _step(model, plan, masks, information, weight, drop, hide=hide, frequency=frequency, **rates)
     batches, per_epoch, mesh = _batches(model, step, sampling, batch_size, seed, mesh)
     slots = len(model.items["names"]) if frequency == "streaming" else 0
-    evaluate, kept = _watch(model, plan, k, per_epoch, workdir)
-    watched = {"best": f"recall@{k}", "patience": patience} if evaluate else {}
-    meta = {"plan": dataclasses.asdict(plan), "seed": seed, "sampling": sampling, "history": history}
-    meta |= {n: x for n, x in settings.items() if n != "information"}
-    state = train.fit(
-        init=_init(plan, *model.sides(), tuple(hidden), width, slots),
-        update=steps_of.update(step),
+    meta = {n: x for n, x in step._asdict().items() if n not in ("plan", "information", "rates")}
+    meta |= {"plan": dataclasses.asdict(step.plan), "seed": seed, "sampling": sampling, "history": history}
+    params, recalls = _fitted(
+        model,
+        step,
+        per_epoch,
+        {"k": k, "patience": patience, "workdir": workdir},
+        init=_init(step.plan, *model.sides(), tuple(hidden), width, slots),
         batches=batches,
         steps=epochs * per_epoch,
         key=seed,
         mesh=mesh,
-        rules=[(r"^table/", P("model", None))],
-        workdir=workdir,
         meta=meta,
+        progress=progress,
+    )
+    return dataclasses.replace(model, plan=step.plan, params=params, recalls=recalls)
+
+
+def _fitted(model, step, per_epoch, watching, **options):
+    """The parameters after the best epoch, or the last one, and the recalls of all."""
+    k, workdir = watching["k"], watching["workdir"]
+    evaluate, kept = _watch(model, step.plan, k, per_epoch, workdir)
+    if evaluate:
+        options |= {"best": f"recall@{k}", "patience": watching["patience"]}
+    state = train.fit(
+        update=steps_of.update(step),
+        rules=[(r"^table/", P("model", None))],
         evaluate=evaluate,
         evaluate_every=per_epoch,
         save_every=per_epoch,
-        progress=progress,
-        **watched,
+        workdir=workdir,
+        **options,
     )
     params = kept["params"] if kept["recall"] else jax.tree.map(np.asarray, state.params)
-    return dataclasses.replace(model, plan=plan, params=params, recalls=list(kept["recall"].values()))
+    return params, list(kept["recall"].values())
 
 
 @functools.lru_cache(maxsize=64)
@@ -165,6 +173,19 @@ def _check(counts, shares, weight, masks, sampling, frequency):
             raise ValueError(f"{name}={value!r}; choose one of {choices}")
     if jax.process_count() > 1:
         raise ValueError(f"{jax.process_count()} processes found; train_towers runs in one, with all devices")
+
+
+def _step(model, plan, masks, information, weight, drop, **settings):
+    """The step of a model: what has no meaning for its items is left out, so that equal steps are one."""
+    masks = _masks(masks, weight, len(model.items["ids"]))
+    return steps_of.Step(
+        plan=plan or steps_of.default_plan(model.sizes()),
+        masks=masks,
+        information=_information(masks, information, model.items),
+        weight=float(weight),
+        drop=drop if weight and model.items["masks"] else 0.0,
+        **settings,
+    )
 
 
 def _masks(masks, weight, features):
