@@ -103,15 +103,14 @@ def train_towers(
         T. Yao et al., arXiv:2007.12865; X. Yi et al., doi:10.1145/3298689.3346996 (the correction);
         M. Volkovs et al., DropoutNet, NIPS 2017 (``hide``). The paper tunes weight and temperature.
     """
-    counts = {"epochs": epochs, "batch_size": batch_size, "width": width, "k": k}
-    _check(counts, {"drop": drop, "hide": hide}, weight, masks, sampling, frequency)
+    _check(dict(epochs=epochs, batch_size=batch_size, width=width, k=k), dict(drop=drop, hide=hide), weight)
+    _check_choices(masks=masks, sampling=sampling, frequency=frequency)
     model = TowerModel.untrained(interactions, items, users, splits, history=history)
     rates = {"temperature": temperature, "rates": (rate, row_rate)}
     step = _step(model, plan, masks, information, weight, drop, hide=hide, frequency=frequency, **rates)
     batches, per_epoch, mesh = _batches(model, step, sampling, batch_size, seed, mesh)
-    slots = len(model.items["names"]) if frequency == "streaming" else 0
-    meta = {n: x for n, x in step._asdict().items() if n not in ("plan", "information", "rates")}
-    meta |= {"plan": dataclasses.asdict(step.plan), "seed": seed, "sampling": sampling, "history": history}
+    slots = len(model.items["names"]) * (frequency == "streaming")
+    meta = {"plan": dataclasses.asdict(step.plan), "seed": seed, "sampling": sampling, "history": history}
     params, recalls = _fitted(
         model,
         step,
@@ -134,6 +133,7 @@ def _fitted(model, step, per_epoch, watching, **options):
     evaluate, kept = _watch(model, step.plan, k, per_epoch, workdir)
     if evaluate:
         options |= {"best": f"recall@{k}", "patience": watching["patience"]}
+    options["meta"] |= {n: x for n, x in step._asdict().items() if n not in ("plan", "information", "rates")}
     state = train.fit(
         update=steps_of.update(step),
         rules=[(r"^table/", P("model", None))],
@@ -158,7 +158,14 @@ def _init(plan, sides, dense, hidden, width, slots):
     return init
 
 
-def _check(counts, shares, weight, masks, sampling, frequency):
+def _check_choices(**values):
+    known = {"masks": (*steps_of.MASKS, None), "sampling": SAMPLING, "frequency": FREQUENCY}
+    for name, value in values.items():
+        if value not in known[name]:
+            raise ValueError(f"{name}={value!r}; choose one of {known[name]}")
+
+
+def _check(counts, shares, weight):
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name}={value!r}; give an int of at least 1")
@@ -167,10 +174,6 @@ def _check(counts, shares, weight, masks, sampling, frequency):
             raise ValueError(f"{name}={value}; give a share within 0..1")
     if not weight >= 0:
         raise ValueError(f"weight={weight}; give a number of at least 0")
-    known = {"masks": (masks, (*steps_of.MASKS, None)), "sampling": (sampling, SAMPLING)}
-    for name, (value, choices) in (known | {"frequency": (frequency, FREQUENCY)}).items():
-        if value not in choices:
-            raise ValueError(f"{name}={value!r}; choose one of {choices}")
     if jax.process_count() > 1:
         raise ValueError(f"{jax.process_count()} processes found; train_towers runs in one, with all devices")
 
