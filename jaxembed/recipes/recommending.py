@@ -109,13 +109,11 @@ def train_towers(
     rates = {"temperature": temperature, "rates": (rate, row_rate)}
     step = _step(model, plan, masks, information, weight, drop, hide=hide, frequency=frequency, **rates)
     batches, per_epoch, mesh = _batches(model, step, sampling, batch_size, seed, mesh)
-    slots = len(model.items["names"]) * (frequency == "streaming")
+    slots = len(model.items["names"]) if frequency == "streaming" else 0
     meta = {"plan": dataclasses.asdict(step.plan), "seed": seed, "sampling": sampling, "history": history}
-    params, recalls = _fitted(
-        model,
-        step,
-        per_epoch,
-        {"k": k, "patience": patience, "workdir": workdir},
+    fitted = _fitted(
+        (model, step, per_epoch),
+        dict(k=k, patience=patience, workdir=workdir),
         init=_init(step.plan, *model.sides(), tuple(hidden), width, slots),
         batches=batches,
         steps=epochs * per_epoch,
@@ -124,12 +122,12 @@ def train_towers(
         meta=meta,
         progress=progress,
     )
-    return dataclasses.replace(model, plan=step.plan, params=params, recalls=recalls)
+    return dataclasses.replace(model, plan=step.plan, **fitted)
 
 
-def _fitted(model, step, per_epoch, watching, **options):
-    """The parameters after the best epoch, or the last one, and the recalls of all."""
-    k, workdir = watching["k"], watching["workdir"]
+def _fitted(walk, watching, **options):
+    """{"params": those after the best epoch, or the last one, "recalls": those of all epochs}."""
+    (model, step, per_epoch), k, workdir = walk, watching["k"], watching["workdir"]
     evaluate, kept = _watch(model, step.plan, k, per_epoch, workdir)
     if evaluate:
         options |= {"best": f"recall@{k}", "patience": watching["patience"]}
@@ -144,7 +142,7 @@ def _fitted(model, step, per_epoch, watching, **options):
         **options,
     )
     params = kept["params"] if kept["recall"] else jax.tree.map(np.asarray, state.params)
-    return params, list(kept["recall"].values())
+    return {"params": params, "recalls": list(kept["recall"].values())}
 
 
 @functools.lru_cache(maxsize=64)
