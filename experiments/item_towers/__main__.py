@@ -41,6 +41,7 @@ class Config:
     drop: float = 0.1  # share of the values of bags that a view drops
     hide: float = 0.1  # share of features that "feature dropout" hides
     temperature: float = 0.1
+    frequency: Literal["none", "counts", "streaming"] = "none"  # of the correction; the paper has none
     epochs: int | None = None  # None: 12, of MovieLens 5
     patience: int = 2  # epochs without a better recall on the validation pairs
     batch_size: int = 512
@@ -93,6 +94,7 @@ def train(cfg, log, arm, seed):
         splits=log,
         history=cfg.history if log["interactions"]["users"] is not None else 0,
         temperature=cfg.temperature,
+        frequency=None if cfg.frequency == "none" else cfg.frequency,
         epochs=cfg.epochs or many,
         patience=cfg.patience,
         batch_size=cfg.batch_size,
