@@ -17,7 +17,8 @@ def sampled_softmax(
 
     ``loss[i] = softmax_loss(scores - log_q)[i]`` with ``scores = cos(queries[i], items[j]) / temperature``.
     A batch drawn from a log holds item j with probability q[j]. Without the correction, the softmax
-    pushes popular items down because they come so often as negatives. Searching takes the scores alone.
+    pushes popular items down because they come so often as negatives: scores tend to ``log p(j | i) / q[j]``.
+    With it they tend to ``log p(j | i)``, in which popular items are ahead. Searching takes the scores alone.
 
     >>> vectors = jnp.eye(2)
     >>> print(sampled_softmax(vectors, vectors, temperature=1.0).astype("float16"))

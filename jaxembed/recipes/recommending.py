@@ -76,7 +76,9 @@ def train_towers(
         hide: share of the features of items that the main loss hides, each by itself.
         sampling: "uniform" draws items of the second loss from the catalogue; "log" draws them as the log has
             them, with which the paper compares.
-        frequency: of the correction: "counts" of the training rows, "streaming" estimates, or None.
+        frequency: of the correction: "counts" of the training rows, "streaming" estimates, or None, as the
+            paper has it. With a correction popular items come first, as a log has them; without one those
+            that suit a query more than others, rare ones too.
         history: number of earlier items of the user that a query holds, by the rows of item ids.
         hidden: widths of the hidden layers of both towers.
         width: of their vectors.
