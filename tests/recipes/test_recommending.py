@@ -120,6 +120,11 @@ def test_recommending_is_the_exact_search_without_what_was_taken():
         np.testing.assert_allclose(scores[b][: len(kept)], [s for s, _ in kept], rtol=1e-5)
         assert set(names[b][len(kept) :]) <= {""} and (scores[b][len(kept) :] == -np.inf).all()
     assert names[0].tolist() == names[1].tolist()
+    # Scores are cosines alone, whatever corrects the loss; a query holds the events before it.
+    row = int(SPLITS["test"][0])
+    user, cosines = LOG["names"]["user"][LOG["users"][row]], model.query_vectors([row]) @ model.item_vectors.T
+    found = model.recommend([user], 60, seen=True)[0]
+    np.testing.assert_allclose(found[0], np.sort(np.asarray(cosines[0]))[::-1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_loaded_model_recommends_the_same(tmp_path):
