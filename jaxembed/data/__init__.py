@@ -4,46 +4,27 @@ from jaxembed.data import sources, text, toy, toy_scenes
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
-from jaxembed.data.images import (
-    common_identities,
-    fit_image,
-    identity_batches,
-    read_image,
-    read_images,
-)
+from jaxembed.data.dependence import mutual_information
+from jaxembed.data.event_logs import catalogue, catalogue_rows, histories, interactions, leave_last_out, more_rows, split_in_time
+from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.masking import hide, masked_batch, word_masks
-from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs
+from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs, uniform_rows
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
-from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
+from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_100k, movielens_1m
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
 from jaxembed.data.sources.drawings import emoji, openclipart, stamps
 from jaxembed.data.sources.image_folders import image_files, image_folder, lfw, lfw_pairs, omniglot
 from jaxembed.data.sources.images import digits, fashion_mnist, mnist
-from jaxembed.data.sources.labelled_texts import (
-    book_excerpts,
-    labelled_lines,
-    labelled_table,
-    labelled_texts,
-    newsgroups,
-    reuters,
-)
+from jaxembed.data.sources.interaction_logs import movielens_interactions
+from jaxembed.data.sources.labelled_texts import book_excerpts, labelled_lines, labelled_table, labelled_texts, newsgroups, reuters
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds, tfds_images
-from jaxembed.data.sources.wordnet import wordnet
+from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
 from jaxembed.data.table_files import column_names
-from jaxembed.data.text import (
-    bag,
-    document_frequency,
-    hashed,
-    idf,
-    ngrams,
-    pack,
-    subword_ids,
-    word_positions,
-    words,
-)
+from jaxembed.data.text import bag, document_frequency, hashed, idf, ngrams, pack, subword_ids, word_positions, words
+
 
 __all__ = [
     "Schema",
@@ -53,6 +34,8 @@ __all__ = [
     "batches",
     "beir",
     "book_excerpts",
+    "catalogue",
+    "catalogue_rows",
     "click_rows",
     "column_names",
     "common_identities",
@@ -71,21 +54,27 @@ __all__ = [
     "hard_negatives",
     "hashed",
     "hide",
+    "histories",
     "identity_batches",
     "idf",
     "image_files",
     "image_folder",
+    "interactions",
     "inverse_cloze",
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
+    "leave_last_out",
     "lfw",
     "lfw_pairs",
     "log_counts",
     "masked_batch",
     "mnist",
+    "more_rows",
     "movielens_100k",
     "movielens_1m",
+    "movielens_interactions",
+    "mutual_information",
     "newsgroups",
     "ngrams",
     "omniglot",
@@ -99,6 +88,7 @@ __all__ = [
     "sentence_pairs",
     "sick",
     "sources",
+    "split_in_time",
     "split_pairs",
     "stamps",
     "sts",
@@ -109,8 +99,10 @@ __all__ = [
     "tfds_images",
     "toy",
     "toy_scenes",
+    "uniform_rows",
     "word_masks",
     "word_positions",
     "wordnet",
+    "wordnet_counts",
     "words",
 ]

@@ -163,6 +163,38 @@ def _own(positives, queries, documents):
     return own
 
 
+def uniform_rows(count, size, *, seed, weights=None):
+    """Uniform batch of rows: draws rows of a catalogue, each as likely as any other.
+
+    >>> print(uniform_rows(10, 4, seed=(0, 3)))
+    [9 7 3 8]
+
+    Args:
+        count: M, the number of rows.
+        size: number of rows that are drawn, without replacement; at most M.
+        seed: int or tuple of ints, (seed, step) for the batch of a step.
+        weights: optional [M], at least 0. Rows are then drawn in proportion to them and with replacement, so
+            that one may come twice: counts of a log make the batch of a log.
+
+    Returns:
+        int [size].
+
+    Raises:
+        ValueError: for more rows than there are, or weights that do not fit.
+    """
+    rng = np.random.default_rng(seed)
+    if weights is None:
+        if not 0 < size <= count:
+            raise ValueError(f"size: {size} rows of {count}; draw at least 1 and at most all of them")
+        return rng.choice(count, size, replace=False)
+    weights = np.asarray(weights, np.float64)
+    if weights.shape != (count,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise ValueError(f"weights: {weights.shape}; give one number for each of {count} rows, some above 0")
+    return np.searchsorted(np.cumsum(weights), rng.random(size) * weights.sum(), side="right").clip(
+        max=count - 1
+    )
+
+
 def split_pairs(pairs, *, share=0.1, seed=0):
     """Splits pairs at random into three parts: to train on, to choose by and to test on.
 

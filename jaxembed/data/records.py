@@ -1,11 +1,10 @@
-"""The five shapes in which records come: what a source returns and what the other functions take.
+"""The shapes in which records come: what a source returns and what the other functions take.
 
 They are dicts with these keys; nothing checks the annotations, and further keys may travel along.
 """
 
-from typing import NotRequired, TypedDict
-
 import numpy as np
+from typing import NotRequired, TypedDict
 
 
 class Pairs(TypedDict):
@@ -56,3 +55,32 @@ class Images(TypedDict):
     texts: NotRequired[list[str]]  # a caption of each picture
     paths: NotRequired[list]  # of the files, [N]
     skipped: NotRequired[dict]  # {path: message} of files that could not be read
+
+
+class Interactions(TypedDict):
+    """A log of who took which item: N rows as numbers."""
+
+    users: np.ndarray | None  # int32 [N], places in names["user"]
+    items: np.ndarray  # int32 [N], places in names["item"]
+    time: np.ndarray | None  # float64 [N]
+    names: dict[str, list[str]]  # {"user", "item"}, sorted
+    ids: dict  # {feature of the query: int32 [N] or [N, K]}
+    masks: dict  # {feature of the query with several values: bool [N, K]}
+    dense: np.ndarray  # float32 [N, n], scaled numbers of the query
+    sizes: dict[str, int]  # {feature: number of ids}
+    vocabularies: dict[str, list[str]]  # {feature: value of id k at k - 1}
+    scaling: dict  # {dense column: how it was scaled}
+    reading: dict  # "schema", "user" and "item": how further rows are read
+
+
+class Catalogue(TypedDict):
+    """A table that describes each of M items, or users, in one row."""
+
+    names: list[str]  # of the rows, distinct
+    ids: dict  # {feature: int32 [M] or [M, K]}; 0 is a value that is rare or new
+    masks: dict  # {feature with several values: bool [M, K]}
+    dense: np.ndarray  # float32 [M, n], scaled
+    sizes: dict[str, int]  # {feature: number of ids}
+    vocabularies: dict[str, list[str]]  # {feature: value of id k at k - 1}
+    scaling: dict  # {dense column: how it was scaled}
+    reading: dict  # "schema", "key" and "longest": how further rows are read

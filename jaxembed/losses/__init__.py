@@ -1,56 +1,19 @@
 """vectors -> one loss per example, and functions that turn losses into losses."""
 
 from jaxembed.losses.cached import cached
-from jaxembed.losses.contrastive import (
-    info_nce,
-    sigmoid_loss,
-    softmax_loss,
-    symmetric,
-)
-from jaxembed.losses.distillation import (
-    compression_loss,
-    compression_target,
-    margin_mse,
-    score_kl,
-    vector_distance,
-    vector_kl,
-)
+from jaxembed.losses.contrastive import info_nce, sigmoid_loss, softmax_loss, symmetric
+from jaxembed.losses.distillation import compression_loss, compression_target, margin_mse, score_kl, vector_distance, vector_kl
 from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
-from jaxembed.losses.layer_grids import (
-    diagonal_grid,
-    espresso_grid,
-    full_grid,
-    layer_weights,
-    sampled_weights,
-    two_dimensional_weights,
-)
-from jaxembed.losses.layer_objectives import (
-    espresso,
-    layer_objective,
-    score_kl_to_last,
-    starbucks,
-    two_dimensional,
-    vector_kl_to_last,
-)
+from jaxembed.losses.layer_grids import diagonal_grid, espresso_grid, full_grid, layer_weights, sampled_weights, two_dimensional_weights
+from jaxembed.losses.layer_objectives import espresso, layer_objective, score_kl_to_last, starbucks, two_dimensional, vector_kl_to_last
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.masks import duplicate_mask, guided_mask, violator_mask
 from jaxembed.losses.nested import matryoshka, over_layers
-from jaxembed.losses.ranking import (
-    angle,
-    angle_objective,
-    angle_scores,
-    cosent,
-    cosine_loss,
-    cosine_scores,
-    ranking_loss,
-)
+from jaxembed.losses.ranking import angle, angle_objective, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
+from jaxembed.losses.sampled import init_frequency, log_frequency, sampled_softmax, spread_out, update_frequency
 from jaxembed.losses.supervised import class_loss, label_pairs, partner_pairs, sample_partners
-from jaxembed.losses.triplets import (
-    batch_triplet_loss,
-    cross_version_triplet_loss,
-    mine_triplets,
-    triplet_loss,
-)
+from jaxembed.losses.triplets import batch_triplet_loss, cross_version_triplet_loss, mine_triplets, triplet_loss
+
 
 __all__ = [
     "angle",
@@ -75,9 +38,11 @@ __all__ = [
     "gated_cosine",
     "guided_mask",
     "info_nce",
+    "init_frequency",
     "label_pairs",
     "layer_objective",
     "layer_weights",
+    "log_frequency",
     "margin_mse",
     "masked_autoencoder",
     "masked_words_loss",
@@ -87,16 +52,19 @@ __all__ = [
     "partner_pairs",
     "ranking_loss",
     "sample_partners",
+    "sampled_softmax",
     "sampled_weights",
     "score_kl",
     "score_kl_to_last",
     "sigmoid_loss",
     "softmax_loss",
+    "spread_out",
     "starbucks",
     "symmetric",
     "triplet_loss",
     "two_dimensional",
     "two_dimensional_weights",
+    "update_frequency",
     "vector_distance",
     "vector_kl",
     "vector_kl_to_last",

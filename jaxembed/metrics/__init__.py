@@ -32,6 +32,7 @@ from jaxembed.metrics.ranking import (
     mrr,
     ndcg,
     recall,
+    sliced_means,
 )
 from jaxembed.metrics.tasks import (
     evaluate_classification,
@@ -85,6 +86,7 @@ __all__ = [
     "partner_ranks",
     "recall",
     "share_interval",
+    "sliced_means",
     "spearman",
     "val_at_far",
 ]

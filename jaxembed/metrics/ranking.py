@@ -134,6 +134,42 @@ def masked_mean(values, where):
     return total / jnp.maximum(jnp.sum(where), 1).astype(jnp.float32)
 
 
+def sliced_means(values, counts, edges, *, where=None):
+    """Popularity slices: averages a metric apart for queries whose item is rare, known or popular.
+
+    Slice s holds the queries with ``edges[s - 1] < counts <= edges[s]``, the first those up to ``edges[0]``,
+    one more at the end those above all edges. An edge of 0 makes a slice of items that training never saw.
+
+    >>> means, sizes = sliced_means(jnp.array([0.0, 1.0, 1.0, 0.5]), jnp.array([0, 2, 9, 70]), (0, 10))
+    >>> print(means, sizes)
+    [0.  1.  0.5] [1 2 1]
+
+    Args:
+        values: [B], one value per query.
+        counts: [B], how often training saw the item that each query asks for.
+        edges: rising numbers, S of them.
+        where: optional bool [B]; False leaves a query out, whatever its value.
+
+    Returns:
+        means float32 [S + 1], 0 for an empty slice, and sizes int32 [S + 1].
+
+    Raises:
+        ValueError: for edges that do not rise, or shapes that do not fit.
+    """
+    values, counts, edges = jnp.asarray(values), jnp.asarray(counts), np.asarray(edges)
+    check_shape("values", values, (None,))
+    check_shape("counts", counts, values.shape)
+    if edges.ndim != 1 or not edges.size or (np.diff(edges) <= 0).any():
+        raise ValueError(f"edges: {edges.tolist()}; give at least one number, each above the one before")
+    kept = jnp.ones(values.shape, bool) if where is None else jnp.asarray(where, bool)
+    check_shape("where", kept, values.shape)
+    own = jnp.searchsorted(jnp.asarray(edges), counts)
+    inside = kept & (own[None] == jnp.arange(len(edges) + 1)[:, None])
+    total = jnp.sum(jnp.where(inside, values, 0), axis=1, dtype=accumulator(values))
+    sizes = jnp.sum(inside, axis=1)
+    return total / jnp.maximum(sizes, 1).astype(total.dtype), sizes
+
+
 def ndcg(gains, judged_gains, *, k=10):
     """nDCG: the discounted gain of the first k places, divided by the best that any ranking could have.
 

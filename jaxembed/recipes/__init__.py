@@ -9,11 +9,15 @@ from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.fine_tuning import fine_tune
 from jaxembed.recipes.image_search import embed_images, search_images
 from jaxembed.recipes.image_training import fine_tune_images
+from jaxembed.recipes.recommending import train_towers
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
+from jaxembed.recipes.tower_models import TowerModel, load_towers
+
 
 __all__ = [
     "ClickModel",
+    "TowerModel",
     "embed_images",
     "embed_texts",
     "fine_tune",
@@ -21,7 +25,9 @@ __all__ = [
     "fit_clicks",
     "index_sets",
     "load_clicks",
+    "load_towers",
     "search",
     "search_images",
     "search_sets",
+    "train_towers",
 ]

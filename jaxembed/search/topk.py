@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxembed.arrays import check_integers, host, inner, narrow_ids, on_device
+from jaxembed.arrays import check_integers, check_shape, host, inner, narrow_ids, on_device
 
 _WHOLE_ELEMENTS = 2**25  # floats of scores up to which documents on the device are not cut
 
 
-def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
+def top_k(queries, documents, k, *, without=None, mesh=None, axis="data", chunk=None):
     """Exact nearest neighbours: the k documents with the largest inner product for each query.
 
     ``scores[b]`` are the k largest of ``<queries[b], documents[n]>`` over n, in falling order. Among equal
@@ -29,6 +29,8 @@ def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
         documents: [N, D], row n is document n. A JAX array stays where it is. A NumPy array, also a
             memory-mapped one, is sent to the device chunk by chunk and never loaded whole.
         k: how many documents are returned, at most N.
+        without: optional int [B, S], documents that a query must not find, such as what a user has seen;
+            a negative number is padding. Where fewer than k are left, the last scores are -inf.
         mesh: optional mesh. Each device along ``axis`` searches its own rows, and only [B, k] scores
             travel. N need not divide by the number of devices.
         axis: the name, or a tuple of names, of the mesh axis that divides the documents.
@@ -43,7 +45,7 @@ def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
         different order.
 
     Raises:
-        ValueError: when k is below 1 or above N, or the widths differ.
+        ValueError: when k is below 1 or above N, the widths differ, or ``without`` does not fit.
     """
     queries = on_device("queries", queries)
     documents = documents if hasattr(documents, "shape") else host("documents", documents)
@@ -61,12 +63,27 @@ def top_k(queries, documents, k, *, mesh=None, axis="data", chunk=None):
     # A chunk is copied before it is read, which for few queries takes longer than the products.
     whole = isinstance(documents, jax.Array) and count * len(queries) <= _WHOLE_ELEMENTS
     chunk = count if chunk is None and whole else chunk
-    return scan_top_k(_products, queries, documents, k, mesh=mesh, axis=axis, chunk=chunk)
+    options = {"mesh": mesh, "axis": axis, "chunk": chunk}
+    if without is None:
+        return scan_top_k(_products, queries, documents, k, **options)
+    without = on_device("without", without)
+    check_shape("without", without, (len(queries), None))
+    if not jnp.issubdtype(without.dtype, jnp.integer):
+        raise ValueError(f"without: {without.dtype}; pass integers, numbers of documents")
+    return scan_top_k(_others, (queries, without), documents, k, numbered=True, **options)
 
 
 def _products(queries, documents):
     # With the documents first a single query reads every row once; the other order is 8x slower.
     return inner(documents.astype(jnp.float32), queries.astype(jnp.float32)).T
+
+
+def _others(queries, documents, first):
+    queries, without = queries
+    scores = _products(queries, documents)
+    places = without - first
+    places = jnp.where((without < 0) | (places < 0), len(documents), places)  # a negative place would wrap
+    return scores.at[jnp.arange(len(queries))[:, None], places].set(-jnp.inf, mode="drop")
 
 
 def reciprocal_rank_fusion(rankings, size, *, k=60):
@@ -147,7 +164,7 @@ def _equals_previous(x):
 _CHUNK_ELEMENTS = 2**24  # numbers in one chunk of rows or of scores
 
 
-def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
+def scan_top_k(score, queries, rows, k, *, numbered=False, mesh=None, axis="data", chunk=None):
     """Exact scan: the k rows with the largest score for each query, whatever the score.
 
     ``scores[b]`` are the k largest of ``score(queries, rows)[b]``, in falling order; among equal scores
@@ -169,6 +186,7 @@ def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
         rows: [N, ...]. A JAX array stays where it is. Anything else with a shape and slices, as a
             memory-mapped array or a column of ``open_documents``, is sent to the device chunk by chunk.
         k: how many rows are returned, at most N.
+        numbered: True calls ``score(queries, rows, first)``, with the number of the first of these rows.
         mesh: optional mesh. Each device along ``axis`` scores its own rows, and only [B, k] scores travel.
         axis: the name, or a tuple of names, of the mesh axis that divides the rows.
         chunk: how many rows (of one device, or of one transfer from the host) are scored at a time;
@@ -194,10 +212,16 @@ def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
     if chunk is None:
         chunk = _CHUNK_ELEMENTS // max(1, int(np.prod(rows.shape[1:])), size)
     chunk = max(chunk, k)
+    score = score if numbered else _unnumbered(score)
     options = {"k": k, "size": size, "mesh": mesh, "axis": axis}
     if isinstance(rows, jax.Array):
         return _search(score, queries, rows, 0, count, chunk=chunk, **options)
     return _stream(score, queries, rows, chunk=min(chunk, count), **options)
+
+
+@functools.lru_cache(maxsize=64)
+def _unnumbered(score):
+    return lambda queries, rows, first: score(queries, rows)
 
 
 def _stream(score, queries, rows, *, chunk, mesh, axis, **options):
@@ -256,7 +280,8 @@ def _scan(score, queries, rows, first, total, *, k, size, chunk):
         # The last chunk ends at the last row and passes over the rows that the one before has seen.
         start = jnp.minimum(index * chunk, count - chunk)
         # A slice is a copy, which a score of few queries would notice.
-        scores = score(queries, rows if chunk == count else jax.lax.dynamic_slice_in_dim(rows, start, chunk))
+        cut = rows if chunk == count else jax.lax.dynamic_slice_in_dim(rows, start, chunk)
+        scores = score(queries, cut, first + start)
         if scores.shape != (size, chunk):
             raise ValueError(
                 f"score: returned {scores.shape} for {size} queries and {chunk} rows; return [B, n]"

@@ -8,7 +8,7 @@ from jaxembed.hashing import mix
 from jaxembed.tables.plans import IMPORTANCE, places
 
 
-def codes(plan, batch):
+def codes(plan, batch, *, only=None):
     """Codes: turns ids into the row numbers that they read.
 
     Chunk c of feature t reads row ``start[t, c] + mix(id XOR salt[t, c]) mod rows``, where start picks the
@@ -28,6 +28,7 @@ def codes(plan, batch):
         batch: {feature: integer ids [B] or [B, n]}; further keys are ignored. Strings and 64-bit ids are
             hashed to 32 bits beforehand (``data.hashed``). A feature takes either plain ids or hashed ones,
             in training and in use: 7 and its hash read different rows.
+        only: optional names of the features that are read, those of one tower say; None reads all.
 
     Returns:
         {feature: int32 [B, chunks * span] or [B, n, chunks * span]}, row numbers in the stacked table
@@ -42,7 +43,7 @@ def codes(plan, batch):
         arXiv:2305.12102; the mixer is MurmurHash3's, in place of the authors' 64-bit SipHash.
     """
     known, result = places(plan), {}
-    for feature in plan.features:
+    for feature in plan.features if only is None else map(plan.__getitem__, only):
         ids, bad = _checked(plan, feature, batch)
         place = known.get(feature.name)
         found = {feature.name: _rows(plan, feature, place, ids)}

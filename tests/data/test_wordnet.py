@@ -50,6 +50,7 @@ def test_a_line_becomes_a_record(name, tmp_path):
     line, lemmas, gloss, examples = LINES[name]
     write(tmp_path, "noun", line)
     expected = {"id": f"{line[:8]}-n", "part": "noun", "lemmas": lemmas, "gloss": gloss, "examples": examples}
+    expected |= {"file": 3, "parents": ["00002684-n"] if name == "two words" else []}
     assert data.wordnet(tmp_path, parts=["noun"]) == [expected]
 
 
@@ -130,3 +131,30 @@ def test_the_real_files():
     assert dog["lemmas"] == ["dog", "domestic dog", "Canis familiaris"]
     assert dog["gloss"].startswith("a member of the genus Canis")
     assert dog["examples"] == ["the dog barked all night"]
+
+
+# How often senses were met
+
+
+def test_counts_are_added_up_over_the_words_of_a_sense(tmp_path):
+    lines = ["dog%1:05:00:: 02086723 1 42", "hound%1:05:00:: 02086723 2 3", "run%2:38:00:: 01930264 1 7"]
+    lines += ["able%5:00:00:capable:00 00001740 1 2", "quickly%4:02:00:: 00085811 1 0"]
+    (tmp_path / "index.sense").write_text("\n".join(lines) + "\n")
+    expected = {"02086723-n": 45, "01930264-v": 7, "00001740-a": 2}
+    assert data.wordnet_counts(tmp_path) == expected
+
+
+def test_missing_and_broken_counts_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no index.sense in .*fetch_wordnet"):
+        data.wordnet_counts(tmp_path)
+    (tmp_path / "index.sense").write_text("dog%1:05:00:: 02086723 1 42\nnothing\n")
+    with pytest.raises(ValueError, match="index.sense, line 2: no entry of senses"):
+        data.wordnet_counts(tmp_path)
+
+
+def test_instances_have_parents_and_other_pointers_are_none(tmp_path):
+    pointers = "@i 00000001 n 0000 @ 00000002 n 0000 #p 00000003 n 0000 ~ 00000004 n 0000"
+    line = f"00000009 15 n 01 rome 0 004 {pointers} | a city"
+    write(tmp_path, "noun", line)
+    (found,) = data.wordnet(tmp_path, parts=["noun"])
+    assert found["parents"] == ["00000001-n", "00000002-n"] and found["file"] == 15

@@ -5,14 +5,12 @@ import importlib
 import json
 import pathlib
 import sys
-
 import numpy as np
 import pytest
-from models import write_model
-
-from experiments.benchmarks import device, image_arms, images, multivector, table_arms, tables, text, timing
+from experiments.benchmarks import device, image_arms, images, multivector, table_arms, tables, text, timing, towers
 from experiments.shared import flags, results
 from jaxembed import encoders
+from models import write_model
 
 RESULTS = pathlib.Path(tables.__file__).parent / "results"
 
@@ -49,6 +47,21 @@ def test_the_benchmark_of_tables_runs_without_its_peers(tmp_path, monkeypatch):
     }
     assert [r["peer"] for r in tabled["summary"]] == ["optax Adagrad, dense"] * 2
     assert next(tmp_path.glob("tables_*.png")).stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.experiment
+def test_the_benchmark_of_towers_runs_without_its_peer(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_arms, "TORCH", False)
+    small = {"rows": 300, "batch_size": 8, "values": 60, "bag": 2, "hidden": 8, "width": 4, "chunk": 4}
+    small |= {"users": 30, "items": 200, "taken": 5, "k": 3, "rounds": 1, "block": 1, "results": tmp_path}
+    tabled = found(towers, towers.Config(**small))
+    arms = ["jaxembed", "jaxembed, table part", "jaxembed, dense part"]
+    assert [row["arm"] for row in tabled["training step"]] == arms
+    asked = {row["arm"]: row for row in tabled["recommending"]}
+    assert list(asked) == ["recommend", "search of 3 places", "search of 8 places"]
+    assert asked["recommend"]["users"] == 30 and all(row["users/s"] > 0 for row in asked.values())
+    assert {row["peer"] for row in tabled["summary"]} == {"our search of 3 places", "our search of 8 places"}
 
 
 @pytest.mark.experiment

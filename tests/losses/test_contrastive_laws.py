@@ -39,6 +39,7 @@ def layered(loss):
 FAMILY = {"softmax_loss": (scores_loss, None), "sigmoid_loss": (losses.sigmoid_loss, ("qd",))}
 FAMILY["softmax_loss each alone"] = (functools.partial(scores_loss, compete=False), None)
 FAMILY |= {"info_nce " + "+".join(blocks): (with_blocks(blocks), blocks) for blocks in BLOCKS}
+FAMILY["sampled_softmax"] = (losses.sampled_softmax, ("qd",))
 NESTED = ("softmax_loss", "info_nce qd", "info_nce qd+qq+dd", "info_nce qd+qq+dd+dq")
 FAMILY |= {"nested " + name: (nested(FAMILY[name][0]), FAMILY[name][1]) for name in NESTED}
 FAMILY |= {f"layered {name}": (layered(FAMILY[name][0]), FAMILY[name][1]) for name in ("info_nce qd",)}

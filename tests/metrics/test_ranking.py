@@ -1,5 +1,6 @@
 """Metrics of rankings equal loops written from their formulas."""
 
+import jax
 import numpy as np
 import oracles_search as oracles
 import pytest
@@ -56,3 +57,38 @@ def test_metrics_of_nothing():
     for metric in (metrics.ndcg, metrics.recall, metrics.mrr, metrics.average_precision):
         assert not np.any(metric(np.zeros((2, 3)), none)) and not np.any(metric(none, np.ones((2, 3))))
     assert metrics.masked_mean(np.full(3, np.nan), np.zeros(3, bool)) == 0
+
+
+# Slices of popularity
+
+
+def test_slices_are_means_over_their_own_queries():
+    rng = np.random.default_rng(0)
+    values, counts = rng.random(200).astype(np.float32), rng.integers(30, size=200)
+    where = rng.random(200) < 0.8
+    means, sizes = metrics.sliced_means(values, counts, (0, 3, 10), where=where)
+    for s, (low, high) in enumerate(((-1, 0), (0, 3), (3, 10), (10, 99))):
+        own = [v for v, c, w in zip(values, counts, where, strict=True) if w and low < c <= high]
+        assert sizes[s] == len(own)
+        np.testing.assert_allclose(means[s], np.mean(own), rtol=1e-5)
+    jitted = jax.jit(lambda v, c: metrics.sliced_means(v, c, (0, 3, 10), where=where))(values, counts)
+    np.testing.assert_allclose(jitted[0], means, rtol=1e-6)
+
+
+def test_an_empty_slice_is_zero_and_left_out_values_may_be_anything():
+    means, sizes = metrics.sliced_means([1.0, np.nan], [5, 5], (0, 9, 10), where=[True, False])
+    assert means.tolist() == [0, 1, 0, 0] and sizes.tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1.0], [1], (3, 3)), "edges"),
+        (([1.0], [1], ()), "edges"),
+        (([1.0], [1, 2], (3,)), "counts: shape"),
+        (([[1.0]], [1], (3,)), "values: shape"),
+    ],
+)
+def test_slices_name_their_mistakes(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.sliced_means(*arguments)

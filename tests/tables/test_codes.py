@@ -191,3 +191,14 @@ def test_bad_features_raise_by_name(options):
 def test_names_that_would_break_a_path_are_refused(name):
     with pytest.raises(ValueError, match="give a name without /"):
         Feature(name)
+
+
+def test_a_batch_of_some_features_has_their_codes_alone():
+    p = tables.plan([Feature("a", chunks=2), Feature("b"), Feature("c", vocabulary=4)], rows=50, width=2)
+    ids = {name: np.arange(4) for name in "abc"}
+    found = tables.codes(p, {"b": ids["b"], "c": ids["c"]}, only=("c", "b"))
+    assert list(found) == ["c", "b"]
+    for name, rows in found.items():
+        np.testing.assert_array_equal(rows, tables.codes(p, ids)[name])
+    with pytest.raises(KeyError, match="'d' is not a feature of the plan"):
+        tables.codes(p, ids, only=("d",))
