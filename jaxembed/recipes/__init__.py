@@ -7,6 +7,7 @@ around the rooms, with defaults that a newcomer wants.
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.fine_tuning import fine_tune
+from jaxembed.recipes.merging import merge_encoders
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
 
@@ -17,6 +18,7 @@ __all__ = [
     "fit_clicks",
     "index_sets",
     "load_clicks",
+    "merge_encoders",
     "search",
     "search_sets",
 ]

@@ -73,7 +73,7 @@ def fit_coefficients(
             fit is where it began. What a fit returns is never worse on the probe than that.
 
     Raises:
-        ValueError: for a rule that cannot be fitted, no batches, fewer than two vectors, a task vector that
+        ValueError: for a rule that cannot be fitted, no batches, too few vectors, a task vector that
             is zero, vectors between which slerp cannot turn, an ``init`` outside the bounds, or a loss that
             is not finite. A coefficient that reaches ``limit`` gives a warning.
 
@@ -90,7 +90,7 @@ def fit_coefficients(
     run = functools.partial(
         _descended, _programs(loss_fn, tx, rule, groups, float(limit)), tx, rule, groups, limit, start
     )
-    if not greedy or len(vectors) == 2:
+    if not greedy or len(vectors) < 3:
         found, history = run(vectors, batches, steps, init, key, 0)
     else:
         found, history = _chained(run, rule, groups, start, vectors, batches, steps, key)
@@ -223,8 +223,8 @@ def _shown(hidden, rule, limit):
 def _check(rule, start, vectors, batches, steps, limit, init, greedy):
     if rule not in ("linear", "slerp"):
         raise ValueError(f"rule={rule!r}: only linear and slerp can be fitted; choose one of them")
-    if len(vectors) < 2:
-        raise ValueError(f"vectors: {len(vectors)}; pass at least two")
+    if len(vectors) < (2 if rule == "slerp" else 1):
+        raise ValueError(f"vectors: {len(vectors)}; {rule} needs at least {2 if rule == 'slerp' else 1}")
     for t, vector in enumerate(vectors):
         check_same(f"vectors[{t}]", vector, "start", start)
     if not len(batches):
