@@ -13,7 +13,7 @@ from jaxembed.metrics.binary import (
 from jaxembed.metrics.geometry import filter_rate, high_frequency, isotropy, mean_cosine
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
-from jaxembed.metrics.probes import nearest_accuracy, partner_ranks
+from jaxembed.metrics.probes import nearest_accuracy, partner_ranks, r_precision
 from jaxembed.metrics.ranking import (
     average_precision,
     gains,
@@ -62,6 +62,7 @@ __all__ = [
     "normalised_entropy",
     "paired_interval",
     "partner_ranks",
+    "r_precision",
     "recall",
     "share_interval",
     "spearman",
