@@ -1,4 +1,4 @@
-"""Digits of scikit-learn as three tasks that share an encoder: data, training of all seeds at once, measures."""
+"""Digits of scikit-learn as three tasks of one encoder: data, training of all seeds at once, measures."""
 
 import functools
 from typing import NamedTuple
@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxembed import encoders, losses, metrics, train
+from experiments.model_merging.arms import PROPORTIONAL, UNIFORM
+from jaxembed import encoders, losses, metrics, train, weights
 from jaxembed.arrays import unit
 
 TASKS = {"shared": ("digit", "parity", "third"), "independent": ("digit", "turn", "brightness")}
 SIZES = (800, 100, 100)  # images of each task; what is left is known (297) and asked (500)
 KNOWN = 297
+ALONG = "gradients along joint training"
 LAYERS = (64, 128, 64, 32)
 
 
@@ -44,7 +46,7 @@ def read(kind, seeds):
         turn, shade = rng.integers(0, 4, digit.shape), rng.integers(0, 3, digit.shape)
         turned = np.stack([np.rot90(images, k, axes=(2, 3)) for k in range(4)])
         images = np.take_along_axis(turned, turn[None, :, :, None, None], axis=0)[0]
-        images = images * ((shade + 1) / 3).astype(np.float32)[:, :, None, None]
+        images = 0.6 * images + 0.2 * shade.astype(np.float32)[:, :, None, None]
         labels = [digit, turn, shade]
     ends = np.cumsum([0, *SIZES])
     rows = tuple(np.arange(*pair) for pair in zip(ends, ends[1:], strict=False))
@@ -103,6 +105,43 @@ def trained(start, batches, steps, rate, evaluate=None, every=None):
     return state.params
 
 
+def models(cfg, digits):
+    """What all seeds train: (start, [model of each task], {joint arm: model}, {moment: cosines [S, 3]})."""
+    size, steps, rate = cfg.batch_size, cfg.steps, cfg.learning_rate
+    parts = {
+        n: Batches(digits, x, size, cfg.probe, i)
+        for i, (n, x) in enumerate(zip("012", np.eye(3), strict=True))
+    }
+    start = jax.vmap(init)(jax.random.split(jax.random.key(0), digits.images.shape[1]))
+    start = trained(start, parts["0"], cfg.warm, rate)
+    alone = [trained(start, batches, steps, rate) for batches in parts.values()]
+    looked, seen = [batches[0] for batches in parts.values()], []
+
+    def watch(state):
+        seen.append(gradient_cosines(state.params, looked))
+        return {}
+
+    joint = {}
+    for i, (arm, shares) in enumerate({PROPORTIONAL: SIZES, UNIFORM: np.ones(3)}.items()):
+        mixed = Batches(digits, shares, size, 0, 3 + i)
+        joint[arm] = trained(start, mixed, 3 * steps, rate, evaluate=watch, every=max(1, steps // 2))
+    paths = {"gradients at the start": gradient_cosines(start, looked)}
+    return start, alone, joint, paths | {ALONG: np.mean(seen, axis=0)}
+
+
+def fishers(digits, seed, alone, cfg, count=16):
+    """The Fisher diagonals of one seed's models of single tasks, from small batches of their own data."""
+    found = []
+    for task, (model, rows) in enumerate(zip(alone, digits.rows, strict=True)):
+        own = rows[: len(rows) - cfg.probe]
+        batches = [
+            {"x": digits.images[r, seed], "y": digits.labels[task, r, seed]}
+            for r in np.split(own[: len(own) // count * count][: 4 * count], min(4, len(own) // count))
+        ]
+        found.append(weights.fisher_diagonal(task_loss, model, batches))
+    return found
+
+
 def probes(digits, seed, size):
     """The probe of one seed: a batch for each task, its last ``size`` images."""
     chosen = [(task, rows[len(rows) - size :]) for task, rows in enumerate(digits.rows)]
@@ -128,7 +167,7 @@ def measured(params, digits, seed, validate):
 
 @jax.jit
 def gradient_cosines(params, batches):
-    """Cosines [S, 3] between the gradients of tasks, one batch {"x": [B, S, 64], "y"} for each, as pairs 01 02 12."""
+    """Cosines [S, 3] between the gradients of three tasks, on a batch of each, in the order 01, 02, 12."""
     found = [jax.grad(lambda p, b=b: all_seeds(p, b, None)[0])(params) for b in batches]
     return cosines(found)
 
