@@ -12,7 +12,8 @@ from experiments.shared import inputs, text_models
 from jaxembed import data, losses, metrics, train, weights
 
 TASKS = ("STS-B", "definitions")
-PROBE, TEST, SMALL = 128, 1000, 16  # pairs of a probe, senses that are searched, pairs of a batch of Fisher's
+PROBE, SMALL = 64, 8  # pairs of a probe, and of a batch for Fisher's diagonals
+TEST, GRADED = 300, 500  # senses that are searched, pairs of STS-B that are scored
 
 
 def definitions(count):
@@ -33,6 +34,8 @@ def prepare(cfg):
     glosses, words = definitions(cfg.senses + PROBE + 2 * TEST)
     held = slice(-TEST, None) if cfg.validate else slice(-2 * TEST, -TEST)
     test = data.sentence_pairs(cfg.sts / inputs.STS["dev" if cfg.validate else "test"])
+    some = np.random.default_rng(0).permutation(len(test["first"]))[:GRADED]
+    test = {name: [column[i] for i in some] for name, column in test.items()}
     count = cfg.senses + PROBE
     pairs = [graded, {"first": glosses[:count], "second": words[:count]}]
 
