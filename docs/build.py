@@ -36,6 +36,7 @@ NAV = [
     {"Tables": "docs/tables.md"},
     {"Retrieval": "docs/retrieval.md"},
     {"Training": "docs/training.md"},
+    {"Merging": "docs/merging.md"},
     {"Data": "docs/data.md"},
     {"Coming from": "docs/coming_from.md"},
     {"Design": "docs/design.md"},

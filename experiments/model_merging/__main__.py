@@ -46,7 +46,7 @@ class Config:
         flags.check(self, limits | {"senses": (100, 50_000), "length": (4, 512)})
 
 
-RUNS = {"sts": {"seeds": 3}}  # what differs from the defaults in results that are kept
+RUNS = {"sts": {"seeds": 2}}  # what differs from the defaults in results that are kept
 QUICK = {"seeds": 1, "fit": 20}
 OURS = {"digits": (300, 200, 64, 1e-3), "texts": (16, 16, 16, 1e-4)}
 TITLES = {"shared": "tasks that the digit decides", "independent": "tasks of independent factors"}

@@ -1,6 +1,7 @@
 """Two tasks of texts: graded similarity (STS-B), and which word a definition of WordNet belongs to."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -82,17 +83,21 @@ class Batches:
         return batch_of(self.cfg, self.task, number, rows)
 
 
+@functools.cache
+def optimizer(rate, steps):
+    return optax.adamw(optax.warmup_cosine_decay_schedule(0, rate, max(1, steps // 10), steps))
+
+
 def models(cfg, task, seed):
     """What :func:`compared` takes after ``evaluate``: start, models, loss, probe and Fisher diagonals."""
     start, loss_fn = task["encoder"].params, task["loss"]
     counts = [len(pairs["first"]) for pairs in task["pairs"]]
 
     def trained(shares, steps, probe):
-        rate = optax.warmup_cosine_decay_schedule(0, cfg.learning_rate, max(1, steps // 10), steps)
         return train.fit(
             init=lambda key: jax.tree.map(jnp.copy, start),
             loss_fn=loss_fn,
-            tx=optax.adamw(rate),
+            tx=optimizer(cfg.learning_rate, steps),
             batches=Batches(cfg, task, shares, 10 * seed + int(shares[0] > shares[1]), probe),
             steps=steps,
             mesh=train.make_mesh(1),
