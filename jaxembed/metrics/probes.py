@@ -101,7 +101,7 @@ def r_precision(vectors, labels):
         ValueError: for labels that do not fit the vectors, or of which none occurs twice.
 
     References:
-        C. D. Manning et al., Introduction to Information Retrieval, Cambridge University Press 2008, chapter 8.
+        C. D. Manning et al., Introduction to Information Retrieval, Cambridge 2008, chapter 8.
     """
     vectors, labels = on_device("vectors", vectors), np.asarray(labels)
     check_shape("vectors", vectors, (None, None))

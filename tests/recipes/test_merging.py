@@ -73,7 +73,7 @@ def test_tasks_of_a_probe_take_turns_whatever_their_size(folders, monkeypatch):
 
     def watched(loss_fn, start, vectors, batches, **options):
         seen.extend(bool("targets" in b) for b in batches)
-        losses = [float(loss_fn(start, b, None)[0]) for b in batches]
+        losses = [float(loss_fn(start, b, jax.random.key(0))[0]) for b in batches]
         assert np.isfinite(losses).all() and losses[0] != losses[1]
         return jnp.array([0.5, 0.5]), []
 
