@@ -1,10 +1,5 @@
 """Merging: each rule against loops, closed forms, limits, groups, shards, and what is refused."""
 
-import importlib.util
-import pathlib
-import sys
-import types
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -360,35 +355,3 @@ def test_too_few_vectors_are_refused():
         "vectors: 1; slerp needs at least 2", lambda: weights.merge(START, VECTORS[:1], 0.5, rule="slerp")
     )
     refused("batches: there are none", lambda: weights.fisher_diagonal(None, START, []))
-
-
-# FusionBench
-
-
-def fusion_bench(name):
-    """A module of the package's methods, read from its file: the package imports far more than it needs."""
-    found = importlib.util.find_spec("fusion_bench")
-    if found is None:
-        pytest.skip("needs the package fusion-bench")
-    path = pathlib.Path(found.submodule_search_locations[0], "method", name)
-    for parent in ("fusion_bench.utils.type",):
-        sys.modules.setdefault(parent, types.SimpleNamespace(StateDictType=dict))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.peers
-def test_slerp_and_ties_equal_fusion_bench():
-    torch = pytest.importorskip("torch")
-    a, b = (torch.tensor(v) for v in FLAT[:2])
-    theirs = fusion_bench("slerp/slerp_utils.py").slerp(0.3, a, b).numpy()
-    np.testing.assert_allclose(oracles.flat(added([0.3], "slerp", vectors=VECTORS[:2])), theirs, atol=1e-6)
-    module = fusion_bench("ties_merging/ties_merging_utils.py")
-    stacked = torch.tensor(np.stack(FLAT))
-    kept = int(0.4 * stacked.shape[1]) + 1  # of the package
-    for reduce in ("mean", "sum"):
-        theirs = module.ties_merging(stacked.clone(), reset_thresh=0.4, merge_func=reduce).numpy()
-        ours = added(1.0, "ties", density=kept / stacked.shape[1], reduce=reduce)
-        np.testing.assert_allclose(oracles.flat(ours), theirs, atol=1e-6)
