@@ -2,8 +2,6 @@
 
 from jaxembed.losses.cached import cached
 from jaxembed.losses.contrastive import (
-    duplicate_mask,
-    guided_mask,
     info_nce,
     sigmoid_loss,
     softmax_loss,
@@ -33,12 +31,22 @@ from jaxembed.losses.layer_objectives import (
     vector_kl_to_last,
 )
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
+from jaxembed.losses.masks import duplicate_mask, guided_mask, violator_mask
 from jaxembed.losses.nested import matryoshka, over_layers
-from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
+from jaxembed.losses.ranking import (
+    angle,
+    angle_objective,
+    angle_scores,
+    cosent,
+    cosine_loss,
+    cosine_scores,
+    ranking_loss,
+)
 from jaxembed.losses.supervised import label_pairs
 
 __all__ = [
     "angle",
+    "angle_objective",
     "angle_scores",
     "cached",
     "compression_loss",
@@ -74,4 +82,5 @@ __all__ = [
     "two_dimensional_weights",
     "vector_kl",
     "vector_kl_to_last",
+    "violator_mask",
 ]
