@@ -180,7 +180,7 @@ def _squares(loss_fn):
 
 
 def scalar_of(found):
-    """The scalar of what a loss_fn returned."""
+    """The scalar [] of what a loss_fn returned."""
     loss = found[0] if isinstance(found, tuple | list) else found
     if np.shape(loss) != ():
         raise ValueError(f"loss_fn: the loss has shape {np.shape(loss)}; return a scalar, as its mean")
@@ -207,7 +207,7 @@ _merged_in_place = jax.jit(_by_rule, static_argnames=STATIC, donate_argnames="st
 
 
 def check_same(name, tree, other, reference):
-    """Refuses a tree whose paths or shapes are not those of a reference, or whose leaves are not floats."""
+    """Refuses a tree whose leaves [...] differ from a reference in path or shape, or are not floats."""
     found, wanted = shapes_of(tree), shapes_of(reference)
     if found.keys() != wanted.keys():
         more, less = (
@@ -258,7 +258,7 @@ def checked_coefficients(coefficients, rule, count, groups):
 
 
 def known(x):
-    """Whether an array has values that can be read, which a traced one has not."""
+    """Whether an array [...] has values that can be read, which a traced one has not."""
     return not isinstance(x, jax.core.Tracer)
 
 
