@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stories import ran
 
 from experiments.model_merging import __main__ as story
 from experiments.model_merging import arms, digits, texts
@@ -149,7 +148,10 @@ def test_cosines_are_those_of_whole_trees():
 @pytest.mark.experiment
 @pytest.mark.filterwarnings("ignore:.* is at the limit")
 def test_a_small_run_saves_all_arms_of_both_kinds(tmp_path):
-    saved = ran(story, tmp_path, story.figures, seeds=2, steps=4, warm=2, fit=2, batch_size=8, validate=True)
+    small = {"seeds": 2, "steps": 4, "warm": 2, "fit": 2, "batch_size": 8, "validate": True}
+    cfg = story.Config(results=tmp_path, **small)
+    path = results.finish("model_merging", "small", cfg, story.run(cfg), story.CLAIMS, story.figures, 1)
+    saved = json.loads(path.read_text())
     for kind, title in story.TITLES.items():
         rows = {row["arm"]: row for row in saved["tables"][title]}
         assert {f"{task} alone" for task in digits.TASKS[kind]} < rows.keys()
