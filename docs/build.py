@@ -38,6 +38,7 @@ NAV = [
     {"Retrieval": "docs/retrieval.md"},
     {"Recommending": "docs/recommend.md"},
     {"Training": "docs/training.md"},
+    {"Merging": "docs/merging.md"},
     {"Data": "docs/data.md"},
     {"Coming from": "docs/coming_from.md"},
     {"Design": "docs/design.md"},

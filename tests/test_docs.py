@@ -56,7 +56,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ["losses", "tables", "vectors", "search"])
+@pytest.mark.parametrize("room", ["losses", "tables", "vectors", "search", "weights"])
 def test_a_light_room_of_the_wheel_brings_no_heavy_library(wheel, tmp_path, room):
     code = f"""
 import sys

@@ -1,7 +1,6 @@
 """Quick measures of frozen vectors: where partners rank, and what nearest neighbours tell."""
 
 import numpy as np
-
 from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit
 from jaxembed.search.topk import top_k
 
@@ -78,6 +77,52 @@ def nearest_accuracy(known, labels, asked, truth, *, k=10):
     np.add.at(votes, (np.arange(len(asked))[:, None], numbers[: len(labels)][ids]), 1)
     right = votes.argmax(axis=1) == numbers[len(labels) :]
     return float((right & ~np.isnan(np.asarray(asked)).any(axis=1)).mean())
+
+
+def r_precision(vectors, labels):
+    """R-precision: of the R nearest others, R being how many share the label, the share that does.
+
+    Each vector asks in turn, and all others are ranked by cosine; equal cosines come in the order of the
+    rows. The result is the mean over the vectors whose label occurs more than once.
+
+    >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.8, 0.3]])
+    >>> print(r_precision(vectors, ["a", "a", "b", "b"]))
+    0.75
+
+    Args:
+        vectors: [N, D]. One that holds NaN finds nothing and is found last.
+        labels: [N], of one kind that NumPy compares.
+
+    Returns:
+        float within 0..1.
+
+    Raises:
+        ValueError: for labels that do not fit the vectors, or of which none occurs twice.
+
+    References:
+        C. D. Manning et al., Introduction to Information Retrieval, Cambridge 2008, chapter 8.
+    """
+    vectors, labels = on_device("vectors", vectors), np.asarray(labels)
+    check_shape("vectors", vectors, (None, None))
+    check_shape("labels", labels, (len(vectors),))
+    numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+    others = counts[numbers] - 1
+    if not others.any():
+        raise ValueError("labels: none occurs twice; pass vectors of which some share a label")
+    vectors = unit(vectors.astype(accumulator(vectors)))
+    scores = np.array(inner(vectors, vectors))
+    lost = np.isnan(scores)
+    scores[lost] = -np.inf
+    order = _others_first(scores)
+    same = (numbers[order] == numbers[:, None]) & ~np.take_along_axis(lost, order, axis=1)
+    right = np.sum(same & (np.arange(order.shape[1]) < others[:, None]), axis=1)
+    return float(np.mean(right[others > 0] / others[others > 0]))
+
+
+def _others_first(scores):
+    """Columns of each row in falling order of the score, int [N, N-1], without the row's own."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return order[order != np.arange(len(order))[:, None]].reshape(len(order), -1)
 
 
 def neighbour_recall(vectors, labels, *, k=1):

@@ -9,6 +9,7 @@ from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.fine_tuning import fine_tune
 from jaxembed.recipes.image_search import embed_images, search_images
 from jaxembed.recipes.image_training import fine_tune_images
+from jaxembed.recipes.merging import merge_encoders
 from jaxembed.recipes.recommending import train_towers
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
@@ -26,6 +27,7 @@ __all__ = [
     "index_sets",
     "load_clicks",
     "load_towers",
+    "merge_encoders",
     "search",
     "search_images",
     "search_sets",

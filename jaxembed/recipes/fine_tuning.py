@@ -78,15 +78,15 @@ def fine_tune(
         A. van den Oord et al., arXiv:1807.03748 (InfoNCE); J. Su, CoSENT; A. Kusupati et al.,
         arXiv:2205.13147 (sizes); A. Solatorio, arXiv:2402.16829 (guide).
     """
-    pairs = _checked(encoder, pairs, batch_size, sizes, guide, blocks)
+    pairs = checked_pairs(encoder, pairs, batch_size, sizes, guide, blocks)
     texts = {name: pairs[name] for name in ("first", "second", "negatives") if pairs.get(name) is not None}
     scores, count = pairs.get("scores"), len(texts["first"])
     steps = max(1, count // batch_size) if steps is None else steps
     guides = {} if guide is None else {n: guide.encode_texts(x, progress=True) for n, x in texts.items()}
-    make = _batch_maker(encoder, texts, scores, guides, min(length, encoder.max_length))
+    make = batch_maker(encoder, texts, scores, guides, min(length, encoder.max_length))
     sizes = None if sizes is None else tuple(sizes)
     temperature = None if loss else temperature
-    loss_fn = _objective(encoder.encode, tuple(texts), loss, sizes, temperature, margin, tuple(blocks))
+    loss_fn = objective(encoder.encode, tuple(texts), loss, sizes, temperature, margin, tuple(blocks))
     state = train.fit(
         init=lambda key: jax.tree.map(jnp.copy, encoder.params),
         loss_fn=loss_fn,
@@ -102,7 +102,7 @@ def fine_tune(
     return dataclasses.replace(encoder, params=state.params)
 
 
-def _batch_maker(encoder, texts, scores, guides, length):
+def batch_maker(encoder, texts, scores, guides, length):
     """``rows -> batch``: the tokens of each text, and what tells which pairs count."""
 
     def make(rows):
@@ -117,7 +117,7 @@ def _batch_maker(encoder, texts, scores, guides, length):
 
 
 @functools.lru_cache(maxsize=16)
-def _objective(encode, names, loss, sizes, temperature, margin, blocks):
+def objective(encode, names, loss, sizes, temperature, margin, blocks):
     """The loss of a batch; the same object for the same arguments, so that a second run compiles nothing."""
 
     def nested(default):
@@ -160,7 +160,7 @@ def _counts(batch, names, margin, blocks):
     return keep
 
 
-def _checked(encoder, pairs, batch_size, sizes, guide, blocks):
+def checked_pairs(encoder, pairs, batch_size, sizes, guide, blocks):
     """Pairs as a dict of lists, after what would fail later is refused."""
     if not hasattr(pairs, "keys"):
         rows = [tuple(row) for row in pairs]

@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from jaxembed import metrics, search
 
 RNG = np.random.default_rng(0)
@@ -136,6 +135,37 @@ def test_bad_arguments_get_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_r_precision_equals_a_loop(seed):
+    rng = np.random.default_rng(seed)
+    vectors, labels = rng.normal(size=(25, 4)), rng.integers(0, 6, 25)
+    labels[0] = 9  # alone
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    shares = []
+    for i in range(25):
+        others = [j for j in range(25) if j != i]
+        ranked = sorted(others, key=lambda j: -(unit[i] @ unit[j]))
+        count = sum(labels[j] == labels[i] for j in others)
+        if count:
+            shares.append(np.mean([labels[j] == labels[i] for j in ranked[:count]]))
+    assert metrics.r_precision(vectors, labels) == pytest.approx(np.mean(shares))
+    assert metrics.r_precision(jnp.asarray(7 * vectors), [f"label {x}" for x in labels]) == pytest.approx(
+        np.mean(shares)
+    )
+
+
+def test_r_precision_of_known_cases():
+    vectors = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    assert metrics.r_precision(vectors, [0, 0, 1, 1]) == 1
+    assert metrics.r_precision(vectors, [0, 1, 0, 1]) == 0
+    assert metrics.r_precision(vectors, [0, 1, 1, 0]) == 0.25  # of equal cosines the lower row comes first
+    lost = np.array([[1.0, 0.0], [1.0, 0.1], [np.nan, 0.0], [0.0, 1.0]])
+    assert metrics.r_precision(lost, [0, 0, 0, 0]) == pytest.approx(np.mean([2 / 3, 2 / 3, 0, 2 / 3]))
+    for labels, match in [([1, 2, 3, 4], "labels: none occurs twice"), ([1, 1], r"labels: shape \(2,\)")]:
+        with pytest.raises(ValueError, match=match):
+            metrics.r_precision(vectors, labels)
 
 
 # Recall among the other vectors
