@@ -251,6 +251,27 @@ def inner(x, y):
     )
 
 
+def squared_distances(x, y):
+    """Squared Euclidean distances: all of two sets of vectors.
+
+    ``distances[i, j] = |x[i]|**2 + |y[j]|**2 - 2 <x[i], y[j]>``, at least 0; 2 - 2 cos for unit vectors.
+    Distances far below the squared lengths have few digits.
+
+    >>> print(squared_distances(jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 0.0], [3.0, 3.0]])))
+    [[25.  1.]]
+
+    Args:
+        x: [..., N, D].
+        y: [..., M, D].
+
+    Returns:
+        [..., N, M] in at least float32.
+    """
+    x, y = (v.astype(accumulator(v)) for v in map(jnp.asarray, (x, y)))
+    lengths = jnp.sum(x**2, axis=-1)[..., :, None] + jnp.sum(y**2, axis=-1)[..., None, :]
+    return jnp.maximum(lengths - 2 * inner(x, y), 0)
+
+
 def masked_mean(x, mask):
     """Averages the rows that a mask keeps; an empty set gives zeros.
 

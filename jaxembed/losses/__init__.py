@@ -16,6 +16,7 @@ from jaxembed.losses.distillation import (
     score_kl,
     vector_kl,
 )
+from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
 from jaxembed.losses.layer_grids import (
     diagonal_grid,
     espresso_grid,
@@ -35,23 +36,33 @@ from jaxembed.losses.layer_objectives import (
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.nested import matryoshka, over_layers
 from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
-from jaxembed.losses.supervised import label_pairs
+from jaxembed.losses.supervised import label_pairs, partner_pairs, sample_partners
+from jaxembed.losses.triplets import (
+    batch_triplet_loss,
+    cross_version_triplet_loss,
+    mine_triplets,
+    triplet_loss,
+)
 
 __all__ = [
     "angle",
     "angle_scores",
+    "arbitrary_pair_loss",
+    "batch_triplet_loss",
     "cached",
     "compression_loss",
     "compression_target",
     "cosent",
     "cosine_loss",
     "cosine_scores",
+    "cross_version_triplet_loss",
     "diagonal_grid",
     "duplicate_mask",
     "espresso",
     "espresso_grid",
     "frozen_softmax",
     "full_grid",
+    "gated_cosine",
     "guided_mask",
     "info_nce",
     "label_pairs",
@@ -61,8 +72,11 @@ __all__ = [
     "masked_autoencoder",
     "masked_words_loss",
     "matryoshka",
+    "mine_triplets",
     "over_layers",
+    "partner_pairs",
     "ranking_loss",
+    "sample_partners",
     "sampled_weights",
     "score_kl",
     "score_kl_to_last",
@@ -70,6 +84,7 @@ __all__ = [
     "softmax_loss",
     "starbucks",
     "symmetric",
+    "triplet_loss",
     "two_dimensional",
     "two_dimensional_weights",
     "vector_kl",

@@ -20,6 +20,7 @@ from jaxembed.vectors.product import (
     product_scores,
     product_tables,
 )
+from jaxembed.vectors.scalar import decode_scalar, encode_scalar, fit_scalar, scalar_distance_bound
 
 __all__ = [
     "ball_carve",
@@ -27,9 +28,11 @@ __all__ = [
     "chamfer",
     "chamfer_flat",
     "decode_product",
+    "decode_scalar",
     "encode_documents",
     "encode_product",
     "encode_queries",
+    "encode_scalar",
     "encode_set",
     "encoding_length",
     "entry_means",
@@ -37,12 +40,14 @@ __all__ = [
     "fit_centre",
     "fit_product",
     "fit_removal",
+    "fit_scalar",
     "fit_whiten",
     "implicit_fde_score",
     "init_fde",
     "product_errors",
     "product_scores",
     "product_tables",
+    "scalar_distance_bound",
     "standardise",
     "truncate_fde",
 ]
