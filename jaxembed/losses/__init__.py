@@ -17,6 +17,7 @@ from jaxembed.losses.distillation import (
     vector_kl,
 )
 from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
+from jaxembed.losses.hardest import compatible, hardest
 from jaxembed.losses.layer_grids import (
     diagonal_grid,
     espresso_grid,
@@ -35,6 +36,13 @@ from jaxembed.losses.layer_objectives import (
 )
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.nested import matryoshka, over_layers
+from jaxembed.losses.paragraphs import (
+    infer_documents,
+    init_paragraphs,
+    paragraph_hidden,
+    pv_dbow_loss,
+    pv_dm_loss,
+)
 from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
 from jaxembed.losses.supervised import label_pairs, partner_pairs, sample_partners
 from jaxembed.losses.triplets import (
@@ -50,6 +58,7 @@ __all__ = [
     "arbitrary_pair_loss",
     "batch_triplet_loss",
     "cached",
+    "compatible",
     "compression_loss",
     "compression_target",
     "cosent",
@@ -64,7 +73,10 @@ __all__ = [
     "full_grid",
     "gated_cosine",
     "guided_mask",
+    "hardest",
+    "infer_documents",
     "info_nce",
+    "init_paragraphs",
     "label_pairs",
     "layer_objective",
     "layer_weights",
@@ -74,7 +86,10 @@ __all__ = [
     "matryoshka",
     "mine_triplets",
     "over_layers",
+    "paragraph_hidden",
     "partner_pairs",
+    "pv_dbow_loss",
+    "pv_dm_loss",
     "ranking_loss",
     "sample_partners",
     "sampled_weights",
