@@ -32,6 +32,7 @@ from jaxembed.metrics.tasks import (
     evaluate_similarity,
     spearman,
 )
+from jaxembed.metrics.ties import tied_gains
 
 __all__ = [
     "MTEBEncoder",
@@ -65,4 +66,5 @@ __all__ = [
     "recall",
     "share_interval",
     "spearman",
+    "tied_gains",
 ]

@@ -29,6 +29,7 @@ from jaxembed.vectors.levels import (
     levels_to_bits,
     plane_scores,
     scalar_scores,
+    uniform_levels,
 )
 from jaxembed.vectors.normalise import entry_means, fit_centre, fit_removal, fit_whiten, standardise
 from jaxembed.vectors.product import (
@@ -86,5 +87,6 @@ __all__ = [
     "standardise",
     "straight_through_sign",
     "truncate_fde",
+    "uniform_levels",
     "unpack_bits",
 ]
