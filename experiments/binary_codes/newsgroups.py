@@ -9,16 +9,13 @@ import numpy as np
 import optax
 
 from jaxembed import data, losses, metrics, train, vectors
+from jaxembed.arrays import unit
 
+INFERENCE = 0.3  # learning rate of unseen documents
 STOP = 100  # the most frequent words, which tell no group
 SHORT, LONG = 32, 128  # bits
-ARMS = {
-    "PV-DBOW": "floats of the same width, ranked by cosine",
-    "Binary PV-DBOW": "rounded while it trains",
-    "random hyperplanes": "signs of random projections of PV-DBOW",
-    "medians": "PV-DBOW above the median of each coordinate",
-    "autoencoder": "a bag of words through the same rounded bottleneck",
-}
+REAL, BINARY, PLANES = "PV-DBOW", "Binary PV-DBOW", "random hyperplanes"
+MEDIANS, CODER = "medians", "autoencoder"
 
 
 def read(cfg):
@@ -104,3 +101,51 @@ def inferred(params, bag, mode, steps, rate):
         return losses.pv_dbow_loss(params, numbers, **words_of(bag), bottleneck=bottleneck(mode))
 
     return losses.infer_documents(loss, params, len(bag["words"]), steps=steps, rate=rate)
+
+
+def compare(cfg, trained, tested, labels, width, seed):
+    """{(arm, bits): measures}: floats by cosine, and the codes of every arm by Hamming distance."""
+    real = fit(cfg, trained, width, seed, mode=None)
+    binary = fit(cfg, trained, width, seed)
+    coder = fit(cfg, trained, width, seed, coded=True)
+    floats = inferred(real, tested, None, cfg.steps, INFERENCE)
+    planes = vectors.random_hyperplanes(jax.random.key(seed), width, width)
+    middle = np.median(inferred(real, first(trained, len(labels)), None, cfg.steps, INFERENCE), axis=0)
+    codes = {
+        BINARY: vectors.pack_bits(inferred(binary, tested, "round", cfg.steps, INFERENCE)),
+        PLANES: vectors.sign_codes(floats @ planes),
+        MEDIANS: vectors.pack_bits(floats > middle),
+        CODER: vectors.pack_bits(encoded(coder["encoder"], tested)),
+    }
+    found = {
+        (arm, width): ranked(cfg, -np.asarray(vectors.hamming(x[: cfg.queries], x)), labels)
+        for arm, x in codes.items()
+    }
+    rows = unit(floats)
+    return {(REAL, width): ranked(cfg, np.asarray(rows[: cfg.queries] @ rows.T), labels)} | found
+
+
+def first(bag, count):
+    return {name: x[:count] for name, x in bag.items()}
+
+
+def ranked(cfg, scores, labels):
+    """nDCG@10, expected over the orders of ties, and MAP with ties in random order; no query finds itself."""
+    asked = np.arange(len(scores))
+    others = ~np.eye(len(scores), len(labels), dtype=bool)
+    scores = scores[others].reshape(len(scores), -1).astype(np.float64)
+    same = (labels[asked][:, None] == labels)[others].reshape(scores.shape).astype(np.float32)
+    gains = metrics.tied_gains(scores, same).astype(np.float32)
+    drawn = metrics.tied_gains(scores, same, key=0).astype(np.float32)
+    ndcg = metrics.masked_mean(metrics.ndcg(gains, same, k=10), metrics.has_relevant(same))
+    average = metrics.average_precision(drawn, same, k=drawn.shape[1])
+    return {"nDCG@10": float(ndcg), "MAP": float(metrics.masked_mean(average, metrics.has_relevant(same)))}
+
+
+def draw(axes, rows):
+    """nDCG@10 of every arm at both widths."""
+    for arm in (REAL, BINARY, CODER, MEDIANS, PLANES):
+        mine = [row for row in rows if row["arm"] == arm]
+        x, y, e = ([row[key] or 0 for row in mine] for key in ("bits", "nDCG@10", "± nDCG@10"))
+        axes.errorbar(x, y, e, marker="o", ls="--" if arm == REAL else "-", label=arm)
+    axes.set(xlabel="bits, or floats (dashed)", ylabel="nDCG@10 of the same newsgroup", title="20 Newsgroups")
