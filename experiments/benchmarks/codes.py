@@ -51,7 +51,7 @@ class Config:
     def __post_init__(self):
         flags.check(self, {"rows": (1000, 10**8), "product_rows": (1000, 10**8), "k": (1, 100)})
         flags.check(self, {"bits": (8, 2040), "width": (8, 4096)}, multiples={"bits": 8, "width": 8})
-        flags.check(self, {"texts": (1000, 80_000), "queries": (1, 10**5), "rounds": (1, 1000)})
+        flags.check(self, {"texts": (256, 80_000), "queries": (1, 10**5), "rounds": (1, 1000)})
 
 
 OURS, FAISS = "jaxembed", "faiss"
