@@ -2,8 +2,6 @@
 
 from jaxembed.losses.cached import cached
 from jaxembed.losses.contrastive import (
-    duplicate_mask,
-    guided_mask,
     info_nce,
     sigmoid_loss,
     softmax_loss,
@@ -35,6 +33,7 @@ from jaxembed.losses.layer_objectives import (
     vector_kl_to_last,
 )
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
+from jaxembed.losses.masks import duplicate_mask, guided_mask, violator_mask
 from jaxembed.losses.nested import matryoshka, over_layers
 from jaxembed.losses.paragraphs import (
     infer_documents,
@@ -43,7 +42,15 @@ from jaxembed.losses.paragraphs import (
     pv_dbow_loss,
     pv_dm_loss,
 )
-from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
+from jaxembed.losses.ranking import (
+    angle,
+    angle_objective,
+    angle_scores,
+    cosent,
+    cosine_loss,
+    cosine_scores,
+    ranking_loss,
+)
 from jaxembed.losses.supervised import label_pairs, partner_pairs, sample_partners
 from jaxembed.losses.triplets import (
     batch_triplet_loss,
@@ -54,6 +61,7 @@ from jaxembed.losses.triplets import (
 
 __all__ = [
     "angle",
+    "angle_objective",
     "angle_scores",
     "arbitrary_pair_loss",
     "batch_triplet_loss",
@@ -104,4 +112,5 @@ __all__ = [
     "two_dimensional_weights",
     "vector_kl",
     "vector_kl_to_last",
+    "violator_mask",
 ]
