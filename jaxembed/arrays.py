@@ -272,6 +272,34 @@ def squared_distances(x, y):
     return jnp.maximum(lengths - 2 * inner(x, y), 0)
 
 
+@jax.custom_jvp
+def straight_through(hard, soft):
+    """Straight-through estimator: has the value of one array and the gradient of another.
+
+    ``straight_through(hard, soft) = hard``, and its derivative is that of ``soft``: a rounding trains as if
+    it were not there.
+
+    >>> print(jax.value_and_grad(lambda x: straight_through(jnp.round(x), 3 * x))(0.7))
+    (Array(1., dtype=float32, weak_type=True), Array(3., dtype=float32, weak_type=True))
+
+    Args:
+        hard: [...], the values; nothing flows back through them.
+        soft: [...] of the same shape and dtype.
+
+    Returns:
+        [...], exactly ``hard``.
+
+    References:
+        Y. Bengio et al., arXiv:1308.3432.
+    """
+    return hard
+
+
+@straight_through.defjvp
+def _straight_through(primals, tangents):
+    return primals[0], tangents[1]
+
+
 def masked_mean(x, mask):
     """Averages the rows that a mask keeps; an empty set gives zeros.
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import tomllib
+
 from jaxembed import data
 
 ROOT = pathlib.Path(__file__).parents[2]

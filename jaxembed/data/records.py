@@ -3,8 +3,9 @@
 They are dicts with these keys; nothing checks the annotations, and further keys may travel along.
 """
 
-import numpy as np
 from typing import NotRequired, TypedDict
+
+import numpy as np
 
 
 class Pairs(TypedDict):

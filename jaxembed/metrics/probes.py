@@ -1,6 +1,7 @@
 """Quick measures of frozen vectors: where partners rank, and what nearest neighbours tell."""
 
 import numpy as np
+
 from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit
 from jaxembed.search.topk import top_k
 

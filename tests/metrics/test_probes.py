@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jaxembed import metrics, search
 
 RNG = np.random.default_rng(0)
