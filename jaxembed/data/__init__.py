@@ -21,7 +21,7 @@ from jaxembed.data.sources.labelled_texts import (
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds
-from jaxembed.data.sources.wordnet import wordnet
+from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
 from jaxembed.data.table_files import column_names
 from jaxembed.data.text import (
     bag,
@@ -84,5 +84,6 @@ __all__ = [
     "word_masks",
     "word_positions",
     "wordnet",
+    "wordnet_counts",
     "words",
 ]

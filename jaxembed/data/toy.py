@@ -123,6 +123,48 @@ def both_ends(seed, *, count=128, length=12, letters=8):
     return {"ids": ids.astype(np.int32), "labels": labels.astype(np.int32)}
 
 
+def relevance_scores(seed, *, queries=2000, candidates=50, width=32):
+    """Retrieval toy data: scores whose centre and spread depend on the query, so that one threshold fails.
+
+    A query q is a unit vector. Its scores are ``clip(c + s z, -1, 1)`` with ``c = 0.5 + 0.15 tanh(3 <w1,
+    q>)`` and ``s = 0.03 exp(0.7 tanh(3 <w2, q>))``. From 1 to 10 of its candidates are relevant: for them z
+    is drawn from N(1.5, 1), for the others from N(-1.5, 1). w1 and w2 are drawn from N(0, 1), once for all.
+
+    >>> drawn = relevance_scores(0, queries=3, candidates=20)
+    >>> print(drawn["queries"].shape, drawn["scores"].shape, drawn["labels"].sum(axis=1).max() <= 10)
+    (3, 32) (3, 20) True
+
+    Args:
+        seed: int; the same one draws the same data.
+        queries: the number B.
+        candidates: the number K of scores of each query, at least 10.
+        width: D.
+
+    Returns:
+        Dict of NumPy arrays: ``queries`` float32 [B, D]; ``scores`` float32 [B, K]; ``labels`` bool [B, K];
+        ``latent`` float32 [B, K], the z that no method sees.
+
+    Raises:
+        ValueError: for a size below its least.
+    """
+    _check_sizes(queries=queries, width=width)
+    _check_sizes(10, candidates=candidates)
+    rng = np.random.default_rng(seed)
+    centre, spread = rng.normal(size=(2, width))
+    q = rng.normal(size=(queries, width))
+    q /= np.linalg.norm(q, axis=1, keepdims=True)
+    labels = np.arange(candidates) < rng.integers(1, 11, size=(queries, 1))
+    z = rng.normal(size=labels.shape) + np.where(labels, 1.5, -1.5)
+    c, s = 0.5 + 0.15 * np.tanh(3 * q @ centre), 0.03 * np.exp(0.7 * np.tanh(3 * q @ spread))
+    scores = np.clip(c[:, None] + s[:, None] * z, -1, 1)
+    return {
+        "queries": q.astype(np.float32),
+        "scores": scores.astype(np.float32),
+        "labels": labels,
+        "latent": z.astype(np.float32),
+    }
+
+
 def _check_sizes(least=1, **sizes):
     for name, size in sizes.items():
         if size < least:

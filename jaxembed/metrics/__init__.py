@@ -10,6 +10,15 @@ from jaxembed.metrics.binary import (
     log_loss,
     normalised_entropy,
 )
+from jaxembed.metrics.calibrate import (
+    fit_platt,
+    init_score_adapter,
+    relevance_logits,
+    score_map,
+    score_parameters,
+    vector_logits,
+)
+from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.geometry import filter_rate, high_frequency, isotropy, mean_cosine
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
@@ -46,11 +55,14 @@ __all__ = [
     "evaluate_retrieval",
     "evaluate_similarity",
     "expected_calibration_error",
+    "filter_metrics",
     "filter_rate",
+    "fit_platt",
     "gains",
     "grouped_auc",
     "has_relevant",
     "high_frequency",
+    "init_score_adapter",
     "isotropy",
     "judgments",
     "log_loss",
@@ -62,7 +74,13 @@ __all__ = [
     "normalised_entropy",
     "paired_interval",
     "partner_ranks",
+    "pr_auc",
     "recall",
+    "relevance_logits",
+    "score_map",
+    "score_parameters",
     "share_interval",
     "spearman",
+    "threshold_at_recall",
+    "vector_logits",
 ]

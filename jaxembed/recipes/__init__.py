@@ -6,15 +6,18 @@ around the rooms, with defaults that a newcomer wants.
 
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
+from jaxembed.recipes.cutoffs import cutoff_logits, fit_cutoff
 from jaxembed.recipes.fine_tuning import fine_tune
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
 
 __all__ = [
     "ClickModel",
+    "cutoff_logits",
     "embed_texts",
     "fine_tune",
     "fit_clicks",
+    "fit_cutoff",
     "index_sets",
     "load_clicks",
     "search",

@@ -50,6 +50,7 @@ def test_a_line_becomes_a_record(name, tmp_path):
     line, lemmas, gloss, examples = LINES[name]
     write(tmp_path, "noun", line)
     expected = {"id": f"{line[:8]}-n", "part": "noun", "lemmas": lemmas, "gloss": gloss, "examples": examples}
+    expected |= {"file": 3, "parents": ["00002684-n"] if name == "two words" else []}
     assert data.wordnet(tmp_path, parts=["noun"]) == [expected]
 
 

@@ -14,7 +14,7 @@ from jaxembed.data.sources.labelled_texts import (
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds
-from jaxembed.data.sources.wordnet import wordnet
+from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
 
 __all__ = [
     "all_nli",
@@ -38,4 +38,5 @@ __all__ = [
     "sts",
     "tfds",
     "wordnet",
+    "wordnet_counts",
 ]

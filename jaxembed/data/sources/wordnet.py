@@ -8,6 +8,7 @@ PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
 _SYSTEM = pathlib.Path("/usr/share/wordnet")  # Debian's package wordnet-base
 _EXAMPLES = re.compile(r'[;:]\s*(?=")')
 _QUOTED = re.compile(r'"([^"]*)(?:"|$)')
+_KINDS = "@", "@i"  # pointers to what a sense is a kind or an instance of
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may be used
 
 
@@ -25,6 +26,8 @@ def wordnet(folder=None, *, parts=tuple(PARTS)):
     ...     (sense,) = wordnet(folder, parts=["noun"])
     >>> print(sense["id"], sense["lemmas"], sense["gloss"], sense["examples"])
     02086723-n ['dog', 'domestic dog'] a kind of canine ['the dog barked']
+    >>> print(sense["file"], sense["parents"])
+    5 []
 
     Args:
         folder: that holds the files. None takes share/wordnet below ``sys.prefix``, where ``make data`` and
@@ -34,7 +37,8 @@ def wordnet(folder=None, *, parts=tuple(PARTS)):
     Returns:
         List of dicts: "id", the number of the sense and the letter of its part of speech (numbers differ
         between versions of WordNet); "part"; "lemmas", list of str with spaces for underscores, at least one;
-        "gloss", the definition; "examples", list of str.
+        "gloss", the definition; "examples", list of str; "file", the number of the lexicographer's file, a
+        topic; "parents", list of the ids of the senses that it is a kind or an instance of.
 
     Raises:
         FileNotFoundError: when the files are not there; the message says how to get them.
@@ -88,8 +92,62 @@ def _sense(line, part):
     quoted = _QUOTED.findall(rest[0]) if rest else []
     return {
         "id": f"{int(fields[0]):08d}-{PARTS[part]}",
+        "file": int(fields[1]),
+        "parents": _parents(fields[4 + 2 * count :]),
         "part": part,
         "lemmas": lemmas,
         "gloss": definition.strip(" ;"),
         "examples": [example.strip() for example in quoted if example.strip()],
     }
+
+
+def _parents(fields):
+    """Ids of the senses above, from the count of pointers and four fields for each."""
+    count = int(fields[0])
+    pointers = [fields[1 + 4 * i : 5 + 4 * i] for i in range(count)]
+    return [f"{int(place):08d}-{part}" for symbol, place, part, _ in pointers if symbol in _KINDS]
+
+
+def wordnet_counts(folder=None):
+    """WordNet's counts: how often each sense was met in texts whose words were tagged with senses.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lines = "dog%1:05:00:: 02086723 1 42\\ndomestic_dog%1:05:00:: 02086723 1 1\\n"
+    ...     _ = pathlib.Path(folder, "index.sense").write_text(lines)
+    ...     print(wordnet_counts(folder))
+    {'02086723-n': 43}
+
+    Args:
+        folder: that holds the file ``index.sense``; None as for :func:`wordnet`.
+
+    Returns:
+        {id of a sense: sum over its words}; senses that were not met are left out.
+
+    Raises:
+        FileNotFoundError: when the file is not there; the message says how to get it.
+        ValueError: for a line that is not an entry; the message names file and line.
+
+    References:
+        The format is senseidx(5WN); the texts are those of S. Landes et al., SemCor.
+    """
+    places = [pathlib.Path(sys.prefix, "share", "wordnet"), _SYSTEM]
+    paths = [p / "index.sense" for p in (places if folder is None else [pathlib.Path(folder)])]
+    path = next((p for p in paths if p.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"folder: no index.sense in {' and '.join(str(p.parent) for p in paths)}; `make data` or "
+            "`python -m jaxembed.data.sources.fetch_wordnet` fetches it"
+        )
+    counts = {}
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                key, place, _, count = line.split()
+                part = "nvars"[int(key.rpartition("%")[2][0]) - 1].replace("s", "a")
+                if int(count):
+                    sense = f"{int(place):08d}-{part}"
+                    counts[sense] = counts.get(sense, 0) + int(count)
+            except (ValueError, IndexError):
+                raise ValueError(f"{path}, line {number}: no entry of senses; fetch the file again") from None
+    return counts
