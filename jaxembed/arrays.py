@@ -251,6 +251,55 @@ def inner(x, y):
     )
 
 
+def squared_distances(x, y):
+    """Squared Euclidean distances: all of two sets of vectors.
+
+    ``distances[i, j] = |x[i]|**2 + |y[j]|**2 - 2 <x[i], y[j]>``, at least 0; 2 - 2 cos for unit vectors.
+    Distances far below the squared lengths have few digits.
+
+    >>> print(squared_distances(jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 0.0], [3.0, 3.0]])))
+    [[25.  1.]]
+
+    Args:
+        x: [..., N, D].
+        y: [..., M, D].
+
+    Returns:
+        [..., N, M] in at least float32.
+    """
+    x, y = (v.astype(accumulator(v)) for v in map(jnp.asarray, (x, y)))
+    lengths = jnp.sum(x**2, axis=-1)[..., :, None] + jnp.sum(y**2, axis=-1)[..., None, :]
+    return jnp.maximum(lengths - 2 * inner(x, y), 0)
+
+
+@jax.custom_jvp
+def straight_through(hard, soft):
+    """Straight-through estimator: has the value of one array and the gradient of another.
+
+    ``straight_through(hard, soft) = hard``, and its derivative is that of ``soft``: a rounding trains as if
+    it were not there.
+
+    >>> print(jax.value_and_grad(lambda x: straight_through(jnp.round(x), 3 * x))(0.7))
+    (Array(1., dtype=float32, weak_type=True), Array(3., dtype=float32, weak_type=True))
+
+    Args:
+        hard: [...], the values; nothing flows back through them.
+        soft: [...] of the same shape and dtype.
+
+    Returns:
+        [...], exactly ``hard``.
+
+    References:
+        Y. Bengio et al., arXiv:1308.3432.
+    """
+    return hard
+
+
+@straight_through.defjvp
+def _straight_through(primals, tangents):
+    return primals[0], tangents[1]
+
+
 def masked_mean(x, mask):
     """Averages the rows that a mask keeps; an empty set gives zeros.
 

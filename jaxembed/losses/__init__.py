@@ -16,6 +16,8 @@ from jaxembed.losses.distillation import (
     score_kl,
     vector_kl,
 )
+from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
+from jaxembed.losses.hardest import compatible, hardest
 from jaxembed.losses.layer_grids import (
     diagonal_grid,
     espresso_grid,
@@ -34,26 +36,47 @@ from jaxembed.losses.layer_objectives import (
 )
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.nested import matryoshka, over_layers
+from jaxembed.losses.paragraphs import (
+    infer_documents,
+    init_paragraphs,
+    paragraph_hidden,
+    pv_dbow_loss,
+    pv_dm_loss,
+)
 from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
-from jaxembed.losses.supervised import label_pairs
+from jaxembed.losses.supervised import label_pairs, partner_pairs, sample_partners
+from jaxembed.losses.triplets import (
+    batch_triplet_loss,
+    cross_version_triplet_loss,
+    mine_triplets,
+    triplet_loss,
+)
 
 __all__ = [
     "angle",
     "angle_scores",
+    "arbitrary_pair_loss",
+    "batch_triplet_loss",
     "cached",
+    "compatible",
     "compression_loss",
     "compression_target",
     "cosent",
     "cosine_loss",
     "cosine_scores",
+    "cross_version_triplet_loss",
     "diagonal_grid",
     "duplicate_mask",
     "espresso",
     "espresso_grid",
     "frozen_softmax",
     "full_grid",
+    "gated_cosine",
     "guided_mask",
+    "hardest",
+    "infer_documents",
     "info_nce",
+    "init_paragraphs",
     "label_pairs",
     "layer_objective",
     "layer_weights",
@@ -61,8 +84,14 @@ __all__ = [
     "masked_autoencoder",
     "masked_words_loss",
     "matryoshka",
+    "mine_triplets",
     "over_layers",
+    "paragraph_hidden",
+    "partner_pairs",
+    "pv_dbow_loss",
+    "pv_dm_loss",
     "ranking_loss",
+    "sample_partners",
     "sampled_weights",
     "score_kl",
     "score_kl_to_last",
@@ -70,6 +99,7 @@ __all__ = [
     "softmax_loss",
     "starbucks",
     "symmetric",
+    "triplet_loss",
     "two_dimensional",
     "two_dimensional_weights",
     "vector_kl",

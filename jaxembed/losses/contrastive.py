@@ -9,7 +9,7 @@ from jaxembed.arrays import accumulator, check_shape, check_temperature, host, i
 BLOCKS = ("qd", "qq", "dd", "dq")
 
 
-def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
+def softmax_loss(scores, *, positives=None, where=None, temperature=1.0, compete=True):
     """Softmax cross-entropy: asks each row of scores to put its probability on its positive columns.
 
     ``loss[i] = mean over p in positives[i] of -log softmax_j(scores[i, j] / temperature)[p]``, the softmax
@@ -28,6 +28,8 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
         where: optional bool [B, M]. False drops a pair from the softmax; positives are always kept.
             Dropped scores may hold anything.
         temperature: positive number that divides the scores; may be traced.
+        compete: False leaves the other positives out of the softmax of each positive, which then meets the
+            negatives alone: ``loss[i] = mean over p of log(1 + sum_{j not positive} exp(s_j - s_p))``.
 
     Returns:
         [B], one loss per row, in at least float32.
@@ -48,6 +50,8 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
     positives, kept = positives & finite, kept & finite
     count = jnp.sum(positives, axis=1)
     scores = jnp.where(kept, scores, 0).astype(accumulator(scores)) / temperature
+    if not compete:
+        return _against_negatives(scores, positives, kept & ~positives, count)
     reference = jnp.sum(jnp.where(positives, scores, 0), axis=1) / jnp.maximum(count, 1)
     gaps = scores - reference[:, None]
     top = jnp.max(jnp.where(kept, gaps, 0), axis=1, initial=0.0)
@@ -56,6 +60,18 @@ def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
     own = jnp.where(positives, jnp.expm1(jnp.where(positives, gaps - top, 0)), 0)
     total = jnp.sum(negatives + own, axis=1) + (count - 1)
     return jnp.where(count > 0, top[:, 0] + jnp.log1p(jnp.where(count > 0, total, 0)), 0)
+
+
+def _against_negatives(scores, positives, negatives, count):
+    """The mean loss of the positives of a row, each against its negatives; 0 without either."""
+    asked = positives & jnp.any(negatives, axis=1, keepdims=True)
+    top = jax.lax.stop_gradient(jnp.max(jnp.where(negatives, scores, -jnp.inf), axis=1, keepdims=True))
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    powers = jnp.where(negatives, jnp.exp(jnp.where(negatives, scores - top, 0)), 0)
+    total = jnp.sum(powers, axis=1, keepdims=True)
+    others = jnp.log(jnp.where(total > 0, total, 1)) + top
+    each = jnp.where(asked, jax.nn.softplus(jnp.where(asked, others - scores, 0)), 0)
+    return jnp.sum(each, axis=1) / jnp.maximum(count, 1)
 
 
 def _pairs(rows, columns, positives, where):

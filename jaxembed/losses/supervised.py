@@ -2,8 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxembed.arrays import check_shape, host
+from jaxembed.arrays import check_shape, host, on_device
+
+MODES = ("arbitrary", "identical", "distinct")
 
 
 def label_pairs(labels):
@@ -35,3 +38,94 @@ def label_pairs(labels):
     check_shape("labels", labels, (None,))
     others = ~jnp.eye(len(labels), dtype=bool)
     return {"positives": jnp.asarray(labels[:, None] == labels) & others, "where": others}
+
+
+def sample_partners(key, labels, classes, *, mode="arbitrary", weights=None):
+    """Partner classes: draws for each row the class in which its positives are looked for.
+
+    - ``arbitrary``: the labels of the batch in a random order, so any two classes may meet;
+    - ``identical``: the row's own class;
+    - ``distinct``: one of the other classes, evenly.
+
+    With ``weights`` the class is drawn with a chance proportional to ``weights[labels[i]]``. The inverse of 1
+    plus a distance of classes, to some power, draws near ones more often.
+
+    >>> labels = jnp.array([0, 1, 2, 2])
+    >>> print(sample_partners(jax.random.key(0), labels, 3, mode="identical"))
+    [0 1 2 2]
+    >>> print(jnp.any(sample_partners(jax.random.key(0), labels, 3, mode="distinct") == labels))
+    False
+
+    Args:
+        key: random key.
+        labels: int [B] in 0..classes-1.
+        classes: the number C of classes, at least 2 for "distinct".
+        mode: one of the three above.
+        weights: optional [C, C], not negative, a positive number in every row. It stands in the place of
+            ``mode``.
+
+    Returns:
+        int32 [B].
+
+    Raises:
+        ValueError: for an unknown mode, too few classes, or weights of another shape or without a sum.
+
+    References:
+        "Rethinking Positive Pairs in Contrastive Learning", arXiv:2410.18200. The distances there are those
+        of WordNet.
+    """
+    labels = on_device("labels", labels).astype(jnp.int32)
+    check_shape("labels", labels, (None,))
+    if weights is not None:
+        check_shape("weights", weights, (classes, classes))
+        if isinstance(weights, np.ndarray) and not ((weights >= 0).all() and (weights.sum(axis=1) > 0).all()):
+            raise ValueError("weights: a row is negative or sums to 0; give every class some partner")
+        return jax.random.categorical(key, jnp.log(jnp.asarray(weights))[labels]).astype(jnp.int32)
+    if mode not in MODES:
+        raise ValueError(f"mode: {mode!r} is unknown; choose one of {', '.join(MODES)}")
+    if mode == "identical":
+        return labels
+    if mode == "arbitrary":
+        return jax.random.permutation(key, labels)
+    if classes < 2:
+        raise ValueError(f"classes: {classes} class has no distinct partner; give at least 2")
+    return (labels + jax.random.randint(key, labels.shape, 1, classes)) % classes
+
+
+def partner_pairs(labels, partners, key_labels=None):
+    """Pairs of partner classes: a row's positives are the keys of its partner class.
+
+    ``positives[i, j] = key_labels[j] == partners[i]``. Keys of the row's own class are not its negatives
+    either: ``where[i, j] = positives[i, j] or key_labels[j] != labels[i]``.
+
+    >>> pairs = partner_pairs(jnp.array([0, 1]), jnp.array([1, 1]), jnp.array([0, 1, 2]))
+    >>> print(pairs["positives"].astype(int).tolist(), pairs["where"].astype(int).tolist())
+    [[0, 1, 0], [0, 1, 0]] [[0, 1, 1], [1, 1, 1]]
+
+    Args:
+        labels: int [B], the classes of the rows.
+        partners: int [B], as from :func:`sample_partners`.
+        key_labels: int [N], the classes of the keys. None: the keys are the rows themselves, and no row is a
+            key of itself.
+
+    Returns:
+        {"positives": bool [B, N], "where": bool [B, N]}, options of :func:`softmax_loss`. A row whose partner
+        class has no key has no positive and the loss 0.
+
+    Raises:
+        ValueError: for shapes that differ.
+
+    References:
+        "Rethinking Positive Pairs in Contrastive Learning", arXiv:2410.18200. There a row with one view is a
+        key of itself; pass its labels as ``key_labels`` to have it so.
+    """
+    labels, partners = on_device("labels", labels), on_device("partners", partners)
+    check_shape("labels", labels, (None,))
+    check_shape("partners", partners, labels.shape)
+    keys = labels if key_labels is None else on_device("key_labels", key_labels)
+    check_shape("key_labels", keys, (None,))
+    positives, where = partners[:, None] == keys, labels[:, None] != keys
+    if key_labels is None:
+        others = ~jnp.eye(len(labels), dtype=bool)
+        positives, where = positives & others, where & others
+    return {"positives": positives, "where": positives | where}

@@ -1,5 +1,6 @@
 """Vectors to ranks: exact search, rescoring by sets of tokens, and indexes on disk."""
 
+from jaxembed.search.binary import hamming_top_k, rerank_vectors, search_codes
 from jaxembed.search.document_index import (
     Documents,
     add_documents,
@@ -8,7 +9,14 @@ from jaxembed.search.document_index import (
     open_documents,
 )
 from jaxembed.search.embed import embed
-from jaxembed.search.external import build_faiss, build_usearch, open_faiss, open_usearch
+from jaxembed.search.external import (
+    build_faiss,
+    build_faiss_binary,
+    build_usearch,
+    open_faiss,
+    open_faiss_binary,
+    open_usearch,
+)
 from jaxembed.search.rerank import rerank, retrieve, single_vector_candidates
 from jaxembed.search.topk import reciprocal_rank_fusion, scan_top_k, top_k
 from jaxembed.search.vector_index import Index, load_index, save_index
@@ -19,18 +27,23 @@ __all__ = [
     "add_documents",
     "build_documents",
     "build_faiss",
+    "build_faiss_binary",
     "build_usearch",
     "delete_documents",
     "embed",
+    "hamming_top_k",
     "load_index",
     "open_documents",
     "open_faiss",
+    "open_faiss_binary",
     "open_usearch",
     "reciprocal_rank_fusion",
     "rerank",
+    "rerank_vectors",
     "retrieve",
     "save_index",
     "scan_top_k",
+    "search_codes",
     "single_vector_candidates",
     "top_k",
 ]

@@ -107,6 +107,86 @@ def open_faiss(path, *, rows=None, **options):
     return search
 
 
+def build_faiss_binary(codes, path, factory="BFlat", *, sample=100_000, chunk=65_536, **options):
+    """faiss binary index: writes packed codes for search by Hamming distance; code n gets the number n.
+
+    Beside it ``path.rows.json`` says which codes they were, as for ``build_faiss``. ``factory`` is faiss's
+    own description: "BFlat" (exact), "BHNSW32" (a graph), "BIVF256" (lists).
+
+    Args:
+        codes: uint8 [N, W] of ``vectors.pack_bits``. What is on the disk is read chunk by chunk.
+        path: the file, replaced in one step.
+        factory: str.
+        sample: codes that are evenly drawn for training, where the index needs any.
+        chunk: codes that are added at a time.
+        options: attributes of the index by faiss's names, for example ``nprobe=8``.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: when faiss is not installed.
+        ValueError: for codes that are not uint8 [N, W], a description or an option that faiss does not know,
+            or too few codes to train on.
+
+    References:
+        M. Douze et al., arXiv:2401.08281.
+    """
+    faiss = _library("faiss", "faiss-cpu")
+    count, width = _check_rows(codes, path, chunk)
+    if np.dtype(codes.dtype) != np.uint8:
+        raise ValueError(f"codes: {codes.dtype}; pass uint8 of vectors.pack_bits")
+    try:
+        index = faiss.index_binary_factory(8 * width, factory)
+        _set_attributes(index, options)
+        if not index.is_trained:
+            places = np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64))
+            index.train(np.ascontiguousarray(codes[places]))
+        for start in range(0, count, chunk):
+            index.add(np.ascontiguousarray(codes[start : start + chunk]))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"factory: faiss refuses {factory!r} ({_cause(error)}); see its factory") from None
+    return _replace(path, lambda new: faiss.write_index_binary(index, new), codes)
+
+
+def open_faiss_binary(path, *, codes=None, **options):
+    """faiss binary index, opened as a search function.
+
+    Args:
+        path: a file of ``build_faiss_binary``.
+        codes: optional, those that were exported; a file of others is refused, as ``open_faiss`` does it.
+        options: attributes of the index by faiss's names, for example ``nprobe=8``.
+
+    Returns:
+        A function (queries uint8 [B, W], k) to distances int32 [B, k] and ids int32 [B, k], as
+        ``hamming_top_k`` returns them, though among equal distances in an order of faiss. A place for which
+        nothing was found holds -1 and the largest int32.
+
+    Raises:
+        ImportError: when faiss is not installed.
+        FileNotFoundError: when the file is missing.
+        ValueError: when it is damaged or of other codes, or faiss does not know an option.
+    """
+    faiss = _library("faiss", "faiss-cpu")
+    index = _opened(path, faiss.read_index_binary, codes)
+    _set_attributes(index, options)
+
+    def search(queries, k):
+        queries = np.ascontiguousarray(queries)
+        if queries.dtype != np.uint8 or queries.ndim != 2 or 8 * queries.shape[1] != index.d:
+            raise ValueError(
+                f"queries: {queries.dtype} {queries.shape}, but the index has codes of {index.d} bits; "
+                "make both with one head"
+            )
+        if not 1 <= k <= index.ntotal:
+            raise ValueError(f"k: {k} is outside 1..{index.ntotal}, the number of codes; pass such a k")
+        distances, ids = index.search(queries, k)
+        missing = np.iinfo(np.int32).max
+        return np.where(ids < 0, missing, distances).astype(np.int32), ids.astype(np.int32)
+
+    return search
+
+
 def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, chunk=16_384):
     """usearch graph: writes rows for search by inner product; row n gets the number n.
 
@@ -221,6 +301,14 @@ def _set_faiss(faiss, index, options):
         if not isinstance(value, int | float | np.number):
             raise ValueError(f"options: {name}={value!r} is not a number; see faiss's parameters")
         faiss.ParameterSpace().set_index_parameter(index, name, float(value))
+
+
+def _set_attributes(index, options):
+    """Sets numbers of a binary index, for which faiss has no parameter space."""
+    for name, value in options.items():
+        if name.startswith("_") or not isinstance(getattr(index, name, None), int | float):
+            raise ValueError(f"options: faiss's {type(index).__name__} has no {name}; see its attributes")
+        setattr(index, name, value)
 
 
 def _described(rows):

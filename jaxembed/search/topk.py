@@ -193,11 +193,23 @@ def scan_top_k(score, queries, rows, k, *, mesh=None, axis="data", chunk=None):
     size = jax.tree.leaves(queries)[0].shape[0]
     if chunk is None:
         chunk = _CHUNK_ELEMENTS // max(1, int(np.prod(rows.shape[1:])), size)
-    chunk = max(chunk, k)
-    options = {"k": k, "size": size, "mesh": mesh, "axis": axis}
+    return scan(score, queries, rows, k, size=size, chunk=max(chunk, k), mesh=mesh, axis=axis)
+
+
+def scan(score, queries, rows, k, *, size, chunk, mesh=None, axis="data", pick=None):
+    """The scan of :func:`scan_top_k` after its checks; ``pick`` may find the best rows of a chunk itself.
+
+    Args:
+        score, queries, rows, k, chunk, mesh, axis: as for ``scan_top_k``.
+        size: B.
+        pick: optional function (queries, rows [n, ...], first, last, k) to (scores [B, k], places [B, k]):
+            the k best of rows first to last - 1, k of them at least; -inf where there are fewer. It stands
+            in for ``score``.
+    """
+    options = {"k": k, "size": size, "mesh": mesh, "axis": axis, "pick": pick}
     if isinstance(rows, jax.Array):
-        return _search(score, queries, rows, 0, count, chunk=chunk, **options)
-    return _stream(score, queries, rows, chunk=min(chunk, count), **options)
+        return _search(score, queries, rows, 0, rows.shape[0], chunk=chunk, **options)
+    return _stream(score, queries, rows, chunk=min(chunk, rows.shape[0]), **options)
 
 
 def _stream(score, queries, rows, *, chunk, mesh, axis, **options):
@@ -220,19 +232,19 @@ def _stream(score, queries, rows, *, chunk, mesh, axis, **options):
     return best
 
 
-@functools.partial(jax.jit, static_argnames=("score", "k", "size", "chunk", "mesh", "axis"))
-def _search(score, queries, rows, first, total, *, k, size, chunk, mesh, axis):
+@functools.partial(jax.jit, static_argnames=("score", "k", "size", "chunk", "mesh", "axis", "pick"))
+def _search(score, queries, rows, first, total, *, k, size, chunk, mesh, axis, pick):
     """Scores rows that are numbers first, first + 1, ...; numbers from total on are padding."""
-    scan = functools.partial(_scan, score, size=size, chunk=chunk)
+    scanned = functools.partial(_scan, score, size=size, chunk=chunk, pick=pick)
     if mesh is None:
-        return scan(queries, rows, first, total, k=k)
+        return scanned(queries, rows, first, total, k=k)
     shards = _shards(mesh, axis)
     share = -(-len(rows) // shards)
     rows = jnp.pad(rows, ((0, share * shards - len(rows)),) + ((0, 0),) * (rows.ndim - 1))
 
     def local(queries, rows, first, total):
         first = first + jax.lax.axis_index(axis) * share
-        found = scan(queries, rows, first, total, k=min(k, share))
+        found = scanned(queries, rows, first, total, k=min(k, share))
         scores, ids = (jax.lax.all_gather(x, axis, axis=1, tiled=True) for x in found)
         return _best(scores, ids, k)
 
@@ -243,7 +255,7 @@ def _search(score, queries, rows, first, total, *, k, size, chunk, mesh, axis):
     return search(queries, rows, jnp.int32(first), jnp.int32(total))
 
 
-def _scan(score, queries, rows, first, total, *, k, size, chunk):
+def _scan(score, queries, rows, first, total, *, k, size, chunk, pick):
     """Scores chunk after chunk on one device and keeps the best k so far.
 
     The first k come from the first chunk, and what is kept precedes what is new, so rows that score
@@ -256,7 +268,11 @@ def _scan(score, queries, rows, first, total, *, k, size, chunk):
         # The last chunk ends at the last row and passes over the rows that the one before has seen.
         start = jnp.minimum(index * chunk, count - chunk)
         # A slice is a copy, which a score of few queries would notice.
-        scores = score(queries, rows if chunk == count else jax.lax.dynamic_slice_in_dim(rows, start, chunk))
+        those = rows if chunk == count else jax.lax.dynamic_slice_in_dim(rows, start, chunk)
+        if pick is not None:
+            scores, places = pick(queries, those, index * chunk - start, total - first - start, k)
+            return scores, first + start + places
+        scores = score(queries, those)
         if scores.shape != (size, chunk):
             raise ValueError(
                 f"score: returned {scores.shape} for {size} queries and {chunk} rows; return [B, n]"
