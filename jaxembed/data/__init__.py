@@ -4,6 +4,7 @@ from jaxembed.data import sources, text, toy
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
+from jaxembed.data.locality import locality_batches, proximity_graph
 from jaxembed.data.masking import hide, masked_batch, word_masks
 from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
@@ -61,6 +62,7 @@ __all__ = [
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
+    "locality_batches",
     "log_counts",
     "masked_batch",
     "movielens_100k",
@@ -69,6 +71,7 @@ __all__ = [
     "ngrams",
     "pack",
     "package_file",
+    "proximity_graph",
     "reuters",
     "scale_columns",
     "sentence_pairs",

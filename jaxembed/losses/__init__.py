@@ -43,6 +43,7 @@ from jaxembed.losses.paragraphs import (
     pv_dbow_loss,
     pv_dm_loss,
 )
+from jaxembed.losses.quantised import dot_nce, quantised
 from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
 from jaxembed.losses.supervised import label_pairs, partner_pairs, sample_partners
 from jaxembed.losses.triplets import (
@@ -66,6 +67,7 @@ __all__ = [
     "cosine_scores",
     "cross_version_triplet_loss",
     "diagonal_grid",
+    "dot_nce",
     "duplicate_mask",
     "espresso",
     "espresso_grid",
@@ -90,6 +92,7 @@ __all__ = [
     "partner_pairs",
     "pv_dbow_loss",
     "pv_dm_loss",
+    "quantised",
     "ranking_loss",
     "sample_partners",
     "sampled_weights",

@@ -4,6 +4,7 @@ The top floor: it may use every room, and no room uses it. Each function is what
 around the rooms, with defaults that a newcomer wants.
 """
 
+from jaxembed.recipes.bigranular import bigranular_search
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.cutoffs import cutoff_logits, fit_cutoff
@@ -13,6 +14,7 @@ from jaxembed.recipes.text_search import embed_texts, search
 
 __all__ = [
     "ClickModel",
+    "bigranular_search",
     "cutoff_logits",
     "embed_texts",
     "fine_tune",

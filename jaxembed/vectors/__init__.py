@@ -20,6 +20,7 @@ from jaxembed.vectors.fde import (
     init_fde,
     truncate_fde,
 )
+from jaxembed.vectors.learned_product import quantise_product, soft_product
 from jaxembed.vectors.levels import (
     bits_to_levels,
     byte_products,
@@ -78,11 +79,13 @@ __all__ = [
     "product_errors",
     "product_scores",
     "product_tables",
+    "quantise_product",
     "random_hyperplanes",
     "recurrent_codes",
     "scalar_distance_bound",
     "scalar_scores",
     "sign_codes",
+    "soft_product",
     "standardise",
     "straight_through_sign",
     "truncate_fde",
