@@ -142,8 +142,10 @@ def of(rows, name="recall@10", **wanted):
 def gain(t, other, name="recall@100"):
     """What training the codes gains over an arm, [S, sizes], sizes rising."""
     sizes = sorted({r["bytes"] for r in t["codes"]})
-    pairs = [(of(t["codes"], name, arm=a, bytes=s) for a in (TRAINED, other)) for s in sizes]
-    return np.stack([ours - theirs for ours, theirs in pairs], axis=1)
+    beside = {
+        arm: np.stack([of(t["codes"], name, arm=arm, bytes=s) for s in sizes], 1) for arm in (TRAINED, other)
+    }
+    return beside[TRAINED] - beside[other]
 
 
 def narrowing(t):
