@@ -6,7 +6,7 @@ from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.locality import locality_batches, proximity_graph
 from jaxembed.data.masking import hide, masked_batch, word_masks
-from jaxembed.data.pairs import example_pairs, hard_negatives, inverse_cloze, split_pairs
+from jaxembed.data.pairs import aspect_pairs, example_pairs, hard_negatives, inverse_cloze, split_pairs
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
@@ -39,6 +39,7 @@ from jaxembed.data.text import (
 __all__ = [
     "Schema",
     "all_nli",
+    "aspect_pairs",
     "avazu",
     "bag",
     "batches",

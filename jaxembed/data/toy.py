@@ -165,6 +165,44 @@ def relevance_scores(seed, *, queries=2000, candidates=50, width=32):
     }
 
 
+def aspect_documents(seed, *, documents=3000, labels=12, tokens=(3, 1, 6), noise=30):
+    """Documents with a label in each aspect, of which some aspects fill more of the text than others.
+
+    Each aspect has ``labels`` labels of six keywords. A document draws one label in each aspect and
+    ``tokens[a]`` of its keywords, with replacement, beside ``noise`` of 1,000 words that mean nothing. So a
+    vector of all its words says much about one aspect and little about another.
+
+    >>> drawn = aspect_documents(0, documents=4)
+    >>> print(drawn["ids"].shape, drawn["labels"].shape, drawn["vocabulary"])
+    (4, 40) (4, 3) 1216
+
+    Args:
+        seed: int; the same one draws the same documents.
+        documents: the number N.
+        labels: of each aspect.
+        tokens: keywords of each of the A aspects in a document.
+        noise: other words in a document.
+
+    Returns:
+        Dict: ``ids`` int32 [N, T], words in random order; ``labels`` int32 [N, A]; ``vocabulary``, the number
+        of words.
+
+    Raises:
+        ValueError: for a size below 1.
+    """
+    _check_sizes(documents=documents, labels=labels, aspects=len(tokens))
+    _check_sizes(0, noise=noise, tokens=min(tokens))
+    rng, keywords = np.random.default_rng(seed), 6
+    drawn = rng.integers(labels, size=(documents, len(tokens)))
+    parts = [rng.integers(1000, size=(documents, noise))]
+    for aspect, count in enumerate(tokens):
+        first = 1000 + keywords * (labels * aspect + drawn[:, aspect])
+        parts.append(first[:, None] + rng.integers(keywords, size=(documents, count)))
+    ids = rng.permuted(np.concatenate(parts, axis=1), axis=1)
+    vocabulary = 1000 + keywords * labels * len(tokens)
+    return {"ids": ids.astype(np.int32), "labels": drawn.astype(np.int32), "vocabulary": vocabulary}
+
+
 def _check_sizes(least=1, **sizes):
     for name, size in sizes.items():
         if size < least:

@@ -1,6 +1,7 @@
 """batches -> vectors or logits: attention, transformers, pooling and interactions of fields."""
 
 from jaxembed.encoders import pretrained
+from jaxembed.encoders.aspects import encode_aspect, encode_aspects, init_aspects
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
 from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
 from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
@@ -39,8 +40,11 @@ __all__ = [
     "dlrm",
     "dot_interaction",
     "dot_product_attention",
+    "encode_aspect",
+    "encode_aspects",
     "fm",
     "fm_second_order",
+    "init_aspects",
     "init_attention_pool",
     "init_cross",
     "init_dcn",

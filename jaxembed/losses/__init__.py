@@ -18,6 +18,7 @@ from jaxembed.losses.distillation import (
 )
 from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
 from jaxembed.losses.hardest import compatible, hardest
+from jaxembed.losses.label_sets import concept_loss, retrofit_loss, shared_label_mask
 from jaxembed.losses.layer_grids import (
     diagonal_grid,
     espresso_grid,
@@ -62,6 +63,7 @@ __all__ = [
     "compatible",
     "compression_loss",
     "compression_target",
+    "concept_loss",
     "cosent",
     "cosine_loss",
     "cosine_scores",
@@ -94,10 +96,12 @@ __all__ = [
     "pv_dm_loss",
     "quantised",
     "ranking_loss",
+    "retrofit_loss",
     "sample_partners",
     "sampled_weights",
     "score_kl",
     "score_kl_to_last",
+    "shared_label_mask",
     "sigmoid_loss",
     "softmax_loss",
     "starbucks",

@@ -21,6 +21,7 @@ from jaxembed.metrics.calibrate import (
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.geometry import filter_rate, high_frequency, isotropy, mean_cosine
 from jaxembed.metrics.intervals import paired_interval, share_interval
+from jaxembed.metrics.lists import list_overlap, precision
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
 from jaxembed.metrics.probes import nearest_accuracy, partner_ranks
 from jaxembed.metrics.ranking import (
@@ -65,6 +66,7 @@ __all__ = [
     "init_score_adapter",
     "isotropy",
     "judgments",
+    "list_overlap",
     "log_loss",
     "masked_mean",
     "mean_cosine",
@@ -75,6 +77,7 @@ __all__ = [
     "paired_interval",
     "partner_ranks",
     "pr_auc",
+    "precision",
     "recall",
     "relevance_logits",
     "score_map",

@@ -1,5 +1,6 @@
 """vectors -> vectors or compact codes: functions on arrays that know no model, trainer, mesh or config."""
 
+from jaxembed.vectors.aspects import combine_aspects, init_retrofit, retrofit
 from jaxembed.vectors.binary import (
     binary_bottleneck,
     hamming,
@@ -52,6 +53,7 @@ __all__ = [
     "chamfer",
     "chamfer_flat",
     "code_levels",
+    "combine_aspects",
     "decode_product",
     "decode_scalar",
     "encode_documents",
@@ -71,6 +73,7 @@ __all__ = [
     "implicit_fde_score",
     "init_fde",
     "init_recurrent",
+    "init_retrofit",
     "level_scores",
     "level_tables",
     "levels_to_bits",
@@ -82,6 +85,7 @@ __all__ = [
     "quantise_product",
     "random_hyperplanes",
     "recurrent_codes",
+    "retrofit",
     "scalar_distance_bound",
     "scalar_scores",
     "sign_codes",

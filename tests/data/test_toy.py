@@ -109,3 +109,16 @@ def test_relevance_scores_follow_their_formula_and_no_threshold_on_them_is_good(
     assert centre.min() + 1e-6 >= 0.35 and centre.max() <= 0.65 + 1e-6 and centre.std() > 0.05
     with pytest.raises(ValueError, match="candidates: 9 is below 10"):
         toy.relevance_scores(0, candidates=9)
+
+
+def test_documents_hold_as_many_keywords_of_their_labels_as_asked():
+    drawn = toy.aspect_documents(1, documents=200, labels=5, tokens=(3, 1, 6), noise=20)
+    ids, labels = drawn["ids"], drawn["labels"]
+    assert ids.shape == (200, 30) and drawn["vocabulary"] == 1090 and ids.max() < 1090
+    own = (ids - 1000) // 6  # number of the label that a keyword belongs to, below 0 for noise
+    for aspect, count in enumerate((3, 1, 6)):
+        np.testing.assert_array_equal((own == (5 * aspect + labels[:, [aspect]])).sum(axis=1), count)
+    assert ((ids < 1000).sum(axis=1) == 20).all()
+    np.testing.assert_allclose(np.bincount(labels[:, 1]), 40, atol=20)
+    with pytest.raises(ValueError, match="noise: -1 is below 0"):
+        toy.aspect_documents(0, noise=-1)
