@@ -4,7 +4,14 @@ from jaxembed.encoders import pretrained
 from jaxembed.encoders.aspects import encode_aspect, encode_aspects, init_aspects
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
 from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
-from jaxembed.encoders.heads import init_word_head, lift, prefix_dense, with_first
+from jaxembed.encoders.heads import (
+    concept_vectors,
+    init_concepts,
+    init_word_head,
+    lift,
+    prefix_dense,
+    with_first,
+)
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
 from jaxembed.encoders.mlp import init_mlp, mlp
 from jaxembed.encoders.pooling import (
@@ -33,6 +40,7 @@ __all__ = [
     "attention_pool",
     "attention_weights",
     "cls_pool",
+    "concept_vectors",
     "cross_network",
     "dcn",
     "deepfm",
@@ -46,6 +54,7 @@ __all__ = [
     "fm_second_order",
     "init_aspects",
     "init_attention_pool",
+    "init_concepts",
     "init_cross",
     "init_dcn",
     "init_deepfm",

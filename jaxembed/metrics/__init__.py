@@ -18,6 +18,7 @@ from jaxembed.metrics.calibrate import (
     score_parameters,
     vector_logits,
 )
+from jaxembed.metrics.concepts import completeness, concept_auc, explanation_precision
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.geometry import filter_rate, high_frequency, isotropy, mean_cosine
 from jaxembed.metrics.intervals import paired_interval, share_interval
@@ -50,12 +51,15 @@ __all__ = [
     "auc_from_bins",
     "average_precision",
     "calibration",
+    "completeness",
+    "concept_auc",
     "evaluate_classification",
     "evaluate_clustering",
     "evaluate_pairs",
     "evaluate_retrieval",
     "evaluate_similarity",
     "expected_calibration_error",
+    "explanation_precision",
     "filter_metrics",
     "filter_rate",
     "fit_platt",

@@ -11,6 +11,13 @@ from jaxembed.vectors.binary import (
     unpack_bits,
 )
 from jaxembed.vectors.chamfer import ball_carve, chamfer, chamfer_flat, implicit_fde_score
+from jaxembed.vectors.concepts import (
+    esa_vectors,
+    explain,
+    explicit_similarity,
+    sparse_similarity,
+    top_concepts,
+)
 from jaxembed.vectors.fde import (
     centre_fde,
     encode_documents,
@@ -63,7 +70,10 @@ __all__ = [
     "encode_set",
     "encoding_length",
     "entry_means",
+    "esa_vectors",
     "estimate_chamfer",
+    "explain",
+    "explicit_similarity",
     "fit_centre",
     "fit_product",
     "fit_removal",
@@ -90,8 +100,10 @@ __all__ = [
     "scalar_scores",
     "sign_codes",
     "soft_product",
+    "sparse_similarity",
     "standardise",
     "straight_through_sign",
+    "top_concepts",
     "truncate_fde",
     "unpack_bits",
 ]
