@@ -1,5 +1,6 @@
 """The command line of an experiment: a dataclass as flags, presets, limits, and a name for every run."""
 
+import argparse
 import copy
 import dataclasses
 import hashlib
@@ -7,6 +8,7 @@ import pathlib
 import re
 import sys
 import time
+import typing
 
 from experiments.shared import inputs
 
@@ -180,13 +182,31 @@ def stage(text):
     print(f"[{time.perf_counter() - BEGAN:.0f} s] {text}", flush=True)
 
 
-def parse(name, config):
+def parse(name, config, arguments=None):
     """The settings of an experiment, a dataclass, from its command line; paths among them are looked at."""
-    import tyro
-
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # a pipe gets every line when it is printed
-    cfg = tyro.cli(config, prog=f"python -m experiments.{name}")
+    program = f"python -m experiments.{name}"
+    try:
+        import tyro
+    except ModuleNotFoundError:
+        cfg = plainly(config, program, arguments)
+    else:
+        cfg = tyro.cli(config, prog=program, args=arguments)
     inputs.check_paths(cfg)
-    inputs.installed("matplotlib")
     return cfg
+
+
+def plainly(config, program, arguments=None):
+    """The settings of a dataclass from the same flags, read by argparse where tyro is not installed."""
+    parser = argparse.ArgumentParser(program, description=config.__doc__, allow_abbrev=False)
+    for field in dataclasses.fields(config):
+        kind, options = field.type, {"default": field.default, "help": f"default: {field.default}"}
+        while inner := [x for x in typing.get_args(kind) if x not in (type(None), ...)]:
+            options |= {"nargs": "*"} if typing.get_origin(kind) is tuple else {}
+            options |= {"choices": inner} if typing.get_origin(kind) is typing.Literal else {}
+            kind = type(inner[0]) if "choices" in options else inner[0]
+        options |= {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        parser.add_argument(flag(field.name), **options)
+    found = vars(parser.parse_args(arguments))
+    return config(**{name: tuple(x) if isinstance(x, list) else x for name, x in found.items()})

@@ -1,21 +1,8 @@
 """vectors -> one loss per example, and functions that turn losses into losses."""
 
 from jaxembed.losses.cached import cached
-from jaxembed.losses.contrastive import (
-    duplicate_mask,
-    guided_mask,
-    info_nce,
-    sigmoid_loss,
-    softmax_loss,
-    symmetric,
-)
-from jaxembed.losses.distillation import (
-    compression_loss,
-    compression_target,
-    margin_mse,
-    score_kl,
-    vector_kl,
-)
+from jaxembed.losses.contrastive import info_nce, sigmoid_loss, softmax_loss, symmetric
+from jaxembed.losses.distillation import compression_loss, compression_target, margin_mse, score_kl, vector_kl
 from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
 from jaxembed.losses.hardest import compatible, hardest
 from jaxembed.losses.label_sets import concept_loss, retrofit_loss, shared_label_mask
@@ -36,6 +23,7 @@ from jaxembed.losses.layer_objectives import (
     vector_kl_to_last,
 )
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
+from jaxembed.losses.masks import duplicate_mask, guided_mask, violator_mask
 from jaxembed.losses.nested import matryoshka, over_layers
 from jaxembed.losses.paragraphs import (
     infer_documents,
@@ -45,7 +33,15 @@ from jaxembed.losses.paragraphs import (
     pv_dm_loss,
 )
 from jaxembed.losses.quantised import dot_nce, quantised
-from jaxembed.losses.ranking import angle, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
+from jaxembed.losses.ranking import (
+    angle,
+    angle_objective,
+    angle_scores,
+    cosent,
+    cosine_loss,
+    cosine_scores,
+    ranking_loss,
+)
 from jaxembed.losses.supervised import label_pairs, partner_pairs, sample_partners
 from jaxembed.losses.triplets import (
     batch_triplet_loss,
@@ -56,6 +52,7 @@ from jaxembed.losses.triplets import (
 
 __all__ = [
     "angle",
+    "angle_objective",
     "angle_scores",
     "arbitrary_pair_loss",
     "batch_triplet_loss",
@@ -111,4 +108,5 @@ __all__ = [
     "two_dimensional_weights",
     "vector_kl",
     "vector_kl_to_last",
+    "violator_mask",
 ]

@@ -17,6 +17,7 @@ from jaxembed.search.external import (
     open_faiss_binary,
     open_usearch,
 )
+from jaxembed.search.funnel import funnel
 from jaxembed.search.rerank import rerank, retrieve, single_vector_candidates
 from jaxembed.search.topk import reciprocal_rank_fusion, scan_top_k, top_k
 from jaxembed.search.vector_index import Index, load_index, save_index
@@ -31,6 +32,7 @@ __all__ = [
     "build_usearch",
     "delete_documents",
     "embed",
+    "funnel",
     "hamming_top_k",
     "load_index",
     "open_documents",
