@@ -6,12 +6,11 @@
     python -m experiments.nesting.starbucks --paper --model bert-base --sts path/to/stsb   # AllNLI by TFDS
 
 The list holds pairs (layer, size): after block n, the first `size` numbers of the vector. SRL fine-tunes all
-pairs of the list at once and pulls the small ones to the full model; 2DMSE draws a pair a step instead. SMAE
-pre-trains the pairs by masked words.
+pairs at once and pulls the small ones to the full model; 2DMSE draws a pair a step. SMAE pre-trains the pairs
+by masked words.
 
 Papers: Starbucks (arXiv:2410.13230), 2D Matryoshka Sentence Embeddings (arXiv:2402.14776). The first command
-takes 5 minutes on 2 CPU cores, the second 15. `make data` brings WordNet and the text encoder,
-all-MiniLM-L6-v2.
+takes 5 minutes on 2 CPU cores, the second 15. `make data` brings WordNet and all-MiniLM-L6-v2.
 """
 
 import dataclasses

@@ -173,12 +173,13 @@ def info_nce(
 
 
 def directions(vectors):
-    """Unit vectors in at least float32: narrower ones would be rounded before the product."""
+    """Unit vectors [N, D] in at least float32: narrower ones would be rounded before the product."""
     vectors = on_device("vectors", vectors)
     return unit(vectors.astype(accumulator(vectors)))
 
 
 def check_sides(queries, documents, names=("queries", "documents")):
+    """Refuses arrays that are not [B, D] and [N, D], by their names."""
     check_shape(names[0], queries, (None, None))
     check_shape(names[1], documents, (None, np.shape(queries)[1]))
 

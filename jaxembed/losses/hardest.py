@@ -47,9 +47,11 @@ def hardest(loss, count):
         own = jnp.arange(rows)[:, None] == jnp.arange(columns)
         counts = ~own if where is None else jnp.asarray(where, bool) & ~own
         check_shape("where", counts, (rows, columns))
+        if count >= columns - 1:
+            return loss(queries, documents, where=counts | own, **options)
         q, d = (jax.lax.stop_gradient(unit(v)) for v in wide((queries, documents)))
         cosines = jnp.where(counts, inner(q, d), -jnp.inf)
-        found, places = jax.lax.top_k(cosines, min(count, columns))
+        found, places = jax.lax.top_k(cosines, count)
         places = jnp.where(jnp.isfinite(found), places, columns)
         kept = jnp.zeros((rows, columns), bool).at[jnp.arange(rows)[:, None], places].set(True, mode="drop")
         return loss(queries, documents, where=kept | own, **options)

@@ -1,4 +1,4 @@
-"""Paragraph vectors: vectors of documents that predict their words, through a bottleneck of bits or without."""
+"""Paragraph vectors: vectors of documents that predict their words, through bits or without a bottleneck."""
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,8 @@ def pv_dbow_loss(params, documents, words, *, weights=None, bottleneck=None, sam
     the bottleneck. With ``vectors.binary_bottleneck`` this is Binary PV-DBOW, with a projection among the
     params Real-Binary PV-DBOW.
 
-    >>> params = {"documents": jnp.zeros((3, 2)), "output": {"kernel": jnp.ones((4, 2)), "bias": jnp.zeros(4)}}
+    >>> output = {"kernel": jnp.ones((4, 2)), "bias": jnp.zeros(4)}
+    >>> params = {"documents": jnp.zeros((3, 2)), "output": output}
     >>> print(pv_dbow_loss(params, jnp.array([0, 2]), jnp.array([[1, 3], [0, 0]])).round(3))
     [1.386 1.386]
 
@@ -218,4 +219,4 @@ def _check_combine(combine, size, word_width):
     if combine not in ("concat", "sum"):
         raise ValueError(f'combine: {combine!r} is unknown; choose "concat" or "sum"')
     if combine == "sum" and word_width not in (None, size):
-        raise ValueError(f"word_width: {word_width} is not {size}, the size, which a sum needs")
+        raise ValueError(f"word_width: {word_width} is not {size}, the size; a sum needs one width")

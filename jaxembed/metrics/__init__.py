@@ -43,6 +43,7 @@ from jaxembed.metrics.tasks import (
     evaluate_similarity,
     spearman,
 )
+from jaxembed.metrics.ties import tied_gains
 
 __all__ = [
     "MTEBEncoder",
@@ -89,5 +90,6 @@ __all__ = [
     "share_interval",
     "spearman",
     "threshold_at_recall",
+    "tied_gains",
     "vector_logits",
 ]

@@ -38,6 +38,7 @@ from jaxembed.vectors.levels import (
     levels_to_bits,
     plane_scores,
     scalar_scores,
+    uniform_levels,
 )
 from jaxembed.vectors.normalise import entry_means, fit_centre, fit_removal, fit_whiten, standardise
 from jaxembed.vectors.product import (
@@ -105,5 +106,6 @@ __all__ = [
     "straight_through_sign",
     "top_concepts",
     "truncate_fde",
+    "uniform_levels",
     "unpack_bits",
 ]

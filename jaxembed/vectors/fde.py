@@ -224,7 +224,7 @@ def encoding_length(params):
     10240
 
     Args:
-        params: the arrays of ``init_fde``.
+        params: the arrays of ``init_fde``, with ``planes`` [R, D, k].
 
     Returns:
         int.

@@ -40,6 +40,37 @@ def code_levels(codes, loops):
     return levels.astype(jnp.int8)
 
 
+def uniform_levels(x, loops, *, step):
+    """Uniform quantiser: the nearest level of every coordinate, without any training.
+
+    ``levels = clip(2 floor(x / step) + 1)``: equal cells of width ``step`` on both sides of 0, 2**(loops + 1)
+    in all, and what lies outside goes to the last one. With loops 0 it is the sign, whatever the step. It is
+    what recurrent binarisation does with one orthogonal map and its transpose.
+
+    >>> print(uniform_levels(jnp.array([-9.0, -0.2, 0.3, 1.2]), 1, step=1.0))
+    [-3 -1  1  3]
+
+    Args:
+        x: [..., M], any float dtype. Rotate and centre the vectors first where coordinates are not alike.
+        loops: 0 to 6.
+        step: width of a cell, a number or [M]. For normal coordinates of deviation 1 the error is least at
+            0.996, 0.586 and 0.335 for 1, 2 and 3 loops.
+
+    Returns:
+        int8 [..., M], as :func:`code_levels` gives them.
+
+    Raises:
+        ValueError: for loops out of range.
+
+    References:
+        J. Max, Quantizing for minimum distortion, doi:10.1109/TIT.1960.1057548, for the steps.
+    """
+    top = _top(loops)
+    x = jnp.asarray(x)
+    cells = 2 * jnp.floor(x.astype(accumulator(x)) / step) + 1
+    return jnp.clip(cells, -top, top).astype(jnp.int8)
+
+
 def levels_to_bits(levels, loops):
     """Bit planes: packs levels into one row of bits for each loop, the sign first.
 

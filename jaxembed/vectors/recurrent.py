@@ -92,7 +92,7 @@ def recurrent_codes(
     check_shape("x", x, (None, first.get("hidden_0", first["out"])["kernel"].shape[0]))
     loops = held if loops is None else loops
     if not 0 <= loops <= held:
-        raise ValueError(f"loops: {loops} is outside 0..{held}, those of the params")
+        raise ValueError(f"loops: {loops} is outside 0..{held}; the params have no more")
     x, kept = unit(x.astype(accumulator(x))), dict(statistics)
 
     def run(name, values):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from models import write_model
 
-from experiments.benchmarks import device, multivector, table_arms, tables, text, timing
+from experiments.benchmarks import codes, device, multivector, table_arms, tables, text, timing
 from experiments.shared import flags, results
 from jaxembed import encoders
 
@@ -49,6 +49,35 @@ def test_the_benchmark_of_tables_runs_without_its_peers(tmp_path, monkeypatch):
     }
     assert [r["peer"] for r in tabled["summary"]] == ["optax Adagrad, dense"] * 2
     assert next(tmp_path.glob("tables_*.png")).stat().st_size > 10_000
+
+
+class Glosses:
+    """A model whose vectors are noise."""
+
+    def encode_texts(self, texts):
+        return np.random.default_rng(0).standard_normal((len(texts), 16)).astype(np.float32)
+
+
+@pytest.mark.experiment
+def test_the_benchmark_of_codes_runs_without_its_peer(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(codes.text_models, "load", lambda folder: Glosses())
+    monkeypatch.setattr(codes.data, "wordnet", lambda: [{"gloss": "a thing"}] * 600)
+    small = {"rows": 1000, "bits": 64, "width": 16, "product_rows": 1000, "texts": 300, "queries": (1, 3)}
+    tabled = found(codes, codes.Config(**small, k=4, rounds=1, results=tmp_path))
+    groups = {row["group"] for row in tabled["binary codes"] + tabled["int8 codes"]}
+    assert groups == {f"1,000 x {kind}, {n} at a time" for kind in ("64 bits", "16 int8") for n in (1, 3)}
+    assert all(row["floor ms"] > 0 and row["times ours"] > 0 for row in tabled["binary codes"])
+    assert {row["method"] for row in tabled["product codes"]} == {
+        "jaxembed",
+        "jaxembed, decoded",
+        "product and minimum",
+    }
+    found_by = {row["code"]: row["recall@4"] for row in tabled["choices"]}
+    assert found_by["float32"] == 1 and found_by["int8"] > 0.9
+    assert found_by["4 bits"] > found_by["2 bits"] > found_by["signs"]
+    assert [row["bytes"] for row in tabled["choices"]] == [66, 64, 16, 8, 4, 2, 2]
+    assert tabled["summary"] == []
 
 
 @pytest.mark.experiment

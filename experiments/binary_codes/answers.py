@@ -1,0 +1,70 @@
+"""Answers to claims: rows of the tables, seed by seed."""
+
+import itertools
+
+import numpy as np
+
+from experiments.binary_codes import heads, newsgroups
+from experiments.shared import results
+
+
+def runs_of(rows, number, **wanted):
+    """The numbers of every seed of the row that is wanted."""
+    (row,) = [r for r in rows if all(r[key] == value for key, value in wanted.items())]
+    return np.array([run[number] for run in row["runs"]])
+
+
+def above(name, number, one, other, **options):
+    """The answer of a claim that one row is above another, by ``results.paired``; None in other runs."""
+
+    def ours(t):
+        if name not in t:
+            return None
+        found = runs_of(t[name], number, **one) - runs_of(t[name], number, **other)
+        return results.paired(found, **options)
+
+    return ours
+
+
+def errors_apart(one, *others, allowed=False):
+    """Is nDCG of an arm above that of others by two standard errors, or ``allowed`` not below by them?"""
+
+    def ours(t):
+        if "paragraphs" not in t:
+            return None
+        gaps = []
+        for width, other in itertools.product((newsgroups.SHORT, newsgroups.LONG), others):
+            pair = [runs_of(t["paragraphs"], "nDCG@10", arm=arm, bits=width) for arm in (one, other)]
+            if len(pair[0]) < 3:
+                return None
+            gaps.append(gap_of(*pair))
+        gap, error = min(gaps, key=lambda g: g[0] - g[1])
+        return results.holds(gap > (-error if allowed else error), gap, error)
+
+    return ours
+
+
+def rising(t):
+    """Does recall rise with every further plane of the longest code?"""
+    if "heads" not in t:
+        return None
+    found = [runs_of(t["heads"], "Recall@10", head=name) for name in (*heads.PREFIXES, heads.LONG)]
+    return results.paired(np.stack([b - a for a, b in itertools.pairwise(found)], axis=1))
+
+
+def longer(t):
+    """Is nDCG of more bits above that of fewer by two standard errors?"""
+    if "paragraphs" not in t:
+        return None
+    widths = (newsgroups.LONG, newsgroups.SHORT)
+    pair = [runs_of(t["paragraphs"], "nDCG@10", arm=newsgroups.BINARY, bits=width) for width in widths]
+    if len(pair[0]) < 3:
+        return None
+    gap, error = gap_of(*pair)
+    return results.holds(gap > error, gap, error)
+
+
+def gap_of(one, other):
+    """The difference of two means over seeds and two of its standard errors."""
+    error = np.sqrt(sum(np.var(x, ddof=1) / len(x) for x in (one, other)))
+    return one.mean() - other.mean(), 2 * error

@@ -1,0 +1,151 @@
+"""20 Newsgroups as bags of words, paragraph vectors of them through bits, and the baselines of equal bits."""
+
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxembed import data, losses, metrics, train, vectors
+from jaxembed.arrays import unit
+
+INFERENCE = 0.3  # learning rate of unseen documents
+STOP = 100  # the most frequent words, which tell no group
+SHORT, LONG = 32, 128  # bits
+REAL, BINARY, PLANES = "PV-DBOW", "Binary PV-DBOW", "random hyperplanes"
+MEDIANS, CODER = "medians", "autoencoder"
+
+
+def read(cfg):
+    """(training bags, test bags, test labels); with ``validate`` the last posts for training are the test."""
+    known, asked = data.newsgroups("train"), data.newsgroups("test")
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(known["texts"]))
+    if cfg.validate:
+        held, order = order[: cfg.posts_tested], order[cfg.posts_tested :]
+        asked = {name: [x[i] for i in held] for name, x in known.items()}
+    else:
+        held = rng.permutation(len(asked["texts"]))[: cfg.posts_tested]
+        asked = {name: [x[i] for i in held] for name, x in asked.items()}
+    trained = [known["texts"][i] for i in order[: cfg.posts]]
+    counts = collections.Counter(word for text in trained for word in text.split())
+    frequent = [word for word, _ in counts.most_common(cfg.vocabulary + STOP)[STOP:]]
+    number = {word: i for i, word in enumerate(frequent)}
+    names = sorted(set(asked["labels"]))
+    labels = np.array([names.index(label) for label in asked["labels"]])
+    return bags(trained, number, cfg.words), bags(asked["texts"], number, cfg.words), labels
+
+
+def bags(texts, number, length):
+    """Distinct words int [N, T] of each text, the most frequent first, and how often each stands there."""
+    words, weights = np.zeros((len(texts), length), np.int32), np.zeros((len(texts), length), np.float32)
+    for i, text in enumerate(texts):
+        found = collections.Counter(number[w] for w in text.split() if w in number).most_common(length)
+        if found:
+            words[i, : len(found)], weights[i, : len(found)] = np.array(found).T
+    return {"words": words, "weights": weights}
+
+
+def fit(cfg, bag, bits, seed, *, mode="round", coded=False):
+    """Params of PV-DBOW, or with ``coded`` of an autoencoder, whose documents are a map of their words."""
+    count = len(bag["words"])
+    rule = functools.partial(optax.adagrad, initial_accumulator_value=0.0, eps=1e-10)
+    tx = train.by_path([(r"^documents", rule(cfg.document_rate))], rule(cfg.word_rate))
+
+    def init(key):
+        params = losses.init_paragraphs(key, count, cfg.vocabulary, bits)
+        if coded:
+            params["documents"] = params["documents"][:0]
+            params["encoder"] = {"kernel": jnp.zeros((cfg.vocabulary, bits)), "bias": jnp.zeros(bits)}
+            draw = jax.random.normal(jax.random.fold_in(key, 1), (cfg.vocabulary, bits))
+            params["encoder"]["kernel"] = draw * cfg.vocabulary**-0.5
+        return params
+
+    def loss_fn(params, batch, key):
+        numbers = batch["number"]
+        if coded:
+            params = params | {"documents": encoded(params["encoder"], batch)}
+            numbers = jnp.arange(len(batch["words"]))
+        return losses.pv_dbow_loss(params, numbers, **words_of(batch), bottleneck=bottleneck(mode)).mean(), {}
+
+    columns = {"number": np.arange(count, dtype=np.int32)} | bag
+    batches = data.batches(columns, min(cfg.posts_at_once, count), seed=seed)
+    steps = max(1, cfg.paragraph_epochs * count // cfg.posts_at_once)
+    given = {"batches": batches, "steps": steps, "key": seed, "mesh": train.make_mesh(1), "progress": False}
+    return train.fit(init=init, loss_fn=loss_fn, tx=tx, **given).params
+
+
+@functools.cache
+def bottleneck(mode):
+    return None if mode is None else functools.partial(vectors.binary_bottleneck, mode=mode)
+
+
+def words_of(bag):
+    return {"words": bag["words"], "weights": bag["weights"]}
+
+
+def encoded(encoder, bag):
+    """The activations of an autoencoder: a linear map of unit bags of log counts."""
+    values = jnp.log1p(bag["weights"])
+    values = values / jnp.maximum(jnp.linalg.norm(values, axis=1, keepdims=True), 1e-6)
+    return jnp.einsum("bt,btm->bm", values, encoder["kernel"][bag["words"]]) + encoder["bias"]
+
+
+@functools.partial(jax.jit, static_argnames=("mode", "steps"))
+def inferred(params, bag, mode, steps, rate):
+    """Activations of unseen documents, with everything but their rows as it was trained."""
+
+    def loss(params, numbers):
+        return losses.pv_dbow_loss(params, numbers, **words_of(bag), bottleneck=bottleneck(mode))
+
+    return losses.infer_documents(loss, params, len(bag["words"]), steps=steps, rate=rate)
+
+
+def compare(cfg, trained, tested, labels, width, seed):
+    """{(arm, bits): measures}: floats by cosine, and the codes of every arm by Hamming distance."""
+    real = fit(cfg, trained, width, seed, mode=None)
+    binary = fit(cfg, trained, width, seed)
+    coder = fit(cfg, trained, width, seed, coded=True)
+    floats = inferred(real, tested, None, cfg.steps, INFERENCE)
+    planes = vectors.random_hyperplanes(jax.random.key(seed), width, width)
+    middle = np.median(inferred(real, first(trained, len(labels)), None, cfg.steps, INFERENCE), axis=0)
+    codes = {
+        BINARY: vectors.pack_bits(inferred(binary, tested, "round", cfg.steps, INFERENCE)),
+        PLANES: vectors.sign_codes(floats @ planes),
+        MEDIANS: vectors.pack_bits(floats > middle),
+        CODER: vectors.pack_bits(encoded(coder["encoder"], tested)),
+    }
+    found = {
+        (arm, width): ranked(cfg, -np.asarray(vectors.hamming(x[: cfg.queries], x)), labels)
+        for arm, x in codes.items()
+    }
+    rows = unit(floats)
+    return {(REAL, width): ranked(cfg, np.asarray(rows[: cfg.queries] @ rows.T), labels)} | found
+
+
+def first(bag, count):
+    return {name: x[:count] for name, x in bag.items()}
+
+
+def ranked(cfg, scores, labels):
+    """nDCG@10, expected over the orders of ties, and MAP with ties in random order; no query finds itself."""
+    asked = np.arange(len(scores))
+    others = ~np.eye(len(scores), len(labels), dtype=bool)
+    scores = scores[others].reshape(len(scores), -1).astype(np.float64)
+    same = (labels[asked][:, None] == labels)[others].reshape(scores.shape).astype(np.float32)
+    gains = metrics.tied_gains(scores, same).astype(np.float32)
+    drawn = metrics.tied_gains(scores, same, key=0).astype(np.float32)
+    ndcg = metrics.masked_mean(metrics.ndcg(gains, same, k=10), metrics.has_relevant(same))
+    average = metrics.average_precision(drawn, same, k=drawn.shape[1])
+    return {"nDCG@10": float(ndcg), "MAP": float(metrics.masked_mean(average, metrics.has_relevant(same)))}
+
+
+def draw(axes, rows):
+    """nDCG@10 of every arm at both widths."""
+    for arm in (REAL, BINARY, CODER, MEDIANS, PLANES):
+        mine = [row for row in rows if row["arm"] == arm]
+        x, y, e = ([row[key] or 0 for row in mine] for key in ("bits", "nDCG@10", "± nDCG@10"))
+        axes.errorbar(x, y, e, marker="o", ls="--" if arm == REAL else "-", label=arm)
+    axes.set(xlabel="bits, or floats (dashed)", ylabel="nDCG@10 of the same newsgroup", title="20 Newsgroups")
