@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from models import write_model
 
-from experiments.benchmarks import codes, device, multivector, table_arms, tables, text, timing
+from experiments.benchmarks import codes, device, locality, multivector, table_arms, tables, text, timing
 from experiments.shared import flags, results
 from jaxembed import encoders
 
@@ -193,3 +193,9 @@ def test_the_kept_picture_is_drawn_from_its_numbers(tmp_path):
     path.write_text((RESULTS / "tables.json").read_text())
     (picture,) = results.draw(path, tables.figures)
     assert picture.stat().st_size > 20_000
+
+
+def test_locality_batches_are_timed_in_pairs_a_second():
+    found = locality.rows(400, window=20, clusters=4, sizes=(16,), rounds=1)
+    assert [(r["arm"], r["asked"]) for r in found] == [("depth", 100_000), ("breadth", 100_000)]
+    assert all(r["pairs/s"] > 0 and r["pairs per CPU second"] > 0 for r in found)
