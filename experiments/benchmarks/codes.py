@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import timing
+from experiments.benchmarks import locality, timing
 from experiments.shared import flags, inputs, results, text_models
 from jaxembed import data, search, vectors
 from jaxembed.arrays import inner, unit
@@ -240,6 +240,8 @@ def run(cfg):
         flags.stage(f"times {name}")
         tables[name] = part(cfg, faiss)
     compared = summary([r for rows in tables.values() for r in rows])
+    flags.stage("times locality batches")
+    tables["locality batches"] = locality.rows(min(50_000, max(2000, cfg.rows // 20)), rounds=cfg.rounds)
     flags.stage("compares what a vector may cost")
     return results.Result({"summary": compared} | tables | {"choices": choices(cfg)})
 

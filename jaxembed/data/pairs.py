@@ -232,3 +232,44 @@ def split_pairs(pairs, *, share=0.1, seed=0):
 def _taken(column, places):
     """Entries of a list as a list, of an array as an array."""
     return column[places] if isinstance(column, np.ndarray) else [column[i] for i in places]
+
+
+def aspect_pairs(label_sets, *, most=100):
+    """Aspect pairs: joins documents that share at least one label.
+
+    Labels that ``most`` documents or more carry are left out first: they are too general. Documents without
+    a label that is left are in no pair.
+
+    >>> print(aspect_pairs([["parsing"], ["parsing", "tagging"], [], ["tagging"]]).tolist())
+    [[0, 1], [1, 3]]
+
+    Args:
+        label_sets: for each document the labels of one aspect, a list that may be empty. For the control that
+            merges aspects, join their lists.
+        most: number of documents from which on a label is left out; None keeps all.
+
+    Returns:
+        int64 [P, 2], the smaller number first, each pair once, sorted.
+
+    Raises:
+        ValueError: where no two documents share a label.
+
+    References:
+        M. Ostendorff et al., arXiv:2203.14541. Its code counts within each split, so call this for each.
+    """
+    members = {}
+    for i, labels in enumerate(label_sets):
+        for label in set(labels):
+            members.setdefault(label, []).append(i)
+    count, found = len(label_sets), []
+    for rows in members.values():
+        if len(rows) > 1 and (most is None or len(rows) < most):
+            rows = np.array(rows)
+            first, second = np.triu_indices(len(rows), 1)
+            found.append(rows[first] * count + rows[second])
+    if not found:
+        raise ValueError(
+            "label_sets: no two documents share a label that is left; check the aspect, or raise most"
+        )
+    pairs = np.unique(np.concatenate(found))
+    return np.stack([pairs // count, pairs % count], axis=1)

@@ -123,6 +123,86 @@ def both_ends(seed, *, count=128, length=12, letters=8):
     return {"ids": ids.astype(np.int32), "labels": labels.astype(np.int32)}
 
 
+def relevance_scores(seed, *, queries=2000, candidates=50, width=32):
+    """Retrieval toy data: scores whose centre and spread depend on the query, so that one threshold fails.
+
+    A query q is a unit vector. Its scores are ``clip(c + s z, -1, 1)`` with ``c = 0.5 + 0.15 tanh(3 <w1,
+    q>)`` and ``s = 0.03 exp(0.7 tanh(3 <w2, q>))``. From 1 to 10 of its candidates are relevant: for them z
+    is drawn from N(1.5, 1), for the others from N(-1.5, 1). w1 and w2 are drawn from N(0, 1), once for all.
+
+    >>> drawn = relevance_scores(0, queries=3, candidates=20)
+    >>> print(drawn["queries"].shape, drawn["scores"].shape, drawn["labels"].sum(axis=1).max() <= 10)
+    (3, 32) (3, 20) True
+
+    Args:
+        seed: int; the same one draws the same data.
+        queries: the number B.
+        candidates: the number K of scores of each query, at least 10.
+        width: D.
+
+    Returns:
+        Dict of NumPy arrays: ``queries`` float32 [B, D]; ``scores`` float32 [B, K]; ``labels`` bool [B, K];
+        ``latent`` float32 [B, K], the z that no method sees.
+
+    Raises:
+        ValueError: for a size below its least.
+    """
+    _check_sizes(queries=queries, width=width)
+    _check_sizes(10, candidates=candidates)
+    rng = np.random.default_rng(seed)
+    centre, spread = rng.normal(size=(2, width))
+    q = rng.normal(size=(queries, width))
+    q /= np.linalg.norm(q, axis=1, keepdims=True)
+    labels = np.arange(candidates) < rng.integers(1, 11, size=(queries, 1))
+    z = rng.normal(size=labels.shape) + np.where(labels, 1.5, -1.5)
+    c, s = 0.5 + 0.15 * np.tanh(3 * q @ centre), 0.03 * np.exp(0.7 * np.tanh(3 * q @ spread))
+    scores = np.clip(c[:, None] + s[:, None] * z, -1, 1)
+    return {
+        "queries": q.astype(np.float32),
+        "scores": scores.astype(np.float32),
+        "labels": labels,
+        "latent": z.astype(np.float32),
+    }
+
+
+def aspect_documents(seed, *, documents=3000, labels=12, tokens=(3, 1, 6), noise=30):
+    """Documents with a label in each aspect, of which some aspects fill more of the text than others.
+
+    Each aspect has ``labels`` labels of six keywords. A document draws one label in each aspect and
+    ``tokens[a]`` of its keywords, with replacement, beside ``noise`` of 1,000 words that mean nothing. So a
+    vector of all its words says much about one aspect and little about another.
+
+    >>> drawn = aspect_documents(0, documents=4)
+    >>> print(drawn["ids"].shape, drawn["labels"].shape, drawn["vocabulary"])
+    (4, 40) (4, 3) 1216
+
+    Args:
+        seed: int; the same one draws the same documents.
+        documents: the number N.
+        labels: of each aspect.
+        tokens: keywords of each of the A aspects in a document.
+        noise: other words in a document.
+
+    Returns:
+        Dict: ``ids`` int32 [N, T], words in random order; ``labels`` int32 [N, A]; ``vocabulary``, the number
+        of words.
+
+    Raises:
+        ValueError: for a size below 1.
+    """
+    _check_sizes(documents=documents, labels=labels, aspects=len(tokens))
+    _check_sizes(0, noise=noise, tokens=min(tokens))
+    rng, keywords = np.random.default_rng(seed), 6
+    drawn = rng.integers(labels, size=(documents, len(tokens)))
+    parts = [rng.integers(1000, size=(documents, noise))]
+    for aspect, count in enumerate(tokens):
+        first = 1000 + keywords * (labels * aspect + drawn[:, aspect])
+        parts.append(first[:, None] + rng.integers(keywords, size=(documents, count)))
+    ids = rng.permuted(np.concatenate(parts, axis=1), axis=1)
+    vocabulary = 1000 + keywords * labels * len(tokens)
+    return {"ids": ids.astype(np.int32), "labels": drawn.astype(np.int32), "vocabulary": vocabulary}
+
+
 def _check_sizes(least=1, **sizes):
     for name, size in sizes.items():
         if size < least:

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_shape, unit
 
 
 def prefix_dense(params, x):
@@ -97,3 +97,78 @@ def with_first(tokens, vector):
     """
     tokens = jnp.asarray(tokens)
     return tokens.at[:, 0].set(jnp.asarray(vector).astype(tokens.dtype))
+
+
+def init_concepts(key, width, concepts, *, directions=None, shares=None, scale=10.0):
+    """Concept head: draws the layer that turns a vector into one logit for each named concept.
+
+    >>> params = init_concepts(jax.random.key(0), 4, 3, shares=jnp.array([0.5, 0.1, 0.9]))
+    >>> print(params["kernel"].shape, params["bias"].round(2))
+    (4, 3) [ 0.  -2.2  2.2]
+
+    Args:
+        key: a JAX random key.
+        width: the width H of the vectors.
+        concepts: the number K of concepts.
+        directions: optional [K, H], vectors of the concepts' names or texts from the same encoder, at which
+            the columns of the kernel start: the head then knows concepts before it is trained.
+        shares: optional [K], how often items list each concept; the bias is its log-odds. Without it all
+            sigmoids start at 0.5 and all pairs look alike.
+        scale: length of the columns that start at ``directions``.
+
+    Returns:
+        ``kernel`` [H, K] and ``bias`` [K]; row c of the transposed kernel is the vector of concept c.
+
+    Raises:
+        ValueError: for no concepts, or arrays of another shape.
+    """
+    if concepts < 1:
+        raise ValueError("concepts: the list is empty; name at least one concept")
+    if directions is None:
+        kernel = jax.random.normal(key, (width, concepts)) * scale / math.sqrt(width)
+    else:
+        check_shape("directions", directions, (concepts, width))
+        kernel = scale * unit(jnp.asarray(directions, jnp.float32)).T
+    if shares is None:
+        return {"kernel": kernel, "bias": jnp.zeros(concepts)}
+    check_shape("shares", shares, (concepts,))
+    shares = jnp.clip(jnp.asarray(shares, jnp.float32), 1e-6, 1 - 1e-6)
+    return {"kernel": kernel, "bias": jnp.log(shares) - jnp.log1p(-shares)}
+
+
+def concept_vectors(logits, *, kind="sigmoid", k=None):
+    """Explicit vectors: how strongly each named concept is there, from the logits of a concept head.
+
+    ``sigmoid(l)``, ``softplus(l)`` or l itself ("linear"). With ``k`` all but the k largest entries of a
+    vector become 0; equal ones go to the lowest number.
+
+    >>> print(concept_vectors(jnp.array([[0.0, 9.0, -9.0]]), k=1).round(2))
+    [[0. 1. 0.]]
+
+    Args:
+        logits: [..., K], ``prefix_dense(params, vectors)`` with the params of :func:`init_concepts`.
+        kind: "sigmoid", "softplus" or "linear". The first two are not negative, so that contributions add.
+        k: optional number of entries that stay.
+
+    Returns:
+        [..., K] in at least float32.
+
+    Raises:
+        ValueError: for an unknown kind, or k outside 1..K.
+
+    References:
+        D. Bogdanova and M. Yazdani (SESA), arXiv:1708.03246, map to explicit dimensions that are named. The
+        kinds are a design of our own, because the paper's activation is not public.
+    """
+    logits = jnp.asarray(logits)
+    x = logits.astype(accumulator(logits))
+    kinds = {"sigmoid": jax.nn.sigmoid, "softplus": jax.nn.softplus, "linear": lambda x: x}
+    if kind not in kinds:
+        raise ValueError(f"kind: {kind!r}; choose one of {', '.join(kinds)}")
+    values = kinds[kind](x)
+    if k is None:
+        return values
+    if not 1 <= k <= x.shape[-1]:
+        raise ValueError(f"k: {k} is outside 1..{x.shape[-1]}, the number of concepts")
+    kept = jax.lax.top_k(x, k)[1]
+    return jnp.where(jnp.any(jax.nn.one_hot(kept, x.shape[-1], dtype=bool), axis=-2), values, 0)

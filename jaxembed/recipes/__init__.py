@@ -4,8 +4,10 @@ The top floor: it may use every room, and no room uses it. Each function is what
 around the rooms, with defaults that a newcomer wants.
 """
 
+from jaxembed.recipes.bigranular import bigranular_search
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
+from jaxembed.recipes.cutoffs import cutoff_logits, fit_cutoff
 from jaxembed.recipes.fine_tuning import fine_tune
 from jaxembed.recipes.image_search import embed_images, search_images
 from jaxembed.recipes.image_training import fine_tune_images
@@ -15,14 +17,18 @@ from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
 from jaxembed.recipes.tower_models import TowerModel, load_towers
 
+
 __all__ = [
     "ClickModel",
     "TowerModel",
+    "bigranular_search",
+    "cutoff_logits",
     "embed_images",
     "embed_texts",
     "fine_tune",
     "fine_tune_images",
     "fit_clicks",
+    "fit_cutoff",
     "index_sets",
     "load_clicks",
     "load_towers",

@@ -8,6 +8,7 @@ import numpy as np
 from jaxembed import data
 from jaxembed import search as ranks
 from jaxembed.arrays import unit
+from jaxembed.recipes.cutoffs import cutoff_logits
 
 
 def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, progress=True):
@@ -39,7 +40,7 @@ def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, p
     return ranks.embed(encode, texts, path=path, **options)
 
 
-def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidates=100):
+def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidates=100, cutoff=None):
     """Finds the texts that are nearest to each query, with their scores.
 
     ``recipes.search(encoder, texts, ["pad a sequence"], k=3)`` gives, for each query, k hits such as
@@ -54,12 +55,16 @@ def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidat
         fused: True merges the ranks with those of BM25, which finds rare words; needs the package bm25s. The
             score is that of reciprocal rank fusion then, else the cosine.
         candidates: how deep the two lists are that are merged.
+        cutoff: optional result of :func:`fit_cutoff`: hits whose calibrated cosine is below its threshold are
+            left out, and each hit has "relevance", the probability that it is relevant.
 
     Returns:
-        A list of B lists of k hits, best first.
+        A list of B lists of k hits, best first; with ``cutoff`` of at most k, and of none where nothing is
+        relevant.
 
     Raises:
-        ValueError: for one query in place of a list, k outside 1..N, or vectors of another number of rows.
+        ValueError: for one query in place of a list, k outside 1..N, vectors of another number of rows or
+            with NaN, or a cut-off for queries of another width.
     """
     texts = list(texts)
     if isinstance(queries, str):
@@ -69,18 +74,38 @@ def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidat
         raise ValueError(f"vectors: {len(vectors)} rows for {len(texts)} texts; pass those of these texts")
     if not 1 <= k <= len(texts):
         raise ValueError(f"k: {k} is outside 1..{len(texts)}, the number of texts")
+    vectors = np.asarray(vectors, np.float32)
+    if not np.isfinite(vectors).all():
+        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
+        raise ValueError(f"vectors: row {row} is not finite; embed its text again")
     prompt = "query" if "query" in encoder.prompts else None
-    asked = encoder.encode_texts(list(queries), prompt_name=prompt)
+    asked = unit(encoder.encode_texts(list(queries), prompt_name=prompt))
+    vectors = unit(vectors)
     deep = min(max(k, candidates), len(texts)) if fused else k
-    scores, rows = ranks.top_k(unit(asked), unit(np.asarray(vectors, np.float32)), deep)
+    scores, rows = ranks.top_k(asked, vectors, deep)
     if fused:
         words = word_ranks(texts, queries, deep)
         scores, rows = ranks.reciprocal_rank_fusion([np.asarray(rows), words], k)
-    found = zip(np.asarray(scores), np.asarray(rows), strict=True)
-    return [
+    found = [
         [{"row": int(r), "score": float(s), "text": texts[int(r)]} for s, r in zip(*one, strict=True)]
-        for one in found
+        for one in zip(np.asarray(scores), np.asarray(rows), strict=True)
     ]
+    if cutoff is None:
+        return found
+    logits = _calibrated(cutoff, np.asarray(asked), np.asarray(vectors), np.asarray(rows))
+    probable = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return [
+        [hit | {"relevance": float(p)} for hit, p, ok in zip(*one, strict=True) if ok]
+        for one in zip(found, probable, logits >= cutoff["threshold"], strict=True)
+    ]
+
+
+def _calibrated(cutoff, asked, vectors, rows):
+    """Logits of relevance [B, k] of the cosines of the hits, also where they were ranked by other scores."""
+    known = len(cutoff["params"]["layer_0"]["kernel"])
+    if asked.shape[1] != known:
+        raise ValueError(f"cutoff: is for queries of width {known}, not {asked.shape[1]}; fit it anew")
+    return cutoff_logits(cutoff, asked, np.einsum("bd,bkd->bk", asked, vectors[rows]))
 
 
 def word_ranks(texts, queries, k):

@@ -1,5 +1,6 @@
 """vectors -> vectors or compact codes: functions on arrays that know no model, trainer, mesh or config."""
 
+from jaxembed.vectors.aspects import combine_aspects, init_retrofit, retrofit
 from jaxembed.vectors.binary import (
     binary_bottleneck,
     hamming,
@@ -10,6 +11,13 @@ from jaxembed.vectors.binary import (
     unpack_bits,
 )
 from jaxembed.vectors.chamfer import ball_carve, chamfer, chamfer_flat, implicit_fde_score
+from jaxembed.vectors.concepts import (
+    esa_vectors,
+    explain,
+    explicit_similarity,
+    sparse_similarity,
+    top_concepts,
+)
 from jaxembed.vectors.fde import (
     centre_fde,
     encode_documents,
@@ -20,6 +28,7 @@ from jaxembed.vectors.fde import (
     init_fde,
     truncate_fde,
 )
+from jaxembed.vectors.learned_product import quantise_product, soft_product
 from jaxembed.vectors.levels import (
     bits_to_levels,
     byte_products,
@@ -52,6 +61,7 @@ __all__ = [
     "chamfer",
     "chamfer_flat",
     "code_levels",
+    "combine_aspects",
     "decode_product",
     "decode_scalar",
     "encode_documents",
@@ -61,7 +71,10 @@ __all__ = [
     "encode_set",
     "encoding_length",
     "entry_means",
+    "esa_vectors",
     "estimate_chamfer",
+    "explain",
+    "explicit_similarity",
     "fit_centre",
     "fit_product",
     "fit_removal",
@@ -71,6 +84,7 @@ __all__ = [
     "implicit_fde_score",
     "init_fde",
     "init_recurrent",
+    "init_retrofit",
     "level_scores",
     "level_tables",
     "levels_to_bits",
@@ -79,13 +93,18 @@ __all__ = [
     "product_errors",
     "product_scores",
     "product_tables",
+    "quantise_product",
     "random_hyperplanes",
     "recurrent_codes",
+    "retrofit",
     "scalar_distance_bound",
     "scalar_scores",
     "sign_codes",
+    "soft_product",
+    "sparse_similarity",
     "standardise",
     "straight_through_sign",
+    "top_concepts",
     "truncate_fde",
     "uniform_levels",
     "unpack_bits",

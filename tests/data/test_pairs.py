@@ -174,3 +174,17 @@ def test_inverse_cloze_cuts_one_span():
     assert data.inverse_cloze(words[:13], seed=0) == (None, words[:13])
     with pytest.raises(ValueError, match="shortest=3, longest=2"):
         data.inverse_cloze(words, seed=0, shortest=3, longest=2)
+
+
+def test_aspect_pairs_are_all_that_share_a_label():
+    rng = np.random.default_rng(0)
+    sets = [set(rng.integers(0, 12, rng.integers(0, 4)).tolist()) for _ in range(60)]
+    wanted = [[i, j] for i in range(60) for j in range(i + 1, 60) if sets[i] & sets[j]]
+    assert data.aspect_pairs(sets, most=None).tolist() == wanted
+    counts = {label: sum(label in s for s in sets) for label in range(12)}
+    kept = {label for label, count in counts.items() if count < 8}
+    assert 0 < len(kept) < 12
+    wanted = [[i, j] for i in range(60) for j in range(i + 1, 60) if sets[i] & sets[j] & kept]
+    assert data.aspect_pairs([list(s) * 2 for s in sets], most=8).tolist() == wanted
+    with pytest.raises(ValueError, match="label_sets: no two documents share a label that is left"):
+        data.aspect_pairs([["a"], ["b"], []])

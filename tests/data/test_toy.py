@@ -93,3 +93,32 @@ def test_a_seed_draws_the_same_sets_again_and_another_one_others():
 def test_bad_sizes_are_named(sizes, message):
     with pytest.raises(ValueError, match=message):
         data.toy.token_sets(0, **sizes)
+
+
+def test_relevance_scores_follow_their_formula_and_no_threshold_on_them_is_good():
+    drawn = toy.relevance_scores(3, queries=400, candidates=50, width=8)
+    labels, z = drawn["labels"], drawn["latent"]
+    assert labels.sum(axis=1).min() == 1 and labels.sum(axis=1).max() == 10
+    np.testing.assert_allclose([z[labels].mean(), z[~labels].mean()], [1.5, -1.5], atol=0.1)
+    np.testing.assert_allclose(np.linalg.norm(drawn["queries"], axis=1), 1, rtol=1e-5)
+    fits = [
+        np.polyfit(a, b, 1) for a, b in zip(z, drawn["scores"], strict=True)
+    ]  # spread and centre of a query
+    spread, centre = np.transpose(fits)
+    assert 0.03 * np.exp(-0.7) <= spread.min() < 0.02 < 0.05 < spread.max() <= 0.03 * np.exp(0.7) + 1e-6
+    assert centre.min() + 1e-6 >= 0.35 and centre.max() <= 0.65 + 1e-6 and centre.std() > 0.05
+    with pytest.raises(ValueError, match="candidates: 9 is below 10"):
+        toy.relevance_scores(0, candidates=9)
+
+
+def test_documents_hold_as_many_keywords_of_their_labels_as_asked():
+    drawn = toy.aspect_documents(1, documents=200, labels=5, tokens=(3, 1, 6), noise=20)
+    ids, labels = drawn["ids"], drawn["labels"]
+    assert ids.shape == (200, 30) and drawn["vocabulary"] == 1090 and ids.max() < 1090
+    own = (ids - 1000) // 6  # number of the label that a keyword belongs to, below 0 for noise
+    for aspect, count in enumerate((3, 1, 6)):
+        np.testing.assert_array_equal((own == (5 * aspect + labels[:, [aspect]])).sum(axis=1), count)
+    assert ((ids < 1000).sum(axis=1) == 20).all()
+    np.testing.assert_allclose(np.bincount(labels[:, 1]), 40, atol=20)
+    with pytest.raises(ValueError, match="noise: -1 is below 0"):
+        toy.aspect_documents(0, noise=-1)

@@ -5,25 +5,12 @@ import importlib
 import json
 import pathlib
 import sys
-
 import numpy as np
 import pytest
-from models import write_model
-
-from experiments.benchmarks import (
-    codes,
-    device,
-    image_arms,
-    images,
-    multivector,
-    table_arms,
-    tables,
-    text,
-    timing,
-    towers,
-)
+from experiments.benchmarks import codes, device, image_arms, images, locality, multivector, table_arms, tables, text, timing, towers
 from experiments.shared import flags, results
 from jaxembed import encoders
+from models import write_model
 
 RESULTS = pathlib.Path(tables.__file__).parent / "results"
 
@@ -237,3 +224,9 @@ def test_the_kept_picture_is_drawn_from_its_numbers(tmp_path):
     path.write_text((RESULTS / "tables.json").read_text())
     (picture,) = results.draw(path, tables.figures)
     assert picture.stat().st_size > 20_000
+
+
+def test_locality_batches_are_timed_in_pairs_a_second():
+    found = locality.rows(400, window=20, clusters=4, sizes=(16,), rounds=1)
+    assert [(r["arm"], r["asked"]) for r in found] == [("depth", 100_000), ("breadth", 100_000)]
+    assert all(r["pairs/s"] > 0 and r["pairs per CPU second"] > 0 for r in found)

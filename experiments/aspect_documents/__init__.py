@@ -1,0 +1,1 @@
+"""Does a vector for each aspect find documents that a vector of everything misses?"""

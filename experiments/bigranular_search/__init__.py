@@ -1,0 +1,1 @@
+"""Do codes and vectors that are trained for their place in a search find more than codes of fixed vectors?"""

@@ -1,0 +1,1 @@
+"""Can the coordinates of a matching model carry the names of concepts without a loss?"""
