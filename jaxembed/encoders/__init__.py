@@ -5,26 +5,68 @@ from jaxembed.encoders.aspects import encode_aspect, encode_aspects, init_aspect
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
 from jaxembed.encoders.augment import augment
 from jaxembed.encoders.conv_blocks import ConvBlock, chain, conv, inception, layer, residual
-from jaxembed.encoders.conv_layers import batch_norm, convolve, group_norm, l2_pool, max_windows, response_norm
+from jaxembed.encoders.conv_layers import (
+    batch_norm,
+    convolve,
+    group_norm,
+    l2_pool,
+    max_windows,
+    response_norm,
+)
 from jaxembed.encoders.convolution import ConvNet, convnet, nn2
 from jaxembed.encoders.feature_masks import correlated_mask, drop_values, random_mask
 from jaxembed.encoders.field_models import dcn, deepfm, dlrm, fm, init_dcn, init_deepfm, init_dlrm
 from jaxembed.encoders.gates import film, gate, init_gate, modulate, squeeze, squeeze_excitation
-from jaxembed.encoders.heads import concept_vectors, init_concepts, init_word_head, lift, prefix_dense, with_first
+from jaxembed.encoders.heads import (
+    concept_vectors,
+    init_concepts,
+    init_word_head,
+    lift,
+    prefix_dense,
+    with_first,
+)
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
 from jaxembed.encoders.mlp import init_mlp, mlp
-from jaxembed.encoders.open_vocabulary import cosine_logits, geometric_ensemble, prompt_ensemble, systematic_expansion
+from jaxembed.encoders.open_vocabulary import (
+    cosine_logits,
+    geometric_ensemble,
+    prompt_ensemble,
+    systematic_expansion,
+)
 from jaxembed.encoders.pair_gates import gumbel_gate, init_pair_gate, pair_gate, stochastic_gate
-from jaxembed.encoders.pooling import attention_pool, cls_pool, init_attention_pool, init_latent_attention, last_pool, latent_attention_pool, max_pool, mean_pool, multi_vector, weighted_mean_pool
+from jaxembed.encoders.pooling import (
+    attention_pool,
+    cls_pool,
+    init_attention_pool,
+    init_latent_attention,
+    last_pool,
+    latent_attention_pool,
+    max_pool,
+    mean_pool,
+    multi_vector,
+    weighted_mean_pool,
+)
 from jaxembed.encoders.positions import distance_buckets, rotary_frequencies, rotate
 from jaxembed.encoders.pretrained import Encoder
-from jaxembed.encoders.pretrained.image_models import ImageEncoder, efficientnet_lite0, mobilenet_v2, squeezenet
-from jaxembed.encoders.pyramids import condition_maps, init_conditioned, init_mask_head, init_merge, instance_norm, mask_head, merge_pyramid
+from jaxembed.encoders.pretrained.image_models import (
+    ImageEncoder,
+    efficientnet_lite0,
+    mobilenet_v2,
+    squeezenet,
+)
+from jaxembed.encoders.pyramids import (
+    condition_maps,
+    init_conditioned,
+    init_mask_head,
+    init_merge,
+    instance_norm,
+    mask_head,
+    merge_pyramid,
+)
 from jaxembed.encoders.regions import roi_align
 from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
 from jaxembed.encoders.transformer import Block, Transformer, pooled, transformer
 from jaxembed.encoders.words import weighted_bag
-
 
 __all__ = [
     "Attention",

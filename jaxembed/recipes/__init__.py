@@ -17,7 +17,6 @@ from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.text_search import embed_texts, search
 from jaxembed.recipes.tower_models import TowerModel, load_towers
 
-
 __all__ = [
     "ClickModel",
     "TowerModel",

@@ -1,18 +1,24 @@
 """Sources of records: files, packages and catalogues → the shapes of ``data.records``."""
 
 from jaxembed.data.sources.beir import beir
-from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_100k, movielens_1m
+from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
 from jaxembed.data.sources.drawings import emoji, openclipart, stamps
 from jaxembed.data.sources.image_folders import image_files, image_folder, lfw, lfw_pairs, omniglot
 from jaxembed.data.sources.images import digits, fashion_mnist, mnist
 from jaxembed.data.sources.interaction_logs import movielens_interactions
-from jaxembed.data.sources.labelled_texts import book_excerpts, labelled_lines, labelled_table, labelled_texts, newsgroups, reuters
+from jaxembed.data.sources.labelled_texts import (
+    book_excerpts,
+    labelled_lines,
+    labelled_table,
+    labelled_texts,
+    newsgroups,
+    reuters,
+)
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds, tfds_images
 from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
-
 
 __all__ = [
     "all_nli",
