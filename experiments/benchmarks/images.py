@@ -51,11 +51,11 @@ class Config:
     stages: tuple[int, ...] = (32, 64, 128)
     batch_size: int = 128
     size: int = 32  # side of the pictures
-    pictures: int = 512  # files that are decoded
-    steps: int = 30  # of a run from files
+    pictures: int = 256  # files that are decoded
+    steps: int = 20  # of a run from files
     mined: int = 1800  # pictures of a batch whose triplets are mined; 0 leaves it out
     boxes: int = 1000  # over maps
-    rounds: int = 7
+    rounds: int = 5
     results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 
     def __post_init__(self):

@@ -1,4 +1,4 @@
-"""Pictures of identities, encoders that train for several seeds side by side, and how they verify others."""
+"""Pictures of identities, encoders that are trained on some of them, and how they verify others."""
 
 from typing import NamedTuple
 
@@ -185,17 +185,18 @@ def triplets(task, found, margin):
     rows = task.asked[0]
     x, y = found[0][rows], task.labels[rows]
     distances, pairs = squared_distances(x, x), losses.label_pairs(y)
-    options = {"margin": margin, "where": pairs["where"], "key": jax.random.key(0)}
+    options = {"margin": margin, "where": pairs["where"]}
     picked = {
-        name: losses.mine_triplets(distances, pairs["positives"], rule=rule, **options)
-        for name, rule in RULES.items()
+        name: losses.mine_triplets(distances, pairs["positives"], rule=rule, key=jax.random.key(i), **options)
+        for i, (name, rule) in enumerate(RULES.items())
     }
     places = np.argwhere(np.asarray(picked["semi-hard"][1]))
     places = places[np.random.default_rng(0).permutation(len(places))[:SHOWN]]
     shown = []
     for a, p in places:
         columns = {"anchor": a, "positive": p} | {r: int(index[a, p]) for r, (index, _) in picked.items()}
-        cells = {name: (task.images[rows[i]] * 255).astype(int).tolist() for name, i in columns.items()}
+        pictures = {name: np.uint8(255 * task.images[rows[i]]) for name, i in columns.items()}
+        cells = {name: picture.tobytes().hex() for name, picture in pictures.items()}
         near = {name: round(float(distances[a, i]), 3) for name, i in columns.items()}
-        shown.append({"pictures": cells, "distances": near})
+        shown.append({"shape": list(task.images.shape[1:]), "pictures": cells, "distances": near})
     return shown

@@ -14,7 +14,7 @@ def all_pairs(vectors, labels):
     [2. 0. 2.] [False  True False]
 
     Args:
-        vectors: [N, D], N at least 2; normalised inside.
+        vectors: [N, D], N at least 2; normalised inside. Memory is N**2.
         labels: [N], of any kind.
 
     Returns:

@@ -117,9 +117,9 @@ def test_claims_read_the_tables_they_are_about():
     assert verdicts(**{"8 bits": [{"runs": [one, one | {"accuracy of codes": 0.89}]}]}) == [NO]
     made = {"v1, v1": 0.3, "v1, v2": 0.4, "v2, v2": 0.5, "v1, v2 trained alone": 0.01}
     rows = [{"versions": n, "runs": [{"VAL": v}] * 5} for n, v in made.items()]
-    assert verdicts(versions=rows) == [YES, YES]
+    assert verdicts(versions=rows) == [YES, YES, YES]
     rows[1]["runs"], rows[3]["runs"] = [{"VAL": 0.2}] * 5, [{"VAL": 0.2}] * 5
-    assert verdicts(versions=rows) == [NO, NO]
+    assert verdicts(versions=rows) == [NO, NO, NO]
 
 
 def test_bad_flags_are_refused_in_one_line(tmp_path):
