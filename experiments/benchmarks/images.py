@@ -245,7 +245,7 @@ def from_files(cfg, places):
     ]
 
 
-def summary(rows):
+def summary(cfg, rows):
     """Our pieces per second beside those of another package."""
     rates = {(row["what"], row["arm"]): row["per second"] for row in rows}
     return [
@@ -271,7 +271,7 @@ def run(cfg):
         tables["mining"] = image_arms.mining(step, cfg.mined, identities, 128, max(1, cfg.rounds // 2))
     flags.stage("times boxes")
     tables["regions"] = image_arms.regions(cfg.boxes, cfg.rounds)
-    found = {"summary": summary(steps + tables["regions"]), "training": steps}
+    found = {"summary": summary(cfg, steps + tables["regions"]), "training": steps}
     return results.Result(found | tables)
 
 

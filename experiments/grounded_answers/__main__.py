@@ -128,7 +128,7 @@ CLAIMS = (
     ),
     Claim(
         PAPER,
-        "It finds it more often than text beside the last map, a sigmoid gate and FiLM",
+        "It reaches more IoU than text beside the last map, a sigmoid gate and FiLM",
         lambda t: results.paired(np.stack([gain(t["arms"], SOFTMAX, other) for other in READING], axis=1)),
     ),
     Claim(

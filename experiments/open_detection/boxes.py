@@ -56,8 +56,8 @@ def training_boxes(seed, drawn):
     The labelled boxes lie on base objects; 0 is background, 1 + c class c, -1 no label. Background is what
     overlaps no base object, so that a box on a novel object may be called background, as in a data set that
     does not know it. "labels_all" has the labels of all classes. "distilled" and "distilled_base" bool [N, P]
-    mark the boxes that are compared with the teacher, which need no labels: over all objects, and over base
-    objects only.
+    mark the boxes that are compared with the teacher, which need no labels: on all objects, and on base
+    objects only. Ground is not distilled: no text belongs to what the teacher makes of it.
     """
     rng = np.random.default_rng(seed)
     classes = drawn["classes"]
@@ -68,7 +68,7 @@ def training_boxes(seed, drawn):
     there = np.tile(classes >= 0, (1, COPIES))
     label, base = np.tile(classes + 1, (1, COPIES)), np.tile(known, (1, COPIES))
     usable = off.any(axis=-1)
-    nothing = np.where(usable, 0, -1)
+    nothing, never = np.where(usable, 0, -1), np.zeros_like(usable)
     return {
         "images": drawn["images"],
         "boxes": np.concatenate([on, off], axis=1),
@@ -76,8 +76,8 @@ def training_boxes(seed, drawn):
         "labels_all": np.concatenate(
             [np.where(there, label, -1), np.where(usable & off_all, 0, -1)], axis=1
         ).astype(np.int32),
-        "distilled": np.concatenate([there, usable], axis=1),
-        "distilled_base": np.concatenate([base, usable], axis=1),
+        "distilled": np.concatenate([there, never], axis=1),
+        "distilled_base": np.concatenate([base, never], axis=1),
     }
 
 
