@@ -111,20 +111,20 @@ print(len(index.ids), "documents;", index.columns["fde"].shape, index.tokens.sha
 print("asked of", names[sets["sources"][0]], "- found", ids[0].tolist(), scores[0].round(2))
 
 # %% [markdown]
-# ## Codes
+# ## Product codes
 # A product quantiser keeps one byte for eight numbers. The query is not quantised.
 
 # %%
 encodings = jnp.asarray(index.columns["fde"][:])
 books = vectors.fit_product(jax.random.key(1), encodings, group=8, centres=64, iterations=5)
 codes = vectors.encode_product(books, encodings)
-print(4 * encodings.shape[1], "bytes of floats,", codes.shape[1], "bytes of codes")
+print(4 * encodings.shape[1], "bytes of floats,", codes.shape[1], "bytes of product codes")
 
 # %% [markdown]
 # ## Search
 # What `search_sets` does, with other searches in front. Candidates by encodings, by their first 10
-# repetitions alone, by codes, or by the nearest tokens of each query token; then the exact score of the
-# candidates alone, whose tokens are read from the disk. Queries take the params from the index.
+# repetitions alone, by product codes, or by the nearest tokens of each query token; then the exact score of
+# the candidates alone, whose tokens are read from the disk. Queries take the params from the index.
 
 
 # %%
@@ -138,7 +138,7 @@ def by_half(queries, mask, size):
     return search.top_k(vectors.encode_queries(half, queries, mask), rows, size)[1]
 
 
-def by_codes(queries, mask, size):
+def by_product_codes(queries, mask, size):
     tables = vectors.product_tables(books, vectors.encode_queries(index.params, queries, mask))
     return search.scan_top_k(vectors.product_scores, tables, codes, size)[1]
 
@@ -150,7 +150,7 @@ def by_tokens(queries, mask, size):
 nearest = np.argmax(exact, axis=1)[:, None]
 rules = {"score": vectors.chamfer, "tokens": index.tokens, "offsets": index.offsets}
 shares = {}
-for find in (by_encoding, by_half, by_codes, by_tokens):
+for find in (by_encoding, by_half, by_product_codes, by_tokens):
     first = np.asarray(find(queries, mask, 20))
     _, found = search.retrieve(find, queries, mask, 1, **rules, candidates=20)
     parts = {"first": first[:, :1], "among 20": first, "first after exact scores": found}

@@ -5,7 +5,7 @@ The rooms, in the order in which a piece of data walks through them::
 
     data      records -> batches            tables    ids -> vectors
     encoders  batches -> vectors            losses    vectors -> one loss per example
-    train     losses -> checkpoints         vectors   vectors -> vectors or codes
+    train     losses -> checkpoints         vectors   vectors -> vectors or compact codes
     search    vectors -> ranks              metrics   ranks, scores, vectors -> numbers
     recipes   whole walks in one call
 

@@ -1,6 +1,5 @@
 """Without the extras every room imports, or says in one line which extra it misses."""
 
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -9,9 +8,9 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-import venv
 
 import pytest
+from environments import bare, distribution
 
 from experiments.shared import inputs
 
@@ -41,11 +40,6 @@ def said(code):
         return f"{type(error).__name__}: {error}"
 print(json.dumps([said(code) for code in CODES]))
 """
-
-
-def distribution(line):
-    """The name at the head of a requirement."""
-    return re.match(r"[\w.-]+", line)[0].lower()
 
 
 def brought():
@@ -175,35 +169,17 @@ def test_a_run_names_packages_that_no_extra_brings():
 # From a wheel
 
 
-def needed(names):
-    """The installed distributions that some need, themselves included."""
-    found, waiting = {}, list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = importlib.metadata.distribution(name)
-            lines = [x for x in found[name].requires or () if ";" not in x]
-            waiting += map(distribution, lines)
-    return found.values()
-
-
 @pytest.mark.slow
 def test_the_wheel_in_a_bare_environment(wheel, tmp_path):
     """Nothing but the wheel and the distributions that its metadata asks for is on the path."""
-    venv.create(tmp_path / "bare", symlinks=True)
-    (site,) = (tmp_path / "bare").glob("lib/python*/site-packages")
     (info,) = wheel.glob("*.dist-info")
     lines = (info / "METADATA").read_text().splitlines()
     lines = [x.removeprefix("Requires-Dist: ") for x in lines if x.startswith("Requires-Dist: ")]
     base = [distribution(x) for x in lines if "extra ==" not in x]
     assert set(base) == BASE
-    for found in needed(base):
-        tops = {file.parts[0] for file in found.files if file.parts[0] not in ("..", "__pycache__")}
-        for top in tops:
-            (site / top).symlink_to(found.locate_file(top).resolve())
+    python, site = bare(tmp_path / "bare", base)
     for folder in wheel.iterdir():
         (site / folder.name).symlink_to(folder)
-    python = tmp_path / "bare" / "bin" / "python"
     wanted = dict.fromkeys([*ROOMS, *map(code, WORKS.values())])
     wanted |= {code(c): line(*m) for c, m in MISSING.items()}
     wanted |= {"import jaxembed; assert 'bare' in jaxembed.__file__": None}

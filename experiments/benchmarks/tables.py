@@ -66,7 +66,7 @@ def measure(cfg, height):
         except (ImportError, OSError) as error:
             rest.append({"arm": name, "rows": height, "note": f"not loaded: {str(error)[:60]}"})
             continue
-        steps[name]()  # compiles, makes the state
+        jax.block_until_ready(steps[name]())  # compiles, makes the state
         grown = timing.peak_growth(steps[name])
         extra[name] = max((b for b in (needed, grown) if b is not None), default=None)
     reads = table_arms.lookups(cfg, height, rows)
@@ -129,8 +129,8 @@ def our_model(cfg, rows, labels):
     }
 
 
-def torch_model(cfg, rows, labels):
-    """The same in torch."""
+def torch_model(cfg, rows, labels, compiled=False):
+    """The same in torch, its dense part through ``torch.compile`` where ``compiled``."""
     import torch
 
     width = cfg.fields * cfg.width
@@ -144,16 +144,18 @@ def torch_model(cfg, rows, labels):
     rule = torch.optim.Adagrad(bag.parameters(), lr=0.01)
     ids, labels, loss = torch.tensor(rows), torch.tensor(labels), torch.nn.BCEWithLogitsLoss()
 
-    def backward(x0):
+    def dense_loss(x0):
         x = x0
         for cross in crosses:
             x = x0 * cross(x) + x
-        loss(top(x)[:, 0], labels).backward()
+        return loss(top(x)[:, 0], labels)
+
+    dense_loss = torch.compile(dense_loss) if compiled else dense_loss
 
     def whole():
         dense.zero_grad()
         rule.zero_grad()
-        backward(bag(ids).reshape(len(ids), -1))
+        dense_loss(bag(ids).reshape(len(ids), -1)).backward()
         dense.step()
         rule.step()
 
@@ -161,7 +163,7 @@ def torch_model(cfg, rows, labels):
 
     def alone():
         dense.zero_grad()
-        backward(fixed)
+        dense_loss(fixed).backward()
         dense.step()
 
     return {"DCN-V2 torch": whole, "DCN-V2 torch, dense part": alone}

@@ -203,7 +203,7 @@ def stepper(compiled, state, batch):
 
     def once():
         held[0], metrics = compiled(held[0], batch, key)
-        return jax.block_until_ready(metrics)
+        return metrics
 
     return once
 

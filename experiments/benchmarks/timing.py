@@ -51,6 +51,38 @@ def in_turns(calls, rounds, block=1, warm=0):
     }
 
 
+def queued(calls, rounds, least=0.0):
+    """Times functions in turn where calls follow one another and the last of a turn is waited for.
+
+    An accelerator works through a queue, so waiting for each call would add the way there and back to it.
+
+    Args:
+        calls: {name: (call, wait)}: ``wait(what a call returned)`` returns when that call is done. Each is
+            called twice beforehand: the first call compiles, the second says how many a turn takes.
+        rounds: turns of every function.
+        least: seconds that a turn takes at least; with 0 it is one call.
+
+    Returns:
+        {name: median seconds of one call}.
+    """
+
+    def turn(call, wait, count):
+        start = time.perf_counter()
+        for _ in range(count):
+            found = call()
+        wait(found)
+        return (time.perf_counter() - start) / count
+
+    counts, seconds = {}, {name: [] for name in calls}
+    for name, (call, wait) in calls.items():
+        turn(call, wait, 1)
+        counts[name] = max(1, min(1000, round(least / turn(call, wait, 1))))
+    for _ in range(rounds):
+        for name, (call, wait) in calls.items():
+            seconds[name].append(turn(call, wait, counts[name]))
+    return {name: statistics.median(s) for name, s in seconds.items()}
+
+
 def middle(sizes):
     """The middle one of some sizes, at which a summary compares.
 
@@ -85,10 +117,10 @@ def peak_growth(run):
         ctypes.CDLL(None).malloc_trim(0)  # what an earlier call freed is not hidden growth
         pathlib.Path("/proc/self/clear_refs").write_text("5")
         before = _resident("VmRSS")
-        run()
+        jax.block_until_ready(run())
         return max(0, _resident("VmHWM") - before)
     except (OSError, AttributeError):
-        run()
+        jax.block_until_ready(run())
         return None
 
 

@@ -87,7 +87,7 @@ def schemes(cfg):
         "hash embedding": dict(chunks=2, width=d, merge="weighted", scale=d / (d + 2)),
         "HashedNet": dict(chunks=d, width=1, scale=d),
         "ROBE-8": dict(chunks=d // 8, width=1, span=8, scale=d),
-        "product quantization": dict(chunks=2, width=d // 2, tables=2),
+        "product quantisation": dict(chunks=2, width=d // 2, tables=2),
         "quotient-remainder": dict(chunks=2, width=d, scheme="mixed_radix", merge="product"),
     }
 
@@ -194,7 +194,7 @@ def run(cfg):
 
 
 UNIFIED, OWN = "2305.12102", ""
-WHOLE = "hashing trick", "hash embedding", "product quantization"
+WHOLE = "hashing trick", "hash embedding", "product quantisation"
 APART = "HashedNet", "ROBE-8", "quotient-remainder"
 CLAIMS = (
     results.Claim(

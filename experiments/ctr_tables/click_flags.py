@@ -38,7 +38,7 @@ def check_flags(cfg, defaults):
     if set(cfg.counts) - set(cfg.dense):
         raise ValueError(f"--counts {' '.join(cfg.counts)}: name columns of --dense {' '.join(cfg.dense)}")
     if cfg.counts and cfg.scaling == "none":
-        raise ValueError("--counts: has no meaning beside --scaling none; leave one of them out")
+        raise ValueError("--counts: has no meaning with --scaling none; leave one of them out")
 
 
 def check(cfg):
@@ -92,7 +92,7 @@ def _as_flag(found):
 
 
 def read(cfg):
-    """The table of clicks, with its splits and the number of codes of every feature."""
+    """The table of clicks, with its splits and the number of ids of every feature."""
     if cfg.table is not None:
         scaling = {name: "log" if name in cfg.counts else cfg.scaling for name in cfg.dense}
         options = {"scaling": scaling, "fill": cfg.fill, "least": cfg.least, "limit": cfg.limit}

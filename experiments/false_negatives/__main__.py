@@ -204,7 +204,7 @@ def own_pairs(cfg):
     guide = text_models.load(cfg.guide, "guide") if cfg.guide else encoder
     flags.at_most(cfg, "length", encoder.max_length, f"the encoder reads {encoder.max_length} tokens")
     masks = np.stack([encoder.tokenize(x, length=cfg.length)["mask"] for x in kept.values()])
-    text_models.told(masks, len(kept["first"]), cfg.steps * cfg.batch_size)
+    text_models.print_reading(masks, len(kept["first"]), cfg.steps * cfg.batch_size)
 
     def row(arm, encoder):
         found = metrics.partner_ranks(*(encoder.encode_texts(held[side]) for side in ("first", "second")))

@@ -107,7 +107,7 @@ def generated(cfg):
         row = {"encoding": name}
         for s in SHIFTS:
             recalls = [float(found[name][0]) for found, _ in draws[s]]
-            row |= {f"s={s}": float(np.mean(recalls)), f"± s={s}": float(np.ptp(recalls)) / 2}
+            row[f"s={s}"], row[f"± s={s}"] = results.spread(recalls)
         asked = [found[name][1] for found, _ in draws[1]]
         rows.append(row | {"candidates for 90 % at s=1": None if None in asked else max(asked)})
     extras = [{"s": s, "seed": n} | extra for s in SHIFTS for n, (_, extra) in enumerate(draws[s])]

@@ -30,7 +30,7 @@ def by_encoding(params, documents, queries, mask, size):
     return search.top_k(vectors.encode_queries(params, queries, mask), documents, size)[1]
 
 
-def by_codes(params, books, codes, queries, mask, size):
+def by_product_codes(params, books, codes, queries, mask, size):
     tables = vectors.product_tables(books, vectors.encode_queries(params, queries, mask))
     return search.scan_top_k(vectors.product_scores, tables, codes, size)[1]
 
@@ -53,11 +53,11 @@ def means_of(sets):
 
 
 def quantised(params, documents, *, sample, iterations):
-    """Searches codes of 256 centres for groups of 8 numbers; returns the search and the bytes of a code."""
+    """Searches product codes, 256 centres for 8 numbers; returns the search and the bytes of a document."""
     some = documents[np.random.default_rng(0).permutation(len(documents))[:sample]]
     books = vectors.fit_product(jax.random.key(0), some, group=8, iterations=iterations)
     codes = vectors.encode_product(books, documents)
-    return functools.partial(by_codes, params, books, codes), codes.shape[1]
+    return functools.partial(by_product_codes, params, books, codes), codes.shape[1]
 
 
 def searches(sets, drawn, prefixes=(), **quantiser):
@@ -67,7 +67,7 @@ def searches(sets, drawn, prefixes=(), **quantiser):
         sets: dict, as in ``tokens``.
         drawn: {name: params of ``vectors.init_fde``}.
         prefixes: names in ``drawn`` of which the first 5 and 10 repetitions are searched too; the encodings
-            of the first of them are also searched as codes.
+            of the first of them are also searched as product codes.
         **quantiser: sample and iterations of ``quantised``.
 
     Returns:

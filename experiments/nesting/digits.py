@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxembed import data, encoders, losses, train
+from jaxembed import data, encoders, losses, metrics, train
 from jaxembed.arrays import unit
 
 TRAIN = 1297  # of the 1,797 digits
@@ -88,9 +88,8 @@ def nearest(vectors, labels, pairs):
     """
 
     def one(x, y):
-        x = np.asarray(unit(x))
-        found = (x[TRAIN:] @ x[:TRAIN].T).argmax(axis=1)  # NumPy's rounding: short vectors nearly tie
-        return (y[:TRAIN][found] == y[TRAIN:]).mean()
+        x = unit(x)
+        return metrics.nearest_accuracy(x[:TRAIN], y[:TRAIN], x[TRAIN:], y[TRAIN:], k=1)
 
     seeds = range(labels.shape[1])
     return np.array([[one(vectors[:, s, n, :size], labels[:, s]) for n, size in pairs] for s in seeds])

@@ -15,12 +15,22 @@ def spreads(columns):
     return row
 
 
-def asked(part, name, margin=0.0):
+def above(part, name, margin=0.0):
     """Whether differences of a part are above a margin; None where the run did not measure them."""
 
     def ours(numbers):
         found = numbers.get(part, {}).get("differences", {}).get(name)
         return None if found is None else results.paired(found, margin=margin)
+
+    return ours
+
+
+def within(part, name, distance):
+    """Whether distances of a part, which it holds as negative numbers, are below one."""
+
+    def ours(numbers):
+        answer = above(part, name, -distance)(numbers)
+        return answer and answer._replace(value=-answer.value)
 
     return ours
 

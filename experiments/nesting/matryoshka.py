@@ -157,7 +157,7 @@ def summary(found, cells):
 
 def by_text(cfg):
     """Every layer and size of a published encoder, untrained, trained plainly and on all."""
-    encoder = texts.look(cfg)
+    encoder = texts.checked_encoder(cfg)
     layers, width = encoder.depth, encoder.width
     sizes = tuple(dict.fromkeys((*sorted(s for s in cfg.sizes if s < width), width)))
     doubled = tuple(itertools.takewhile(lambda s: s < width, (8 * 2**i for i in range(20))))
@@ -179,7 +179,7 @@ def look(cfg):
     """Refuses what the parts would stumble over, before the first of them begins."""
     inputs.installed("sklearn")
     if "text" in parts_of(cfg):
-        encoder = texts.look(cfg)
+        encoder = texts.checked_encoder(cfg)
         if cfg.sizes != PAPER["sizes"]:
             flags.at_most(cfg, "sizes", encoder.width, f"the encoder has width {encoder.width}")
 
@@ -196,7 +196,7 @@ CLAIMS = tuple(
     results.Claim(
         MRL,
         f"On digits {sentence}, by {by}",
-        grid_results.asked("prefixes", f"MRL - {other}, {name}", margin),
+        grid_results.above("prefixes", f"MRL - {other}, {name}", margin),
     )
     for name, by in (("head", "its heads"), ("1-NN", "the nearest neighbour"))
     for sentence, other, margin in (
@@ -209,7 +209,7 @@ CLAIMS = tuple(
     )
 )
 CLAIMS += tuple(
-    results.Claim(TWO, f"{of} {sentence}", grid_results.asked(part, name, margin))
+    results.Claim(TWO, f"{of} {sentence}", grid_results.above(part, name, margin))
     for part, of, gain, loss in (
         ("layers", "On digits", 0.05, 0.03),
         ("text", "With a text encoder", 0.0, 0.02),

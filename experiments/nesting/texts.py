@@ -16,7 +16,7 @@ LEAST = 40  # pairs of a file: a tenth of them are dev, a tenth test
 MOST = {"validation": 500, "test": 500}  # docstrings that are kept
 
 
-def look(cfg):
+def checked_encoder(cfg):
     """Refuses what the text part would stumble over; returns the encoder."""
     inputs.sts(cfg.sts, *inputs.STS)
     encoder = text_models.load(cfg.model)
@@ -90,7 +90,7 @@ def layer_vectors(encoder, params, batch):
     return (unit(found) * found.shape[-1] ** 0.5).reshape(count, texts, *found.shape[1:])
 
 
-def different(keys, blocks=("qd",)):
+def distinct_pairs(keys, blocks=("qd",)):
     """Which other texts of a batch are not equal to those of a pair, by keys int [B, K]: bool [B, M]."""
     return losses.duplicate_mask(keys[:, 0], keys[:, 1:].T.reshape(-1), blocks=blocks)
 
@@ -111,7 +111,7 @@ def make_update(encoder, arm, rate, steps):
         second = jnp.concatenate([second, *hard])
         if "targets" in batch:
             return arm(losses.cosent)(key, first, second, targets=batch["targets"]), {}
-        return arm(losses.info_nce)(key, first, second, where=different(batch["keys"])), {}
+        return arm(losses.info_nce)(key, first, second, where=distinct_pairs(batch["keys"])), {}
 
     warm = optax.warmup_cosine_decay_schedule(0, rate, max(1, steps // 10), max(2, steps))
     return train.gradient_update(loss_fn, train.frozen(optax.adamw(warm), "^table/"))
@@ -194,9 +194,7 @@ def scores(encoder, batch, pairs, size=128):
         first, second = np.moveaxis(np.asarray(unit(layers[:, :, n, :size])), 1, 0)
         if "targets" in batch:
             return metrics.spearman((first * second).sum(axis=1), batch["targets"])
-        table = first @ second.T
-        ahead = ~(table <= np.diag(table)[:, None])  # cut texts may be equal, which is not ahead; NaN is
-        return float((ahead.sum(axis=1) < 10).mean())
+        return float((metrics.partner_ranks(first, second) <= 10).mean())
 
     return np.array([one(*pair) for pair in pairs])
 
@@ -220,7 +218,7 @@ def compare(cfg, encoder, arms, cells, kept):
     counts = {n: len(pairs["first"]) for n, pairs in parts.items()}
     options = {"steps": cfg.steps, "size": min(cfg.batch_size, counts["train"]), "seeds": cfg.seeds}
     if cfg.pairs is not None:
-        text_models.told(batch["train"]["mask"], counts["train"], cfg.steps * options["size"])
+        text_models.print_reading(batch["train"]["mask"], counts["train"], cfg.steps * options["size"])
     found, rates, dev = {"untrained": np.array([scores(encoder, batch["test"], cells)])}, {}, {}
     for name, (arm, targets) in arms.items():
         fitted, rates[name], dev[name] = choose(encoder, arm, batch, cfg.rates, targets, **options)

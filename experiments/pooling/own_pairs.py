@@ -23,7 +23,7 @@ def train(cfg, encoder):
     texts = pairs["first"] + pairs["second"] + pairs.get("negatives", [])
     flags.stage(f"reads the token states of {len(texts):,} texts")
     states, kernel = read_states(encoder, texts, cfg.length, cfg.width)
-    text_models.told(states["mask"], count, sum(cfg.steps) * min(cfg.size, count))
+    text_models.print_reading(states["mask"], count, sum(cfg.steps) * min(cfg.size, count))
     order = np.random.default_rng(0).permutation(count)
     test, kept = np.split(order, [-(-count // 10)])
     if "negatives" in pairs:

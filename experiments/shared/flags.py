@@ -1,5 +1,6 @@
 """The command line of an experiment: a dataclass as flags, presets, limits, and a name for every run."""
 
+import argparse
 import copy
 import dataclasses
 import hashlib
@@ -7,6 +8,7 @@ import pathlib
 import re
 import sys
 import time
+import typing
 
 from experiments.shared import inputs
 
@@ -43,7 +45,7 @@ def check(config, limits, multiples=None, depends=None):
         if by not in chosen or name in chosen:
             return f"{flag(name)} {value}"
         said = " ".join(map(str, chosen[by])) if isinstance(chosen[by], tuple) else chosen[by]
-        return f"{flag(by)} {said}: beside it, {flag(name)} {value}"
+        return f"{flag(by)} {said}: with it, {flag(name)} {value}"
 
     for name, value in chosen.items():
         if value == ():
@@ -82,10 +84,10 @@ def origin(config, name):
 
 
 def exclude(config, name, others):
-    """Refuses the flags of ``others``, which have no meaning beside that of ``name``."""
+    """Refuses the flags of ``others``, which have no meaning with that of ``name``."""
     chosen = given(config)
     for other in [o for o in others if {name, o} <= chosen.keys()]:
-        raise ValueError(f"{flag(other)}: has no meaning beside {flag(name)}; leave one of them out")
+        raise ValueError(f"{flag(other)}: has no meaning with {flag(name)}; leave one of them out")
 
 
 def changed(config, **values):
@@ -131,7 +133,7 @@ def run_name(config, runs=None):
 
     Args:
         config: the dataclass as the user gave it.
-        runs: optional {name: {field: value}}, usual settings of runs with some data, beside the defaults.
+        runs: optional {name: {field: value}}, usual settings of runs with some data, added to the defaults.
     """
     chosen = given(config)
     base = "_".join([*_labels(chosen), *(n for n in ("quick", "paper") if n in chosen)])
@@ -180,13 +182,31 @@ def stage(text):
     print(f"[{time.perf_counter() - BEGAN:.0f} s] {text}", flush=True)
 
 
-def parse(name, config):
+def parse(name, config, arguments=None):
     """The settings of an experiment, a dataclass, from its command line; paths among them are looked at."""
-    import tyro
-
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # a pipe gets every line when it is printed
-    cfg = tyro.cli(config, prog=f"python -m experiments.{name}")
+    program = f"python -m experiments.{name}"
+    try:
+        import tyro
+    except ModuleNotFoundError:
+        cfg = plainly(config, program, arguments)
+    else:
+        cfg = tyro.cli(config, prog=program, args=arguments)
     inputs.check_paths(cfg)
-    inputs.installed("matplotlib")
     return cfg
+
+
+def plainly(config, program, arguments=None):
+    """The settings of a dataclass from the same flags, read by argparse where tyro is not installed."""
+    parser = argparse.ArgumentParser(program, description=config.__doc__, allow_abbrev=False)
+    for field in dataclasses.fields(config):
+        kind, options = field.type, {"default": field.default, "help": f"default: {field.default}"}
+        while inner := [x for x in typing.get_args(kind) if x not in (type(None), ...)]:
+            options |= {"nargs": "*"} if typing.get_origin(kind) is tuple else {}
+            options |= {"choices": inner} if typing.get_origin(kind) is typing.Literal else {}
+            kind = type(inner[0]) if "choices" in options else inner[0]
+        options |= {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        parser.add_argument(flag(field.name), **options)
+    found = vars(parser.parse_args(arguments))
+    return config(**{name: tuple(x) if isinstance(x, list) else x for name, x in found.items()})

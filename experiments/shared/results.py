@@ -4,11 +4,13 @@ An experiment brings a ``Config`` dataclass, ``run(cfg) -> Result`` and ``CLAIMS
 """
 
 import functools
+import inspect
 import json
 import math
 import os
 import pathlib
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.layout import table, table_cell
 from experiments.shared import flags, inputs, plots
 from jaxembed import files, metrics
 
@@ -33,6 +36,7 @@ class Result(NamedTuple):
     Attributes:
         tables: {name: rows}, shown on the page. A row is a dict; beside a mean "x" its spread is "± x".
         details: JSON values that the tables were made from. "seeds" counts them, if not ``Config.seeds``.
+            "device" names the device where each kind of it has a run of its own.
         config: the settings with what the run filled in; None where those of the flags are whole.
         closing: text that is printed last, when everything is written.
     """
@@ -120,7 +124,7 @@ def spread(values):
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def judged(claims, result):
+def answered(claims, result):
     """The answers to the claims that a run asked, as rows of its JSON."""
     numbers, rows = {**result.details, **result.tables}, []
     for claim in claims:
@@ -139,7 +143,8 @@ def main(
     Args:
         name: how the module is called after ``experiments.``.
         config: dataclass of the settings; its fields are the flags.
-        run: ``config -> Result``, or None where nothing is to be saved.
+        run: ``config -> Result``, or None where nothing is to be saved. A generator yields a Result again and
+            again, each with all that is known: each is saved, so that a run that is cut keeps what it has.
         claims: sequence of :class:`Claim`.
         figures: optional ``numbers -> {suffix: draw or (draw, (rows, columns))}`` of :func:`numbers_of`.
         quick, paper: settings of ``--quick`` and ``--paper``, {field: value}.
@@ -154,8 +159,14 @@ def main(
         used = flags.preset(cfg, together, **presets) if presets else cfg
         if check is not None:
             check(used)
+        if figures is not None:
+            inputs.installed("matplotlib")
         began = time.perf_counter()
         result = run(used)
+        if inspect.isgenerator(result):
+            steps, result = result, None
+            for result in steps:
+                save(name, label, used, result, claims, round(time.perf_counter() - began))
         if result is not None:
             finish(name, label, used, result, claims, figures, round(time.perf_counter() - began))
     except ImportError as error:
@@ -169,13 +180,22 @@ def main(
 
 def finish(name, label, cfg, result, claims, figures, seconds):
     """Prints tables and verdicts and writes the JSON and the pictures of a run; returns the JSON's path."""
-    cfg = result.config or cfg
     for title, rows in result.tables.items():
         print(f"\n{title}\n{table(rows)}", flush=True)
-    verdicts = judged(claims, result)
-    for row in verdicts:
+    for row in answered(claims, result):
         value = "" if row["ours"] is None else f" ({table_cell(row['ours'])})"
         print(f"{row['verdict'] or 'no verdict'}: {row['sentence']}{value}", flush=True)
+    path = save(name, label, cfg, result, claims, seconds)
+    for written in (path, *draw(path, figures)):
+        print(f"wrote {written}")
+    if result.closing:
+        print(f"\n{result.closing}", flush=True)
+    return path
+
+
+def save(name, label, cfg, result, claims, seconds):
+    """Writes the JSON of a run, in one step over that of before; returns its path."""
+    label, cfg = on_device(label, result.details), result.config or cfg
     saved = {
         "schema": SCHEMA,
         "experiment": name,
@@ -187,17 +207,19 @@ def finish(name, label, cfg, result, claims, figures, seconds):
         "seeds": result.details.get("seeds", getattr(cfg, "seeds", 1)),
         "config": flags.settings(cfg),
         "tables": result.tables,
-        "claims": verdicts,
+        "claims": answered(claims, result),
         "details": result.details,
     }
     path = path_of(name, label, cfg.results)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, finite(saved))
-    for written in (path, *draw(path, figures)):
-        print(f"wrote {written}")
-    if result.closing:
-        print(f"\n{result.closing}", flush=True)
     return path
+
+
+def on_device(label, details):
+    """The name of a run, behind that of the device where ``details`` name one: "nvidia-l4_quick"."""
+    kind = re.sub(r"[^a-z0-9]+", "-", details.get("device", "").lower()).strip("-")
+    return "_".join([kind, *([label] if label != "default" else [])]) if kind else label
 
 
 def path_of(name, label, folder=None):
@@ -230,7 +252,7 @@ def _shown(argument):
 
 
 def machine():
-    """What a run was measured on: versions, devices, cores and the largest resident memory."""
+    """What a run was measured on, its largest resident memory, and its CPU time with that of its children."""
     import resource
 
     import jax
@@ -243,6 +265,7 @@ def machine():
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "cores": os.cpu_count(),
         "peak_memory_gb": round(peak / 1e9, 2),
+        "cpu_seconds": round(sum(os.times()[:4])),
     }
 
 
@@ -267,46 +290,3 @@ def finite(value):
     if isinstance(value, list | tuple):
         return [finite(x) for x in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def merged(rows, columns=None):
-    """Columns, by default all that hold one value, and rows as text; a mean and its spread share a cell.
-
-    >>> merged([{"arm": "guided", "top-1": 0.5, "± top-1": 0.25}])
-    (['arm', 'top-1'], [['guided', '0.500 ± 0.250']])
-    """
-    if columns is None:
-        columns = [c for c in dict.fromkeys(c for row in rows for c in row) if not c.startswith("± ")]
-        columns = [c for c in columns if not any(isinstance(r.get(c), list | dict) for r in rows)]
-
-    def cell(row, column):
-        spread = row.get(f"± {column}")
-        return table_cell(row.get(column)) + (f" ± {table_cell(spread)}" if spread is not None else "")
-
-    return list(columns), [[cell(row, column) for column in columns] for row in rows]
-
-
-def table(rows, columns=None):
-    """Lays rows out as an aligned text table; both arguments are those of :func:`merged`.
-
-    >>> print(table([{"method": "BM25", "mrr": 0.381}, {"method": "encoder", "mrr": None}]))
-    method     mrr
-    BM25     0.381
-    encoder      -
-    """
-    columns, cells = merged(rows, columns)
-    widths = [max(len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
-    left = [not any(isinstance(r.get(c), int | float) for r in rows) for c in columns]
-    sides = [str.ljust if flush else str.rjust for flush in left]
-    lines = [[side(*x) for side, *x in zip(sides, row, widths, strict=True)] for row in [columns, *cells]]
-    return "\n".join("  ".join(line).rstrip() for line in lines)
-
-
-def table_cell(value):
-    if value is None:
-        return "-"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"

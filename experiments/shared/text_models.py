@@ -1,4 +1,4 @@
-"""What experiments with a text encoder share: which one, its input, what is told of a user's pairs."""
+"""What experiments with a text encoder share: which one, its input, what is said of a user's pairs."""
 
 import time
 
@@ -28,7 +28,7 @@ def load(folder=None, name="model", **options):
         raise kind(f"--{name}: {error}") from error
 
 
-def told(mask, count, seen):
+def print_reading(mask, count, seen):
     """Prints what training reads of a user's pairs, by the mask [..., T] of all texts: cuts and repeats."""
     share, length = np.asarray(mask).all(axis=-1).mean(), mask.shape[-1]
     print(f"{share:.0%} of the texts reach --length {length} tokens and may be cut there", flush=True)

@@ -81,7 +81,7 @@ def fm(params, vectors, dense=None, *, linear=None):
 
 
 def deepfm(params, vectors, dense=None, *, linear=None, activation=jax.nn.relu, dropout=0.0, key=None):
-    """DeepFM: adds a factorization machine and an MLP that read the same vectors.
+    """DeepFM: adds a factorisation machine and an MLP that read the same vectors.
 
     ``logit = fm(vectors, dense, linear) + head(mlp(concat(vectors, dense)))``.
 

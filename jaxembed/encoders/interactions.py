@@ -1,4 +1,4 @@
-"""Pieces of models that read vectors of fields: MLPs, factorization machines, dot products, cross networks.
+"""Pieces of models that read vectors of fields: MLPs, factorisation machines, dot products, cross networks.
 
 The embeddings of the fields come from ``tables.lookup``, stacked to [B, F, D] or concatenated to [B, total].
 Products run in the dtype of these vectors and accumulate in at least float32; parameters may have another

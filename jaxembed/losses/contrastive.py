@@ -7,6 +7,7 @@ import numpy as np
 from jaxembed.arrays import accumulator, check_shape, check_temperature, host, inner, on_device, unit
 
 BLOCKS = ("qd", "qq", "dd", "dq")
+HARDENED = ("all", "batch", "hard")
 
 
 def softmax_loss(scores, *, positives=None, where=None, temperature=1.0):
@@ -85,7 +86,17 @@ def _held(positives, columns):
     return jnp.asarray(positives)
 
 
-def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05, blocks=("qd",)):
+def info_nce(
+    queries,
+    documents,
+    *,
+    positives=None,
+    where=None,
+    temperature=0.05,
+    blocks=("qd",),
+    hardness=0.0,
+    hardened="all",
+):
     """InfoNCE: asks each query to pick its own document out of all documents.
 
     ``loss[i] = -log softmax_j(cos(queries[i], candidates[j]) / temperature)[i]``
@@ -113,17 +124,25 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
             has N: the first B documents with all documents, without a row's own document and its hard
             negatives. "dq" has B: the first B documents with the queries, a row's own query among them, as in
             GTE.
+        hardness: number a of hardness weighting: ``a * cos``, without gradient, is added to the logit
+            ``cos / temperature`` of negative documents ("qd"), so that near ones count more. May be traced.
+        hardened: which of them: "all", "batch" (those of other rows) or "hard" (a query's own hard
+            negatives).
 
     Returns:
         [B], one loss per query, in at least float32.
 
+    Raises:
+        ValueError: for an unknown block or ``hardened``, or shapes that do not fit.
+
     References:
         A. van den Oord et al., arXiv:1807.03748; the blocks as in Z. Li et al. (GTE), arXiv:2308.03281,
-        with hard negatives as MultipleNegativesRankingLoss of sentence-transformers has them.
+        with hard negatives as MultipleNegativesRankingLoss of sentence-transformers has them. Hardness: Z.
+        Lan et al., arXiv:2503.04812, "batch" with 9; EmbeddingGemma, arXiv:2509.20354, "hard" with 5.
     """
-    _check_sides(queries, documents)
+    check_sides(queries, documents)
     rows, columns = len(queries), len(documents)
-    scores, kept = _blocks(_directions(queries), _directions(documents), blocks)
+    scores, kept = blocks_of(directions(queries), directions(documents), blocks)
     if where is not None:
         check_shape("where", where, scores.shape)
         kept = kept & jnp.asarray(where, bool)
@@ -133,21 +152,23 @@ def info_nce(queries, documents, *, positives=None, where=None, temperature=0.05
         positives = jnp.pad(positives, ((0, 0), (0, scores.shape[1] - columns)))
     elif positives is None and columns < rows:
         raise ValueError(f"documents: {columns} rows for {rows} queries; give positives or a row per query")
+    scores = _hardened(scores, columns, positives, temperature * hardness, hardened)
     return softmax_loss(scores, positives=positives, where=kept, temperature=temperature)
 
 
-def _directions(vectors):
-    """Unit vectors in at least float32: narrower ones would be rounded before the product."""
+def directions(vectors):
+    """Unit vectors [N, D] in at least float32: narrower ones would be rounded before the product."""
     vectors = on_device("vectors", vectors)
     return unit(vectors.astype(accumulator(vectors)))
 
 
-def _check_sides(queries, documents, names=("queries", "documents")):
+def check_sides(queries, documents, names=("queries", "documents")):
+    """Refuses arrays that are not [B, D] and [N, D], by their names."""
     check_shape(names[0], queries, (None, None))
     check_shape(names[1], documents, (None, np.shape(queries)[1]))
 
 
-def _blocks(queries, documents, blocks):
+def blocks_of(queries, documents, blocks):
     """Scores [B, M] of the blocks in order and bool [B, M] that is False for self pairs."""
     if "qd" not in blocks or not set(blocks) <= set(BLOCKS):
         raise ValueError(f'blocks={blocks!r}: a subset of {BLOCKS} with "qd" among them')
@@ -173,6 +194,21 @@ def _blocks(queries, documents, blocks):
     chosen = [name for name in BLOCKS if name in blocks]
     scores = jnp.concatenate([inner(*pairs[name]) for name in chosen], axis=1)
     return scores, jnp.concatenate([kept[name] for name in chosen], axis=1)
+
+
+def _hardened(scores, columns, positives, weight, hardened):
+    """Scores [B, M] with ``weight`` times themselves, without gradient, added to negative documents."""
+    if hardened not in HARDENED:
+        raise ValueError(f"hardened={hardened!r}; choose one of {', '.join(HARDENED)}")
+    if isinstance(weight, int | float) and weight == 0:
+        return scores
+    rows, total = scores.shape
+    row, column = jnp.arange(rows)[:, None], jnp.arange(total)
+    own = row == column if positives is None else positives
+    own = own[:, None] == column if own.ndim == 1 else own
+    hard = (column >= rows) & (row == column % max(rows, 1)) & (columns % max(rows, 1) == 0)
+    chosen = {"all": ~own, "batch": ~own & ~hard, "hard": hard & ~own}[hardened] & (column < columns)
+    return scores + weight * jnp.where(chosen, jax.lax.stop_gradient(scores), 0)
 
 
 def symmetric(loss):
@@ -250,118 +286,9 @@ def sigmoid_loss(queries, documents, *, positives=None, where=None, temperature=
     References:
         X. Zhai et al. (SigLIP), arXiv:2303.15343; its multiplier t is 1 / temperature.
     """
-    _check_sides(queries, documents)
+    check_sides(queries, documents)
     check_temperature(temperature)
     positives, kept = _pairs(len(queries), len(documents), positives, where)
-    scores = jnp.where(kept, inner(_directions(queries), _directions(documents)), 0)
+    scores = jnp.where(kept, inner(directions(queries), directions(documents)), 0)
     logits = scores / temperature + bias
     return jnp.sum(jnp.where(kept, jax.nn.softplus(jnp.where(positives, -logits, logits)), 0), axis=1)
-
-
-def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blocks=("qd",)):
-    """GISTEmbed mask: marks the pairs that a guide model does not take for false negatives.
-
-    With t[i] the guide's cosine of query i and its own document, a pair of row i has a limit. It is
-    ``t[i] - margin`` ("absolute") or ``t[i] - abs(t[i]) * margin`` ("relative"). A pair whose guide cosine is
-    strictly above it is dropped. Margin 0 is the rule of GISTEmbed. "relative" with 0.05 is the
-    positive-aware rule of NV-Retriever, which keeps negatives below 95 % of the positive; "absolute" is its
-    rule with a fixed gap.
-
-    >>> queries = jnp.array([[1.0, 0.0], [0.0, 1.0]])
-    >>> documents = jnp.array([[0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])
-    >>> print(guided_mask(queries, documents))
-    [[ True  True False]
-     [ True  True  True]]
-
-    A document that equals the positive is not above it, so an exact duplicate is kept as a negative. Hide
-    it with :func:`duplicate_mask` as well, here the third document, whose text is that of the first:
-
-    >>> documents = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    >>> texts = jnp.array([7, 8, 7])
-    >>> print(guided_mask(queries, documents) & duplicate_mask(texts[:2], texts))
-    [[ True  True False]
-     [ True  True  True]]
-
-    Args:
-        query_guide: [B, G], finite, the queries as the guide sees them; normalised inside.
-        document_guide: [N, G], finite, N >= B; row i answers query i.
-        margin: number by which a negative has to stay below the positive; may be traced.
-        kind: "absolute" or "relative".
-        blocks: as in :func:`info_nce`. The pairs of all blocks are compared with the same t.
-
-    Returns:
-        bool [B, M] for ``where=``; True = the pair counts. Each query's own document is always kept, in
-        "dq" too; the pairs that :func:`info_nce` drops from "qq" and "dd" never.
-
-    Raises:
-        ValueError: for an unknown kind or block, or fewer documents than queries.
-
-    References:
-        A. Solatorio (GISTEmbed), arXiv:2402.16829, where a self pair of "qq" or "dd" falls under the
-        rule as well and so stays if t is 1; G. Moreira et al. (NV-Retriever), arXiv:2407.15831.
-    """
-    if kind not in ("absolute", "relative"):
-        raise ValueError(f'kind={kind!r}: pass "absolute" or "relative"')
-    _check_sides(query_guide, document_guide, ("query_guide", "document_guide"))
-    rows, columns = len(query_guide), len(document_guide)
-    if columns < rows:
-        raise ValueError(f"document_guide: {columns} rows for {rows} queries; row i has to answer query i")
-    scores, others = _blocks(_directions(query_guide), _directions(document_guide), blocks)
-    own = jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1])
-    threshold = jnp.sum(jnp.where(own, scores, 0), axis=1, keepdims=True)
-    threshold = threshold - margin * (1 if kind == "absolute" else jnp.abs(threshold))
-    if "dq" in blocks:  # the last block, where the own pair comes once more
-        own = own | (jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1]) - (scores.shape[1] - rows))
-    return (others & (scores <= threshold)) | own
-
-
-def duplicate_mask(keys, other=None, *, blocks=None):
-    """Duplicate mask: marks the pairs of a batch that are not duplicates of one another.
-
-    ``mask[i, j] = (keys[i] != other[j]) or i == j``: two rows with one key are positives of each other
-    in truth, so neither may be the other's negative.
-
-    With ``blocks``, row i is a pair of texts, query ``keys[i]`` and document ``other[i]``. Another pair j
-    counts where the queries differ, the documents differ, and document j is not query i. A hard negative
-    counts where it is not document i.
-
-    >>> print(duplicate_mask(jnp.array([7, 8, 7])))
-    [[ True  True False]
-     [ True  True  True]
-     [False  True  True]]
-    >>> print(duplicate_mask(jnp.array([1, 2]), jnp.array([3, 3, 4, 3]), blocks=("qd",)))
-    [[ True False  True False]
-     [False  True  True False]]
-
-    Args:
-        keys: int [B], for example hashes of the texts. Keys of the host may have 64 bits where ``other``
-            is of the host too.
-        other: int [N], default ``keys``. With ``blocks``: of the documents, hard negatives after the first B.
-        blocks: optional, as in :func:`info_nce`.
-
-    Returns:
-        bool [B, N], with ``blocks`` bool [B, M], for ``where=``; True = the pair counts.
-
-    Raises:
-        ValueError: for other shapes, or a key that JAX cannot hold mixed with keys that it holds.
-    """
-    given = {"keys": keys, "other": keys if other is None else other}
-    read = on_device if any(isinstance(x, jax.Array) for x in given.values()) else host
-    keys, other = (read(name, x) for name, x in given.items())
-    check_shape("keys", keys, (None,))
-    check_shape("other", other, (None,))
-    if blocks is None:
-        return _different(keys, other)
-    rows = len(keys)
-    if len(other) < rows:
-        raise ValueError(f"other: {len(other)} documents for {rows} queries; row i has to answer query i")
-    own, hard = other[:rows], other[rows:]
-    pairs = _different(keys, keys) & _different(own, own) & _different(keys, own)
-    documents = jnp.concatenate([pairs, own[:, None] != hard], axis=1)
-    parts = {"qd": documents, "qq": pairs, "dd": documents, "dq": pairs}
-    return jnp.concatenate([parts[name] for name in BLOCKS if name in blocks], axis=1)
-
-
-def _different(keys, other):
-    diagonal = jnp.arange(len(keys))[:, None] == jnp.arange(len(other))
-    return (keys[:, None] != other) | diagonal

@@ -136,11 +136,12 @@ def compression_target(vectors, size):
     (2, 1)
 
     Args:
-        vectors: [B, D], pooled and not normalised.
+        vectors: [..., B, D], pooled and not normalised, for example [L, B, D] for L layers. All leading axes
+            share one call of LAPACK: on a CPU several at once can wait for one another for ever.
         size: how many coordinates are kept, at most D.
 
     Returns:
-        [B, size], in at least float32.
+        [..., B, size], in at least float32.
 
     Raises:
         ValueError: for a size outside 1..D.
@@ -148,17 +149,27 @@ def compression_target(vectors, size):
     References:
         X. Li et al., ESE: Espresso Sentence Embeddings, arXiv:2402.14776v2.
     """
-    vectors = jax.lax.stop_gradient(jnp.asarray(vectors))
-    check_shape("vectors", vectors, (None, None))
-    width = vectors.shape[1]
-    if not 1 <= size <= width:
-        raise ValueError(f"size: {size} is outside 1..{width}, the width of the vectors")
-    vectors = vectors.astype(accumulator(vectors))
-    together = jnp.einsum("bd,be->de", vectors, vectors, precision="highest") / jnp.sqrt(width)
-    left, values, _ = jnp.linalg.svd(jax.nn.softmax(together, axis=1))
-    largest = jnp.take_along_axis(left, jnp.argmax(jnp.abs(left), axis=0)[None], axis=0)
-    basis = (left * jnp.where(largest < 0, -1, 1) * values)[:, :size]
-    return jnp.einsum("bd,dk->bk", vectors, basis, precision="highest")
+    return compression_targets([vectors], size)[0]
+
+
+def compression_targets(vectors, size):
+    """The targets of :func:`compression_target` for several arrays [..., B, D], by one call of LAPACK."""
+    vectors = [jax.lax.stop_gradient(jnp.asarray(x)) for x in vectors]
+    together = []
+    for x in vectors:
+        check_shape("vectors", x, (None,) * max(2, x.ndim))
+        if not 1 <= size <= x.shape[-1]:
+            raise ValueError(f"size: {size} is outside 1..{x.shape[-1]}, the width of the vectors")
+        x = x.astype(accumulator(x))
+        gram = jnp.einsum("...bd,...be->...de", x, x, precision="highest") / jnp.sqrt(x.shape[-1])
+        together.append(jax.nn.softmax(gram, axis=-1))
+    left, values, _ = jnp.linalg.svd(jnp.stack(together))
+    largest = jnp.take_along_axis(left, jnp.argmax(jnp.abs(left), axis=-2, keepdims=True), axis=-2)
+    bases = (left * jnp.where(largest < 0, -1, 1) * values[..., None, :])[..., :size]
+    return [
+        jnp.einsum("...bd,...dk->...bk", x.astype(basis.dtype), basis, precision="highest")
+        for x, basis in zip(vectors, bases, strict=True)
+    ]
 
 
 def compression_loss(vectors, *, target, temperature=1.0):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from jaxembed.arrays import unit
-from jaxembed.losses.distillation import compression_loss, compression_target, score_kl, vector_kl
+from jaxembed.losses.distillation import compression_loss, compression_targets, score_kl, vector_kl
 from jaxembed.losses.layer_grids import espresso_grid, full_grid, two_dimensional_weights
 from jaxembed.losses.nested import over_layers
 
@@ -197,15 +197,21 @@ def espresso(loss, layers, width, size=128, *, compress=True):
     """
     grid, weights = espresso_grid(layers, width, size)
 
-    def compression(*last):
-        def one(vectors):
-            return compression_loss(vectors[:, :size], target=compression_target(vectors, size))
+    plain = layer_objective(loss, grid, weights)
 
-        return lambda *vectors: _mean_over([one(v) for v in vectors])
+    def objective(key, *arrays, **options):
+        total = plain(key, *arrays, **options)
+        if not compress:
+            return total
+        each = [jnp.moveaxis(jnp.asarray(x)[:, 1:], 1, 0) for x in arrays]  # [L, B, D]
+        targets = compression_targets(each, size)
+        for n in range(layers):
+            pairs = zip(each, targets, strict=True)
+            parts = [compression_loss(x[n, :, :size], target=target[n]) for x, target in pairs]
+            total = total + weights[n] * jnp.mean(_mean_over(parts))
+        return total
 
-    whole = full_grid(range(1, layers + 1), (width,))
-    pulled = {"pull": compression, "pulled": whole, "pulled_weights": weights[:layers]} if compress else {}
-    return layer_objective(loss, grid, weights, **pulled)
+    return objective
 
 
 def starbucks(loss, grid, *, pull=score_kl_to_last):

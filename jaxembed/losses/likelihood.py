@@ -117,6 +117,12 @@ def masked_autoencoder(
     hold what a decoder needs that sees few words. Masking the encoder less than the decoder (20 % and
     40 %, one mask inside the other) is Starbucks' choice.
 
+    >>> words, hidden = jnp.array([[0, 3]]), jnp.array([[False, True]])
+    >>> given = {"grid": ((1, 4),), "words": words, "where": hidden, "decoder_where": hidden}
+    >>> blank = jnp.zeros((1, 2, 2, 4))  # knows nothing: log 4 nats for four words
+    >>> print(masked_autoencoder(lambda x: x, blank, jnp.eye(4), lambda v: blank[:, 1], **given).round(3))
+    [1.386]
+
     Args:
         lift: ``states [N, d] -> [N, D]``, a transform before the word vectors, such as
             ``functools.partial(encoders.lift, params)``.

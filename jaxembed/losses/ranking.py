@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, check_shape, check_temperature, on_device, unit
+from jaxembed.losses.contrastive import info_nce
 
 
 def cosine_scores(first, second):
@@ -118,8 +119,8 @@ def cosent(first, second, *, targets, where=None, temperature=0.05):
 def angle(first, second, *, targets, where=None, temperature=0.05):
     """AnglE loss: puts the angle scores of graded pairs in the order of their grades.
 
-    ``loss = ranking_loss(angle_scores(first, second))``. AnglE's full objective is a weighted sum of this,
-    :func:`cosent` and :func:`info_nce`. The halves of a row are its real and imaginary parts, so a prefix has
+    ``loss = ranking_loss(angle_scores(first, second))``. AnglE's full objective is
+    :func:`angle_objective`. The halves of a row are its real and imaginary parts, so a prefix has
     other halves than the whole. :func:`matryoshka` cuts prefixes first, as it should.
 
     >>> first, second = jnp.eye(2), jnp.array([[0.0, 1.0], [0.0, 1.0]])
@@ -141,6 +142,86 @@ def angle(first, second, *, targets, where=None, temperature=0.05):
     """
     first, second = _kept(first, second, where)
     return ranking_loss(angle_scores(first, second), targets=targets, where=where, temperature=temperature)
+
+
+def angle_objective(
+    first,
+    second,
+    *,
+    targets,
+    negatives=None,
+    where=None,
+    weights=(1.0, 1.0, 0.02),
+    temperatures=(0.05, 0.05, 0.05),
+    positive=1.0,
+):
+    """AnglE objective: the weighted sum of CoSENT, InfoNCE within the batch, and the AnglE loss.
+
+    ``w[0] * cosent + w[1] * mean(info_nce) + w[2] * angle``. Pairs with a grade of at least ``positive`` ask
+    for their partner among all other texts of the batch, in both directions; the others have none to ask for.
+
+    >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> targets = jnp.array([1.0, 0.0])
+    >>> print(angle_objective(first, second, targets=targets, weights=(1.0, 0.0, 0.0)).round(3))
+    0.0
+
+    Args:
+        first: [B, D].
+        second: [B, D], row i is the partner of row i.
+        targets: [B], the grades.
+        negatives: optional [B, D], a hard negative for each pair; then all grades count as positive, the
+            negatives as pairs of grade 0, and InfoNCE is the mean of that without and with them.
+        where: optional bool [B]. False leaves a pair, and its negative, out; they may hold anything.
+        weights: of the three terms. The third is 0.02 in today's code of AnglE and was 1 with temperature 1.
+        temperatures: of the three terms.
+        positive: lowest grade of a positive pair.
+
+    Returns:
+        A scalar in at least float32.
+
+    Raises:
+        ValueError: for other shapes.
+
+    References:
+        X. Li and J. Li, AnglE, arXiv:2309.12871, with the weights of its code. How InfoNCE reads graded pairs
+        is a reading of that code.
+    """
+    first, second = _partners(*_kept(first, second, where))
+    targets, kept = on_device("targets", targets), _rows(first[:, 0], on_device("targets", targets), where)
+    if negatives is None:
+        within = _within(first, second, targets >= positive, kept, temperatures[1])
+    else:
+        _, negatives = _partners(*_kept(first, negatives, where))
+        both = jnp.tile(kept, (len(kept), 2))
+        given = {"temperature": temperatures[1]}
+        plain = info_nce(first, second, where=both[:, : len(kept)], **given)
+        hard = info_nce(first, jnp.concatenate([second, negatives]), where=both, **given)
+        within = _mean((plain + hard) / 2, kept)
+        targets = jnp.repeat(jnp.array([1.0, 0.0]), len(kept))
+        first, second = jnp.concatenate([first, first]), jnp.concatenate([second, negatives])
+        kept = jnp.tile(kept, 2)
+    given = {"targets": targets, "where": kept}
+    ranked = cosent(first, second, temperature=temperatures[0], **given)
+    return (
+        weights[0] * ranked
+        + weights[1] * within
+        + weights[2] * angle(first, second, temperature=temperatures[2], **given)
+    )
+
+
+def _within(first, second, positive, kept, temperature):
+    """Mean InfoNCE over all texts of a batch; those of positive pairs ask for their partner."""
+    rows, texts = len(first), jnp.concatenate([first, second])
+    partner = (jnp.arange(2 * rows) + rows) % (2 * rows)
+    asked = jnp.where(jnp.tile(positive & kept, 2), partner, -1)
+    where = ~jnp.eye(2 * rows, dtype=bool) & jnp.tile(kept, 2)
+    return _mean(
+        info_nce(texts, texts, positives=asked, where=where, temperature=temperature), jnp.tile(kept, 2)
+    )
+
+
+def _mean(values, kept):
+    return jnp.sum(jnp.where(kept, values, 0)) / jnp.maximum(jnp.sum(kept), 1)
 
 
 def cosine_loss(first, second, *, targets, where=None):

@@ -23,7 +23,7 @@ def options(model, given):
         if not (isinstance(model, tuple | list) and len(model) == 2 and all(map(callable, model))):
             raise ValueError(f"model={model!r}; choose one of {sorted(NETWORKS)}, or give (init, apply)")
         if given:
-            raise ValueError("network: has no meaning beside a model of your own; put the options there")
+            raise ValueError("network: has no meaning with a model of your own; put the options there")
         return {}
     if model not in NETWORKS:
         raise ValueError(f"model={model!r}; choose one of {sorted(NETWORKS)}, or give (init, apply)")

@@ -9,6 +9,7 @@ from jaxembed.search.document_index import (
 )
 from jaxembed.search.embed import embed
 from jaxembed.search.external import build_faiss, build_usearch, open_faiss, open_usearch
+from jaxembed.search.funnel import funnel
 from jaxembed.search.rerank import rerank, retrieve, single_vector_candidates
 from jaxembed.search.topk import reciprocal_rank_fusion, scan_top_k, top_k
 from jaxembed.search.vector_index import Index, load_index, save_index
@@ -22,6 +23,7 @@ __all__ = [
     "build_usearch",
     "delete_documents",
     "embed",
+    "funnel",
     "load_index",
     "open_documents",
     "open_faiss",

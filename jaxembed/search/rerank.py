@@ -90,6 +90,13 @@ def rerank(
     Candidates are sorted by length and padded in chunks to one of few lengths. So a jitted score compiles a
     few times, and little of its work is padding. Masked query tokens are cut away.
 
+    >>> from jaxembed import vectors
+    >>> tokens, offsets = np.eye(3, dtype=np.float32), np.array([0, 1, 3])  # documents of 1 and 2 tokens
+    >>> query, given = tokens[None, 1:2], {"score": vectors.chamfer, "tokens": tokens, "offsets": offsets}
+    >>> scores, ids = rerank(query, np.ones((1, 1), bool), np.array([[0, 1]]), **given)
+    >>> print(ids, scores)
+    [[1 0]] [[1. 0.]]
+
     Args:
         queries: [B, T, D].
         mask: bool [B, T]. False marks padding, whose content never matters.

@@ -76,6 +76,15 @@ def fit(
     state donated and placed by ``rules``. Ctrl-C (and SIGTERM) ends the run after the current step, saves,
     and raises KeyboardInterrupt.
 
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> def loss_fn(params, batch, key):
+    ...     return jnp.mean((params["mean"] - batch["x"]) ** 2), {}
+    >>> given = {"init": lambda key: {"mean": jnp.zeros(())}, "loss_fn": loss_fn, "tx": optax.sgd(0.25)}
+    >>> state = fit(**given, batches=[{"x": np.full(8, 3.0, np.float32)}] * 20, steps=20)
+    >>> print(int(state.step), f"{state.params['mean']:.3f}")
+    20 3.000
+
     Args:
         init: ``key -> params`` (nested dict of arrays) or ``key -> (params, extra)``.
         batches: anything with ``[t]`` for every step t: this process's rows of the global batch of step t, a

@@ -1,4 +1,4 @@
-"""vectors -> vectors or codes: functions on arrays that know no model, trainer, mesh or config."""
+"""vectors -> vectors or compact codes: functions on arrays that know no model, trainer, mesh or config."""
 
 from jaxembed.vectors.chamfer import ball_carve, chamfer, chamfer_flat, implicit_fde_score
 from jaxembed.vectors.fde import (

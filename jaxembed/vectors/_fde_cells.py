@@ -30,7 +30,7 @@ def encode_cells(params, tokens, mask, *, aggregate, fill_empty):
     """
     count, size = mask.shape
     repetitions, _, planes = params["planes"].shape
-    projected = params["projection"].shape[2]
+    projected = projected_width(params)
 
     @jax.checkpoint
     def block(tokens, mask):
@@ -97,18 +97,37 @@ def _project(params, tokens):
     batch, size, width = tokens.shape
     repetitions, _, planes = params["planes"].shape
     hashing = jnp.moveaxis(params["planes"].astype(jnp.float32), 1, 0).reshape(width, -1)
-    projection = jnp.moveaxis(params["projection"].astype(tokens.dtype), 1, 0).reshape(width, -1)
     rows, cut = tokens.reshape(-1, width), hashing.shape[1]
-    if tokens.dtype == jnp.float32:  # one product for both
-        both = _product(rows, jnp.concatenate([hashing, projection], axis=1))
-        sides, projected = both[:, :cut], both[:, cut:]
+    if isinstance(params["projection"], dict):
+        sides, projected = _product(rows.astype(jnp.float32), hashing), _sketched(params["projection"], rows)
     else:
-        sides, projected = _product(rows.astype(jnp.float32), hashing), _product(rows, projection)
+        projection = jnp.moveaxis(params["projection"].astype(tokens.dtype), 1, 0).reshape(width, -1)
+        if tokens.dtype == jnp.float32:  # one product for both
+            both = _product(rows, jnp.concatenate([hashing, projection], axis=1))
+            sides, projected = both[:, :cut], both[:, cut:]
+        else:
+            sides, projected = _product(rows.astype(jnp.float32), hashing), _product(rows, projection)
     level = _product(params["centre"].astype(jnp.float32)[None], hashing) if "centre" in params else 0
     weights = 2 ** jnp.arange(planes, dtype=jnp.int32)
     bits = (sides > level).reshape(batch, size, repetitions, planes)
     cell = jnp.sum(jnp.where(bits, weights[None, None, None], 0), axis=3, dtype=jnp.int32)
-    return cell, projected.reshape(batch, size, repetitions, params["projection"].shape[2])
+    return cell, projected.reshape(batch, size, repetitions, projected_width(params))
+
+
+def projected_width(params):
+    """The width p of projected tokens, from a dense projection [R, D, p] or a count-sketch."""
+    projection = params["projection"]
+    return len(projection["zeros"]) if isinstance(projection, dict) else projection.shape[2]
+
+
+def _sketched(sketch, rows):
+    """Count-sketches of rows [n, D], [n, R * p]: every coordinate is added to its place, with its sign."""
+    repetitions, width = sketch["index"].shape
+    size = len(sketch["zeros"])
+    place = sketch["index"] + size * jnp.arange(repetitions, dtype=jnp.int32)[:, None]
+    signed = sketch["sign"].astype(rows.dtype)[:, :, None] * rows.T  # [R, D, n]: whole rows are added
+    empty = jnp.zeros((repetitions * size, len(rows)), rows.dtype)
+    return empty.at[place.reshape(-1)].add(signed.reshape(repetitions * width, -1)).T
 
 
 def _product(x, y):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import inner
-from jaxembed.vectors._fde_cells import encode_cells
+from jaxembed.vectors._fde_cells import encode_cells, projected_width
 from jaxembed.vectors.chamfer import check_set, zero_padding
 
 _MAX_PLANES = 24
@@ -35,7 +35,8 @@ def init_fde(key, width, *, repetitions=20, planes=5, projected=16, projection="
         final: optional length to which a count-sketch reduces the whole encoding.
 
     Returns:
-        A dict of arrays: ``planes`` [R, D, k] and ``projection`` [R, D, p], which includes its scale.
+        A dict of arrays: ``planes`` [R, D, k] and ``projection`` [R, D, p], which includes its scale. A
+        count-sketch is a dict: ``index`` int32 and ``sign``, both [R, D], and ``zeros`` [p], the empty one.
         With ``final`` also ``final``: ``index`` int32 and ``sign``, both [R, 2**k * p], say where each
         coordinate goes, and ``zeros`` [final] is the empty sketch.
 
@@ -58,6 +59,8 @@ def init_fde(key, width, *, repetitions=20, planes=5, projected=16, projection="
         projected = width
 
     params = _draw(key, width, repetitions, planes, projected, projection, final)
+    if projection == "count_sketch":
+        params["projection"]["zeros"] = jnp.zeros(projected, jnp.float32)
     if final is not None:
         params["final"]["zeros"] = jnp.zeros(final, jnp.float32)
     return params
@@ -221,7 +224,7 @@ def encoding_length(params):
     10240
 
     Args:
-        params: the arrays of ``init_fde``: ``planes`` [R, D, k] and ``projection`` [R, D, p].
+        params: the arrays of ``init_fde``, with ``planes`` [R, D, k].
 
     Returns:
         int.
@@ -229,7 +232,7 @@ def encoding_length(params):
     if "final" in params:
         return params["final"]["zeros"].shape[0]
     repetitions, _, planes = params["planes"].shape
-    return repetitions * 2**planes * params["projection"].shape[2]
+    return repetitions * 2**planes * projected_width(params)
 
 
 def truncate_fde(params, *, repetitions=None, width=None):
@@ -263,7 +266,10 @@ def truncate_fde(params, *, repetitions=None, width=None):
     ):
         if size is not None and not 1 <= size <= most:
             raise ValueError(f"{name}: {size} is outside 1..{most}; the params hold no more")
-    small = {name: params[name][:repetitions, :width] for name in ("planes", "projection")}
+    small = {"planes": params["planes"][:repetitions, :width]}
+    small["projection"] = jax.tree.map(
+        lambda x: x[:repetitions, :width] if x.ndim > 1 else x, params["projection"]
+    )
     if "centre" in params:
         small["centre"] = params["centre"][:width]
     if "final" in params:
@@ -326,8 +332,7 @@ def _rademacher(key, width, projected):
 
 
 def _count_sketch(key, width, projected):
-    sketch = _sketch(key, width, projected)
-    return jax.nn.one_hot(sketch["index"], projected, dtype=jnp.float32) * sketch["sign"][:, None]
+    return _sketch(key, width, projected)
 
 
 def _identity(key, width, projected):
@@ -347,7 +352,7 @@ def _sketch(key, width, projected):
 
 def _check_params(params, tokens):
     """Refuses params that do not belong together or to the tokens; they may come from elsewhere."""
-    planes, projection = np.shape(params["planes"]), np.shape(params["projection"])
+    planes, projection = np.shape(params["planes"]), _projection_shape(params["projection"])
     if len(planes) != 3 or len(projection) != 3 or planes[:2] != projection[:2]:
         raise ValueError(
             f"params: planes {planes}, projection {projection}; pass [R, D, k] and [R, D, p] of one R and D"
@@ -366,6 +371,14 @@ def _check_params(params, tokens):
         shapes = {name: np.shape(params["final"].get(name)) for name in ("index", "sign", "zeros")}
         if not shapes["index"] == shapes["sign"] == wanted or len(shapes["zeros"]) != 1:
             raise ValueError(f"params: final {shapes}; pass index and sign {wanted} and zeros [final]")
+
+
+def _projection_shape(projection):
+    """(R, D, p) of a dense projection or a count-sketch; of what fits neither, what it has."""
+    if not isinstance(projection, dict):
+        return np.shape(projection)
+    index, sign, zeros = (np.shape(projection.get(name)) for name in ("index", "sign", "zeros"))
+    return (*index, *zeros) if index == sign else index
 
 
 def _check_planes(planes):

@@ -115,8 +115,8 @@ def fit_removal(vectors, *, components=1, centre=True, where=None):
 def standardise(params, vectors):
     """Standardisation: applies what one of the ``fit_`` functions measured.
 
-    ``standardise(x) = (x - mean) @ kernel``. What was measured on some vectors (a corpus) is applied to
-    others (queries) alike.
+    ``standardise(x) = (x - mean) @ kernel``. What was measured on some vectors (a corpus) is also applied to
+    others (queries).
 
     >>> params = {"mean": jnp.array([1.0, 0.0]), "kernel": 2 * jnp.eye(2)}
     >>> print(standardise(params, jnp.array([[1.0, 3.0]])))

@@ -12,7 +12,7 @@ from click_files import equal, write
 
 from jaxembed import data
 from jaxembed.data import sources
-from jaxembed.data.sources import click_logs as clicklogs
+from jaxembed.data.sources import click_logs
 
 # Known data sets
 
@@ -69,7 +69,7 @@ def test_flights():
 def test_a_missing_package_names_the_command(monkeypatch, door, name):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(FileNotFoundError, match=f"{name}/.* is not installed; run `make data`") as error:
-        getattr(clicklogs, door)()
+        getattr(click_logs, door)()
     assert "\n" not in str(error.value)
 
 
@@ -106,7 +106,7 @@ def test_criteo(tmp_path):
 
 
 def test_avazu(tmp_path):
-    names = ["id", "click", *clicklogs.AVAZU]
+    names = ["id", "click", *click_logs.AVAZU]
     assert len(names) == 24
     hours = ["14102123", "14102100", "14102205", "14102100", "14103023"]
     content = ",".join(names) + "\n"

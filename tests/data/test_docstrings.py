@@ -15,7 +15,7 @@ from written_files import write
 from jaxembed import data
 from jaxembed.data import text
 
-code = importlib.import_module("jaxembed.data.sources.docstrings")
+docstrings = importlib.import_module("jaxembed.data.sources.docstrings")
 
 
 # Documented functions
@@ -182,14 +182,14 @@ def test_records_of_one_module(tmp_path):
     ],
 )
 def test_first_sentence(docstring, expected):
-    assert code._first_sentence(docstring) == expected
+    assert docstrings._first_sentence(docstring) == expected
 
 
 def test_a_docstring_of_ten_megabytes_is_cut_in_linear_time():
     start = time.perf_counter()
-    sentence, rest = code._first_sentence("Return all of it. " + "A. \0🎉" * 2_000_000)
+    sentence, rest = docstrings._first_sentence("Return all of it. " + "A. \0🎉" * 2_000_000)
     assert sentence == "Return all of it." and len(rest) > 9_000_000
-    assert code._first_sentence("a " * 5_000_000) == (None, None)
+    assert docstrings._first_sentence("a " * 5_000_000) == (None, None)
     assert time.perf_counter() - start < 5
 
 
@@ -213,7 +213,7 @@ def test_broken_and_foreign_files_are_passed_over(tmp_path):
             "bom.py": b"\xef\xbb\xbf" + GOOD.format("of bom", 4).encode(),
             "feed.py": "\x0c\n# \u2028 x\n" + GOOD.format("of feed", 5),
             "surrogate.py": GOOD.format("of \\ud800 emoji 🎉 \\0", 6),
-            "large.py": GOOD.format("of large", 7) + "# " + "x" * code._LARGEST,
+            "large.py": GOOD.format("of large", 7) + "# " + "x" * docstrings._LARGEST,
             "empty.py": "",
             "tests/a.py": GOOD.format("of tests", 8),
             "test_a.py": GOOD.format("of test", 9),
@@ -312,8 +312,10 @@ def test_wrong_names_are_named(tmp_path):
 
 
 def counted(monkeypatch):
-    calls, plain = [], code._scan
-    monkeypatch.setattr(code, "_scan", lambda package, files: calls.append(package) or plain(package, files))
+    calls, plain = [], docstrings._scan
+    monkeypatch.setattr(
+        docstrings, "_scan", lambda package, files: calls.append(package) or plain(package, files)
+    )
     return calls
 
 
@@ -374,7 +376,7 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     folder, store = many(tmp_path / "tree", 3), tmp_path / "cache"
-    monkeypatch.setattr(code.os, "replace", full)
+    monkeypatch.setattr(docstrings.os, "replace", full)
     with pytest.raises(OSError, match="cannot be written"):
         scan(folder, cache=store)
     assert list(store.iterdir()) == []

@@ -26,7 +26,7 @@ def cross_params(kind, layers=3):
 # Pieces
 
 
-def test_the_factorization_machine_is_the_sum_over_pairs():
+def test_the_factorisation_machine_is_the_sum_over_pairs():
     found = encoders.fm_second_order(VECTORS)
     np.testing.assert_allclose(found, oracles_ctr.fm_second_order(VECTORS), rtol=1e-5)
     np.testing.assert_allclose(found, encoders.dot_interaction(VECTORS).sum(axis=1), rtol=1e-5)

@@ -125,12 +125,12 @@ def test_bad_flags_are_refused_in_one_line(clicks, tmp_path):
         ({"table": clicks, "counts": ("item",)}, "--counts item: name columns of --dense price"),
         (
             {"table": clicks, "counts": ("price",), "scaling": "none"},
-            "--counts: has no meaning beside --scaling",
+            "--counts: has no meaning with --scaling",
         ),
         ({"table": clicks, "predict": clicks}, "--predict: needs --workdir"),
         (
             {"table": clicks, "predict": clicks, "workdir": tmp_path},
-            "has no meaning beside --predict",
+            "has no meaning with --predict",
         ),
     ]:
         with pytest.raises((ValueError, OSError), match=message) as error:
@@ -281,7 +281,7 @@ def test_the_picture_has_a_dot_and_an_interval_for_each_arm():
 def test_kept_verdicts_follow_from_the_kept_numbers():
     for path in RESULTS.glob("*.json"):
         saved = json.loads(path.read_text())
-        again = results.judged(ctr_tables.CLAIMS, results.Result(saved["tables"], saved["details"]))
+        again = results.answered(ctr_tables.CLAIMS, results.Result(saved["tables"], saved["details"]))
         assert json.loads(json.dumps(again)) == saved["claims"]
         assert flags.run_name(Config(**kept_flags(saved)), ctr_tables.RUNS) == saved["run"] == path.stem
     verdicts = {p.stem: json.loads(p.read_text())["claims"][0]["verdict"] for p in RESULTS.glob("*.json")}

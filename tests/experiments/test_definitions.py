@@ -78,7 +78,7 @@ def draws_of(**numbers):
 
 
 def judged(draws):
-    return results.judged(story.CLAIMS, results.Result({}, {"draws": draws}))
+    return results.answered(story.CLAIMS, results.Result({}, {"draws": draws}))
 
 
 def test_claims_compare_the_arms_that_were_trained(monkeypatch):
@@ -167,7 +167,7 @@ def test_bad_flags_are_refused_in_one_line(tmp_path):
         ({"words": 3}, "--words 3: choose 10 to"),
         ({"length": 2}, "--length 2: choose 3 to"),
         ({"blocks": -1}, "--blocks -1: choose 1 to"),
-        ({"pairs": tmp_path, "paper": True}, "--paper: has no meaning beside --pairs"),
+        ({"pairs": tmp_path, "paper": True}, "--paper: has no meaning with --pairs"),
         ({"model": tmp_path / "nowhere"}, "nowhere"),
     ]:
         with pytest.raises((ValueError, OSError), match=message) as error:

@@ -153,14 +153,35 @@ def test_a_saved_run_has_the_name_that_its_command_writes_today(path, monkeypatc
     monkeypatch.setattr(inputs, "is_installed_model", lambda folder: folder.name == "model")
     _, _, _, *arguments = shlex.split(saved["command"])  # python -m experiments.name
     cfg = tyro.cli(story(saved["experiment"]).Config, args=arguments)
-    assert flags.run_name(cfg, getattr(story(saved["experiment"]), "RUNS", None)) == saved["run"]
+    named = flags.run_name(cfg, getattr(story(saved["experiment"]), "RUNS", None))
+    assert results.on_device(named, saved["details"]) == saved["run"]
+
+
+@pytest.mark.parametrize("path", SAVED, ids=relative)
+def test_a_command_means_the_same_where_tyro_is_missing(path, monkeypatch):
+    saved = json.loads(path.read_text())
+    config, (_, _, _, *arguments) = story(saved["experiment"]).Config, shlex.split(saved["command"])
+    monkeypatch.setattr(inputs, "check_paths", lambda cfg: None)
+    known = flags.parse("x", config, arguments)
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    assert flags.parse("x", config, arguments) == known
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_flags_are_told_and_refused_where_tyro_is_missing(name, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    assert command(name, monkeypatch, "--no-such-flag") == 2
+    assert "--no-such-flag" in capsys.readouterr().err
+    assert command(name, monkeypatch, "--help") == 0
+    shown = capsys.readouterr().out
+    assert all(flags.flag(field.name) in shown for field in dataclasses.fields(story(name).Config))
 
 
 @pytest.mark.parametrize("path", SAVED, ids=relative)
 def test_saved_claims_are_what_the_claims_give_on_the_saved_tables(path):
     saved = json.loads(path.read_text())
     claims = getattr(story(saved["experiment"]), "CLAIMS", ())
-    found = results.judged(claims, results.Result(saved["tables"], saved["details"]))
+    found = results.answered(claims, results.Result(saved["tables"], saved["details"]))
     assert [(x["paper"], x["sentence"], x["verdict"]) for x in found] == [
         (x["paper"], x["sentence"], x["verdict"]) for x in saved["claims"]
     ]

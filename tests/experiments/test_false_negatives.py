@@ -65,7 +65,7 @@ def test_mask_quality_counts_what_a_perfect_guide_hides():
 
 
 def verdicts(rows):
-    return [row["verdict"] for row in results.judged(story.CLAIMS, results.Result({"arms": rows}))]
+    return [row["verdict"] for row in results.answered(story.CLAIMS, results.Result({"arms": rows}))]
 
 
 def test_gains_and_claims_are_those_of_the_table():
@@ -89,7 +89,7 @@ def test_gains_and_claims_are_those_of_the_table():
     assert len(verdicts([row for row in rows if row["rate"] == 0.5])) == 3  # one rate does not grow
     few = [row | {"runs": row["runs"][:4]} for row in rows]
     assert verdicts(few) == [None] * 4
-    assert results.judged(story.CLAIMS, results.Result({"own pairs": rows})) == []
+    assert results.answered(story.CLAIMS, results.Result({"own pairs": rows})) == []
 
 
 def test_shortened_texts_keep_their_order():
@@ -108,7 +108,7 @@ def test_own_pairs_are_learned_and_the_encoder_is_saved(tmp_path, capsys):
     found = story.run(Config(pairs=tmp_path / "pairs.tsv", model=model, **small))
     assert [row["arm"] for row in found.tables["own pairs"]] == ["before", BARE, GUIDED]
     assert found.details == {"pairs": 22, "held out": 3, "seeds": 1}
-    assert not results.judged(story.CLAIMS, found)
+    assert not results.answered(story.CLAIMS, found)
     assert not story.figures(found.tables | found.details)
     printed = capsys.readouterr().out
     assert "the guided encoder" in printed and "training takes 48 pairs, 2.2 times the 22" in printed
@@ -160,7 +160,7 @@ def test_bad_flags_are_refused_in_one_line(tmp_path):
         ({"pairs": tmp_path / "few.tsv"}, "--pairs .*: holds 2 pairs; give more"),
         ({"pairs": tmp_path / "nowhere.tsv"}, "nowhere.tsv"),
         ({"margin": 0.1}, "--margin: has no meaning without --pairs or --paper"),
-        ({"pairs": tmp_path / "few.tsv", "paper": True}, "--paper: has no meaning beside --pairs"),
+        ({"pairs": tmp_path / "few.tsv", "paper": True}, "--paper: has no meaning with --pairs"),
     ]:
         with pytest.raises((ValueError, OSError), match=message) as error:
             story.run(Config(**options))

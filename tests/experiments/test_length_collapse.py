@@ -83,7 +83,7 @@ def rows_of(cosine, rate, samples=5):
 
 def verdicts(rows, drawn=None):
     drawn = [r for r in rows if r["temperature"] == 1] if drawn is None else drawn
-    found = results.judged(story.CLAIMS, results.Result({}, {"rows": rows, "random rows": drawn}))
+    found = results.answered(story.CLAIMS, results.Result({}, {"rows": rows, "random rows": drawn}))
     return {row["sentence"]: row["verdict"] for row in found}
 
 

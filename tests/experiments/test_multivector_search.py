@@ -221,7 +221,7 @@ def test_claims_of_kept_runs_are_those_of_their_numbers():
     counts = {"default": (7, 5), "cranfield": (1, 1)}  # claims, and those that are reproduced
     for run, (asked, held) in counts.items():
         found = kept(run)
-        rows = results.judged(story.CLAIMS, results.Result(found["tables"], found["details"]))
+        rows = results.answered(story.CLAIMS, results.Result(found["tables"], found["details"]))
         assert rows == found["claims"] and len(rows) == asked
         assert sum(row["verdict"] == results.REPRODUCED for row in rows) == held
 

@@ -115,11 +115,11 @@ def test_summary_tells_what_layers_gain():
 @pytest.mark.parametrize("gain, loss, verdicts", [(0.2, -0.02, [True, True]), (0.04, -0.04, [False, False])])
 def test_claims_read_the_differences_of_their_part(gain, loss, verdicts):
     differences = {"layers before the last": [gain] * 5, "full": [loss] * 5}
-    found = results.judged(matryoshka.CLAIMS, results.Result({}, {"layers": {"differences": differences}}))
+    found = results.answered(matryoshka.CLAIMS, results.Result({}, {"layers": {"differences": differences}}))
     assert [row["verdict"] == results.REPRODUCED for row in found] == verdicts
     assert all("digits" in row["sentence"] for row in found)
     few = {name: values[:3] for name, values in differences.items()}
-    found = results.judged(matryoshka.CLAIMS, results.Result({}, {"layers": {"differences": few}}))
+    found = results.answered(matryoshka.CLAIMS, results.Result({}, {"layers": {"differences": few}}))
     assert [row["verdict"] for row in found] == [None, None]
     assert [row["ours"] for row in found] == [pytest.approx(gain), pytest.approx(loss)]
 
@@ -195,7 +195,7 @@ def test_kept_results_have_the_name_of_their_settings(name):
 def test_kept_verdicts_are_those_of_the_claims(path):
     saved = kept(path.stem)
     story = STORIES[path.stem.partition("_")[0]]
-    found = results.judged(story.CLAIMS, results.Result(saved["tables"], saved["details"]))
+    found = results.answered(story.CLAIMS, results.Result(saved["tables"], saved["details"]))
     assert found == saved["claims"] and found
     assert set(saved["tables"]) == {story.TITLES[part] for part in saved["details"]}
 
@@ -241,9 +241,9 @@ def test_bad_flags_are_refused_by_name(tmp_path):
         (matryoshka, {"rates": (-1.0,)}, "--rates -1.0: choose 1e-09 to 10"),
         (matryoshka, {"rates": (math.nan,)}, "--rates nan: choose"),
         (matryoshka, {"parts": ()}, "--parts: is empty"),
-        (matryoshka, {"pairs": here, "sts": here}, "--sts: has no meaning beside --pairs"),
+        (matryoshka, {"pairs": here, "sts": here}, "--sts: has no meaning with --pairs"),
         (matryoshka, {"sts": here, "parts": ("layers",)}, "--sts: only the text part reads it"),
-        (starbucks, {"pairs": here, "paper": True}, "--paper: has no meaning beside --pairs"),
+        (starbucks, {"pairs": here, "paper": True}, "--paper: has no meaning with --pairs"),
         (starbucks, {"layers": (0, 1, 2, 3)}, "--layers 0"),
         (starbucks, {"layers": (1, 2)}, "sizes: 4 for 2 layers"),
         (starbucks, {"glosses": 10}, "--glosses 10: choose 1,000"),

@@ -94,10 +94,10 @@ def test_a_rate_at_which_training_diverges_is_not_chosen(tmp_path, capsys):
 
 def test_equal_texts_are_not_negatives_of_one_another():
     keys = np.array([[ord(x) for x in row] for row in ("awz", "bxx", "ayw", "dxq")])
-    first, hard = np.split(np.asarray(texts.different(keys)), 2, axis=1)
+    first, hard = np.split(np.asarray(texts.distinct_pairs(keys)), 2, axis=1)
     assert np.argwhere(~first).tolist() == [[0, 2], [1, 3], [2, 0], [3, 1]]
     assert np.argwhere(~hard).tolist() == [[0, 2], [1, 1], [3, 1]]
-    blocks = np.asarray(texts.different(keys[:, :2], ("qd", "qq", "dd")))
+    blocks = np.asarray(texts.distinct_pairs(keys[:, :2], ("qd", "qq", "dd")))
     np.testing.assert_array_equal(blocks, np.tile(first, (1, 3)))
 
 

@@ -124,6 +124,21 @@ def test_stories_that_share_a_folder_share_a_page(root):
     assert "[first](family/README.md#first)" in found[root / "experiments/README.md"]
 
 
+def test_every_row_of_a_benchmark_names_its_device(root):
+    rows = [{"task": "one", "peer": "p", "ours": 4, "theirs": 2, "ratio": 2.0}]
+    machine = {"jax": "1.2", "cores": 4, "devices": "1 x NVIDIA L4"}
+    more = {"tables": {"summary": rows}, "machine": machine, "details": {"device": "NVIDIA L4"}}
+    for run in ("nvidia-l4", "nvidia-l4_quick"):
+        saved(root, "benchmarks.speed", run, **more)
+    found = pages.pages(root)
+    assert "| NVIDIA L4 | one | p | 4 | 2 | 2 |" in found[root / "docs/benchmarks.md"]
+    assert "| CPU | t0 | p | 1 | 2 | 2 |" in found[root / "docs/benchmarks.md"]
+    readme = found[root / "README.md"]
+    assert (
+        readme.count("| one | p | 4 | 2 | 2 | NVIDIA L4 |") == 1 and "| t0 | p | 1 | 2 | 2 | CPU |" in readme
+    )
+
+
 def test_the_index_tells_minutes_and_verdicts(root):
     text = pages.pages(root)[root / "experiments/README.md"]
     paper = "[one](https://arxiv.org/abs/1234.56789)"
@@ -156,7 +171,7 @@ def test_the_readme_is_filled_between_its_marks(root):
     assert f"| words | {where} | 1 of 2 |" in text
     assert "Planned: images." in text
     assert "3 papers, 1 of them shown" in text
-    ratios = [line.split("|")[-2].strip() for line in text.splitlines() if line.startswith("| t")]
+    ratios = [line.split("|")[-3].strip() for line in text.splitlines() if line.startswith("| t")]
     assert ratios[1:] == ["2", "1", "0.000"]  # the best, the middle, the worst; the first is the header
 
 

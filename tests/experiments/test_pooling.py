@@ -158,7 +158,7 @@ def rows_of(numbers):
 
 
 def verdicts(rows):
-    found = results.judged(pooling.CLAIMS, results.Result({}, {"rows": rows}))
+    found = results.answered(pooling.CLAIMS, results.Result({}, {"rows": rows}))
     return {row["sentence"]: row["verdict"] for row in found}
 
 
@@ -274,7 +274,7 @@ def test_bad_flags_are_refused_in_one_line(tmp_path):
         Config(size=5)
     with pytest.raises(ValueError, match="--steps: give at least one step of training"):
         Config(steps=(0, 0))
-    with pytest.raises(ValueError, match="--posts: has no meaning beside --pairs"):
+    with pytest.raises(ValueError, match="--posts: has no meaning with --pairs"):
         Config(pairs=tmp_path / "pairs.tsv", posts=500)
     for content, message in (("a\tb\t1\n", "holds scores; give pairs"), ("a\tb\n", "1 pairs; at least 20")):
         (tmp_path / "pairs.tsv").write_text(content)

@@ -126,14 +126,14 @@ def test_flags_that_contradict_one_another_are_refused_by_name():
         ({"token_batch": 600}, "--token-batch 600: choose 0 to 512"),
         ({"batch_size": 300}, "--batch-size 300: choose a multiple of 256"),
         ({"tokens": 97}, "--tokens 97: choose 1 to 96"),
-        ({"sizes": (8, 16)}, "^--sizes 8 16: beside it, --token-width 64: choose 4 to 16"),
-        ({"token_batch": 200}, "^--token-batch 200: beside it, --batch-size 512: choose a multiple of 400"),
-        ({"batch_size": 100}, "^--batch-size 100: beside it, --token-batch 128: choose 0 to 100"),
-        ({"length": 8}, "^--length 8: beside it, --tokens 32: choose 1 to 8"),
+        ({"sizes": (8, 16)}, "^--sizes 8 16: with it, --token-width 64: choose 4 to 16"),
+        ({"token_batch": 200}, "^--token-batch 200: with it, --batch-size 512: choose a multiple of 400"),
+        ({"batch_size": 100}, "^--batch-size 100: with it, --token-batch 128: choose 0 to 100"),
+        ({"length": 8}, "^--length 8: with it, --tokens 32: choose 1 to 8"),
         ({"sizes": (128, 64)}, "--sizes"),
-        ({"corpus": ROOT, "holdout": "numpy"}, "--holdout: has no meaning beside --corpus"),
+        ({"corpus": ROOT, "holdout": "numpy"}, "--holdout: has no meaning with --corpus"),
         ({"alone": True}, "--alone: has no meaning without --corpus"),
-        ({"encoder": ROOT, "profile": 3}, "--profile: has no meaning beside --encoder"),
+        ({"encoder": ROOT, "profile": 3}, "--profile: has no meaning with --encoder"),
     ):
         with pytest.raises(ValueError, match=message):
             quickstart.Config(**given)
@@ -174,7 +174,7 @@ def test_kept_runs_have_the_claims_of_their_numbers():
     assert [path.stem for path in kept] == ["default", "encoder"]
     for path in kept:
         saved = json.loads(path.read_text())
-        again = results.judged(quickstart.CLAIMS, results.Result(saved["tables"], saved["details"]))
+        again = results.answered(quickstart.CLAIMS, results.Result(saved["tables"], saved["details"]))
         assert again == saved["claims"] and path.with_suffix(".png").exists()
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import layout
 from experiments.shared import flags, inputs, plots, results, text_models
 from jaxembed import data
 
@@ -92,8 +93,8 @@ def test_settings_are_json_and_name_no_folder_of_this_machine(tmp_path):
         ({"sizes": ()}, "--sizes: is empty; give at least one"),
         ({"sizes": (4, 0)}, "--sizes 0: choose 1 to 8"),
         ({"width": 6}, "--width 6: choose a multiple of 4"),
-        ({"seeds": 6}, "--seeds 6: beside it, --width 8: choose 1 to 5"),
-        ({"sizes": (1, 2), "seeds": 6}, "--seeds 6: beside it, --width 8: choose 1 to 5"),
+        ({"seeds": 6}, "--seeds 6: with it, --width 8: choose 1 to 5"),
+        ({"sizes": (1, 2), "seeds": 6}, "--seeds 6: with it, --width 8: choose 1 to 5"),
         ({"seeds": 6, "width": 12}, "--width 12: choose 1 to 5"),
     ],
 )
@@ -107,7 +108,7 @@ def test_settings_outside_their_limits_are_refused_by_their_flag(given, message)
 
 
 def test_a_flag_without_meaning_beside_another_is_refused():
-    with pytest.raises(ValueError, match="--width: has no meaning beside --pairs; leave one of them out"):
+    with pytest.raises(ValueError, match="--width: has no meaning with --pairs; leave one of them out"):
         flags.exclude(Config(pairs=pathlib.Path("a"), width=3), "pairs", ("steps", "width"))
     flags.exclude(Config(width=3), "pairs", ("steps", "width"))
     flags.exclude(Config(pairs=pathlib.Path("a")), "pairs", ("steps", "width"))
@@ -211,7 +212,7 @@ def test_similarity_is_that_of_the_test_pairs(tmp_path):
 
 
 def test_own_pairs_are_told_and_batches_fit_the_devices(capsys):
-    text_models.told(np.array([[True, True], [True, False]]), 40, 100)
+    text_models.print_reading(np.array([[True, True], [True, False]]), 40, 100)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "50% of the texts reach --length 2 tokens and may be cut there"
     assert said[1] == "training takes 100 pairs, 2.5 times the 40 of the file"
@@ -299,6 +300,31 @@ def test_a_run_saves_one_schema_and_its_pictures(monkeypatch, tmp_path, capsys):
     assert "arm          top-1\na    0.500 ± 0.250" in printed and "no verdict: it falls" in printed
 
 
+def test_a_run_that_is_cut_keeps_what_it_yielded(monkeypatch, tmp_path, capsys):
+    def rows(cfg):
+        for count in (1, 2):
+            yield results.Result(
+                {"arms": [{"n": n} for n in range(count)]}, {"device": "Some Card 80GB", "each": [0.5]}
+            )
+            kept.append(json.loads((tmp_path / "some-card-80gb_steps-3.json").read_text())["tables"]["arms"])
+        raise KeyboardInterrupt
+
+    kept = []
+    with pytest.raises(SystemExit):
+        start(monkeypatch, "--steps", "3", "--results", tmp_path, run=rows)
+    assert kept == [[{"n": 0}], [{"n": 0}, {"n": 1}]]
+    assert json.loads((tmp_path / "some-card-80gb_steps-3.json").read_text())["tables"]["arms"] == kept[1]
+    assert capsys.readouterr().err == "stopped\n"
+    start(monkeypatch, "--steps", "4", "--results", tmp_path, run=lambda cfg: (x for x in ()))
+    assert len(list(tmp_path.iterdir())) == 1  # a run that yields nothing saves nothing
+
+
+def test_a_device_leads_the_name_of_its_run():
+    assert results.on_device("default", {"device": "NVIDIA H100 80GB HBM3"}) == "nvidia-h100-80gb-hbm3"
+    assert results.on_device("quick", {"device": "cpu"}) == "cpu_quick"
+    assert results.on_device("quick", {}) == "quick"
+
+
 def test_a_kept_picture_is_drawn_again_from_its_numbers(monkeypatch, tmp_path):
     start(monkeypatch, "--results", tmp_path)
     before = (tmp_path / "default.png").read_bytes()
@@ -361,9 +387,9 @@ def test_stages_reach_a_pipe_at_once():
 
 def test_rows_are_shown_with_their_spread_and_without_lists():
     rows = [{"arm": "a", "n": 1234, "x": 0.5, "± x": None, "runs": [1]}, {"arm": "long", "x": 12.345}]
-    assert results.merged(rows) == (["arm", "n", "x"], [["a", "1,234", "0.500"], ["long", "-", "12.3"]])
-    assert results.table(rows, ["x", "arm"]).splitlines() == ["    x  arm", "0.500  a", " 12.3  long"]
-    assert [results.table_cell(x) for x in (True, "a", 1e6, -0.25)] == ["True", "a", "1,000,000", "-0.250"]
+    assert layout.merged(rows) == (["arm", "n", "x"], [["a", "1,234", "0.500"], ["long", "-", "12.3"]])
+    assert layout.table(rows, ["x", "arm"]).splitlines() == ["    x  arm", "0.500  a", " 12.3  long"]
+    assert [layout.table_cell(x) for x in (True, "a", 1e6, -0.25)] == ["True", "a", "1,000,000", "-0.250"]
     assert results.spread([1.0, 2.0]) == (1.5, pytest.approx(math.sqrt(0.5)))
 
 
@@ -375,7 +401,7 @@ def test_a_result_outside_a_checkout_has_no_commit(monkeypatch):
     assert results.commit.__wrapped__() is None
 
 
-@pytest.mark.parametrize("module", [flags, inputs, plots, results, text_models])
+@pytest.mark.parametrize("module", [flags, inputs, layout, plots, results, text_models])
 def test_examples_in_docstrings_of_what_is_shared(module):
     found = doctest.testmod(module)
     assert found.failed == 0

@@ -14,6 +14,7 @@ import pytest
 from loss_families import BLOCKS, ROWS, TARGETS, B, D, N, columns, rows, vectors
 
 from jaxembed import losses
+from jaxembed.arrays import inner, unit
 
 
 def test_numpy_float64_vectors_are_taken_as_float32():
@@ -60,12 +61,58 @@ def test_info_nce_equals_the_oracle(blocks, kind, masked):
     np.testing.assert_allclose(losses.info_nce(q, d, **options), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("other", [None, np.array([1, 2, 1, 5, 9, 2])])
-def test_duplicate_mask_equals_the_oracle(other):
-    keys = np.array([1, 2, 1, 3, 3])
-    mask = losses.duplicate_mask(keys, other)
-    np.testing.assert_array_equal(mask, oracles.duplicate_mask(keys, other))
-    assert mask.dtype == bool
+@pytest.mark.parametrize("hardened", ["all", "batch", "hard"])
+def test_hardness_adds_the_cosine_to_the_logits_of_negatives(hardened):
+    """A loop over the formula: the own document never, the own hard negatives by the mode."""
+    rng = np.random.default_rng(3)
+    q, d = rng.normal(size=(4, 6)), rng.normal(size=(12, 6))  # two hard negatives for each query
+    expected = []
+    for i, query in enumerate(q):
+        logits = []
+        for j, document in enumerate(d):
+            cosine = query @ document / np.linalg.norm(query) / np.linalg.norm(document)
+            own_hard = j >= 4 and j % 4 == i
+            counts = {"all": j != i, "batch": j % 4 != i, "hard": own_hard}[hardened]
+            logits.append(cosine / 0.2 + 3 * cosine * counts)
+        expected.append(np.log(np.exp(logits).sum()) - logits[i])
+    given = {"temperature": 0.2, "hardness": 3.0, "hardened": hardened}
+    np.testing.assert_allclose(losses.info_nce(q, d, **given), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="hardened='near'"):
+        losses.info_nce(q, d, hardened="near")
+
+
+def test_hardness_sends_no_gradient_of_its_own_and_leaves_chosen_positives_alone():
+    q, d = vectors()
+    bonus = 9 * np.asarray(inner(unit(q), unit(d))) * ~np.eye(B, N, dtype=bool)
+
+    def fixed(q):
+        return jnp.sum(losses.softmax_loss(inner(unit(q), unit(d)) / 0.05 + bonus))
+
+    slope = jax.grad(lambda q: jnp.sum(losses.info_nce(q, d, hardness=9.0)))(jnp.asarray(q))
+    np.testing.assert_allclose(slope, jax.grad(fixed)(jnp.asarray(q)), rtol=1e-4, atol=1e-5)
+    every = np.ones((B, N), bool)  # all are positives, so nothing is left to harden
+    values = [losses.info_nce(q, d, positives=every, hardness=h) for h in (0.0, 9.0)]
+    np.testing.assert_array_equal(*values)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("directions", [("qd",), ("qd", "qq", "dd", "dq")], ids="+".join)
+@pytest.mark.parametrize("mode", [("all", "all"), ("batch", "in_batch"), ("hard", "hard")])
+def test_hardness_equals_sentence_transformers(mode, directions):
+    package = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+    torch = pytest.importorskip("torch")
+    names = {"qd": "query_to_doc", "qq": "query_to_query", "dq": "doc_to_query", "dd": "doc_to_doc"}
+    loss = package.MultipleNegativesRankingLoss(
+        None,
+        hardness_mode=f"{mode[1]}_negatives",
+        hardness_strength=5.0,
+        directions=tuple(names[d] for d in directions),
+    )
+    q, p, n = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
+    expected = loss.compute_loss_from_embeddings([torch.tensor(x) for x in (q, p, n)], None)
+    options = {"hardness": 5.0, "hardened": mode[0], "blocks": directions}
+    value = losses.info_nce(q, np.concatenate([p, n]), **options)
+    np.testing.assert_allclose(jnp.mean(value), float(expected), rtol=1e-5)
 
 
 # Closed forms
@@ -201,18 +248,6 @@ def test_sigmoid_loss_equals_the_oracle(masked, positives):
     np.testing.assert_allclose(value, oracles_losses.sigmoid_loss(q, d, **options), rtol=1e-4)
 
 
-@pytest.mark.parametrize("blocks", BLOCKS, ids="+".join)
-@pytest.mark.parametrize("kind", ["absolute", "relative"])
-@pytest.mark.parametrize("margin", [0.0, 0.3, -0.2])
-def test_guided_mask_equals_the_oracle(margin, kind, blocks):
-    q, d = vectors()
-    mask = losses.guided_mask(q, d, margin=margin, kind=kind, blocks=blocks)
-    np.testing.assert_array_equal(mask, oracles_losses.guided_mask(q, d, margin, kind, blocks))
-    assert mask.dtype == bool
-    assert mask.shape == (B, columns(blocks))
-    losses.info_nce(q, d, where=mask, blocks=blocks)  # the shapes fit
-
-
 @pytest.mark.parametrize("bias", [-10.0, 0.0])
 def test_orthogonal_pairs_have_the_closed_form_of_the_sigmoid_loss(bias):
     q, d = jnp.eye(8)[:4], jnp.eye(8)[4:]
@@ -232,40 +267,6 @@ def test_scale_and_bias_of_the_sigmoid_loss_are_learned():
     for name in params:
         up, down = ({**params, name: params[name] + step} for step in (1e-2, -1e-2))
         np.testing.assert_allclose(slope[name], (total(up) - total(down)) / 2e-2, rtol=1e-2)
-
-
-@pytest.mark.parametrize("kind", ["absolute", "relative"])
-def test_a_larger_margin_drops_more_and_lowers_the_loss(kind):
-    q, d = vectors()
-    blocks = ("qd", "qq", "dd")
-    masks = [np.asarray(losses.guided_mask(q, d, margin=m, kind=kind, blocks=blocks)) for m in (0, 0.2, 5)]
-    values = [np.asarray(losses.info_nce(q, d, where=m, blocks=blocks)) for m in masks]
-    for before, after in ((0, 1), (1, 2)):
-        assert (masks[after] <= masks[before]).all()
-        assert (values[after] <= values[before] + 1e-6).all()
-    if kind == "absolute":
-        assert masks[2].sum() == B
-        assert not values[2].any()
-
-
-def test_a_guide_that_sees_no_difference_drops_self_pairs_only():
-    same = np.ones((4, 3), np.float32)
-    mask = losses.guided_mask(same, same, blocks=("qd", "qq"))
-    np.testing.assert_array_equal(mask, np.concatenate([np.ones((4, 4), bool), ~np.eye(4, dtype=bool)], 1))
-
-
-def test_a_guide_is_seen_through_its_cosines_and_gets_no_gradient():
-    q, d = vectors()
-    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(D, D)))
-    scales = np.random.default_rng(2).uniform(0.1, 10, (N, 1))
-    expected = losses.guided_mask(q, d, blocks=("qd", "dd"))
-    turned = losses.guided_mask(q @ rotation, scales * (d @ rotation), blocks=("qd", "dd"))
-    np.testing.assert_array_equal(turned, expected)
-
-    def total(guide):
-        return jnp.sum(losses.info_nce(q, d, where=losses.guided_mask(guide, d)))
-
-    assert not np.asarray(jax.grad(total)(jnp.asarray(q))).any()
 
 
 def test_symmetric_transposes_its_masks():

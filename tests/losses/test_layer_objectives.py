@@ -208,3 +208,15 @@ def test_wrong_objectives_raise_one_line(layers):
         with pytest.raises(ValueError, match=message) as caught:
             make()
         assert "\n" not in str(caught.value)
+
+
+def test_espresso_calls_lapack_once_however_many_layers_arrays_and_seeds():
+    """On a CPU with few threads, decompositions that run at the same time wait for one another for ever."""
+    objective = losses.espresso(losses.info_nce, 3, 8, 4)
+
+    def run(first, second):
+        return jax.vmap(lambda x, y: objective(None, x, y))(first, second)
+
+    shape = jax.ShapeDtypeStruct((2, 6, 4, 8), jnp.float32)
+    program = jax.jit(jax.grad(lambda x, y: jnp.sum(run(x, y)))).lower(shape, shape).as_text()
+    assert program.count("custom_call @lapack_sgesdd") == 1

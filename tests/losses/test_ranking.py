@@ -23,6 +23,16 @@ def negatives_of(x, y):
 PAIRS = {  # name: (loss of (first, second, rows that count or None), scalar)
     "cosent": (lambda x, y, keep: losses.cosent(x, y, targets=TARGETS, where=keep), True),
     "angle": (lambda x, y, keep: losses.angle(x, y, targets=TARGETS, where=keep), True),
+    "angle_objective": (
+        lambda x, y, keep: losses.angle_objective(x, y, targets=TARGETS, where=keep, positive=0.5),
+        True,
+    ),
+    "angle_objective, triplets": (
+        lambda x, y, keep: losses.angle_objective(
+            x, y, negatives=negatives_of(x, y)[:, 0], targets=TARGETS, where=keep
+        ),
+        True,
+    ),
     "ranking_loss": (lambda x, y, keep: losses.ranking_loss(x[:, 0], targets=TARGETS, where=keep), True),
     "cosine_loss": (lambda x, y, keep: losses.cosine_loss(x, y, targets=TARGETS, where=keep), False),
     "margin_mse": (
@@ -127,7 +137,7 @@ def test_rows_that_do_not_count_are_removed_and_may_hold_anything(name):
     np.testing.assert_allclose(again, value, rtol=1e-6)
     chex.assert_trees_all_close(spoiled_gradients, gradients, atol=1e-6)
     assert not np.asarray(gradients[0])[~keep].any()
-    if hasattr(losses, name) and name != "ranking_loss":
+    if hasattr(losses, name) and name not in ("ranking_loss", "angle_objective"):
         alone = getattr(losses, name)(x[keep], y[keep], targets=TARGETS[keep])
         np.testing.assert_allclose(value if value.ndim == 0 else value[keep], alone, rtol=1e-5)
     value, gradients = compiled_pairs(name)(x, y, np.zeros(ROWS, bool))
@@ -168,6 +178,41 @@ def test_ranking_loss_equals_the_oracle(temperature, masked):
     expected = oracles_losses.ranking_loss(scores, TARGETS, keep, temperature)
     value = losses.ranking_loss(scores, targets=TARGETS, where=keep, temperature=temperature)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_the_objective_of_angle_is_its_three_terms():
+    """A loop over the formula of InfoNCE within the batch; the other two terms have oracles above."""
+    x, y = rows()
+    texts = np.concatenate([x, y]).astype(np.float64)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    count, terms = len(x), []
+    for i in range(2 * count):
+        partner = (i + count) % (2 * count)
+        logits = {j: texts[i] @ texts[j] / 0.1 for j in range(2 * count) if j != i}
+        loss = np.log(sum(math.exp(s) for s in logits.values())) - logits[partner]
+        terms.append(loss if TARGETS[i % count] >= 0.5 else 0.0)
+    parts = losses.cosent(x, y, targets=TARGETS), np.mean(terms), losses.angle(x, y, targets=TARGETS)
+    options = {"targets": TARGETS, "positive": 0.5, "temperatures": (0.05, 0.1, 0.05)}
+    for k in range(3):
+        weights = tuple(float(k == n) for n in range(3))
+        np.testing.assert_allclose(
+            losses.angle_objective(x, y, weights=weights, **options), parts[k], rtol=1e-5
+        )
+    value = losses.angle_objective(x, y, weights=(1.0, 2.0, 0.5), **options)
+    np.testing.assert_allclose(value, parts[0] + 2 * parts[1] + 0.5 * parts[2], rtol=1e-5)
+
+
+def test_the_objective_of_angle_takes_hard_negatives():
+    x, y = rows()
+    hard = np.asarray(negatives_of(jnp.asarray(x), jnp.asarray(y)))[:, 0]
+    options = {"targets": TARGETS, "negatives": hard, "temperatures": (0.05, 0.1, 0.05)}
+    within = losses.angle_objective(x, y, weights=(0.0, 1.0, 0.0), **options)
+    plain, both = (losses.info_nce(x, d, temperature=0.1) for d in (y, np.concatenate([y, hard])))
+    np.testing.assert_allclose(within, (plain.mean() + both.mean()) / 2, rtol=1e-5)
+    ranked = losses.angle_objective(x, y, weights=(1.0, 0.0, 0.0), **options)
+    graded = np.repeat([1.0, 0.0], len(x))
+    expected = losses.cosent(np.concatenate([x, x]), np.concatenate([y, hard]), targets=graded)
+    np.testing.assert_allclose(ranked, expected, rtol=1e-5)
 
 
 # Their closed forms and laws

@@ -1,7 +1,7 @@
 """Writes the numbers of public packages that test_golden.py compares ours with.
 
 Run ``python tests/support/golden.py`` with the extra ``peers`` and muvfde installed; it overwrites
-tests/golden/*.npz. Every file keeps its inputs, the outputs of the peer and, under "versions", which
+tests/support/golden/*.npz. Every file keeps its inputs, the outputs of the peer and, under "versions", which
 versions gave them.
 """
 

@@ -1,8 +1,9 @@
 """Writes the numbers of public packages that test_interactions.py and test_clicks.py compare ours with.
 
-Run ``KERAS_BACKEND=jax python tests/golden_ctr.py`` after ``pip install jax keras-rs scikit-learn torch`` and
+Run ``KERAS_BACKEND=jax python tests/support/golden_ctr.py`` after
+``pip install jax keras-rs scikit-learn torch`` and
 ``pip install --no-deps fuxictr``, whose layers are read from their files because the package itself imports
-far more. It overwrites two files in tests/golden.
+far more. It overwrites two files in tests/support/golden.
 """
 
 import importlib.metadata

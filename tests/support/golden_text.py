@@ -1,6 +1,7 @@
 """Writes the numbers of torch and transformers that test_pretrained.py compares ours with.
 
-Run ``python tests/support/golden_text.py`` with the extra ``peers`` installed; it overwrites golden/text.
+Run ``python tests/support/golden_text.py`` with the extra ``peers`` installed; it overwrites
+tests/support/golden/text.
 Every file keeps a tiny random model of one family (config.json as text, weights in float16, which hold their
 values exactly), its input, the last hidden states that transformers gives, and the versions.
 """

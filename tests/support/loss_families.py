@@ -38,7 +38,7 @@ def rows(seed=0):
 
 # Numbers of sentence-transformers and torch
 
-GISTS = {  # as tests/golden_losses.py
+GISTS = {  # as tests/support/golden_losses.py
     "gist": {"blocks": ("qd", "qq", "dd")},
     "gist_pairs": {},
     "gist_absolute": {"blocks": ("qd", "qq", "dd"), "margin": 0.1},
@@ -119,7 +119,7 @@ PUBLIC["symmetric"] = (
     lambda q, d, f: losses.symmetric(losses.info_nce)(q, d),
     ("block_queries", "block_documents"),
 )
-for blocks in (("qd", "dq"), ("qd", "dd"), ("qd", "qq", "dd", "dq")):  # as tests/golden_losses.py
+for blocks in (("qd", "dq"), ("qd", "dd"), ("qd", "qq", "dd", "dq")):  # as tests/support/golden_losses.py
     for case, rows_each in (("pairs", 1), ("hard", 3)):
         PUBLIC[f"blocks_{'_'.join(blocks)}_{case}"] = (
             lambda q, d, f, b=blocks, n=rows_each: losses.info_nce(q, d[: n * len(q)], blocks=b),

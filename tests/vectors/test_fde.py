@@ -19,8 +19,18 @@ def encode(params, tokens, mask, mode):
     return vectors.encode_set(params, tokens, mask, aggregate=mode[0], fill_empty=mode[1])
 
 
+def dense(projection):
+    """A projection as matrices [R, D, p] in float64; a count-sketch has one +-1 in each row."""
+    if not isinstance(projection, dict):
+        return np.asarray(projection, np.float64)
+    matrix = np.zeros((*projection["index"].shape, len(projection["zeros"])))
+    for place in np.ndindex(projection["index"].shape):
+        matrix[place][projection["index"][place]] = projection["sign"][place]
+    return matrix
+
+
 def expected(params, tokens, mask, mode):
-    planes, projection = (np.asarray(params[name], np.float64) for name in ("planes", "projection"))
+    planes, projection = np.asarray(params["planes"], np.float64), dense(params["projection"])
     sets = [t[m].astype(np.float64) for t, m in zip(tokens, mask, strict=True)]
     return np.stack([oracles.fde(planes, projection, s, mean=mode[0] == "mean", fill=mode[1]) for s in sets])
 
@@ -131,7 +141,7 @@ def test_projections_keep_inner_products_on_average(projection):
     params = vectors.init_fde(
         jax.random.key(5), 12, repetitions=6000, planes=0, projected=4, projection=projection
     )
-    matrix = np.asarray(params["projection"], np.float64)
+    matrix = dense(params["projection"])
     products = np.einsum("rp,rp->r", np.einsum("d,rdp->rp", x, matrix), np.einsum("d,rdp->rp", y, matrix))
     variance = ((x @ x) * (y @ y) + (x @ y) ** 2 - 2 * np.sum(x**2 * y**2)) / 4
     assert abs(products.mean() - x @ y) < 4 * np.sqrt(variance / 6000)
@@ -141,12 +151,32 @@ def test_projections_keep_inner_products_on_average(projection):
 @pytest.mark.parametrize("projection", ["rademacher", "count_sketch"])
 def test_fewer_repetitions_are_a_prefix(projection):
     many, few = draw(projection, final=10), draw(projection, final=10, repetitions=2)
-    for name in ("planes", "projection"):
-        np.testing.assert_array_equal(many[name][:2], few[name])
+    np.testing.assert_array_equal(many["planes"][:2], few["planes"])
+    np.testing.assert_array_equal(dense(many["projection"])[:2], dense(few["projection"]))
     for name in ("index", "sign"):
         np.testing.assert_array_equal(many["final"][name][:2], few["final"][name])
     assert not np.array_equal(many["planes"][0], many["planes"][1])
-    assert not np.array_equal(many["projection"][0], many["projection"][1])
+    assert not np.array_equal(*dense(many["projection"])[:2])
+
+
+def test_a_count_sketch_is_stored_as_signs_and_places_and_multiplies_no_matrix():
+    params = draw("count_sketch", repetitions=3)
+    assert {name: x.shape for name, x in params["projection"].items()} == {
+        "index": (3, 12),
+        "sign": (3, 12),
+        "zeros": (4,),
+    }
+    program = jax.jit(vectors.encode_documents).lower(params, TOKENS, MASK).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert len(products) == 1 and "12x9xf32" in products[0]  # the planes alone: 3 repetitions of 3
+    small = vectors.truncate_fde(params, repetitions=2, width=5)
+    assert small["projection"]["index"].shape == (2, 5)
+    cut = np.where(np.arange(12) < 5, TOKENS, 0)
+    np.testing.assert_allclose(
+        vectors.encode_documents(small, TOKENS[..., :5], MASK),
+        vectors.encode_documents(params, cut, MASK)[:, : vectors.encoding_length(small)],
+        atol=1e-5,
+    )
 
 
 def test_encoding_of_fewer_repetitions_is_a_prefix():
@@ -364,6 +394,7 @@ def test_empty_shapes():
         (lambda: draw(planes=2.0), "planes"),
         (lambda: mixed(projection=draw(repetitions=2)["projection"]), "params"),
         (lambda: mixed(planes=np.zeros((12, 3))), "params"),
+        (lambda: mixed(projection={"index": np.zeros((4, 12), int), "sign": np.zeros((4, 12))}), "params"),
         (lambda: mixed(centre=np.zeros(3)), "params"),
         (lambda: mixed(final={"index": np.zeros((4, 3)), "sign": np.zeros((4, 3))}), "params"),
         (lambda: vectors.chamfer(TOKENS, TOKENS[..., :11], MASK, MASK), "documents"),
