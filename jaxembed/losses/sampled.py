@@ -5,7 +5,8 @@ import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, check_temperature, inner, on_device, unit
 from jaxembed.hashing import mix
-from jaxembed.losses.contrastive import duplicate_mask, info_nce, softmax_loss
+from jaxembed.losses.contrastive import info_nce, softmax_loss
+from jaxembed.losses.masks import duplicate_mask
 
 SPREADS = ("softmax", "squares")
 
