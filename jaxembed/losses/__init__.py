@@ -40,7 +40,6 @@ from jaxembed.losses.sampled import (
 )
 from jaxembed.losses.supervised import label_pairs
 
-
 __all__ = [
     "angle",
     "angle_objective",
