@@ -8,6 +8,7 @@ from experiments.shared import plots, results
 from jaxembed import metrics, search
 
 SLICES = ("all", "rare", "new")
+LEAST = 10  # pairs of a slice that is measured
 
 
 def recalls(model, log, k, rare, validate):
@@ -24,7 +25,7 @@ def recalls(model, log, k, rare, validate):
             continue
         means, sizes = metrics.sliced_means(hits, model.counts[wanted], (0, rare))
         for name, mean, size in zip(names, means.tolist(), sizes.tolist(), strict=False):
-            if size:
+            if size >= LEAST:
                 found[name], counts[name] = mean, size
     return {name: found[name] for name in SLICES if name in found}, counts
 
