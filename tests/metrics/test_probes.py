@@ -161,7 +161,8 @@ def test_r_precision_of_known_cases():
     vectors = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     assert metrics.r_precision(vectors, [0, 0, 1, 1]) == 1
     assert metrics.r_precision(vectors, [0, 1, 0, 1]) == 0
-    assert metrics.r_precision(vectors, [0, 1, 1, 0]) == 0.25  # of equal cosines the lower row comes first
+    equal = np.ones((4, 2))  # of equal cosines the lower row comes first
+    assert metrics.r_precision(equal, [0, 0, 1, 1]) == 0.5
     lost = np.array([[1.0, 0.0], [1.0, 0.1], [np.nan, 0.0], [0.0, 1.0]])
     assert metrics.r_precision(lost, [0, 0, 0, 0]) == pytest.approx(np.mean([2 / 3, 2 / 3, 0, 2 / 3]))
     for labels, match in [([1, 2, 3, 4], "labels: none occurs twice"), ([1, 1], r"labels: shape \(2,\)")]:
