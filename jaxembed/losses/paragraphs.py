@@ -211,7 +211,7 @@ def _likelihood(output, hidden, words, weights, samples):
         drawn = inner(hidden, kernel[ids]) + (bias - expected)[ids]
         drawn = jnp.where(
             ids == safe[..., None], -jnp.inf, drawn[:, None]
-        )  # the word itself is not a negative
+        )  # not the word itself
         total = jnp.logaddexp(own, jax.nn.logsumexp(drawn, axis=2))
     loss = jnp.sum(jnp.where(weights > 0, weights * (total - own), 0), axis=1, dtype=dtype)
     return loss / jnp.maximum(jnp.sum(weights, axis=1), 1e-9)
