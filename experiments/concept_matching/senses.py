@@ -33,7 +33,7 @@ def read(cfg):
 
     Returns:
         Dict: "vectors" [N, D] and "texts" of the items; "concepts" [K, D], "described" and "names" of the
-        concepts; "has" bool [N, K]; "deep" bool [K], concepts that make items related; rows "train" and "test".
+        concepts; "has" bool [N, K]; "deep" bool [K], concepts that make items related; rows "train", "test".
     """
     senses = data.wordnet(parts=("noun",))
     above, depth = closure(senses)

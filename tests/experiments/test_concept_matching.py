@@ -102,7 +102,7 @@ def test_a_small_run_has_every_arm(monkeypatch, tmp_path):
     items = [sense(f"i{i}", f"g{i % 12}") for i in range(720)]
     monkeypatch.setattr(data, "wordnet", lambda parts: [*chain, *groups, *items])
     monkeypatch.setattr(text_models, "load", lambda folder: Encoder())
-    cfg = Config(items=500, concepts=12, pairs=(40, 20), steps=2, batch_size=8, tested=20, seeds=1)
+    cfg = Config(items=500, concepts=18, pairs=(40, 20), steps=2, batch_size=8, tested=20, seeds=1)
     found = story.run(cfg)
     arms = [(r["arm"], r["pairs"]) for r in found.tables["arms"]]
     assert len(arms) == 12 and {(FEWER, 40), (LINEAR, 20), (CLASSIFIER, 0), (ESA, 0)} <= set(arms)
@@ -110,7 +110,7 @@ def test_a_small_run_has_every_arm(monkeypatch, tmp_path):
     path = results.finish("concept_matching", "small", cfg, found, story.CLAIMS, story.figures, 1)
     assert [c["verdict"] for c in json.loads(path.read_text())["claims"]] == [None] * 7
     assert path.with_suffix(".png").stat().st_size > 10_000
-    with pytest.raises(ValueError, match="--concepts 99: only 12 senses cover 50 to 3,000 nouns"):
+    with pytest.raises(ValueError, match="--concepts 99: only 18 senses cover 50 to 3,000 nouns"):
         story.run(story.flags.changed(cfg, concepts=99))
 
 
