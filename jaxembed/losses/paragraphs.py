@@ -155,8 +155,8 @@ def pv_dm_loss(
 def infer_documents(loss, params, documents, *, steps=100, rate=0.1, key=None):
     """Inference: fits vectors of unseen documents to their words; everything else stays as it was trained.
 
-    Runs Adam on new rows of ``params["documents"]`` alone. Codes of the training rows are no guide to the
-    codes of unseen documents: evaluate these.
+    Runs Adam on new rows of ``params["documents"]`` alone. Evaluate these rows: those of the training
+    documents were fitted together with the words and look better than they are.
 
     >>> params = init_paragraphs(jax.random.key(0), 5, 10, 4)
     >>> words = jnp.array([[1, 2, 3], [7, 8, 9]])
@@ -209,7 +209,7 @@ def _likelihood(output, hidden, words, weights, samples):
         expected = log_q + jnp.log(count)
         own = jnp.einsum("bm,btm->bt", hidden, kernel[safe], precision="highest") + (bias - expected)[safe]
         drawn = inner(hidden, kernel[ids]) + (bias - expected)[ids]
-        drawn = jnp.where(ids == safe[..., None], -jnp.inf, drawn[:, None])  # the word itself is no negative
+        drawn = jnp.where(ids == safe[..., None], -jnp.inf, drawn[:, None])  # not the word itself
         total = jnp.logaddexp(own, jax.nn.logsumexp(drawn, axis=2))
     loss = jnp.sum(jnp.where(weights > 0, weights * (total - own), 0), axis=1, dtype=dtype)
     return loss / jnp.maximum(jnp.sum(weights, axis=1), 1e-9)

@@ -1,6 +1,5 @@
 """Vectors to ranks: exact search, rescoring by sets of tokens, and indexes on disk."""
 
-from jaxembed.search.binary import hamming_top_k, rerank_vectors, search_codes
 from jaxembed.search.document_index import (
     Documents,
     add_documents,
@@ -18,6 +17,7 @@ from jaxembed.search.external import (
     open_usearch,
 )
 from jaxembed.search.funnel import funnel
+from jaxembed.search.hamming import hamming_top_k, rerank_vectors, search_codes
 from jaxembed.search.rerank import rerank, retrieve, single_vector_candidates
 from jaxembed.search.topk import reciprocal_rank_fusion, scan_top_k, top_k
 from jaxembed.search.vector_index import Index, load_index, save_index

@@ -28,7 +28,7 @@ def straight_through_sign(x, *, clip=1.0):
 
     References:
         Y. Bengio et al., arXiv:1308.3432; with a clip as in M. Courbariaux et al., arXiv:1602.02830, and in
-        the code of Y. Gan et al. (BEBR), arXiv:2302.08714. There the sign of 0 is 0, which is no code.
+        the code of Y. Gan et al. (BEBR), arXiv:2302.08714. There the sign of 0 is 0, which is not a code.
     """
     x = jnp.asarray(x)
     hard = jnp.where(x >= 0, 1, -1).astype(x.dtype)

@@ -61,21 +61,21 @@ def test_devices_find_what_one_device_finds(host):
 
 
 def test_what_accelerators_run_finds_the_same():
-    from jaxembed.search import binary
+    from jaxembed.search import hamming
 
     codes = codes_of(1000, 4)
-    words = binary._words(jnp.asarray(codes)).reshape(-1, 8, 1).transpose(2, 1, 0)
-    queries, offset = binary._words(jnp.asarray(codes[:3])), jnp.zeros((8, 125), jnp.int32)
-    vectorised = jax.vmap(binary._least_of, (0, None, None))(queries, words, offset)
-    np.testing.assert_array_equal(vectorised, binary._least_by_query(queries, words, offset))
+    words = hamming._words(jnp.asarray(codes)).reshape(-1, 8, 1).transpose(2, 1, 0)
+    queries, offset = hamming._words(jnp.asarray(codes[:3])), jnp.zeros((8, 125), jnp.int32)
+    vectorised = jax.vmap(hamming._least_of, (0, None, None))(queries, words, offset)
+    np.testing.assert_array_equal(vectorised, hamming._least_by_query(queries, words, offset))
 
 
 def test_distances_of_all_pairs_are_never_held():
     codes = jax.ShapeDtypeStruct((1 << 20, 32), jnp.uint8)
     queries = jax.ShapeDtypeStruct((64, 32), jnp.uint8)
-    from jaxembed.search import binary
+    from jaxembed.search import hamming
 
-    run = jax.jit(functools.partial(binary._nearest, first=0, last=1 << 20, k=10))
+    run = jax.jit(functools.partial(hamming._nearest, first=0, last=1 << 20, k=10))
     memory = run.lower(queries, codes).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 64 * (1 << 20)  # a byte for each pair would be as much
 
