@@ -12,7 +12,7 @@ SHALLOW = 6  # concepts at this depth or below make two items related
 
 def closure(senses):
     """{id: ids of all senses above it} and {id: its least depth}; the root has depth 0."""
-    parents = {s["id"]: [p for p in s["parents"]] for s in senses}
+    parents = {s["id"]: s["parents"] for s in senses}
     above, depth = {}, {}
 
     def climb(sense):
@@ -32,8 +32,8 @@ def read(cfg):
     """Items, concepts, the vectors of both, and three splits of the items.
 
     Returns:
-        Dict: "vectors" [N, D] and "texts" of the items; "concepts" [K, D] and "names"; "has" bool [N, K];
-        "deep" bool [K], concepts that make items related; "shallow" bool [N, N'] as sets of row numbers.
+        Dict: "vectors" [N, D] and "texts" of the items; "concepts" [K, D], "described" and "names" of the
+        concepts; "has" bool [N, K]; "deep" bool [K], concepts that make items related; rows "train", "test".
     """
     senses = data.wordnet(parts=("noun",))
     above, depth = closure(senses)

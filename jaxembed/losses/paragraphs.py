@@ -209,9 +209,7 @@ def _likelihood(output, hidden, words, weights, samples):
         expected = log_q + jnp.log(count)
         own = jnp.einsum("bm,btm->bt", hidden, kernel[safe], precision="highest") + (bias - expected)[safe]
         drawn = inner(hidden, kernel[ids]) + (bias - expected)[ids]
-        drawn = jnp.where(
-            ids == safe[..., None], -jnp.inf, drawn[:, None]
-        )  # not the word itself
+        drawn = jnp.where(ids == safe[..., None], -jnp.inf, drawn[:, None])  # not the word itself
         total = jnp.logaddexp(own, jax.nn.logsumexp(drawn, axis=2))
     loss = jnp.sum(jnp.where(weights > 0, weights * (total - own), 0), axis=1, dtype=dtype)
     return loss / jnp.maximum(jnp.sum(weights, axis=1), 1e-9)
