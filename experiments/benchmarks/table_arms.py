@@ -70,14 +70,14 @@ def stepper(params, batch, init, step):
 
 
 def beside(prepare, step):
-    """The step on what a thread prepares while the step before it runs."""
+    """The step on what a thread prepares while the step before it runs; ``timing.done`` waits for both."""
     pool = concurrent.futures.ThreadPoolExecutor(1)
     waiting = [pool.submit(prepare)]
 
     def once():
         found = waiting.pop().result()
         waiting.append(pool.submit(prepare))
-        return step(found)
+        return step(found), waiting[0]
 
     return once
 

@@ -1,5 +1,7 @@
 """Timing side by side: what every benchmark measures with."""
 
+import concurrent.futures
+import contextlib
 import ctypes
 import importlib
 import importlib.util
@@ -51,7 +53,14 @@ def in_turns(calls, rounds, block=1, warm=0):
     }
 
 
-def queued(calls, rounds, least=0.0):
+def done(found):
+    """Waits for what a call returned: JAX arrays, and threads that prepare the next call."""
+    for leaf in jax.tree.leaves(jax.block_until_ready(found)):
+        if isinstance(leaf, concurrent.futures.Future):
+            leaf.result()
+
+
+def queued(calls, rounds, least=0.0, lost=None):
     """Times functions in turn where calls follow one another and the last of a turn is waited for.
 
     An accelerator works through a queue, so waiting for each call would add the way there and back to it.
@@ -61,25 +70,39 @@ def queued(calls, rounds, least=0.0):
             called twice beforehand: the first call compiles, the second says how many a turn takes.
         rounds: turns of every function.
         least: seconds that a turn takes at least; with 0 it is one call.
+        lost: optional dict that gets {name: error} of calls that raise; the others go on.
 
     Returns:
         {name: median seconds of one call}.
     """
+    counts, seconds = {}, {name: [] for name in calls}
 
-    def turn(call, wait, count):
+    def turn(name, count):
+        call, wait = calls[name]
         start = time.perf_counter()
         for _ in range(count):
             found = call()
         wait(found)
         return (time.perf_counter() - start) / count
 
-    counts, seconds = {}, {name: [] for name in calls}
-    for name, (call, wait) in calls.items():
-        turn(call, wait, 1)
-        counts[name] = max(1, min(1000, round(least / turn(call, wait, 1))))
+    @contextlib.contextmanager
+    def apart(name):
+        try:
+            yield
+        except Exception as error:
+            if lost is None:
+                raise
+            lost[name] = error
+            del seconds[name]
+
+    for name in calls:
+        with apart(name):
+            turn(name, 1)
+            counts[name] = max(1, min(1000, round(least / turn(name, 1))))
     for _ in range(rounds):
-        for name, (call, wait) in calls.items():
-            seconds[name].append(turn(call, wait, counts[name]))
+        for name in list(seconds):
+            with apart(name):
+                seconds[name].append(turn(name, counts[name]))
     return {name: statistics.median(s) for name, s in seconds.items()}
 
 

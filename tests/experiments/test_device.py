@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from environments import bare
 
-from experiments.benchmarks import device, timing
+from experiments.benchmarks import device, table_arms, timing
 from experiments.benchmarks.on_device import cards, cases, held, laws, peers, texts
 from experiments.shared import flags
 
@@ -48,7 +49,7 @@ def case(arms, **more):
 def test_every_row_is_told_and_kept_when_it_is_known(alone, capsys):
     seen = list(device.run(small(only=("search", "tables"))))
     last = seen[-1]
-    assert list(last.tables) == ["ceilings", "laws", "embedding tables", "exact search"]
+    assert list(last.tables) == ["laws", "ceilings", "embedding tables", "exact search"]
     counts = [sum(map(len, found.tables.values())) for found in seen]
     assert counts == sorted(counts) and len(set(counts)) >= 8
     assert {row["result"] for row in last.tables["laws"]} == {"kept"}
@@ -76,13 +77,36 @@ def test_what_is_left_when_the_minutes_are_over_is_named(alone, monkeypatch):
     assert len(last.details["left out"]) > 2
 
 
-def test_without_an_accelerator_the_sizes_of_quick_are_taken(alone, monkeypatch, capsys):
-    monkeypatch.setattr(device, "parts_of", lambda cfg: [])
+def test_without_an_accelerator_only_toy_sizes_run(alone):
+    """The numbers of a CPU must not stand where those of the command without flags are looked for."""
+    with pytest.raises(ValueError, match="^no accelerator is here; --quick measures toy sizes"):
+        next(device.run(device.Config()))
+
+
+def test_a_part_that_cannot_begin_is_named_and_the_others_go_on(alone, monkeypatch, capsys):
+    def broken(cfg, card, peer):
+        raise RuntimeError("no room")
+        yield
+
+    def whole(cfg, card, peer):
+        yield case(lambda: {"jaxembed": lambda: jnp.ones(2)})
+
+    monkeypatch.setattr(device, "parts_of", lambda cfg: [("tables", broken), ("codes", whole)])
+    monkeypatch.setattr(cards, "ceilings", broken)
     monkeypatch.setattr(laws, "check", lambda *more: [])
-    *_, last = device.run(device.Config(product=32))
-    assert "no accelerator is here" in capsys.readouterr().out
-    assert (last.config.product, last.config.heights) == (32, device.QUICK["heights"])
-    assert last.tables["ceilings"][0]["size"] == "32 x 32, float32"
+    *_, last = device.run(small())
+    told = [f"{name}: RuntimeError: no room" for name in ("ceilings", "tables")]
+    assert last.details["left out"] == told and f"left out: {told[1]}" in capsys.readouterr().out
+    (row,) = last.tables["t"]
+    assert row["ms"] > 0 and "share of peak" not in row  # no peak is known where no ceiling was measured
+
+
+def test_nothing_is_measured_where_there_are_no_minutes(alone, monkeypatch):
+    clock = itertools.count(0, 200)
+    monkeypatch.setattr(device.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(laws, "check", lambda *more: [{"law": "x"}])
+    *_, last = device.run(small(minutes=1.0, only=("codes",)))
+    assert list(last.tables) == ["laws"] and len(last.details["left out"]) == 6
 
 
 def test_bad_settings_are_refused():
@@ -92,6 +116,14 @@ def test_bad_settings_are_refused():
         device.Config(documents=(1, 2), widths=(3,))
     with pytest.raises(ValueError, match="^--chunks 1: choose 2 to"):
         device.Config(chunks=1)
+    with pytest.raises(ValueError, match="^--tokens 600: choose 1 to 512"):
+        device.Config(tokens=(16, 600))
+    with pytest.raises(ValueError, match="^--heights 0: choose 1 to"):
+        device.Config(heights=(0,))
+    with pytest.raises(ValueError, match="^--steps 10: choose 20 to"):
+        device.Config(steps=10)
+    with pytest.raises(ValueError, match="^--queries: is empty"):
+        device.Config(queries=())
 
 
 def test_nothing_touches_a_device_before_the_run():
@@ -120,7 +152,7 @@ def test_the_whole_runs_in_a_bare_environment(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     saved = json.loads((tmp_path / "out/device_cpu_quick.json").read_text())
     assert saved["run"] == "cpu_quick" and saved["details"]["torch"] is None
-    titles = ["ceilings", "laws", "encoding", "training", "embedding tables", "exact search", "token sets"]
+    titles = ["laws", "ceilings", "encoding", "training", "embedding tables", "exact search", "token sets"]
     assert list(saved["tables"]) == [*titles, "Chamfer", "product codes", "DCN-V2", "fit"]
     rows = [row for title, rows in saved["tables"].items() if title != "laws" for row in rows]
     assert not [row for row in rows if "ms" not in row], "arms that failed"
@@ -140,6 +172,9 @@ def test_a_floor_is_the_larger_of_operations_and_bytes():
     assert CARD.floor(case(None)) == 2.0
     assert CARD.floor(case(None, bytes=20.0)) == 10.0
     assert CARD.floor(case(None, unit="bfloat16", flops=64.0)) == 4.0
+    other = case(None, bytes=20.0, others={"row-wise": 12.0})
+    assert (CARD.floor(other, "row-wise"), CARD.floor(other, "jaxembed")) == (6.0, 10.0)
+    assert CARD._replace(peaks={"memory": 2.0}).floor(case(None)) is None
 
 
 def test_a_size_is_halved_until_there_is_room_and_the_note_says_so():
@@ -192,6 +227,58 @@ def test_an_arm_that_fails_is_named_and_the_others_go_on():
     assert row["arm"] == "jaxembed" and row["note"] == bad["note"]
 
 
+def test_an_arm_that_fails_in_its_turn_loses_neither_the_others_nor_what_was_told():
+    calls = []
+
+    def later():
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("queue is full")
+        return np.ones(2)
+
+    def fails():
+        raise RuntimeError("out of memory")
+
+    arms = {"jaxembed": lambda: jnp.ones(2), "torch": later, "jaxembed, other": fails}
+    rows = cases.rows_of(case(lambda: arms), CARD, Peer(), device.Config(rounds=3), True)
+    assert rows[0]["ms"] > 0 and len(rows) == 3
+    notes = {row["arm"]: row["note"] for row in rows[1:]}
+    told = {"jaxembed, other": "out of memory", "torch": "queue is full"}
+    assert notes == {arm: f"left out: RuntimeError: {why}" for arm, why in told.items()}
+    with pytest.raises(RuntimeError, match="out of memory"):
+        timing.queued({"a": (fails, timing.done)}, 2)
+
+
+def test_nothing_is_compared_with_a_part_of_ours_where_ours_failed():
+    def fails():
+        raise RuntimeError("out of memory")
+
+    arms = {"jaxembed": fails, "jaxembed, its product": lambda: jnp.ones(2), "torch": lambda: np.zeros(3)}
+    rows = cases.rows_of(case(lambda: arms, bound=0.1), CARD, Peer(), device.Config(rounds=1), True)
+    assert [row.get("times ours") for row in rows] == [None] * 3
+    assert [row["arm"] for row in rows] == ["jaxembed, its product", "torch", "jaxembed"]
+    assert "note" not in rows[1] and device.summary(None, rows) == []
+
+
+def test_bytes_of_an_arm_that_moves_less_are_its_own():
+    times = {"jaxembed": 20.0, "jaxembed, row-wise": 20.0}
+    made = case(None, seconds=lambda: times, bytes=20.0, others={"jaxembed, row-wise": 12.0})
+    rows = cases.rows_of(made, CARD, None, None, True)
+    assert [(row["GB"], row["share of peak"]) for row in rows] == [(2e-8, 0.5), (1.2e-8, 0.3)]
+
+
+@pytest.mark.peers
+def test_torch_that_does_not_see_the_card_is_left_out(monkeypatch, capsys):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cases.find_torch(CARD._replace(kind="NVIDIA H200")) is None
+    assert "is left out: it does not see NVIDIA H200" in capsys.readouterr().out
+    assert cases.find_torch(CARD) is not None
+    monkeypatch.setattr(torch, "from_dlpack", lambda x: 1 / 0)
+    assert cases.find_torch(CARD) is None
+    assert "is left out: ZeroDivisionError" in capsys.readouterr().out
+
+
 class Peer:
     """What stands in for torch: arms of its name are waited for by another function."""
 
@@ -233,6 +320,16 @@ def test_calls_of_a_turn_follow_one_another_and_the_last_is_waited_for(monkeypat
     wait = lambda found: told.append(found)  # noqa: E731
     assert timing.queued({"a": (call, wait)}, 2, least=3.0) == {"a": 1.0}
     assert told == ["call", 1, "call", 3, *["call"] * 3, 7, *["call"] * 3, 11]
+
+
+def test_a_turn_ends_when_the_thread_for_the_next_step_has_ended():
+    def prepare():
+        time.sleep(0.05)
+        return 1
+
+    once = table_arms.beside(prepare, lambda found: jnp.ones(found))
+    times = timing.queued({"a": (once, timing.done)}, 3)
+    assert times["a"] > 0.04  # a step that is quicker than what the host does waits for it
 
 
 # Laws and claims
@@ -280,7 +377,7 @@ def test_claims_are_asked_on_known_cards_alone():
 
 def test_a_summary_compares_with_torch_at_the_middle_size():
     rows = [
-        {"task": "encode", "size": size, "of": "texts", "arm": arm, "per second": rate}
+        {"task": "encode", "size": size, "of": "texts", "arm": arm, "per second": rate, "times ours": 1.0}
         for size, rate in (("1", 1.0), ("2", 8.0), ("3", 9.0))
         for arm, rate in (("jaxembed", rate), ("torch", 4.0), ("torch, dense part", 5.0))
     ]
@@ -348,5 +445,5 @@ def test_every_setting_that_is_changed_is_in_the_name_of_its_run():
         if field.name in ("results", "models", "documents", "widths"):
             continue
         value = getattr(plain, field.name)
-        other = {bool: not value, tuple: ("tables",) if field.name == "only" else (7,)}.get(type(value), 9)
+        other = {bool: not value, tuple: ("tables",) if field.name == "only" else (7,)}.get(type(value), 29)
         assert flags.run_name(dataclasses.replace(plain, **{field.name: other})) != "default", field.name

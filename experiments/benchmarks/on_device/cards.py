@@ -42,9 +42,12 @@ class Card(NamedTuple):
     def gpu(self):
         return self.kind != "cpu"
 
-    def floor(self, case):
-        """The least seconds that a case takes: its operations or its bytes at their peak."""
-        return max(case.flops / self.peaks[case.unit], case.bytes / self.peaks["memory"])
+    def floor(self, case, arm=""):
+        """The least seconds of an arm: its operations or its bytes at their peak; None without a peak."""
+        if not {case.unit, "memory"} <= self.peaks.keys():
+            return None
+        moved = case.others.get(arm, case.bytes)
+        return max(case.flops / self.peaks[case.unit], moved / self.peaks["memory"])
 
     def fitting(self, wanted, bytes_of, what):
         """The wanted size, halved until there is room for it, and a note that says so."""

@@ -5,7 +5,7 @@ import types
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import timing
@@ -25,6 +25,7 @@ class Case(NamedTuple):
             "bfloat16".
         flops, bytes: operations that a call must do; bytes that it must read and write.
         arms: makes {name: call}, ours first; those of torch begin with "torch".
+        others: {arm: bytes} of arms that read and write something else.
         bound: largest relative difference of a peer's result from ours; None where they are not compared.
         note: what a reader must know.
         seconds: makes {name: seconds of a call}, in place of ``arms``.
@@ -42,6 +43,7 @@ class Case(NamedTuple):
     bound: float | None = None
     note: str = ""
     seconds: Callable | None = None
+    others: dict = {}
 
 
 def difference(ours, theirs):
@@ -57,22 +59,22 @@ def difference(ours, theirs):
 
 def rows_of(case, card, peer, cfg, compiled):
     """The rows of a case: one for each arm, an arm that fails with a note in place of numbers."""
-    if peer:
-        peer.torch.set_float32_matmul_precision("highest" if case.unit == "float32" else "high")
-    left_out, notes = {}, {}
+    times, left_out, notes = {}, {}, {}
     try:
         times = _times(case, peer, cfg, card, compiled, left_out, notes) if case.arms else case.seconds()
     except Exception as error:  # a case that needs too much must not end the run
-        times, left_out = {}, {OURS: line_of(error)}
+        left_out[OURS] = line_of(error)
     gc.collect()
     if peer:
         peer.forget()
-    found, floor = [], card.floor(case) if card.peaks else None
-    shown = {"task": case.task, "size": case.size}
-    ours = next((seconds for name, seconds in times.items() if name.startswith(OURS)), None)
+    found, shown = [], {"task": case.task, "size": case.size}
+    ours = next(iter(times.values()), None)  # None where the first arm failed
     for name, seconds in times.items():
+        if seconds is None:
+            continue
+        moved, floor = case.others.get(name, case.bytes), card.floor(case, name)
         row = shown | {"arm": name, "per second": case.count / seconds, "of": case.of, "ms": 1e3 * seconds}
-        row |= {"times ours": ours and seconds / ours, "GFLOP": case.flops / 1e9, "GB": case.bytes / 1e9}
+        row |= {"times ours": ours and seconds / ours, "GFLOP": case.flops / 1e9, "GB": moved / 1e9}
         row |= {"share of peak": floor / seconds} if floor and not name.endswith(PARTS) else {}
         note = "; ".join(filter(None, ("" if found else case.note, notes.get(name))))
         found.append(row | ({"note": note} if note else {}))
@@ -80,30 +82,32 @@ def rows_of(case, card, peer, cfg, compiled):
 
 
 def _times(case, peer, cfg, card, compiled, left_out, notes):
-    """{arm: seconds}; the arms are called once, compared with ours, and then take turns."""
+    """{arm: seconds, or None where it failed}; arms are called once, compared with ours, and take turns."""
+    if peer:
+        peer.torch.set_float32_matmul_precision("high" if case.unit == "tf32" else "highest")
     calls = case.arms()
     if not compiled and calls.pop(COMPILED, None) and cfg.compiled:
         left_out[COMPILED] = "the minutes are nearly over"
-    waits = {n: peer.wait if n.startswith("torch") else jax.block_until_ready for n in calls}
-    first = None
+    waits = {n: peer.wait if n.startswith("torch") else timing.done for n in calls}
+    names, mine, first, lost = list(calls), next(iter(calls)), None, {}
     for name, call in list(calls.items()):
         try:
             found = call()
             waits[name](found)
-            if first is None:
+            if name == mine:
                 first = found
-            elif case.bound is not None and name.startswith("torch"):
+            elif case.bound is not None and name.startswith("torch") and first is not None:
                 apart = difference(first, found)
                 if not apart <= case.bound:
                     notes[name] = f"differs by {apart:.1e} from our result, the bound is {case.bound:.0e}"
         except Exception as error:
             left_out[name] = line_of(error)
             del calls[name]
-    del first
-    if not calls:
-        return {}
+    found = first = None
     least = cfg.turn if card.gpu else 0.0
-    return timing.queued({n: (c, waits[n]) for n, c in calls.items()}, cfg.rounds, least)
+    times = timing.queued({n: (c, waits[n]) for n, c in calls.items()}, cfg.rounds, least, lost)
+    left_out |= {name: line_of(error) for name, error in lost.items()}
+    return {name: times.get(name) for name in names}
 
 
 def late(make):
@@ -123,11 +127,14 @@ def line_of(error):
 
 
 def find_torch(card):
-    """What a case needs of torch on the same device, or None where torch is not installed."""
+    """What a case needs of torch on the same device, or None, with a line, where torch cannot use it."""
     torch = timing.optional("torch")
     if torch is None:
         return None
-    gpu = card.gpu and torch.cuda.is_available()
+    gpu = card.gpu
+    if gpu and not torch.cuda.is_available():
+        print(f"torch {torch.__version__} is left out: it does not see {card.kind}", flush=True)
+        return None
     torch.sparse.check_sparse_tensor_invariants.disable()
 
     def share(*arrays):
@@ -152,5 +159,11 @@ def find_torch(card):
         if gpu:
             torch.cuda.synchronize()
 
+    try:  # a build for other cards fails here, not in every case
+        (x,) = share(jnp.ones((8, 8), jnp.bfloat16))
+        wait(x @ x)
+    except Exception as error:
+        print(f"torch {torch.__version__} is left out: {line_of(error)}", flush=True)
+        return None
     device = torch.device("cuda" if gpu else "cpu")
     return types.SimpleNamespace(torch=torch, device=device, share=share, both=both, forget=forget, wait=wait)

@@ -128,8 +128,9 @@ def of_tables(rng):
         yield f"table step, {name}", done.params["table"]["embedding"], exact, EXACT
 
 
-def of_encoder(encoder, low):
+def of_encoder(load, options):
     """An encoder as JAX multiplies by default, and in bfloat16, against itself at full precision."""
+    encoder, low = load(), load(**options)
     ids = np.random.default_rng(0).integers(5, 1000, (8, 32)).astype(np.int32)
     batch = {"ids": jnp.asarray(ids), "mask": jnp.asarray(np.arange(32) < np.arange(25, 33)[:, None])}
     with jax.default_matmul_precision("highest"):

@@ -127,7 +127,7 @@ def searches(cfg, card, peer):
 def code_searches(cfg, card, peer):
     """Search of product codes by tables of products."""
     parts, k = cfg.code_bytes, min(cfg.k, cfg.codes)
-    count, note = card.fitting(cfg.codes, lambda n: n * parts * (1 + 24 * min(cfg.queries)), "codes")
+    count, note = card.fitting(cfg.codes, lambda n: 25 * n * parts, "codes")
 
     def arms(asked):
         keys = jax.random.split(jax.random.key(7))

@@ -36,26 +36,31 @@ def table_steps(cfg, card, peer):
             built = {name: table_arms.by_rows(rule) for name, rule in rules.items()}
             if height <= 10**6:  # what the host does does not depend on the height
                 built[f"{ADAGRAD}, list made beside"] = table_arms.by_rows(rules[ADAGRAD], "beside")
-            calls = {name: arm(made, height, rows, cotangent)[0] for name, arm in built.items()}
+            given = made, height, rows, cotangent
+            calls = {name: late(lambda arm=arm: arm(*given)[0]) for name, arm in built.items()}
 
             def sparse():
                 with peer.device:
-                    return table_arms.torch_arm("Adagrad")(made, height, rows, cotangent)[0]
+                    return table_arms.torch_arm("Adagrad")(*given)[0]
 
             return calls | ({SPARSE: late(sparse)} if peer else {})
 
         *_, rows, _, distinct = drawn()
-        read, moved = rows.size * cfg.row_width, 4 * distinct * cfg.row_width  # table and state, both ways
+        width, read = cfg.row_width, rows.size * (cfg.row_width + 1)  # cotangents and rows
+        moved = 4 * (read + 4 * distinct * width)  # table and state, both ways
+        others = {f"{OURS}, row-wise Adagrad": 4 * (read + 2 * distinct * (width + 1))}
         where = "table step", f"{height:,} rows", "rows", rows.size, "float32"
-        yield Case("embedding tables", *where, 8 * read, 4 * (read + moved + rows.size), arms, None, note)
+        flops = rows.size * width + 6 * distinct * width
+        yield Case("embedding tables", *where, flops, moved, arms, None, note, others=others)
 
 
 def click_models(cfg, card, peer):
     """Steps of a DCN-V2 around a table."""
-    height = cfg.model_rows
+    copies = 2 if peer is None else 6  # a table and its state, of each arm
+    height, note = card.fitting(cfg.model_rows, lambda n: 4 * copies * n * cfg.row_width, "rows")
+    made, rows, _, distinct = settings(cfg, height, cfg.samples)
 
     def arms():
-        made, rows, _, _ = settings(cfg, height, cfg.samples)
         labels = np.random.default_rng(1).integers(0, 2, len(rows)).astype(np.float32)
         names = {"DCN-V2 jaxembed": OURS, "DCN-V2 jaxembed, dense part": f"{OURS}, dense part"}
         calls = {names[n]: call for n, call in tables.our_model(made, rows, labels).items()}
@@ -69,6 +74,7 @@ def click_models(cfg, card, peer):
     width = cfg.fields * cfg.row_width
     sizes = [width] * 4 + [*cfg.hidden, 1]
     weights = sum(n * m for n, m in zip(sizes, sizes[1:], strict=False))
-    flops, moved = 6 * cfg.samples * weights, 4 * (7 * weights + 5 * cfg.samples * width)
+    flops = 6 * cfg.samples * weights
+    moved = 4 * (6 * weights + 4 * distinct * cfg.row_width + rows.size + cfg.samples)  # all both ways
     where = "DCN-V2 step", f"{cfg.samples:,} samples, {height:,} rows", "samples", cfg.samples, "tf32"
-    yield Case("DCN-V2", *where, flops, moved, arms)
+    yield Case("DCN-V2", *where, flops, moved, arms, None, note)

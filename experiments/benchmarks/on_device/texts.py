@@ -82,7 +82,7 @@ def batch_of(name, rows, length):
 
 
 def operations(name, rows, length):
-    """Operations of the products of one pass over [rows, length]."""
+    """Operations of the products of one pass over [rows, length], padding included."""
     form = FORMS[name]
     width = form["width"]
     token = 2 * (4 * width**2 + 2 * width * form["hidden"]) + 4 * length * width
@@ -91,18 +91,25 @@ def operations(name, rows, length):
 
 def encoding(cfg, card, peer, names):
     """Texts per second at every length, in float32 and bfloat16."""
+    both = 1 if peer is None else 2
     for name in names:
+        form, weights = FORMS[name], sum(x.size for x in draw(name).values())
         for unit in ("bfloat16", "tf32"):
-            low = unit == "bfloat16"
+            low, each = unit == "bfloat16", 2 if unit == "bfloat16" else 4
             encoder = functools.cache(lambda name=name, low=low: load(name, **(LOW if low else {})))
             for length in cfg.tokens:
-                rows = max(1, cfg.batch // length)
-                read = sum(x.size for x in draw(name).values()) * (2 if low else 4) + 8 * rows * length
+                kept = length * (each * (6 * form["width"] + 2 * form["hidden"]) + 8 * form["heads"] * length)
+
+                def needed(n, kept=kept, each=each, weights=weights):
+                    return both * (each * weights + n * kept)
+
+                rows, note = card.fitting(max(1, cfg.batch // length), needed, "texts")
+                read = each * weights + 5 * rows * length + 4 * rows * form["width"]
                 task = f"encode, {name} in {'bfloat16' if low else 'float32'}"
                 where = "encoding", task, f"{length} tokens", "texts", rows, unit
                 made = functools.partial(_encoders, encoder, name, low, rows, length, peer)
                 bound = 5e-2 if low else 5e-3
-                yield Case(*where, operations(name, rows, length), read, made, bound)
+                yield Case(*where, operations(name, rows, length), read, made, bound, note)
 
 
 def _encoders(encoder, name, low, rows, length, peer):
@@ -147,8 +154,8 @@ def training(cfg, card, peer, names):
         trained = loss if len(widths) == 1 else losses.matryoshka(loss, widths)
         made = functools.partial(_steps, encoder, name, trained, widths, chunks, pairs, length, peer)
         rows = 2 * pairs
-        flops = 3 * operations(name, rows, length) + 12 * len(widths) * pairs**2 * form["width"]
-        read = 4 * 7 * sum(x.size for x in draw(name).values())  # weights and two moments, read and written
+        flops = 3 * operations(name, rows, length) + 6 * sum(widths) * pairs**2
+        read = 4 * 6 * sum(x.size for x in draw(name).values())  # weights and two moments, read and written
         where = f"training step, {what}, {name}", f"{pairs:,} pairs of {length} tokens", "texts", rows
         yield Case("training", *where, "bfloat16", flops, read, made, None, note)
 
@@ -189,7 +196,7 @@ def looping(cfg, card, peer, names):
 
     form = FORMS[name] | {"layers": 2}
     flops = 3 * operations(name, 2 * pairs, length) * 2 / FORMS[name]["layers"]
-    read = 4 * 7 * (form["vocabulary"] + 512 + 2 * (4 * form["width"] + 2 * form["hidden"])) * form["width"]
+    read = 4 * 6 * (form["vocabulary"] + 512 + 2 * (4 * form["width"] + 2 * form["hidden"])) * form["width"]
     where = f"loop of fit, two blocks of {name}", f"{pairs:,} pairs of {length} tokens", "steps", 1
     note = f"a log row every {every} steps"
     yield Case("fit", *where, "bfloat16", flops, read, None, None, note, seconds)
