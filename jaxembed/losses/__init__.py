@@ -2,22 +2,67 @@
 
 from jaxembed.losses.cached import cached
 from jaxembed.losses.contrastive import info_nce, sigmoid_loss, softmax_loss, symmetric
-from jaxembed.losses.distillation import compression_loss, compression_target, margin_mse, score_kl, vector_distance, vector_kl
+from jaxembed.losses.distillation import (
+    compression_loss,
+    compression_target,
+    margin_mse,
+    score_kl,
+    vector_distance,
+    vector_kl,
+)
 from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
 from jaxembed.losses.hardest import compatible, hardest
 from jaxembed.losses.label_sets import concept_loss, retrofit_loss, shared_label_mask
-from jaxembed.losses.layer_grids import diagonal_grid, espresso_grid, full_grid, layer_weights, sampled_weights, two_dimensional_weights
-from jaxembed.losses.layer_objectives import espresso, layer_objective, score_kl_to_last, starbucks, two_dimensional, vector_kl_to_last
+from jaxembed.losses.layer_grids import (
+    diagonal_grid,
+    espresso_grid,
+    full_grid,
+    layer_weights,
+    sampled_weights,
+    two_dimensional_weights,
+)
+from jaxembed.losses.layer_objectives import (
+    espresso,
+    layer_objective,
+    score_kl_to_last,
+    starbucks,
+    two_dimensional,
+    vector_kl_to_last,
+)
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.masks import duplicate_mask, guided_mask, violator_mask
 from jaxembed.losses.nested import matryoshka, over_layers
-from jaxembed.losses.paragraphs import infer_documents, init_paragraphs, paragraph_hidden, pv_dbow_loss, pv_dm_loss
+from jaxembed.losses.paragraphs import (
+    infer_documents,
+    init_paragraphs,
+    paragraph_hidden,
+    pv_dbow_loss,
+    pv_dm_loss,
+)
 from jaxembed.losses.quantised import dot_nce, quantised
-from jaxembed.losses.ranking import angle, angle_objective, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
-from jaxembed.losses.sampled import init_frequency, log_frequency, sampled_softmax, spread_out, update_frequency
+from jaxembed.losses.ranking import (
+    angle,
+    angle_objective,
+    angle_scores,
+    cosent,
+    cosine_loss,
+    cosine_scores,
+    ranking_loss,
+)
+from jaxembed.losses.sampled import (
+    init_frequency,
+    log_frequency,
+    sampled_softmax,
+    spread_out,
+    update_frequency,
+)
 from jaxembed.losses.supervised import class_loss, label_pairs, partner_pairs, sample_partners
-from jaxembed.losses.triplets import batch_triplet_loss, cross_version_triplet_loss, mine_triplets, triplet_loss
-
+from jaxembed.losses.triplets import (
+    batch_triplet_loss,
+    cross_version_triplet_loss,
+    mine_triplets,
+    triplet_loss,
+)
 
 __all__ = [
     "angle",

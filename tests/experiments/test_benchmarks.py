@@ -5,12 +5,26 @@ import importlib
 import json
 import pathlib
 import sys
+
 import numpy as np
 import pytest
-from experiments.benchmarks import codes, device, image_arms, images, locality, multivector, table_arms, tables, text, timing, towers
+from models import write_model
+
+from experiments.benchmarks import (
+    codes,
+    device,
+    image_arms,
+    images,
+    locality,
+    multivector,
+    table_arms,
+    tables,
+    text,
+    timing,
+    towers,
+)
 from experiments.shared import flags, results
 from jaxembed import encoders
-from models import write_model
 
 RESULTS = pathlib.Path(tables.__file__).parent / "results"
 
