@@ -372,16 +372,20 @@ def _papers_line(listed, told, saved):
 
 
 def _measured(saved):
-    """Of each benchmark the best, the middle and the worst ratio, on every kind of device by itself."""
+    """A row for each benchmark and device: the worst, the middle and the best ratio, and of what."""
     rows = []
     for name, found in saved.items():
         for label, run in found.items() if name.startswith("benchmarks.") else ():
             if label != on_device("default", run["details"]):
                 continue
-            own = sorted(run["tables"].get("summary", []), key=lambda row: -row["ratio"])
-            chosen = sorted({0, len(own) // 2, len(own) - 1}) if own else []
-            rows += [own[i] | {"device": _device(run["machine"])} for i in chosen]
-    return markdown(rows, ["task", "peer", "ours", "theirs", "ratio", "device"]) if rows else ""
+            own = sorted(run["tables"].get("summary", []), key=lambda row: row["ratio"])
+            if not own:
+                continue
+            shown = {"worst": own[0], "middle": own[len(own) // 2], "best": own[-1]}
+            row = {"benchmark": name.rpartition(".")[2], "ratios": len(own)}
+            row |= {k: f"{table_cell(x['ratio'])} ({x['task']}; {x['peer']})" for k, x in shown.items()}
+            rows.append(row | {"device": _device(run["machine"])})
+    return markdown(rows) if rows else ""
 
 
 def _filled(path, blocks):

@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 
 from experiments.relevance_cutoff import searched
-from experiments.shared import flags, inputs, results
+from experiments.shared import flags, inputs, results, text_models
 from experiments.shared.results import Claim, Result
 from jaxembed import data, metrics, recipes
 
@@ -234,6 +234,7 @@ def figures(numbers):
 def look(cfg):
     """Refuses a run whose data are missing."""
     inputs.sets(*([] if cfg.beir else ["wordnet"]))
+    text_models.load(cfg.model)
 
 
 def run(cfg):

