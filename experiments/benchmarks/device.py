@@ -23,6 +23,7 @@ both sides.
 
 import dataclasses
 import functools
+import gc
 import itertools
 import os
 import pathlib
@@ -129,6 +130,7 @@ def run(cfg):
     if not card.gpu and not cfg.quick:
         raise ValueError("no accelerator is here; --quick measures toy sizes on a CPU")
     peer = cases.find_torch(card)
+    gc.freeze()  # what was imported is not looked through after every case; Ctrl-C is lost while it is
     print(f"{card.kind}; peaks: {card.source}; room for {card.room / 1e9:.1f} GB", flush=True)
     found, details = {}, {"device": card.kind, "peaks from": card.source, "left out": []}
     details |= {"torch": peer and peer.torch.__version__}
@@ -165,6 +167,7 @@ def run(cfg):
     for name, part in parts_of(cfg):
         yield from measured(name, part(cfg, card, peer))
     details["peaks"] = card.peaks
+    gc.unfreeze()
     yield result()
 
 
