@@ -86,8 +86,8 @@ def candidates(task, rows, count, negatives=20, seed=0):
     """Queries with one related document and others that share no deep concept, half of them a shallow one.
 
     Returns:
-        queries int [count] and documents int [count, 1 + negatives], the related one first. Where fewer hard
-        negatives exist, others fill the row.
+        queries int [count] and documents int [count, 1 + negatives], the related one first, then hard ones.
+        Where there are too few of a kind, the other kind fills the row.
     """
     pairs, rng = related(task, rows, count, seed), np.random.default_rng((seed, 1))
     has, deep = task["has"].astype(np.float32), task["deep"]
@@ -95,6 +95,9 @@ def candidates(task, rows, count, negatives=20, seed=0):
     for i, (query, own) in enumerate(pairs):
         apart = rows[(has[rows][:, deep] @ has[query, deep]) == 0]
         near = (has[apart][:, ~deep] @ has[query, ~deep]) > 0
-        hard, easy = rng.permutation(apart[near])[: negatives // 2], rng.permutation(apart[~near])
-        table[i] = [own, *hard, *easy[: negatives - len(hard)]]
+        if len(apart) < negatives:
+            raise ValueError(f"--items: only {len(apart)} tested items are unrelated to a query; choose more")
+        hard, easy = rng.permutation(apart[near]), rng.permutation(apart[~near])
+        some = hard[: negatives // 2], easy, hard[negatives // 2 :]
+        table[i] = [own, *np.concatenate(some)[:negatives]]
     return pairs[:, 0], table
