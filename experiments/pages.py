@@ -372,14 +372,14 @@ def _papers_line(listed, told, saved):
 
 
 def _measured(saved):
-    """Of each benchmark the best, the middle and the worst ratio, on every kind of device by itself."""
+    """Of each benchmark the best and the worst ratio, on every kind of device by itself."""
     rows = []
     for name, found in saved.items():
         for label, run in found.items() if name.startswith("benchmarks.") else ():
             if label != on_device("default", run["details"]):
                 continue
             own = sorted(run["tables"].get("summary", []), key=lambda row: -row["ratio"])
-            chosen = sorted({0, len(own) // 2, len(own) - 1}) if own else []
+            chosen = sorted({0, len(own) - 1}) if own else []
             rows += [own[i] | {"device": _device(run["machine"])} for i in chosen]
     return markdown(rows, ["task", "peer", "ours", "theirs", "ratio", "device"]) if rows else ""
 

@@ -4,7 +4,7 @@
     python -m experiments.arbitrary_pairs --validate    # on training digits that are held out
 
 Paper: Rethinking Positive Pairs in Contrastive Learning (arXiv:2410.18200). Handwritten digits, which
-scikit-learn carries, and classes made of attributes. About 4 minutes on 2 CPU cores.
+scikit-learn carries, and classes made of attributes. About 2 minutes on 2 CPU cores.
 """
 
 import dataclasses

@@ -245,9 +245,19 @@ def from_files(cfg, places):
     ]
 
 
-def summary(rows):
+def by_title(rows):
+    """Rows as tables of their own: {title: rows}."""
+    titles = {"training step": "training", "training run": "from files"}
+    found = {}
+    for row in rows:
+        title = "regions" if "boxes" in row["what"] else titles.get(row["what"], row["what"])
+        found.setdefault(title, []).append(row)
+    return found
+
+
+def summary(cfg, rows):
     """Our pieces per second beside those of another package."""
-    rates = {(row["what"], row["arm"]): row["per second"] for row in rows}
+    rates = {(row["what"], row["arm"]): row["per second"] for row in rows if "per second" in row}
     return [
         timing.compared(f"images, {what}, per second", peer, rates[what, "jaxembed"], rate, rate=True)
         for (what, peer), rate in rates.items()
@@ -259,20 +269,19 @@ def run(cfg):
     if not TORCH:
         print("torch is not installed; pip install 'jaxembed[peers]' to compare", flush=True)
     flags.stage("times training")
-    steps = training(cfg)
+    rows = training(cfg)
     with tempfile.TemporaryDirectory() as folder:
         flags.stage("times files")
         places = write_files(cfg, folder)
-        tables = {"decoding": decoding(cfg, places), "from files": from_files(cfg, places)}
+        rows += decoding(cfg, places) + from_files(cfg, places)
     if cfg.mined:
         flags.stage("times mining")
         step = stepper(cfg, jax.device_put(make_batch(cfg, cfg.mined)))
         identities = max(2, cfg.mined // 40)
-        tables["mining"] = image_arms.mining(step, cfg.mined, identities, 128, max(1, cfg.rounds // 2))
+        rows += image_arms.mining(step, cfg.mined, identities, 128, max(1, cfg.rounds // 2))
     flags.stage("times boxes")
-    tables["regions"] = image_arms.regions(cfg.boxes, cfg.rounds)
-    found = {"summary": summary(steps + tables["regions"]), "training": steps}
-    return results.Result(found | tables)
+    rows += image_arms.regions(cfg.boxes, cfg.rounds)
+    return results.Result({"summary": summary(cfg, rows)} | by_title(rows))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
     python -m experiments.face_metric --validate           # on identities that are held out of training
 
 Paper: FaceNet (arXiv:1503.03832). scikit-learn carries the digits; `make data` and `python -m
-jaxembed.data.sources.fetch_pictures noto-emoji` bring the emoji. About 5 minutes on 2 CPU cores.
+jaxembed.data.sources.fetch_pictures noto-emoji` bring the emoji. About 2 minutes on 2 CPU
+cores, 5 with the emoji.
 """
 
 import dataclasses

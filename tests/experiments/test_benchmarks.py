@@ -170,7 +170,7 @@ def test_kept_results_have_the_name_of_their_settings_and_the_summary_of_their_r
     assert results.path_of(saved["experiment"], saved["run"]) == path
     rows = [row for title, rows in saved["tables"].items() if title != "summary" for row in rows]
     summary = module.summary(rows) if module is text else module.summary(cfg, rows)
-    assert summary == saved["tables"]["summary"] and len(summary) >= 6
+    assert summary == saved["tables"]["summary"] and len(summary) >= 3
     assert all(set(row) == {"task", "peer", "ours", "theirs", "ratio"} for row in summary)
     if module is not device:
         assert {row["ratio"] > 1 for row in summary} == {True, False}  # also where we are slower
