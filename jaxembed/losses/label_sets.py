@@ -7,7 +7,7 @@ from jaxembed.arrays import accumulator, check_shape, inner, unit
 
 
 def shared_label_mask(first, second=None):
-    """Label overlap mask: hides pairs that share a label, which are no negatives of one another.
+    """Label overlap mask: hides pairs that share a label, so neither is a negative of the other.
 
     ``keep[i, j] = no label is in both first[i] and second[j]``.
 
@@ -52,7 +52,7 @@ def retrofit_loss(moved, partners, original, *, margin=0.3, preserve=0.1, where=
         original: [B, D], the fixed vectors of ``moved``.
         margin: number, by which the partner has to be nearer.
         preserve: weight of the distance from the fixed vectors.
-        where: optional bool [B, B]; False is no negative.
+        where: optional bool [B, B]; False is not a negative.
 
     Returns:
         [B], in at least float32.

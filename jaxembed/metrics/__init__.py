@@ -18,7 +18,6 @@ from jaxembed.metrics.calibrate import (
     score_parameters,
     vector_logits,
 )
-from jaxembed.metrics.concepts import completeness, concept_auc, explanation_precision
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms
 from jaxembed.metrics.geometry import (
@@ -30,6 +29,7 @@ from jaxembed.metrics.geometry import (
     isotropy,
     mean_cosine,
 )
+from jaxembed.metrics.interpretability import completeness, concept_auc, explanation_precision
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.lists import list_overlap, precision
 from jaxembed.metrics.mteb_encoder import MTEBEncoder

@@ -1,6 +1,5 @@
 """vectors -> vectors or compact codes: functions on arrays that know no model, trainer, mesh or config."""
 
-from jaxembed.vectors.aspects import combine_aspects, init_retrofit, retrofit
 from jaxembed.vectors.binary import (
     binary_bottleneck,
     hamming,
@@ -11,6 +10,7 @@ from jaxembed.vectors.binary import (
     unpack_bits,
 )
 from jaxembed.vectors.chamfer import ball_carve, chamfer, chamfer_flat, implicit_fde_score
+from jaxembed.vectors.combining import combine_aspects, init_retrofit, retrofit
 from jaxembed.vectors.concepts import (
     esa_vectors,
     explain,
