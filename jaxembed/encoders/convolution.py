@@ -60,8 +60,8 @@ def convnet(stages, *, kernel=3, norm="group", pool="mean", width=None, inputs=3
         functions return ``(result, new state)``.
 
     Raises:
-        ValueError: for an unknown norm or pool, a dropout outside its range, no stages, pictures of another number of channels, or batch
-            norm without its state.
+        ValueError: for an unknown norm or pool, a dropout outside its range, no stages, pictures of another
+            number of channels, or batch norm without its state.
     """
     blocks = _blocks(stages, kernel)
     if norm not in NORMS:
