@@ -52,11 +52,11 @@ def read_image(source, size=None, *, channels=3, fit="crop", background=255, mos
 
     Raises:
         ValueError: for a file that is empty, cut short, damaged, of another format or too large; one line
-            with its name.
+            with its name. Also for an option outside its range.
         FileNotFoundError: when the file is missing.
     """
-    _check(channels, fit)
-    size = (size, size) if isinstance(size, int) else size
+    _check(channels, fit, background)
+    size = None if size is None else _side(size)
     name = "source" if isinstance(source, bytes) else os.fspath(source)
     content = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
     if not content:
@@ -89,11 +89,21 @@ def _opened(content, name):
         raise ValueError(f"{name}: damaged or cut short; copy it again") from None
 
 
-def _check(channels, fit):
+def _check(channels=3, fit="crop", background=255, most=MOST):
     if channels not in (1, 3):
         raise ValueError(f"channels: {channels}; pass 3, or 1 for grey")
     if fit not in FITS:
         raise ValueError(f"fit: {fit!r}; pass one of {', '.join(map(repr, FITS))}")
+    if not isinstance(background, int | np.integer) or not 0 <= background <= 255:
+        raise ValueError(f"background: {background!r}; pass a whole number of 0 to 255")
+
+
+def _side(size):
+    """(height, width) of a side or of both."""
+    sides = (size, size) if np.ndim(size) == 0 else tuple(size)
+    if len(sides) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in sides):
+        raise ValueError(f"size: {size!r}; pass a whole number of pixels, or (height, width)")
+    return tuple(map(int, sides))
 
 
 def _decoded(picture, size, channels, fit, background):
@@ -138,15 +148,15 @@ def fit_image(array, size=None, *, channels=3, fit="crop", background=255):
         uint8 [H, W, channels].
 
     Raises:
-        ValueError: for another shape or dtype.
+        ValueError: for another shape or dtype, or an option outside its range.
     """
-    _check(channels, fit)
+    _check(channels, fit, background)
     with brings("images"):
         from PIL import Image
     array = np.asarray(array)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
         raise ValueError(f"array: {array.dtype} {array.shape}; pass uint8 [H, W, C] with C 1, 3 or 4")
-    size = (size, size) if isinstance(size, int) else size
+    size = None if size is None else _side(size)
     picture = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
     return _coloured(picture, size, channels, fit, background)
 
@@ -190,7 +200,8 @@ def read_images(paths, size, *, bad="refuse", workers=None, **options):
     """
     check_bad(bad)
     paths = list(paths)
-    side = (size, size) if isinstance(size, int) else tuple(size)
+    side = _side(size)
+    _check(**options)  # a wrong option is the fault of no file
     images = np.zeros((len(paths), *side, options.get("channels", 3)), np.uint8)
 
     def one(row):

@@ -38,7 +38,7 @@ def augment(
     Args:
         key: random key, or [B] of them, one for each picture.
         images: [B, H, W, C] uint8, or floats of 0 to 1.
-        shift: most pixels by which a picture moves in either direction.
+        shift: most whole pixels by which a picture moves in either direction.
         flip: True mirrors half of the pictures, left to right.
         crop: (least, most) share of the area that a random part of the picture has; it is stretched to the
             whole size. Its sides have a ratio of 3/4 to 4/3. None leaves it out.
@@ -62,9 +62,9 @@ def augment(
     _check(images, shift, crop, rotate, brightness, contrast, grey, noise, erase)
     coded = images.dtype == jnp.uint8
     x = images.astype(jnp.float32) / 255 if coded else images
-    keys = key
-    if not jnp.ndim(key):
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(images)))
+    keys = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    if not keys.ndim:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(keys, jnp.arange(len(images)))
 
     def one(key, x):
         place, colour, rest = jax.random.split(key, 3)
@@ -81,6 +81,8 @@ def _check(images, shift, crop, rotate, brightness, contrast, grey, noise, erase
         raise ValueError(f"images: shape {images.shape}; pass [B, H, W, C]")
     if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images: {images.dtype}; pass uint8, or floats of 0 to 1")
+    if not hasattr(shift, "__index__"):
+        raise ValueError(f"shift: {shift}; pass a whole number of pixels")
     ranges = {"shift": (shift, min(images.shape[1:3])), "rotate": (rotate, 180), "grey": (grey, 1)}
     ranges |= {"brightness": (brightness, 1), "contrast": (contrast, 1), "erase": (erase, 1)}
     for name, (value, most) in (ranges | {"noise": (noise, math.inf)}).items():

@@ -60,14 +60,16 @@ def convnet(stages, *, kernel=3, norm="group", pool="mean", width=None, inputs=3
         functions return ``(result, new state)``.
 
     Raises:
-        ValueError: for an unknown norm or pool, no stages, pictures of another number of channels, or batch
-            norm without its state.
+        ValueError: for an unknown norm or pool, a dropout outside its range, no stages, pictures of another
+            number of channels, or batch norm without its state.
     """
     blocks = _blocks(stages, kernel)
     if norm not in NORMS:
         raise ValueError(f"norm: {norm!r}; pass one of {', '.join(map(repr, NORMS))}")
     if pool not in POOLS and not callable(pool):
         raise ValueError(f"pool: {pool!r}; pass one of {', '.join(map(repr, POOLS))}, or a function")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: {dropout}; pass a share from 0, below 1")
     pooled = POOLS.get(pool, pool)
 
     def init(key):

@@ -20,17 +20,18 @@ def instance_norm(images, *, epsilon=1e-5):
     [-1.  1.]
 
     Args:
-        images: floats [B, H, W, C].
+        images: [B, H, W, C], floats, or uint8 that is divided by 255.
         epsilon: added to the variance.
 
     Returns:
-        [B, H, W, C] in the dtype of ``images``. A channel of one value becomes 0.
+        [B, H, W, C] in the dtype of ``images``, float32 of uint8. A channel of one value becomes 0.
 
     References:
         D. Ulyanov et al., arXiv:1607.08022. The network of arXiv:2309.11593 takes running averages when it
         does not train; here the statistics are always those of the picture.
     """
     images = jnp.asarray(images)
+    images = images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
     check_shape("images", images, (None,) * 4)
     wide = images.astype(accumulator(images))
     wide = wide - jnp.mean(wide, axis=(1, 2), keepdims=True)

@@ -29,9 +29,9 @@ def roi_align(maps, boxes, size, *, scale=1.0, samples=2, aligned=True, where=No
         where: optional bool [B, R]. False gives zeros, whatever the box holds.
 
     Returns:
-        [B, R, rows, columns, C] in the dtype of ``maps``. A point more than one pixel outside of the maps
-        counts as 0; one nearer reads the border. An empty box reads one place for all points, and a box that
-        holds NaN gives zeros.
+        [B, R, rows, columns, C] in the dtype of ``maps``, float32 of whole numbers. A point more than one pixel
+        outside of the maps counts as 0; one nearer reads the border. An empty box reads one place for all
+        points, and a box that holds NaN gives zeros.
 
     Raises:
         ValueError: for shapes that do not fit, or fewer than one cell or sample.
@@ -44,6 +44,8 @@ def roi_align(maps, boxes, size, *, scale=1.0, samples=2, aligned=True, where=No
     count, high, wide, channels = maps.shape
     check_shape("boxes", boxes, (count, None, 4))
     rows, columns = (size, size) if isinstance(size, int) else size
+    if not high or not wide:
+        raise ValueError(f"maps: {high} x {wide} places; pass maps of at least one")
     if min(rows, columns, samples) < 1:
         raise ValueError(f"size={size}, samples={samples}: pass numbers from 1")
     boxes = jax.lax.stop_gradient(boxes).astype(accumulator(boxes)) * scale
@@ -69,7 +71,8 @@ def roi_align(maps, boxes, size, *, scale=1.0, samples=2, aligned=True, where=No
 
     shape = (count, boxes.shape[1], rows, columns, channels)
     out = jax.lax.fori_loop(0, taps * taps, add, jnp.zeros(shape, accumulator(maps, boxes)))
-    return out.astype(maps.dtype)
+    out = jnp.where(kept[..., None, None, None], out, 0)  # also beside maps that hold NaN
+    return out.astype(maps.dtype) if jnp.issubdtype(maps.dtype, jnp.floating) else out
 
 
 def _taps(low, high, length, cells, samples, aligned):

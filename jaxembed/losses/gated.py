@@ -24,7 +24,8 @@ def gated_cosine(queries, keys, gate):
         gate: [B, D], at least 0. Its length does not matter; ones give the plain cosine.
 
     Returns:
-        [B, N] in at least float32, within -1..1; 0 where the gate leaves nothing of one side.
+        [B, N] in at least float32, within -1..1; 0 where the gate leaves nothing of one side,
+        NaN where a side holds NaN.
 
     Raises:
         ValueError: for shapes that differ.
@@ -41,10 +42,10 @@ def gated_cosine(queries, keys, gate):
     queries, keys, gate = (_shrunk(x.astype(wide)) for x in (queries, keys, gate))
     squares = gate**2
     own = jnp.sum(squares * queries**2, axis=1, keepdims=True)
-    lengths = own * inner(squares, keys**2)
-    some = lengths > 0
-    cosines = inner(squares * queries, keys) / jnp.sqrt(jnp.where(some, lengths, 1))
-    return jnp.where(some, jnp.clip(cosines, -1, 1), 0)
+    others = inner(squares, keys**2)
+    none = (own == 0) | (others == 0)  # False for NaN, which stays
+    lengths = jnp.sqrt(jnp.where(none, 1, own)) * jnp.sqrt(jnp.where(none, 1, others))
+    return jnp.where(none, 0, jnp.clip(inner(squares * queries, keys) / lengths, -1, 1))
 
 
 def _shrunk(x):

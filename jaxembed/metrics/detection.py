@@ -38,10 +38,10 @@ def iou(predicted, true):
         mask = mask if isinstance(mask, jax.Array) else host(name, mask)
         if mask.dtype != bool or mask.ndim < 2:
             raise ValueError(f"{name}: {mask.dtype} {mask.shape}; pass a bool mask [B, h, w]")
-        masks.append(mask.reshape(len(mask), -1))
-    check_shape("true", true, np.shape(predicted))
+        masks.append(mask)
     first, second = masks
-    shared, covered = jnp.sum(first & second, axis=1), jnp.sum(first | second, axis=1)
+    check_shape("true", second, first.shape)
+    shared, covered = (jnp.sum(x, axis=tuple(range(1, x.ndim))) for x in (first & second, first | second))
     return jnp.where(covered > 0, shared / jnp.maximum(covered, 1), 1).astype(jnp.float32)
 
 
@@ -130,7 +130,7 @@ def nms(boxes, scores, *, limit=0.5, most=None, classes=None, where=None):
     if not count:
         return jnp.zeros(0, jnp.int32), jnp.zeros(0, bool)
     where = where & ~jnp.isnan(scores) & ~jnp.isnan(boxes).any(axis=1)
-    order = jnp.argsort(jnp.where(where, -scores, jnp.inf))  # stable
+    order = jnp.argsort(jnp.where(where, -scores.astype(accumulator(scores)), jnp.inf))  # stable
     sides = tuple(jnp.where(where[:, None], boxes, 0)[order].astype(accumulator(boxes)).T)
     classes, after = classes[order], jnp.arange(count)
 
@@ -172,7 +172,8 @@ def box_average_precision(detections, truths, *, limits=COCO_LIMITS, most=100):
         other classes are not counted. ``precision.mean()`` is the macro average.
 
     Raises:
-        ValueError: for fields that lack or do not fit, scores or boxes that are not finite, no object at all.
+        ValueError: for fields that lack or do not fit, scores or boxes that are not finite, no object at all,
+            a limit outside 0..1, or ``most`` below 1.
 
     References:
         T.-Y. Lin et al., Microsoft COCO, arXiv:1405.0312, as pycocotools has it, without crowds and areas.
@@ -180,8 +181,13 @@ def box_average_precision(detections, truths, *, limits=COCO_LIMITS, most=100):
     found, real = _fields("detections", detections, (*_FIELDS, "scores")), _fields("truths", truths, _FIELDS)
     if not len(real["boxes"]):
         raise ValueError("truths: no object; there is nothing to detect")
-    limits = np.minimum(np.asarray(limits, float), 1 - 1e-10)
+    limits = np.asarray(limits, float)
     check_shape("limits", limits, (None,))
+    if not ((limits > 0) & (limits <= 1)).all() or most < 1:
+        raise ValueError(
+            f"limits: {limits.tolist()}, most {most}; pass IoUs above 0 and at most 1, most from 1"
+        )
+    limits = np.minimum(limits, 1 - 1e-10)
     names = np.unique(real["classes"])
     precision = np.zeros((len(names), len(limits)))
     for row, name in enumerate(names):

@@ -33,13 +33,17 @@ def embed_images(
         progress: show a bar when a person watches.
 
     Returns:
-        Dict: "vectors" [N, D], "paths" list of N, "labels" int32 [N] with their "names", and "skipped" {path:
-        message}.
+        Dict: "vectors" [N, D], "paths" list of N, "labels" int32 [N] with their "names", "skipped" {path:
+        message}, and the "size" of the pictures.
 
     Raises:
         FileNotFoundError: when the folder is not there.
-        ValueError: for a folder without pictures; with ``bad="refuse"`` for a file that cannot be read.
+        ValueError: for a folder without pictures, or a net without weights; with ``bad="refuse"`` for a file
+            that cannot be read.
     """
+    _check_encoder(encoder)
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size}; pass at least 1")
     files = data.image_files(folder, bad=bad)
     paths, side = files["paths"], size or encoder.size
     reader = _Reader(paths, side, bad, encoder.channels, batch_size)
@@ -47,7 +51,7 @@ def embed_images(
 
     def vectors_of(pictures):
         found = np.asarray(encode(encoder.params, np.stack([x for x, _ in pictures])))
-        return found * np.array([kept for _, kept in pictures])[:, None]
+        return np.where(np.array([kept for _, kept in pictures])[:, None], found, 0)
 
     options = {"batch_size": min(batch_size, len(paths)), "dtype": dtype, "progress": progress}
     with reader:
@@ -61,7 +65,7 @@ def embed_images(
     empty = np.flatnonzero(~np.asarray(vectors).any(axis=1))
     faults = {paths[row]: _fault(paths[row], side) for row in empty}
     skipped = files["skipped"] | {place: fault for place, fault in faults.items() if fault}
-    return files | {"vectors": vectors, "skipped": skipped}
+    return files | {"vectors": vectors, "skipped": skipped, "size": side}
 
 
 def search_images(encoder, index, queries, *, k=10, size=None):
@@ -75,26 +79,30 @@ def search_images(encoder, index, queries, *, k=10, size=None):
         index: of :func:`embed_images`.
         queries: list of B pictures: paths, bytes of files, or uint8 arrays [H, W, C].
         k: hits per query, at most the number of pictures that were read.
-        size: as in :func:`embed_images`.
+        size: as in :func:`embed_images`; None takes that of the index.
 
     Returns:
         A list of B lists of k hits, best first.
 
     Raises:
-        ValueError: for one query in place of a list, a query that cannot be read, or k outside its range.
+        ValueError: for one query in place of a list, a query that cannot be read, k outside its range, or an
+            index with vectors that are not finite.
     """
-    if isinstance(queries, str | bytes | os.PathLike) or not len(queries):
+    _check_encoder(encoder)
+    single = isinstance(queries, str | bytes | os.PathLike) or getattr(queries, "ndim", 4) != 4
+    if single or not len(queries):
         raise ValueError("queries: not a list of pictures; pass one with at least one")
     rows = np.array([row for row, place in enumerate(index["paths"]) if place not in index["skipped"]], int)
     if not 1 <= k <= len(rows):
         raise ValueError(f"k: {k} is outside 1..{len(rows)}, the number of pictures")
-    options = {"size": size or encoder.size, "channels": encoder.channels}
-    pictures = [
-        data.fit_image(q, **options) if isinstance(q, np.ndarray) else data.read_image(q, **options)
-        for q in queries
-    ]
+    options = {"size": size or index.get("size") or encoder.size, "channels": encoder.channels}
+    pictures = [_picture(query, options) for query in queries]
     asked = unit(_jitted(encoder.encode)(encoder.params, np.stack(pictures)))
-    known = unit(np.asarray(index["vectors"], np.float32)[rows])
+    known = np.asarray(index["vectors"], np.float32)[rows]
+    broken = rows[~np.isfinite(known).all(axis=1)]
+    if len(broken):
+        raise ValueError(f"index: the vector of {index['paths'][broken[0]]} is not finite; embed it again")
+    known = unit(known)
     scores, found = ranks.top_k(asked, known, k)
     return [
         [
@@ -103,6 +111,19 @@ def search_images(encoder, index, queries, *, k=10, size=None):
         ]
         for one in zip(np.asarray(scores), np.asarray(found), strict=True)
     ]
+
+
+def _check_encoder(encoder):
+    if not hasattr(encoder, "params"):
+        raise ValueError("encoder: has no weights; pass what recipes.fine_tune_images makes of it")
+
+
+def _picture(query, options):
+    if isinstance(query, np.ndarray | jax.Array):
+        return data.fit_image(query, **options)
+    if not isinstance(query, str | bytes | os.PathLike):
+        raise ValueError(f"queries: holds a {type(query).__name__}; pass paths, bytes or uint8 arrays")
+    return data.read_image(query, **options)
 
 
 class _Reader:
@@ -149,9 +170,10 @@ def _jitted(encode):
 
 
 def _digest(encoder):
-    """Names an encoder by its weights."""
+    """Names an encoder by its weights and statistics."""
     digest = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(encoder.params):
+    state = getattr(encoder.encode, "keywords", {}).get("state")  # of batch norm
+    for path, leaf in jax.tree.leaves_with_path((encoder.params, state)):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
@@ -159,7 +181,12 @@ def _digest(encoder):
 
 def _names(paths):
     """Names the files by their paths, sizes and times."""
-    known = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    known = []
+    for path in paths:
+        try:
+            known.append((str(path), path.stat().st_size, path.stat().st_mtime_ns))
+        except OSError:  # a link that leads nowhere
+            known.append((str(path), None, None))
     return hashlib.sha256(repr(known).encode()).hexdigest()
 
 

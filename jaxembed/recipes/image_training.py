@@ -73,7 +73,8 @@ def fine_tune_images(
     """
     start, functions, deep = _started(encoder)
     batches, shape = _batches_of(encoder, images, identities, each, size, bad, seed)
-    changes = tuple(sorted((changes or {}).items()))
+    changes = {name: tuple(x) if isinstance(x, list) else x for name, x in (changes or {}).items()}
+    changes = tuple(sorted(changes.items()))
     loss_fn = _image_objective(functions[1], deep, loss, None if loss else temperature, changes)
 
     def finished(state):

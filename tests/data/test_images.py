@@ -304,3 +304,34 @@ def test_arrays_are_brought_to_size_and_channels(array, channels, expected):
 def test_other_arrays_are_refused(array):
     with pytest.raises(ValueError, match="array: "):
         data.fit_image(array, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 0}, "size: 0; pass a whole number"),
+        ({"size": 8.0}, "size: 8.0"),
+        ({"size": (8, 8, 3)}, "size: "),
+        ({"size": 8, "background": 300}, "background: 300"),
+        ({"size": 8, "channels": 2}, "channels: 2"),
+        ({"size": 8, "fit": "cut"}, "fit: 'cut'"),
+    ],
+)
+def test_a_wrong_option_is_the_fault_of_no_file(options, message, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(ROWS).save(path)
+    for call in (
+        lambda: data.read_image(path, **options),
+        lambda: data.read_images([path], bad="skip", **options),
+    ):
+        with pytest.raises(ValueError, match="^" + message.replace("(", r"\(")):
+            call()
+    assert data.read_image(path, np.int64(3)).shape == (3, 3, 3)
+
+
+def test_links_in_a_circle_and_pipes_stop_nothing(tmp_path):
+    Image.fromarray(ROWS).save(tmp_path / "a.png")
+    os.symlink("loop.png", tmp_path / "loop.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = data.image_folder(tmp_path, 4, bad="skip")
+    assert len(found["images"]) == 1 and [path.name for path in found["skipped"]] == ["loop.png"]

@@ -172,3 +172,15 @@ def test_other_options_are_refused(options, message):
 def test_other_pictures_are_refused(images):
     with pytest.raises(ValueError, match="images: "):
         augment(KEY, images)
+
+
+def test_a_shift_is_a_whole_number():
+    with pytest.raises(ValueError, match="shift: 0.1; pass a whole number"):
+        encoders.augment(KEY, IMAGES, shift=0.1)
+
+
+def test_raw_keys_are_keys():
+    raw = jax.random.PRNGKey(0)
+    for key, other in ((raw, KEY), (jax.random.split(raw, 6), jax.random.split(KEY, 6))):
+        found, expected = (encoders.augment(k, IMAGES, shift=2, noise=0.1) for k in (key, other))
+        np.testing.assert_array_equal(found, expected)

@@ -267,3 +267,9 @@ def test_a_batch_on_eight_devices_is_the_batch_on_one(norm):
         step(params, images),
         step(params, split),
     )
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
+def test_a_dropout_that_leaves_nothing_is_refused(dropout):
+    with pytest.raises(ValueError, match="dropout: "):
+        encoders.convnet([4], dropout=dropout)

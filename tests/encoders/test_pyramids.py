@@ -165,3 +165,10 @@ def test_wrong_arguments_of_pyramids_raise_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call(encoders.init_merge(jax.random.key(0), CHANNELS))
     assert "\n" not in str(error.value)
+
+
+def test_instance_norm_of_bytes_is_that_of_floats():
+    images = RNG.integers(0, 256, (2, 5, 5, 3), np.uint8)
+    found = encoders.instance_norm(images)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, encoders.instance_norm(images / np.float32(255)), rtol=1e-6, atol=1e-6)

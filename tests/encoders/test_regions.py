@@ -134,3 +134,17 @@ def test_wrong_arguments_of_regions_raise_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_regions_of_bytes_are_not_cut_to_bytes():
+    maps, boxes = jnp.full((1, 9, 9, 1), 255, jnp.uint8), jnp.array([[[0.3, 0.7, 7.1, 8.3]]])
+    found = encoders.roi_align(maps, boxes, 7, samples=3)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, 255, rtol=1e-5)
+
+
+def test_a_box_left_out_is_zero_beside_nan_and_empty_maps_are_refused():
+    maps, boxes = jnp.full((1, 4, 4, 1), jnp.nan), jnp.zeros((1, 1, 4))
+    assert not encoders.roi_align(maps, boxes, 1, where=jnp.zeros((1, 1), bool)).any()
+    with pytest.raises(ValueError, match="maps: 0 x 4 places"):
+        encoders.roi_align(maps[:, :0], boxes, 1)

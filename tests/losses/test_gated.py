@@ -287,3 +287,12 @@ def test_sharded_keys_keep_their_labels():
 )
 def test_wrong_arguments_get_one_line(call, message):
     refused(message, lambda: call(*problem()))
+
+
+def test_nan_stays_and_nearly_closed_coordinates_still_compare():
+    broken = jnp.array([[jnp.nan, 1.0], [0.0, 1.0]])
+    for given in ((broken, jnp.eye(2), jnp.ones((2, 2))), (jnp.ones((2, 2)), jnp.eye(2), broken)):
+        found = losses.gated_cosine(*given)
+        assert jnp.isnan(found[0]).all() and not jnp.isnan(found[1]).any()
+    one = jnp.array([[0.0, 1.0]])
+    np.testing.assert_allclose(losses.gated_cosine(one, one, jnp.array([[1.0, 1e-10]])), 1, rtol=1e-6)

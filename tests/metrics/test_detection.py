@@ -216,3 +216,22 @@ def test_wrong_arguments_of_detections_raise_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, jnp.bfloat16])
+def test_scores_of_whole_numbers_are_ordered(dtype):
+    boxes = jnp.array([[0.0, 0, 2, 2], [0, 0, 2, 2], [5, 5, 6, 6]])
+    index, kept = metrics.nms(boxes, jnp.array([10, 200, 0], dtype))
+    assert index.tolist() == [1, 2, 0] and kept.tolist() == [True, True, False]
+
+
+def test_no_masks_have_no_overlap():
+    none = np.zeros((0, 3, 3), bool)
+    assert metrics.iou(none, none).shape == (0,)
+
+
+@pytest.mark.parametrize("options", [{"limits": [50]}, {"limits": [0.0]}, {"limits": [np.nan]}, {"most": 0}])
+def test_limits_and_most_outside_their_range_are_refused(options):
+    truths = {"images": [0], "classes": [7], "boxes": [[0, 0, 2, 2]]}
+    with pytest.raises(ValueError, match="limits: "):
+        metrics.box_average_precision(truths | {"scores": [0.9]}, truths, **options)

@@ -165,3 +165,59 @@ def test_what_cannot_be_trained_is_refused(folder):
         recipes.fine_tune_images(net, folder)
     with pytest.raises(ValueError, match="0 of 10 labels have 500 records"):
         recipes.fine_tune_images(net, DIGITS, each=500)
+
+
+def test_an_index_knows_the_size_of_its_pictures(folder, encoder):
+    index = recipes.embed_images(encoder, folder, size=8, progress=False)
+    path = index["paths"][4]
+    (own,), (other,) = (recipes.search_images(encoder, index, [path], k=1, size=n) for n in (None, 8))
+    assert own == other and own[0]["score"] == pytest.approx(1, abs=1e-6)
+
+
+def test_one_picture_in_place_of_a_list_is_refused(folder, encoder):
+    index = recipes.embed_images(encoder, folder, progress=False)
+    picture = data.read_image(index["paths"][0], 16)
+    with pytest.raises(ValueError, match="queries: not a list"):
+        recipes.search_images(encoder, index, picture, k=1)
+    with pytest.raises(ValueError, match="queries: holds a Image; pass paths"):
+        recipes.search_images(encoder, index, [Image.fromarray(picture)], k=1)
+    assert len(recipes.search_images(encoder, index, np.stack([picture] * 2), k=1)) == 2
+
+
+def test_vectors_that_are_not_finite_are_refused(folder, encoder):
+    index = recipes.embed_images(encoder, folder, progress=False)
+    index["vectors"] = index["vectors"].copy()
+    index["vectors"][3, 0] = np.nan
+    with pytest.raises(ValueError, match="index: the vector of .*03.png is not finite"):
+        recipes.search_images(encoder, index, index["paths"][:1], k=1)
+
+
+def test_a_skipped_file_is_zero_where_black_pictures_have_no_vector(folder, encoder):
+    def encode(params, images):
+        x = images.astype(np.float32).sum(axis=(1, 2))
+        return x / x
+
+    with np.errstate(all="raise"):
+        index = recipes.embed_images(encoder._replace(encode=encode), folder, progress=False)
+    assert len(index["skipped"]) == 2 and np.isfinite(index["vectors"]).all()
+
+
+def test_a_link_that_leads_nowhere_is_skipped(encoder, tmp_path):
+    root = tmp_path / "pictures"
+    root.mkdir()
+    Image.new("L", (8, 8), 9).save(root / "a.png")
+    (root / "b.png").symlink_to("nothing.png")
+    index = recipes.embed_images(encoder, root, path=tmp_path / "v.npy", progress=False)
+    assert index["vectors"].shape[0] == 2 and [path.name for path in index["skipped"]] == ["b.png"]
+
+
+def test_a_net_without_weights_is_refused(folder):
+    with pytest.raises(ValueError, match="encoder: has no weights"):
+        recipes.embed_images(encoders.convnet([8]), folder)
+
+
+def test_changes_may_be_lists(folder):
+    net, options = encoders.convnet([8], inputs=1), {"size": 8, "identities": 4, "each": 2}
+    changes = {"crop": [0.5, 1.0]}
+    trained = recipes.fine_tune_images(net, folder, steps=1, changes=changes, **options)
+    assert trained.size == 8

@@ -63,11 +63,11 @@ def _walk(folder, root, paths, skipped):
         path = pathlib.Path(entry.path)
         if entry.name.startswith("."):
             continue
-        if entry.is_symlink() and not path.resolve().is_relative_to(root):
+        if entry.is_symlink() and not pathlib.Path(os.path.realpath(path)).is_relative_to(root):
             skipped[path] = f"{path}: is a link that leads out of the folder; copy what it leads to"
         elif entry.is_dir(follow_symlinks=False):
             _walk(path, root, paths, skipped)
-        elif entry.name.lower().endswith(SUFFIXES) and not path.is_dir():
+        elif entry.name.lower().endswith(SUFFIXES) and (path.is_file() or not path.exists()):
             paths.append(path)
 
 
