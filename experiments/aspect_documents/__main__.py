@@ -214,6 +214,8 @@ def figures(numbers):
 def look(cfg):
     """Refuses a run whose data are missing."""
     inputs.sets(*(["wordnet"] if cfg.glosses else []))
+    if cfg.glosses or cfg.model:
+        text_models.load(cfg.model)
 
 
 def run(cfg):

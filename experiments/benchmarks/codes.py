@@ -248,7 +248,7 @@ def run(cfg):
 
 def look(cfg):
     inputs.sets("wordnet")
-    text_models.find_model(cfg.model)
+    text_models.load(cfg.model)
 
 
 if __name__ == "__main__":

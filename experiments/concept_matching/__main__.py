@@ -16,7 +16,7 @@ import optax
 
 from experiments.concept_matching import senses
 from experiments.concept_matching.measures import ESA, aligned, judge, unlearned
-from experiments.shared import flags, inputs, results
+from experiments.shared import flags, inputs, results, text_models
 from experiments.shared.results import Claim, Result
 from jaxembed import data, encoders, losses, train, vectors
 
@@ -211,6 +211,7 @@ def look(cfg):
     """Refuses a run whose data are missing."""
     inputs.sets("wordnet")
     inputs.installed("sklearn")
+    text_models.load(cfg.model)
 
 
 def run(cfg):

@@ -16,6 +16,7 @@ import numpy as np
 
 from experiments.grounded_answers import networks, pictures, questions
 from experiments.grounded_answers.networks import ACTIVATIONS, ARMS, IMAGE, NONE, SOFTMAX
+from experiments.grounded_answers.pictures import figures
 from experiments.grounded_answers.questions import RELATIONAL, SEEN_SET, UNSEEN_SET
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
@@ -171,4 +172,4 @@ def run(cfg):
 
 
 if __name__ == "__main__":
-    results.main("grounded_answers", Config, run, CLAIMS, figures=pictures.figures, quick=QUICK, check=look)
+    results.main("grounded_answers", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)

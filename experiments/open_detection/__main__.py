@@ -15,7 +15,8 @@ import pathlib
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from experiments.open_detection import boxes, measures, networks, pictures
+from experiments.open_detection import boxes, measures, networks
+from experiments.open_detection.pictures import figures
 from experiments.shared import flags, inputs, results, text_models
 from experiments.shared.results import Claim, Result
 from jaxembed import data, train
@@ -229,4 +230,4 @@ def run(cfg):
 
 
 if __name__ == "__main__":
-    results.main("open_detection", Config, run, CLAIMS, figures=pictures.figures, quick=QUICK, check=look)
+    results.main("open_detection", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)

@@ -108,10 +108,10 @@ def test_claims_are_asked_where_their_arms_ran():
     base = [(0.5, 0.2), (0.5, 0.3), (0.5, 0.2), (0.5, 0.3), (0.5, 0.2)]
     above = [(a + 0.01, r + 0.05 + 0.001 * i) for i, (a, r) in enumerate(base)]
     rows = table(**{story.NONE: base, story.RANDOM: above})
-    (answer,) = results.judged(story.CLAIMS, results.Result({"recall": rows}))
+    (answer,) = results.answered(story.CLAIMS, results.Result({"recall": rows}))
     assert answer["sentence"].startswith("Random masks") and answer["verdict"] == results.REPRODUCED
     rows = table(**{story.NONE: base, story.CORRELATED: above})
-    first, second = results.judged(story.CLAIMS, results.Result({"recall": rows}))
+    first, second = results.answered(story.CLAIMS, results.Result({"recall": rows}))
     assert (first["verdict"], second["verdict"]) == (results.REPRODUCED,) * 2
     assert round(second["ours"], 4) == 0.042
 
@@ -164,7 +164,7 @@ def test_a_short_run_of_generated_items_saves_a_picture(tmp_path, monkeypatch):
     [
         ({"user": "who"}, "--user: describes a log of your own"),
         ({"interactions": story.pathlib.Path("a.csv"), "multivalent": ("x",)}, "give that file"),
-        ({"interactions": story.pathlib.Path("a.csv"), "pairs": 500}, "--pairs: has no meaning beside"),
+        ({"interactions": story.pathlib.Path("a.csv"), "pairs": 500}, "--pairs: has no meaning with"),
         ({"seeds": 0}, "--seeds 0: choose 1 to 100"),
         ({"temperature": 0.0}, "--temperature 0.0"),
     ],
