@@ -29,9 +29,9 @@ def roi_align(maps, boxes, size, *, scale=1.0, samples=2, aligned=True, where=No
         where: optional bool [B, R]. False gives zeros, whatever the box holds.
 
     Returns:
-        [B, R, rows, columns, C] in the dtype of ``maps``, float32 of whole numbers. A point more than one pixel
-        outside of the maps counts as 0; one nearer reads the border. An empty box reads one place for all
-        points, and a box that holds NaN gives zeros.
+        [B, R, rows, columns, C] in the dtype of ``maps``, float32 of whole numbers. A point more than one
+        pixel outside of the maps counts as 0; one nearer reads the border. An empty box reads one place for
+        all points, and a box that holds NaN gives zeros.
 
     Raises:
         ValueError: for shapes that do not fit, or fewer than one cell or sample.
