@@ -232,7 +232,8 @@ def check_bad(bad):
 def common_identities(*sources) -> Images:
     """Common identities: joins sets of pictures, and keeps what has a name that all of them know.
 
-    Two artists' drawings of one thing become two pictures of one identity.
+    Two artists' drawings of one thing become two pictures of one identity. Pictures with the
+    label -1 are left out.
 
     >>> first = {"images": np.zeros((2, 1, 1, 1)), "labels": np.array([0, 1]), "names": ["cat", "dog"]}
     >>> second = {"images": np.ones((2, 1, 1, 1)), "labels": np.array([0, 1]), "names": ["dog", "owl"]}
@@ -259,7 +260,7 @@ def common_identities(*sources) -> Images:
     numbers = {name: i for i, name in enumerate(names)}
     images, labels, places = [], [], []
     for place, source in enumerate(sources):
-        label = np.array([numbers.get(name, -1) for name in source["names"]])[source["labels"]]
+        label = np.array([numbers.get(name, -1) for name in source["names"]] + [-1])[source["labels"]]
         images.append(source["images"][label >= 0])
         labels.append(label[label >= 0])
         places.append(np.full(len(labels[-1]), place))

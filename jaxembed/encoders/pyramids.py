@@ -235,11 +235,16 @@ def mask_head(params, maps, size, *, dropout=0.5, key=None):
     Returns:
         [B, H, W, classes] in at least float32.
 
+    Raises:
+        ValueError: for maps of another width, or a dropout outside 0..1 or of 1.
+
     References:
         S. Khoshsirat and C. Kambhamettu, arXiv:2309.11593, as released.
     """
     x = jnp.asarray(maps)
     check_shape("maps", x, (None, None, None, params["kernel"].shape[0]))
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: {dropout}; pass a share from 0, below 1")
     if key is not None and dropout:
         x = jnp.where(jax.random.bernoulli(key, 1 - dropout, x.shape), x / (1 - dropout), 0).astype(x.dtype)
     return resized(product(x, params["kernel"]) + params["bias"], size)

@@ -335,3 +335,8 @@ def test_links_in_a_circle_and_pipes_stop_nothing(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     found = data.image_folder(tmp_path, 4, bad="skip")
     assert len(found["images"]) == 1 and [path.name for path in found["skipped"]] == ["loop.png"]
+
+
+def test_pictures_without_a_name_are_no_common_identity():
+    images = {"images": np.zeros((3, 1, 1, 1)), "labels": np.array([-1, 0, 1]), "names": ["cat", "dog"]}
+    assert data.common_identities(images, images)["labels"].tolist() == [0, 1, 0, 1]

@@ -172,3 +172,9 @@ def test_instance_norm_of_bytes_is_that_of_floats():
     found = encoders.instance_norm(images)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, encoders.instance_norm(images / np.float32(255)), rtol=1e-6, atol=1e-6)
+
+
+def test_a_dropout_of_everything_is_refused():
+    params = encoders.init_mask_head(jax.random.key(0), 2)
+    with pytest.raises(ValueError, match="dropout: 1.0"):
+        encoders.mask_head(params, jnp.ones((1, 2, 2, 2)), (2, 2), dropout=1.0)
