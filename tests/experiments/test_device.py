@@ -22,7 +22,7 @@ from experiments.benchmarks.on_device import cards, cases, held, laws, peers, te
 from experiments.shared import flags
 
 ROOT = pathlib.Path(__file__).parents[2]
-BARE = "jax", "flax", "optax", "orbax-checkpoint", "numpy", "safetensors", "tokenizers"
+BARE = "jax", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers"
 
 
 @pytest.fixture

@@ -148,9 +148,7 @@ def test_files_of_a_user_are_compared_and_the_best_model_is_kept(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.experiment
-def test_a_short_run_of_generated_items_saves_a_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(story, "RUNS", None, raising=False)
-    monkeypatch.setattr(story, "PAPER", None, raising=False)
+def test_a_short_run_of_generated_items_saves_a_picture(tmp_path):
     short = {"data": "synthetic", "pairs": 600, "test": 60, "epochs": 1, "seeds": 2}
     saved = ran(story, tmp_path, story.figures, **short)
     assert (
