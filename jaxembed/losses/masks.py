@@ -51,16 +51,12 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
     """
     if kind not in ("absolute", "relative"):
         raise ValueError(f'kind={kind!r}: pass "absolute" or "relative"')
-    check_sides(query_guide, document_guide, ("query_guide", "document_guide"))
-    rows, columns = len(query_guide), len(document_guide)
-    if columns < rows:
-        raise ValueError(f"document_guide: {columns} rows for {rows} queries; row i has to answer query i")
-    scores, others = blocks_of(directions(query_guide), directions(document_guide), blocks)
-    own = jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1])
-    threshold = jnp.sum(jnp.where(own, scores, 0), axis=1, keepdims=True)
+    names = "query_guide", "document_guide"
+    scores, others, own, threshold = _compared(query_guide, document_guide, blocks, names)
     threshold = threshold - margin * (1 if kind == "absolute" else jnp.abs(threshold))
     if "dq" in blocks:  # the last block, where the own pair comes once more
-        own = own | (jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1]) - (scores.shape[1] - rows))
+        rows, total = scores.shape
+        own = own | (jnp.arange(rows)[:, None] == jnp.arange(total) - (total - rows))
     return (others & (scores <= threshold)) | own
 
 
@@ -91,15 +87,20 @@ def violator_mask(queries, documents, *, margin=0.0, blocks=("qd",)):
     References:
         A. Solatorio (GISTEmbed), arXiv:2402.16829, its code.
     """
-    check_sides(queries, documents)
+    scores, others, own, threshold = _compared(queries, documents, blocks, ("queries", "documents"))
+    return (others & (scores >= threshold - margin)) | own
+
+
+def _compared(queries, documents, blocks, names):
+    """Cosines [B, M] of the blocks, which are not self pairs, which are own, and those of the own [B, 1]."""
+    check_sides(queries, documents, names)
     rows, columns = len(queries), len(documents)
     if columns < rows:
-        raise ValueError(f"documents: {columns} rows for {rows} queries; row i has to answer query i")
+        raise ValueError(f"{names[1]}: {columns} rows for {rows} queries; row i has to answer query i")
     queries, documents = (jax.lax.stop_gradient(directions(x)) for x in (queries, documents))
     scores, others = blocks_of(queries, documents, blocks)
     own = jnp.arange(rows)[:, None] == jnp.arange(scores.shape[1])
-    threshold = jnp.sum(jnp.where(own, scores, 0), axis=1, keepdims=True) - margin
-    return (others & (scores >= threshold)) | own
+    return scores, others, own, jnp.sum(jnp.where(own, scores, 0), axis=1, keepdims=True)
 
 
 def duplicate_mask(keys, other=None, *, blocks=None):

@@ -53,7 +53,7 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
         raise ValueError(f"factory: faiss refuses {given} ({_cause(error)}); see its index factory") from None
     form = next((form for name, form in _FAISS.items() if name in factory.lower()), np.float32)
     if not index.is_trained:
-        places = np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64))
+        places = _evenly(count, sample)
         drawn = _held("rows", rows[places], places, form)
         try:
             index.train(drawn)
@@ -107,6 +107,11 @@ def open_faiss(path, *, rows=None, **options):
     return search
 
 
+def _evenly(count, sample):
+    """Places of at most ``sample`` of ``count`` rows, evenly drawn, for training."""
+    return np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64))
+
+
 def build_faiss_binary(codes, path, factory="BFlat", *, sample=100_000, chunk=65_536, **options):
     """faiss binary index: writes packed codes for search by Hamming distance; code n gets the number n.
 
@@ -140,8 +145,7 @@ def build_faiss_binary(codes, path, factory="BFlat", *, sample=100_000, chunk=65
         index = faiss.index_binary_factory(8 * width, factory)
         _set_attributes(index, options)
         if not index.is_trained:
-            places = np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64))
-            index.train(np.ascontiguousarray(codes[places]))
+            index.train(np.ascontiguousarray(codes[_evenly(count, sample)]))
         for start in range(0, count, chunk):
             index.add(np.ascontiguousarray(codes[start : start + chunk]))
     except (RuntimeError, TypeError) as error:
