@@ -48,13 +48,15 @@ class Checkpoints:
         keep: number of latest checkpoints that are kept.
         best: name of the number whose best checkpoint is kept too ("-name": lower is better), or None.
         meta: JSON value that describes the run; must equal the stored one.
+        clear: removes what killed saves left; False beside a run that may be saving.
 
     Raises:
         ValueError: when the folder cannot be written or holds a run with another ``meta``.
     """
 
-    def __init__(self, workdir, *, keep=2, best=None, meta=None):
+    def __init__(self, workdir, *, keep=2, best=None, meta=None, clear=True):
         self.folder = folder_of(workdir)
+        self._clear = clear
         self._workdir, self._meta = str(workdir), json.loads(json.dumps(meta))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ class Checkpoints:
                 folder,
                 save_decision_policy=_EveryAsked(),
                 preservation_policy=self._policy,
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=self._clear,
             )
         except ImportError as error:
             raise ValueError(
@@ -325,7 +327,7 @@ def restore_params(workdir, *, step=None, best=None):
 
 def restore_before(workdir, step, state, meta):
     """Loads the last checkpoint before a step into the form of an abstract state, or returns None."""
-    saved = Checkpoints(workdir, meta=meta)
+    saved = Checkpoints(workdir, meta=meta, clear=False)
     try:
         earlier = [s for s in saved._steps() if s < step]
         return saved._loaded(max(earlier), state) if earlier else None

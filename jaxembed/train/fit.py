@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxembed import extras
+from jaxembed import extras, files
 from jaxembed.train.checkpoint import Checkpoints
 from jaxembed.train.gradients import NONFINITE, gradient_update
 from jaxembed.train.log import MetricLog, patience_left, score
@@ -104,6 +104,7 @@ def fit(
         ValueError: for arguments that contradict one another, batches without ``[t]`` or too few of them, or
             a batch that the mesh does not divide. Also for a loss that returns something else, and a workdir
             that cannot be written or holds another experiment or other dtypes.
+        BlockingIOError: for a workdir in which another run is under way.
         FloatingPointError: see ``nonfinite``.
     """
     if nonfinite not in ("stop", "skip"):
@@ -117,6 +118,8 @@ def fit(
     make_state, abstract = prepared(init, update, mesh, tuple(map(tuple, rules)))
     every = _Every(log_every, evaluate_every, save_every)
     with contextlib.ExitStack() as stack:
+        if workdir:
+            stack.enter_context(_held(workdir))
         saved = Checkpoints(workdir, keep=keep, best=best, meta=meta) if workdir else None
         if saved:
             stack.callback(saved.close)
@@ -149,6 +152,17 @@ def _check_places(workdir, profile, tensorboard):
         raise ValueError("profile: needs a workdir to write to")
     if workdir and (profile or tensorboard) and not is_local(folder_of(workdir)):
         raise ValueError(f"workdir={str(workdir)!r}: profile and tensorboard write to the local disk only")
+
+
+def _held(workdir):
+    """A workdir has one run; its first process holds the lock. Buckets have none."""
+    folder = folder_of(workdir)
+    if jax.process_index() or not is_local(folder):
+        return contextlib.nullcontext()
+    with contextlib.suppress(OSError):  # Checkpoints tells what is wrong with it
+        folder.mkdir(parents=True, exist_ok=True)
+        return files.held(folder, "a run")
+    return contextlib.nullcontext()
 
 
 class _Every(NamedTuple):
