@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxembed import files
 from jaxembed.extras import brings
+from jaxembed.train.checksums import described, difference, opened, record_of
 from jaxembed.train.log import score
-from jaxembed.train.records import described, difference, opened, record_of
 from jaxembed.train.workdir import folder_of, is_local
 
 

@@ -13,7 +13,7 @@ import pytest
 from small_run import as_numpy, run
 
 from jaxembed import train
-from jaxembed.train.records import checksums
+from jaxembed.train.checksums import checksums
 
 STEPS = 6
 # readers of damaged files leave tasks behind, which orbax does not await
