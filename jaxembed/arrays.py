@@ -42,6 +42,32 @@ def wide(tree):
     return jax.tree.map(widened, tree)
 
 
+def first_nonfinite(tree):
+    """First array of a tree that holds NaN or an infinity.
+
+    >>> print(first_nonfinite({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])}))
+    1
+
+    Args:
+        tree: tree of arrays of any shape.
+
+    Returns:
+        int32 scalar: its place among the leaves, or -1 when all numbers are finite.
+    """
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        return jnp.int32(-1)
+    floats = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
+    bad = jnp.stack(
+        [~jnp.all(jnp.isfinite(x)) if f else jnp.array(False) for x, f in zip(leaves, floats, strict=True)]
+    )
+    return jnp.where(jnp.any(bad), jnp.argmax(bad), -1).astype(jnp.int32)
+
+
+def _any_nonfinite(x):
+    return ~jnp.all(jnp.isfinite(x)) if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.array(False)
+
+
 def check_shape(name, array, shape):
     """Refuses an array of another shape.
 

@@ -6,8 +6,18 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import tokenize
 
 import numpy as np
+
+from jaxembed._locks import held as held
+
+_SEAL = "checksum"  # the key of a JSON file's own checksum
+_BLANK = f'"{_SEAL}": ""'.encode()
+# What NumPy's reader of npy files says of damaged ones.
+_OF_NUMPY = (ValueError, EOFError, OSError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError)
+_OF_NUMPY += (RecursionError, tokenize.TokenError)
 
 
 def local_path(path, name):
@@ -38,29 +48,54 @@ def open_array(path, shape, dtype, remedy):
         remedy: what the error tells the reader to do.
     """
     try:
+        _check_npy(path)
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: missing; {remedy}") from None
-    except (ValueError, EOFError, OSError) as error:
+    except _OF_NUMPY as error:
         raise ValueError(f"{path}: damaged or cut short ({_one_line(error)}); {remedy}") from None
     if array.shape != shape or array.dtype.str != dtype:
         raise ValueError(f"{path}: {array.dtype.str} {array.shape}, expected {dtype} {shape}; {remedy}")
     return array
 
 
-def read_json(path, remedy):
+def _check_npy(path):
+    """Refuses a header that NumPy would read to an end outside the file."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    version, length = head[6:7], int.from_bytes(head[8 : 10 if head[6:7] == b"\1" else 12], "little")
+    if head[:6] != b"\x93NUMPY" or version not in (b"\1", b"\2", b"\3") or length > 10_000:
+        raise ValueError("no header of an npy file")
+
+
+def read_json(path, remedy, *, sealed=False):
     """Reads a JSON file.
 
     Args:
         path: the file.
         remedy: what the error tells the reader to do.
+        sealed: True compares the checksum that ``write_json(sealed=True)`` wrote, and takes it out of the
+            value. A file without one is read as it is.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
+        value = json.loads(text.decode("utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: missing; {remedy}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged or cut short ({_one_line(error)}); {remedy}") from None
+    if sealed and isinstance(value, dict) and _SEAL in value:
+        found = f'"{_SEAL}": "{value.pop(_SEAL)}"'.encode()
+        before, _, after = text.rpartition(found)
+        if _sealed(before + _BLANK + after) != text:
+            raise ValueError(f"{path}: the checksum differs; {remedy}")
+    return value
+
+
+def _sealed(text):
+    """Returns JSON whose last blank checksum is filled in."""
+    before, _, after = text.rpartition(_BLANK)
+    return before + _BLANK[:-1] + hashlib.sha256(text).hexdigest().encode() + b'"' + after
 
 
 _KINDS = {dict: "an object", list: "a list", str: "a text", int: "an integer", float: "a number"}
@@ -118,34 +153,98 @@ def inside(path, name):
     return path
 
 
-def write_json(path, value):
+def write_json(path, value, *, sealed=False):
     """Replaces a JSON file in one step.
 
     Args:
         path: the file.
-        value: JSON value.
+        value: JSON value; an object where it is sealed.
+        sealed: True adds a "checksum", the sha256 of the file's bytes while the checksum is empty.
 
     Raises:
         ValueError: for NaN or an infinity, which JSON has not.
+        OSError: when the disk is full, or fails; the file is as it was.
     """
+    value = value | {_SEAL: ""} if sealed else value
+    text = json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
     new = beside(path, ".new")
     with written(new) as file:
-        file.write(json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
-    os.replace(new, path)
-    sync_folder(path.parent)
+        file.write(_sealed(text) if sealed else text)
+    replace(new, path)
 
 
 @contextlib.contextmanager
 def written(path):
-    """Opens a file for writing whose bytes are on the disk when the block ends.
+    """Opens a file for writing whose bytes are on the disk when the block ends; an error removes it.
 
     Args:
         path: the file.
+
+    Raises:
+        OSError: when the disk is full, or fails; names the file.
     """
-    with open(path, "wb") as file:
+    file = open(path, "wb")  # noqa: SIM115 (an error here names the path and leaves nothing)
+    with cleared(path), file:
         yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def cleared(path):
+    """Removes a file or folder when the block that writes it fails; an error of the disk names it.
+
+    >>> import tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "x.new")
+    >>> try:
+    ...     with cleared(path):
+    ...         _ = path.write_bytes(b"half")
+    ...         raise OSError(28, "No space left on device")
+    ... except OSError as error:
+    ...     print(str(error).split("x.new: ")[1], path.exists())
+    could not be written (No space left on device); make room, or choose another disk False
+
+    Args:
+        path: of what the block writes.
+
+    Raises:
+        OSError: in place of one that names no file.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        if type(error) is OSError and error.filename is None and not hasattr(error, "path"):
+            raise unwritten(path, error) from None
+        raise
+
+
+def unwritten(path, error):
+    """Returns the error that says that a file could not be written, and why.
+
+    Args:
+        path: the file.
+        error: what the system or a library said.
+    """
+    cause = _one_line(getattr(error, "strerror", None) or error)
+    found = OSError(f"{path}: could not be written ({cause}); make room, or choose another disk")
+    found.errno, found.path = getattr(error, "errno", None), path
+    return found
+
+
+def replace(new, path):
+    """Puts a file in the place of another, in one step that is on the disk when this returns.
+
+    Args:
+        new: the file, which is gone afterwards, also after an error.
+        path: where it goes.
+    """
+    with cleared(new):
+        os.replace(new, path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder):
@@ -226,6 +325,18 @@ def difference(old, new, name="meta"):
 
 def _one_line(error):
     return " ".join(str(error).split())
+
+
+def check_digest(path, sha256, remedy):
+    """Refuses a file whose bytes are not those that were written.
+
+    Args:
+        path: the file.
+        sha256: of what was written.
+        remedy: what the error tells the reader to do.
+    """
+    if digest(path) != sha256:
+        raise ValueError(f"{path}: the checksum differs; {remedy}")
 
 
 def digest(path):

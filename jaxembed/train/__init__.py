@@ -1,10 +1,11 @@
 """losses -> checkpoints: one training loop, sharded by rules on paths; the only room with a mesh."""
 
 from jaxembed.train.checkpoint import restore_params
-from jaxembed.train.fit import TrainState, compile_step, fit
+from jaxembed.train.fit import fit
 from jaxembed.train.gradients import by_path, ema, frozen, gradient_update, warm_start
 from jaxembed.train.log import read_metrics
 from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
+from jaxembed.train.step import TrainState, compile_step, replay
 
 __all__ = [
     "TrainState",
@@ -18,6 +19,7 @@ __all__ = [
     "path_shardings",
     "place_batch",
     "read_metrics",
+    "replay",
     "restore_params",
     "warm_start",
 ]

@@ -1,14 +1,17 @@
 """Checkpoints: asynchronous, atomic, restorable on any number of devices."""
 
+import contextlib
 import dataclasses
 import json
+import warnings
 
 import jax
+import numpy as np
 
 from jaxembed import files
 from jaxembed.extras import brings
+from jaxembed.train.checksums import described, difference, opened, record_of
 from jaxembed.train.log import score
-from jaxembed.train.mesh import path_of
 from jaxembed.train.workdir import folder_of, is_local
 
 
@@ -19,26 +22,42 @@ class _EveryAsked:
         return True
 
 
+class _Kept:
+    """Preservation policy: the latest ones, the best, and those whose numbers cannot be read."""
+
+    def __init__(self, keep, best, numbers):
+        self.keep, self.best, self.numbers = keep, best, numbers
+
+    def should_preserve(self, checkpoints, *, context):
+        steps = sorted(c.step for c in checkpoints)
+        kept = set(steps[-self.keep :])
+        if self.best is not None:
+            known = {s: self.numbers[s] for s in steps if self.numbers.get(s)}
+            kept |= {_best_of(known, self.best)} | {s for s in steps if s not in self.numbers}
+        return [c.step in kept for c in checkpoints]
+
+
 class Checkpoints:
     """The checkpoints of one run in ``workdir/checkpoints``.
 
-    Each holds the parameters as a checkpointable of their own and the rest of the state apart from them.
+    Each holds the parameters as a checkpointable of their own and the rest of the state apart from them, and
+    a record with a checksum of every array, which is compared when it is restored.
 
     Args:
         workdir: folder of the run; made when missing. It may be in a bucket, see :func:`folder_of`.
         keep: number of latest checkpoints that are kept.
         best: name of the number whose best checkpoint is kept too ("-name": lower is better), or None.
         meta: JSON value that describes the run; must equal the stored one.
+        clear: removes what killed saves left; False beside a run that may be saving.
 
     Raises:
         ValueError: when the folder cannot be written or holds a run with another ``meta``.
     """
 
-    def __init__(self, workdir, *, keep=2, best=None, meta=None):
-        with brings("train"):
-            from orbax.checkpoint import v1 as ocp
+    def __init__(self, workdir, *, keep=2, best=None, meta=None, clear=True):
         self.folder = folder_of(workdir)
-        self._meta = json.loads(json.dumps(meta))
+        self._clear = clear
+        self._workdir, self._meta = str(workdir), json.loads(json.dumps(meta))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = self.folder / f".writable-{jax.process_index()}"
@@ -49,22 +68,34 @@ class Checkpoints:
                 f"workdir={str(workdir)!r} cannot be written ({_reason(error)}); name another"
             ) from None
         self._compare_meta()
-        policies = ocp.training.preservation_policies
-        kept = [policies.LatestN(keep)]
-        if best is not None:
-            kept.append(
-                policies.BestN(
-                    get_metric_fn=lambda m: score(m, best), n=1, keep_checkpoints_without_metrics=False
-                )
-            )
+        self._numbers, self._saving, self._inner = {}, None, None
+        self._policy = _Kept(keep, best, self._numbers)
+        self._open()
+
+    def _open(self):
+        with brings("train"):
+            from orbax.checkpoint import v1 as ocp
+        if self._inner is not None:
+            self._inner.close()
+        folder = self.folder / "checkpoints"
         try:
             self._inner = ocp.training.Checkpointer(
-                self.folder / "checkpoints",
+                folder,
                 save_decision_policy=_EveryAsked(),
-                preservation_policy=policies.AnyPreservationPolicy(kept),
+                preservation_policy=self._policy,
+                cleanup_tmp_directories=self._clear,
             )
         except ImportError as error:
-            raise ValueError(f"workdir={str(workdir)!r}: {error}; install it for checkpoints there") from None
+            raise ValueError(
+                f"workdir={self._workdir!r}: {error}; install it for checkpoints there"
+            ) from None
+        self._numbers.clear()
+        for step in self._steps():
+            with contextlib.suppress(Exception):  # its numbers stay unknown
+                self._numbers[step] = _numbers(folder / str(step))
+
+    def _steps(self):
+        return [c.step for c in self._inner.checkpoints]
 
     def _compare_meta(self):
         path = self.folder / "meta.json"
@@ -84,41 +115,141 @@ class Checkpoints:
     @property
     def latest(self):
         """Step of the newest complete checkpoint, or None."""
-        found = self._inner.latest
-        return None if found is None else found.step
+        return max(self._steps(), default=None)
 
     def save(self, step, state, numbers=None):
         """Starts to save a state; waits only for an earlier save that is still running."""
-        rest = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
-        self._inner.save_checkpointables_async(
+        self._wait()
+        rest = _rest(state)
+        self._numbers[step] = numbers
+        self._saving = self._inner.save_checkpointables_async(
             step,
-            {"params": state.params, "rest": {k: v for k, v in rest.items() if v is not None}},
+            {"params": state.params, "rest": rest},
             metrics=numbers or None,
-            custom_metadata={"meta": self._meta},
+            custom_metadata={
+                "meta": self._meta,
+                **record_of({"params": state.params, **rest}, numbers),
+            },
             overwrite=step == self.latest,
         )
 
+    def _wait(self):
+        """Ends the running save, and with it the thread and the files that it holds."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
     def restore(self, state):
-        """Loads the newest checkpoint into the shapes and shardings of an abstract state."""
-        step = self.latest
-        wanted = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
-        wanted = {k: v for k, v in wanted.items() if v is not None}
-        stored = self._inner.checkpointables_metadata(step).metadata
-        _compare_shapes(self.folder, stored["params"], state.params)
-        _compare_dtypes(self.folder, "parameter ", stored["params"], state.params)
-        _compare_dtypes(self.folder, "", stored["rest"], wanted)
-        try:
-            loaded = self._inner.load_checkpointables(step, {"params": state.params, "rest": wanted})
-        except Exception as error:
+        """Loads the newest good checkpoint into the shapes and shardings of an abstract state.
+
+        A damaged one is moved to ``workdir/damaged`` with a warning, and the one before it is loaded.
+        """
+        while True:
+            step = self.latest
+            try:
+                loaded, damage = self._loaded(step, state), None
+            except _Damaged as error:
+                loaded, damage = None, str(error)
+            if _everywhere(damage is None):
+                return loaded
+            self._set_aside(step, damage or "another process cannot read it")
+
+    def _loaded(self, step, state):
+        folder = self.folder / "checkpoints" / str(step)
+        wanted = {"params": state.params, "rest": _rest(state)}
+        with _damages():
+            record = opened(folder)
+            stored = _described(self._inner, step) if record is None else _split(record["arrays"])
+        _compare_shapes(self.folder, stored["params"], described(wanted["params"]))
+        _compare_dtypes(self.folder, "parameter ", stored["params"], described(wanted["params"]))
+        _compare_dtypes(self.folder, "", stored["rest"], described(wanted["rest"]))
+        if record is not None and stored["rest"] != {k: v for k, v in described(wanted["rest"]).items()}:
             raise ValueError(
-                f"workdir={str(self.folder)!r}: checkpoint {step} is damaged or of another optimiser; "
+                f"workdir={str(self.folder)!r}: checkpoint {step} is of another optimiser; "
                 "name another workdir or delete this one"
-            ) from error
-        return dataclasses.replace(state, params=loaded["params"], **loaded["rest"])
+            )
+        with _damages():
+            loaded = self._inner.load_checkpointables(step, wanted)
+            state = dataclasses.replace(state, params=loaded["params"], **loaded["rest"])
+            found = record and difference(record, {"params": state.params, **_rest(state)})
+            if found:
+                raise ValueError(found)
+        return state
+
+    def _set_aside(self, step, damage):
+        """Moves a damaged checkpoint out of the way, unless no other is left."""
+        name = f"workdir={str(self.folder)!r}: checkpoint {step} is damaged ({damage})"
+        before = [s for s in self._steps() if s < step]
+        if not before:
+            raise ValueError(f"{name} and no earlier one is left; name another workdir or delete this one")
+        if jax.process_index() == 0:
+            target = self.folder / "damaged" / str(step)
+            while target.exists():
+                target = files.beside(target, "_")
+            target.parent.mkdir(exist_ok=True)
+            (self.folder / "checkpoints" / str(step)).rename(target)
+        _everywhere(True)
+        self._open()
+        warnings.warn(f"{name}; it was moved to damaged/, and checkpoint {before[-1]} is used", stacklevel=5)
 
     def close(self):
         """Waits for running saves."""
-        self._inner.close()
+        try:
+            self._wait()
+        finally:
+            self._inner.close()
+
+
+class _Damaged(Exception):
+    """Why a checkpoint cannot be used, in one line."""
+
+
+@contextlib.contextmanager
+def _damages():
+    """Whatever reading raises, the checkpoint is damaged: readers of its files raise errors of all kinds."""
+    try:
+        yield
+    except Exception as error:
+        raise _Damaged(_reason(error)[:300]) from error
+
+
+def _everywhere(fine):
+    """Whether all processes are fine; waits for them."""
+    if jax.process_count() == 1:
+        return fine
+    from jax.experimental import multihost_utils
+
+    return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
+
+
+def _rest(state):
+    rest = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
+    return {k: v for k, v in rest.items() if v is not None}
+
+
+def _numbers(folder):
+    """The numbers that a checkpoint was saved with, or None when it had none."""
+    record = opened(folder)
+    if record is not None:
+        return record["numbers"]
+    path = folder / "metrics" / "metrics"  # of a version that wrote no record
+    return files.read_json(path, "train again") if path.exists() else None
+
+
+def _best_of(numbers, best):
+    return max(numbers, key=lambda s: score(numbers[s], best), default=None)
+
+
+def _split(arrays):
+    """What the record says of the parameters and of the rest."""
+    said = {name: [shape, dtype] for name, (shape, dtype, _) in arrays.items()}
+    params = {k.removeprefix("params/"): v for k, v in said.items() if k.startswith("params/")}
+    return {"params": params, "rest": {k: v for k, v in said.items() if not k.startswith("params/")}}
+
+
+def _described(inner, step):
+    stored = inner.checkpointables_metadata(step).metadata
+    return {name: described(stored[name]) for name in ("params", "rest")}
 
 
 def _reason(error):
@@ -126,14 +257,9 @@ def _reason(error):
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
-def _leaves(tree):
-    leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {path_of(path): leaf for path, leaf in leaves if hasattr(leaf, "shape")}
-
-
-def _compare_shapes(folder, stored, params):
+def _compare_shapes(folder, stored, wanted):
     """Refuses parameters of other names or shapes."""
-    stored, wanted = ({k: tuple(x.shape) for k, x in _leaves(tree).items()} for tree in (stored, params))
+    stored, wanted = ({k: tuple(shape) for k, (shape, _) in x.items()} for x in (stored, wanted))
     for name in sorted(set(stored) | set(wanted)):
         if stored.get(name) != wanted.get(name):
             raise ValueError(
@@ -144,12 +270,11 @@ def _compare_shapes(folder, stored, params):
 
 def _compare_dtypes(folder, what, stored, wanted):
     """Refuses arrays of another dtype, to which the stored numbers would be rounded."""
-    stored, wanted = _leaves(stored), _leaves(wanted)
     for name in sorted(set(stored) & set(wanted)):
-        if stored[name].dtype != wanted[name].dtype:
+        if stored[name][1] != wanted[name][1]:
             raise ValueError(
-                f"workdir={str(folder)!r} holds {what}{name} as {stored[name].dtype}, here it is "
-                f"{wanted[name].dtype}; keep the dtype or name another workdir"
+                f"workdir={str(folder)!r} holds {what}{name} as {stored[name][1]}, here it is "
+                f"{wanted[name][1]}; keep the dtype or name another workdir"
             )
 
 
@@ -166,7 +291,8 @@ def restore_params(workdir, *, step=None, best=None):
 
     Raises:
         FileNotFoundError: when the checkpoint is missing.
-        ValueError: for a bucket that cannot be read.
+        ValueError: for a bucket that cannot be read, or a checkpoint that is damaged. Without ``step`` and
+            ``best`` a damaged one is passed over with a warning.
     """
     with brings("train"):
         from orbax.checkpoint import v1 as ocp
@@ -178,22 +304,69 @@ def restore_params(workdir, *, step=None, best=None):
     if not found:
         raise FileNotFoundError(f"workdir={str(workdir)!r} holds no checkpoint; train first")
     try:
-        opened = ocp.training.Checkpointer(folder)
+        checkpointer = ocp.training.Checkpointer(folder)
     except ImportError as error:
         raise ValueError(f"workdir={str(workdir)!r}: {error}; install it for checkpoints there") from None
-    with opened as found:
-        kept = {c.step: c.metrics for c in found.checkpoints}
+    with checkpointer as found:
+        steps = sorted(c.step for c in found.checkpoints)
         if best is not None:
-            kept = {s: m for s, m in kept.items() if m}
-            step = max(kept, key=lambda s: score(kept[s], best), default=None)
-        elif step is None:
-            step = max(kept, default=None)
-        if step not in kept:
-            raise FileNotFoundError(f"workdir={str(workdir)!r} holds checkpoints {sorted(kept)}, not {step}")
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            step = _best_of(_known(folder, steps), best)
+        wanted = steps[::-1] if step is None and best is None else [step]
+        if not steps or wanted[0] not in steps:
+            raise FileNotFoundError(f"workdir={str(workdir)!r} holds checkpoints {steps}, not {step}")
+        for step in wanted:
+            try:
+                return _read(found, folder, step)
+            except _Damaged as error:
+                damage = f"workdir={str(workdir)!r}: checkpoint {step} is damaged ({error})"
+            if step == wanted[-1]:
+                others = f", there are {steps}" if len(steps) > 1 else ""
+                raise ValueError(f"{damage}; name another with step={others}, or train again") from None
+            warnings.warn(f"{damage}; an earlier one is read", stacklevel=2)
+
+
+def restore_before(workdir, step, state, meta):
+    """Loads the last checkpoint before a step into the form of an abstract state, or returns None."""
+    saved = Checkpoints(workdir, meta=meta, clear=False)
+    try:
+        earlier = [s for s in saved._steps() if s < step]
+        return saved._loaded(max(earlier), state) if earlier else None
+    except _Damaged as error:
+        raise ValueError(
+            f"workdir={str(workdir)!r}: checkpoint {max(earlier)} is damaged ({error})"
+        ) from None
+    finally:
+        saved.close()
+
+
+def _known(folder, steps):
+    """The numbers of the checkpoints that have some."""
+    numbers = {}
+    for step in steps:
+        try:
+            numbers[step] = _numbers(folder / str(step))
+        except Exception as error:
+            raise ValueError(
+                f"{folder / str(step)}: which checkpoint is best is unknown, as the numbers of this one are "
+                f"damaged ({_reason(error)}); name one with step="
+            ) from None
+    return {s: n for s, n in numbers.items() if n}
+
+
+def _read(found, folder, step):
+    """The parameters of one checkpoint on the first device, compared with its record."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with _damages():
+        record = opened(folder / str(step))
         abstract = jax.tree.map(
             lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
             found.checkpointables_metadata(step).metadata["params"],
             is_leaf=lambda x: hasattr(x, "shape"),
         )
-        return found.load_checkpointables(step, {"params": abstract})["params"]
+        if record is not None and _split(record["arrays"])["params"] != described(abstract):
+            raise ValueError("its arrays are not those that were saved")
+        params = found.load_checkpointables(step, {"params": abstract})["params"]
+        wrong = record and difference(record, {"params": params})
+        if wrong:
+            raise ValueError(wrong)
+    return params

@@ -3,45 +3,22 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import os
-import signal
-import threading
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 
-from jaxembed import extras
+from jaxembed import extras, files
 from jaxembed.train.checkpoint import Checkpoints
-from jaxembed.train.gradients import gradient_update
+from jaxembed.train.gradients import NONFINITE, gradient_update
 from jaxembed.train.log import MetricLog, patience_left, score
-from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
+from jaxembed.train.mesh import make_mesh, place_batch
+from jaxembed.train.step import BATCH_RULES, STOP, compiled, hashable, prepared
+from jaxembed.train.stopping import Agreement, Flight, report, signals, stop
 from jaxembed.train.workdir import folder_of, is_local
-
-BATCH_RULES = ((r"^rows/", P()), (r"", P("data")))  # distinct table rows are replicated, the rest is split
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-    """Everything that a step changes.
-
-    Args:
-        step: int32 scalar, number of steps done.
-        params: nested dict of arrays.
-        opt_state: state of the update.
-        extra: what the loss carries from step to step (queues, statistics), or None.
-    """
-
-    step: jax.Array
-    params: dict
-    opt_state: object
-    extra: object = None
 
 
 def fit(
@@ -68,13 +45,15 @@ def fit(
     progress=True,
     tensorboard=False,
     profile=None,
+    nonfinite="stop",
 ):
     """Training loop: a number of steps, sharded over a mesh, resumed where it was stopped.
 
     Step t reads ``batches[t]`` and the key ``fold_in(key, t)``, so a run that stops and resumes gives the
     same bits as one that never stopped. The step is compiled once for each (update, shardings), with the
-    state donated and placed by ``rules``. Ctrl-C (and SIGTERM) ends the run after the current step, saves,
-    and raises KeyboardInterrupt.
+    state donated and placed by ``rules``. Ctrl-C ends the run after the current step, saves, and raises
+    KeyboardInterrupt; SIGTERM does the same and raises SystemExit(143). Several processes agree on the step
+    after which they stop. A step whose loss or gradient is not finite ends the run, and is never saved.
 
     >>> import jax.numpy as jnp
     >>> import optax
@@ -113,6 +92,10 @@ def fit(
         progress: show a bar when a person watches.
         tensorboard: write TensorBoard events to ``workdir/tensorboard`` (extra ``tensorboard``).
         profile: number of steps, after the first three, to trace into ``workdir/profile``.
+        nonfinite: "stop" raises FloatingPointError at a step whose loss or gradient is not finite, within two
+            steps after it. Its batch goes to ``workdir/nonfinite_<step>_<process>.npz``; :func:`replay` does
+            the step again. "skip" leaves the state as it was before such a step, counts it as "skipped" in
+            the log, and gives up after ten in a row. It reads the whole state once more in each step.
 
     Returns:
         :class:`TrainState` after the last step.
@@ -121,25 +104,33 @@ def fit(
         ValueError: for arguments that contradict one another, batches without ``[t]`` or too few of them, or
             a batch that the mesh does not divide. Also for a loss that returns something else, and a workdir
             that cannot be written or holds another experiment or other dtypes.
+        BlockingIOError: for a workdir in which another run is under way.
+        FloatingPointError: see ``nonfinite``.
     """
+    if nonfinite not in ("stop", "skip"):
+        raise ValueError(f"nonfinite={nonfinite!r}; choose 'stop' or 'skip'")
     _check(loss_fn, tx, update, batches, evaluate, best, patience)
     _check_places(workdir, profile, tensorboard)
     update = gradient_update(loss_fn, tx) if update is None else update
     mesh = make_mesh() if mesh is None else mesh
     key = jax.random.key(key) if isinstance(key, int | np.integer) else key
     init_key, step_key = jax.random.split(key)
-    make_state, abstract = _prepared(init, update, mesh, tuple(map(tuple, rules)))
+    make_state, abstract = prepared(init, update, mesh, tuple(map(tuple, rules)))
     every = _Every(log_every, evaluate_every, save_every)
     with contextlib.ExitStack() as stack:
+        if workdir:
+            stack.enter_context(_held(workdir))
         saved = Checkpoints(workdir, keep=keep, best=best, meta=meta) if workdir else None
         if saved:
             stack.callback(saved.close)
         resumed = saved is not None and saved.latest is not None
         state = saved.restore(abstract) if resumed else make_state(init_key)
-        compiled = _compiled(update, *_hashable(jax.tree.map(lambda leaf: leaf.sharding, abstract)))
+        program = compiled(
+            update, *hashable(jax.tree.map(lambda leaf: leaf.sharding, abstract)), skip=nonfinite == "skip"
+        )
         log = MetricLog(workdir, int(state.step), write=jax.process_index() == 0, tensorboard=tensorboard)
         stack.callback(log.close)
-        loop = _Loop(compiled, step_key, mesh, log, saved, evaluate, every, best, patience)
+        loop = _Loop(program, step_key, mesh, log, saved, evaluate, every, best, patience, nonfinite)
         with _tracer(profile, workdir) as trace, _bar(int(state.step), steps, progress) as bar:
             return loop.run(state, batches, steps, tuple(map(tuple, batch_rules)), bar, trace)
 
@@ -163,75 +154,15 @@ def _check_places(workdir, profile, tensorboard):
         raise ValueError(f"workdir={str(workdir)!r}: profile and tensorboard write to the local disk only")
 
 
-def compile_step(init, update, batch, *, mesh=None, rules=(), batch_rules=BATCH_RULES):
-    """Compiled step: the one that :func:`fit` would run, to read its program, cost or memory.
-
-    >>> import optax
-    >>> update = gradient_update(lambda p, batch, key: (jnp.sum(p["w"] * batch["x"]), {}), optax.sgd(0.1))
-    >>> batch = {"x": np.ones(8, np.float32)}
-    >>> step = compile_step(lambda key: {"w": jnp.ones(8)}, update, batch, mesh=make_mesh(1))
-    >>> "all-gather" in step.as_text()
-    False
-
-    Args:
-        init: as in :func:`fit`.
-        update: ``(init, step)``, for example of :func:`gradient_update`.
-        batch: this process's rows of one batch, a dict of arrays.
-        mesh: as in :func:`fit`.
-        rules: as in :func:`fit`.
-        batch_rules: as in :func:`fit`.
-
-    Returns:
-        ``jax.stages.Compiled``: ``as_text()``, ``cost_analysis()``, ``memory_analysis()``.
-    """
-    mesh = make_mesh() if mesh is None else mesh
-    _, abstract = _prepared(init, update, mesh, tuple(map(tuple, rules)))
-    step = _compiled(update, *_hashable(jax.tree.map(lambda leaf: leaf.sharding, abstract)))
-    with jax.set_mesh(mesh):
-        placed = place_batch(batch, mesh, tuple(map(tuple, batch_rules)))
-        return step.lower(abstract, placed, jax.random.key(0)).compile()
-
-
-@functools.lru_cache(maxsize=32)
-def _prepared(init, update, mesh, rules):
-    """Returns the jitted ``key -> TrainState`` and the abstract state with its shardings."""
-
-    def make_state(key):
-        made = init(key)
-        params, extra = made if isinstance(made, tuple) else (made, None)
-        return TrainState(jnp.int32(0), params, update[0](params), extra)
-
-    shapes = jax.eval_shape(make_state, jax.random.key(0))
-    placed = {
-        name: path_shardings(
-            getattr(shapes, name), mesh, rules, params=shapes.params if name == "opt_state" else None
-        )
-        for name in ("step", "params", "opt_state", "extra")
-    }
-    shardings = TrainState(**placed)
-    abstract = jax.tree.map(
-        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings
-    )
-    return jax.jit(make_state, out_shardings=shardings), abstract
-
-
-def _hashable(shardings):
-    leaves, structure = jax.tree.flatten(shardings)
-    return tuple(leaves), structure
-
-
-@functools.lru_cache(maxsize=32)
-def _compiled(update, leaves, structure):
-    """Jits one step; the cache makes a second fit of the same update compile nothing."""
-
-    def step(state, batch, key):
-        done, metrics = update[1](state, batch, jax.random.fold_in(key, state.step))
-        for name, value in metrics.items():
-            if jnp.shape(value) != ():
-                raise ValueError(f"metric {name!r} has shape {jnp.shape(value)}; return its mean, a scalar")
-        return dataclasses.replace(done, step=state.step + 1), metrics
-
-    return jax.jit(step, donate_argnums=0, out_shardings=(jax.tree.unflatten(structure, leaves), None))
+def _held(workdir):
+    """A workdir has one run; its first process holds the lock. Buckets have none."""
+    folder = folder_of(workdir)
+    if jax.process_index() or not is_local(folder):
+        return contextlib.nullcontext()
+    with contextlib.suppress(OSError):  # Checkpoints tells what is wrong with it
+        folder.mkdir(parents=True, exist_ok=True)
+        return files.held(folder, "a run")
+    return contextlib.nullcontext()
 
 
 class _Every(NamedTuple):
@@ -246,7 +177,7 @@ class _Every(NamedTuple):
 class _Loop:
     """The arguments of :func:`fit` that every step needs, and the loop over the steps."""
 
-    compiled: object
+    program: object
     key: jax.Array
     mesh: jax.sharding.Mesh
     log: MetricLog
@@ -255,39 +186,54 @@ class _Loop:
     every: _Every
     best: str | None
     patience: int | None
+    nonfinite: str
 
     def run(self, state, batches, steps, batch_rules, bar, trace):
         """Runs the steps that are left and returns the last state."""
         first, window, began = int(state.step), [], time.perf_counter()
-        with _ahead(batches, first, steps) as next_batch, _signals() as stopped, jax.set_mesh(self.mesh):
+        with _ahead(batches, first, steps) as next_batch, signals() as received, jax.set_mesh(self.mesh):
+            flight = Flight(Agreement(received, self.mesh), self._refuse, skip=self.nonfinite == "skip")
             for done in range(first + 1, steps + 1):
                 if self._exhausted():
                     break
                 batch = place_batch(next_batch(done - 1), self.mesh, batch_rules)
-                state, metrics = self.compiled(state, batch, self.key)
+                state, metrics = self.program(state, batch, self.key, flight.agreement.sent())
                 trace(done - first, metrics)
-                if len(window) > 1:
-                    jax.block_until_ready(window[-2])  # at most two steps in flight
                 window.append(metrics)
                 bar.update()
-                last = done == steps
-                if last or stopped or done % self.every.log == 0:
+                stopped = flight.add(done, metrics, state.params, batches)
+                if stopped or done == steps or self._pauses(done):
+                    stopped = max(stopped, flight.land(state.params, batches))
+                last = done == steps or bool(stopped)
+                if last or done % self.every.log == 0:
                     self._write(done, window, began, bar)
                     window, began = [], time.perf_counter()
                 paused = time.perf_counter()
-                numbers = self._evaluated(done, state, last)
+                numbers = self._evaluated(done, state, done == steps)
                 began += time.perf_counter() - paused
-                self._save(done, state, numbers, last or stopped)
+                self._save(done, state, numbers, last)
                 if stopped:
-                    kept = f"; run again to resume from {self.saved.folder}" if self.saved else ""
-                    raise KeyboardInterrupt(f"stopped after step {done}{kept}")
+                    stop(stopped, done, self.saved and self.saved.folder)
         return state
+
+    def _pauses(self, done):
+        """Whether the state of this step is read before the next one begins."""
+        return any(_due(done, every) for every in self.every)
+
+    def _refuse(self, step, metrics, params, batch):
+        folder, last_good = None, None
+        if self.saved:
+            folder, last_good = self.saved.folder, self.saved.latest
+        report(step, metrics, params, batch, folder, last_good)
 
     def _write(self, done, window, began, bar):
         """Logs the means of the steps since the last row."""
         seconds = (time.perf_counter() - began) / len(window)
-        means = jax.tree.map(lambda *m: np.mean(np.asarray(m, np.float64)), *jax.device_get(window))
-        self.log.add(done, "train", {**means, "seconds_per_step": seconds})
+        rows = [{k: float(v) for k, v in m.items() if k != STOP} for m in jax.device_get(window)]
+        good = [row for row in rows if row.pop(NONFINITE) == -1]
+        means = {name: np.mean([row[name] for row in good]) for name in (good[0] if good else ())}
+        skipped = {"skipped": len(rows) - len(good)} if len(good) < len(rows) else {}
+        self.log.add(done, "train", {**means, **skipped, "seconds_per_step": seconds})
         bar.set_postfix(loss=f"{means.get('loss', np.nan):.4g}", refresh=False)
 
     def _evaluated(self, done, state, last):
@@ -338,28 +284,6 @@ def _ahead(batches, first, steps, depth=2):
             yield take
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _signals():
-    """Collects SIGINT and SIGTERM in a list; a second one acts as usual."""
-    received = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number, frame):
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    try:
-        for number in previous:
-            signal.signal(number, note)
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _bar(first, steps, progress):

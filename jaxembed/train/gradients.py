@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxembed.arrays import accumulator, wide
+from jaxembed.arrays import accumulator, first_nonfinite, wide
 from jaxembed.train.mesh import path_of
+
+NONFINITE = "nonfinite"  # the metric by which an update names the first gradient that is not finite
 
 
 @functools.lru_cache(maxsize=64)
@@ -24,6 +26,9 @@ def gradient_update(loss_fn, tx, accumulate=1, shared=r"^rows/"):
 
     Parameters of fewer than 32 bits keep their dtype. Sums of gradients and what ``tx`` remembers are held in
     float32, and so is each step until it is added.
+
+    The metric "nonfinite" is the place of the first parameter whose gradient is not finite, or -1; ``fit``
+    stops by it.
 
     Args:
         loss_fn: ``(params, batch, key) -> (scalar, {name: scalar})``, or with ``extra`` as fourth argument
@@ -56,6 +61,7 @@ def gradient_update(loss_fn, tx, accumulate=1, shared=r"^rows/"):
             gradient, (metrics, extra) = differentiate(state.params, batch, key, state.extra)
         else:
             gradient, metrics, extra = _accumulated(differentiate, accumulate, shared, state, batch, key)
+        metrics = {**metrics, NONFINITE: first_nonfinite(gradient)}
         updates, opt_state = tx.update(wide(gradient), state.opt_state, wide(state.params))
         params = optax.apply_updates(state.params, updates)
         return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra), metrics

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from small_run import RULES, TX, Batches, as_numpy, init, loss_fn, run
 
 from jaxembed import losses, metrics, train
-from jaxembed.train.fit import TrainState
+from jaxembed.train import TrainState
 
 HALF = jnp.bfloat16
 

@@ -1,0 +1,82 @@
+"""Runs of several processes: they stop together, and two runs do not share a folder."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import chex
+import pytest
+from small_run import as_numpy, run
+
+from jaxembed import train
+
+SCRIPT = pathlib.Path(__file__).parents[1] / "support" / "stopped_processes.py"
+
+
+def start(folder, count):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    env["PYTHONPATH"] = os.pathsep.join(sys.path)
+    call = [sys.executable, str(SCRIPT)]
+    return [
+        subprocess.Popen(
+            [*call, str(p), str(count), str(port), str(folder)], env=env, stderr=subprocess.PIPE, text=True
+        )
+        for p in range(count)
+    ]
+
+
+def wait_for_checkpoint(folder, processes, seconds=120):
+    for _ in range(seconds * 20):
+        if any(p.name.isdigit() for p in (folder / "checkpoints").glob("*")):
+            return
+        assert all(p.poll() is None for p in processes), [p.communicate()[1] for p in processes]
+        threading.Event().wait(0.05)
+    raise AssertionError("no checkpoint in time")
+
+
+def ended(processes, seconds=120):
+    try:
+        errors = [p.communicate(timeout=seconds)[1] for p in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [p.returncode for p in processes], errors
+
+
+@pytest.mark.parametrize(
+    ("count", "sent", "code"), [(1, "SIGTERM", 143), (1, "SIGINT", -2), (2, "SIGTERM", 143)]
+)
+def test_processes_stop_after_the_same_step_and_the_run_goes_on(count, sent, code, tmp_path):
+    processes = start(tmp_path, count)
+    wait_for_checkpoint(tmp_path, processes)
+    for process in processes:
+        process.send_signal(getattr(signal, sent))
+        time.sleep(0.13)
+    codes, errors = ended(processes)
+    assert codes == [code] * count, errors
+    steps = {line for text in errors for line in text.splitlines() if "stopped after step" in line}
+    assert len(steps) == 1, errors
+    reached = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+    assert f"stopped after step {reached}; run again to resume" in steps.pop()
+    resumed = run(steps=reached + 2, workdir=tmp_path)
+    chex.assert_trees_all_close(as_numpy(resumed), as_numpy(run(steps=reached + 2)), atol=1e-5)
+
+
+def test_a_second_run_in_the_same_folder_is_told_who_holds_it(tmp_path):
+    processes = start(tmp_path, 1)
+    wait_for_checkpoint(tmp_path, processes)
+    with pytest.raises(BlockingIOError, match=f"process {processes[0].pid}"):
+        run(steps=3, workdir=tmp_path)
+    processes[0].kill()
+    ended(processes)
+    latest = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert int(run(steps=latest + 1, workdir=tmp_path).step) == latest + 1
+    assert train.read_metrics(tmp_path)[-1]["step"] == latest + 1
