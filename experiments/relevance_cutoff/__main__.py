@@ -1,6 +1,7 @@
 """Can one threshold cut every query's list of results where it stops being relevant?
 
     python -m experiments.relevance_cutoff                        # generated scores, and WordNet's texts
+    python -m experiments.relevance_cutoff --validate             # on the data by which settings were chosen
     python -m experiments.relevance_cutoff --beir path/to/folder  # a judged corpus of your own, in folds
 
 Paper: Relevance Filtering for Embedding-based Retrieval (arXiv:2408.04887). `make data` brings WordNet and
@@ -32,6 +33,7 @@ class Config:
     seeds: int = 5  # with --beir: folds of the queries
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
     beir: pathlib.Path | None = None  # folder of a judged corpus
+    validate: bool = False  # other examples and other draws: those by which the settings above were chosen
     quick: bool = False  # one seed, 1,000 generated queries, 2,000 examples
     workdir: pathlib.Path = pathlib.Path("runs/relevance_cutoff")
     results: pathlib.Path | None = None
@@ -40,10 +42,11 @@ class Config:
         limits = {"queries": (40, 10**6), "asked": (40, 10**6), "others": (0, 10**6)}
         limits |= {"candidates": (2, 10**4), "recall": (0.01, 1), "hidden": (1, 10**5), "epochs": (1, 10**4)}
         flags.check(self, limits | {"seeds": (1, 100)})
-        flags.exclude(self, "beir", ("queries", "asked", "others"))
+        flags.exclude(self, "beir", ("queries", "asked", "others", "validate"))
 
 
 QUICK = {"seeds": 1, "queries": 1000, "asked": 2000, "others": 1000, "epochs": 10}
+UNSEEN = 100  # first seed of the draws that no setting has seen
 RAW, MAXIMUM, PLATT, ORACLE = "cosine", "cosine / highest of the query", "Platt scaling", "what generated it"
 KINDS = ("offset", "linear", "square_root", "quadratic", "power")
 ARMS = {kind: f"adapter, {kind.replace('_', ' ')}" for kind in KINDS}
@@ -103,8 +106,8 @@ def taken(columns, rows):
 def generated(cfg):
     """Scores whose centre and spread depend on the query; the tested queries have twice the candidates."""
     flags.stage("fits generated scores")
-    splits = []
-    for seed in range(cfg.seeds):
+    splits, first = [], 0 if cfg.validate else UNSEEN
+    for seed in range(first, first + cfg.seeds):
         drawn = data.toy.relevance_scores(seed, queries=cfg.queries + cfg.queries // 4, candidates=100)
         known, asked = (
             taken(drawn, rows) for rows in np.split(np.arange(len(drawn["labels"])), [cfg.queries])

@@ -9,6 +9,7 @@ from jaxembed import data, metrics, search
 def wordnet(cfg):
     """Examples ask for the definitions of their senses: {relevance: columns} of the same queries.
 
+    The first half of the examples of a fixed order serves ``--validate``, by which settings are chosen.
     "sense": the definition of the example's own sense is relevant. "kin": so is that of a sense which has a
     parent (hypernym) in common with it.
     """
@@ -16,8 +17,10 @@ def wordnet(cfg):
     senses = [s for s in data.wordnet() if len(s["gloss"].split()) > 2]
     order = np.random.default_rng(0).permutation(len(senses))
     asked = [senses[i] for i in order if senses[i]["examples"]]
+    half = len(asked) // 2
+    asked = asked[:half] if cfg.validate else asked[half:]
     if len(asked) < cfg.asked:
-        raise ValueError(f"--asked {cfg.asked}: only {len(asked)} senses have an example; choose fewer")
+        raise ValueError(f"--asked {cfg.asked}: only {len(asked)} senses are there to ask; choose fewer")
     asked = asked[: cfg.asked]
     others = [senses[i] for i in order if not senses[i]["examples"]][: cfg.others]
     known = asked + others

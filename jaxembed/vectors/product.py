@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, inner
+from jaxembed.vectors._centres import nearest_centre
 
-_ROWS = 2048  # rows that are compared with one part's centres at a time
 _ELEMENTS = 2**20  # distances that are held at a time
+_PARTS = 8  # parts whose entries are summed in one step
+_TOGETHER = 16  # queries whose table entries lie side by side: 64 bytes
 _STEPS_PER_ROTATION = 4
 
 
@@ -109,10 +111,17 @@ def encode_product(params, x):
     """
     codebooks = params["codebooks"]
     dtype = jnp.uint8 if codebooks.shape[1] <= 256 else jnp.int32
-    parts = jnp.swapaxes(_parts(params, x, "x"), 0, 1)
+    parts = _parts(params, x, "x")
     if not parts.size:
-        return jnp.zeros((parts.shape[1], len(parts)), dtype)
-    codes = _map_parts(_nearest, (parts, codebooks.astype(parts.dtype)), parts.shape[1] * codebooks.shape[1])
+        return jnp.zeros(parts.shape[:2], dtype)
+    elements = len(parts) * codebooks.shape[1]
+    books, together = codebooks.astype(parts.dtype), max(1, _ELEMENTS // elements)
+
+    def one(part):
+        return nearest_centre(jax.lax.dynamic_index_in_dim(parts, part, axis=1, keepdims=False), books[part])
+
+    numbers = jnp.arange(len(books))
+    codes = jax.lax.map(one, numbers, batch_size=together if together > 1 else None)
     return codes.T.astype(dtype)
 
 
@@ -211,9 +220,32 @@ def product_scores(tables, product_codes):
     tables = jnp.asarray(tables)
     if tables.ndim != 3:
         raise ValueError(f"tables: {tables.shape}; pass [B, M, C] from product_tables")
-    places = _flat_codes(product_codes, *tables.shape[1:])
-    flat = tables.reshape(len(tables), tables.shape[1] * tables.shape[2]).astype(accumulator(tables))
-    return jax.lax.map(lambda entries: jnp.sum(entries.at[places].get(mode="clip"), axis=1), flat)
+    product_codes = _checked_codes(product_codes, tables.shape[1])
+    tables = tables.astype(accumulator(tables))
+    if len(tables) <= _TOGETHER:
+        return _summed(tables, product_codes)
+    steps = -(-len(tables) // _TOGETHER)
+    padded = jnp.pad(tables, ((0, steps * _TOGETHER - len(tables)), (0, 0), (0, 0)))
+    padded = padded.reshape(steps, _TOGETHER, *tables.shape[1:])
+    found = jax.lax.map(lambda some: _summed(some, product_codes), padded)
+    return found.reshape(-1, len(product_codes))[: len(tables)]
+
+
+def _summed(tables, codes):
+    """The sums [B, N] of entries of tables [B, M, C]; one look-up reads the entries of all queries."""
+    parts, centres = tables.shape[1:]
+    entries = tables.reshape(len(tables), parts * centres).T
+
+    def add(first, count, total):
+        for part in range(count):
+            column = jax.lax.dynamic_index_in_dim(codes, first + part, axis=1, keepdims=False)
+            places = _clipped(column, centres) + (first + part) * centres
+            total = total + entries.at[places].get(mode="promise_in_bounds")
+        return total
+
+    whole, start = parts // _PARTS, jnp.zeros((len(codes), len(tables)), tables.dtype)
+    total = jax.lax.fori_loop(0, whole, lambda i, total: add(i * _PARTS, _PARTS, total), start)
+    return add(whole * _PARTS, parts % _PARTS, total).T
 
 
 @jax.jit
@@ -275,7 +307,7 @@ def _best_codebook(key, x, *, centres, iterations, restarts, seeding):
     def attempt(r):
         start = _SEEDINGS[seeding](jax.random.fold_in(key, r), x, centres)
         found = _lloyd(x, start, iterations=iterations)
-        return found, jnp.sum((x - found[_nearest(x, found)]) ** 2)
+        return found, jnp.sum((x - found[nearest_centre(x, found)]) ** 2)
 
     if restarts == 1:
         return attempt(0)[0]
@@ -285,7 +317,7 @@ def _best_codebook(key, x, *, centres, iterations, restarts, seeding):
 
 def _lloyd(x, centres, *, iterations):
     def step(_, centres):
-        codes = _nearest(x, centres)
+        codes = nearest_centre(x, centres)
         counts = jax.ops.segment_sum(jnp.ones_like(codes), codes, num_segments=len(centres))
         sums = jax.ops.segment_sum(x, codes, num_segments=len(centres))
         empty = counts == 0
@@ -324,35 +356,9 @@ def _plus_plus(key, x, centres):
 _SEEDINGS = {"sample": _sample, "plus_plus": _plus_plus}
 
 
-def _nearest(x, centres):
-    """Returns the lowest number of a nearest centre, int32 [N], for rows [N, G]."""
-    origin = jnp.mean(centres, axis=0, keepdims=True)  # distances keep their digits far from zero
-    x, centres = x - origin, centres - origin
-    half = jnp.sum(centres**2, axis=1)[:, None] / 2
-    order = jnp.arange(len(centres), dtype=jnp.int32)[:, None]
-
-    def some(rows):
-        distances = half - jnp.einsum("cg,ng->cn", centres, rows, precision="highest")
-        # Two plain minima are faster than one argmin.
-        least = distances == jnp.min(distances, axis=0, keepdims=True)
-        return jnp.min(jnp.where(least, order, len(centres) - 1), axis=0)
-
-    steps = -(-len(x) // _ROWS)
-    if steps == 1:
-        return some(x)
-    padded = jnp.pad(x, ((0, steps * _ROWS - len(x)), (0, 0)))
-    return jax.lax.map(some, padded.reshape(steps, _ROWS, x.shape[1])).reshape(-1)[: len(x)]
-
-
 def _codes(parts, codebooks):
     """Returns codes [N, M] of parts [M, N, G]."""
-    return jax.lax.map(lambda part: _nearest(*part), (parts, codebooks)).T
-
-
-def _map_parts(function, parts, elements):
-    """Applies a function to each part, several at a time while their distances stay few."""
-    size = min(len(parts[0]), max(1, _ELEMENTS // max(1, elements)))
-    return jax.lax.map(lambda part: function(*part), parts, batch_size=size)
+    return jax.lax.map(lambda part: nearest_centre(*part), (parts, codebooks)).T
 
 
 def _parts(params, x, name):
@@ -371,13 +377,21 @@ def _parts(params, x, name):
 
 
 def _flat_codes(codes, parts, centres):
+    codes = _clipped(_checked_codes(codes, parts), centres)
+    return codes + centres * jnp.arange(parts, dtype=jnp.int32)[None]
+
+
+def _checked_codes(codes, parts):
     codes = jnp.asarray(codes)
     if codes.ndim != 2 or codes.shape[1] != parts:
         raise ValueError(f"product_codes: {codes.shape} for {parts} parts; pass [N, M] from encode_product")
     if not jnp.issubdtype(codes.dtype, jnp.integer):
         raise ValueError(f"product_codes: {codes.dtype}; pass the integers of encode_product")
-    codes = jnp.clip(codes.astype(jnp.int32), 0, centres - 1)
-    return codes + centres * jnp.arange(parts, dtype=jnp.int32)[None]
+    return codes
+
+
+def _clipped(codes, centres):
+    return jnp.clip(codes.astype(jnp.int32), 0, centres - 1)
 
 
 def _check_fit(x, group, centres, iterations, restarts, rotations):

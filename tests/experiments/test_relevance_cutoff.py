@@ -65,21 +65,33 @@ def senses(count):
 
 def test_kin_have_a_parent_in_common(monkeypatch):
     monkeypatch.setattr(text_models, "load", lambda folder: Encoder())
-    monkeypatch.setattr(data, "wordnet", lambda: senses(60))
+    monkeypatch.setattr(data, "wordnet", lambda: senses(120))
     cfg = Config(asked=40, others=10, candidates=30)
     found = searched.wordnet(cfg)
     assert found["sense"]["labels"].shape == (40, 30) and found["sense"]["labels"].sum(axis=1).max() == 1
     assert (found["kin"]["labels"] >= found["sense"]["labels"]).all()
     assert found["kin"]["labels"].sum() > 2 * found["sense"]["labels"].sum()
-    with pytest.raises(ValueError, match="--asked 46: only 45 senses have an example"):
+    with pytest.raises(ValueError, match="--asked 46: only 45 senses are there to ask"):
         searched.wordnet(Config(asked=46))
+
+
+def test_what_validates_is_never_tested(monkeypatch):
+    seen = []
+    monkeypatch.setattr(text_models, "load", lambda folder: Encoder())
+    monkeypatch.setattr(data, "wordnet", lambda: senses(120))
+    monkeypatch.setattr(
+        Encoder, "encode_texts", lambda self, texts: seen.append(texts) or np.eye(len(texts), 2)
+    )
+    for validate in (True, False):
+        searched.wordnet(Config(asked=45, others=0, candidates=10, validate=validate))
+    assert not set(seen[1]) & set(seen[3]) and len(set(seen[1] + seen[3])) == 90
 
 
 @pytest.mark.slow
 @pytest.mark.experiment
 def test_a_small_run_saves_every_arm(monkeypatch, tmp_path):
     monkeypatch.setattr(text_models, "load", lambda folder: Encoder())
-    monkeypatch.setattr(data, "wordnet", lambda: senses(120))
+    monkeypatch.setattr(data, "wordnet", lambda: senses(240))
     monkeypatch.setattr(story, "OF_SCORES", story.OF_SCORES | {"epochs": 1})
     monkeypatch.setattr(story, "KINDS", ("linear", "power"))
     cfg = Config(queries=80, asked=80, others=10, candidates=40, hidden=4, epochs=1, seeds=1, recall=0.8)
