@@ -3,7 +3,7 @@
     python -m experiments.model_merging                         # digits: two kinds of three tasks
     python -m experiments.model_merging --sts path/to/stsb      # texts: similarity, and words by definitions
 
-Paper: Self Positioning (arXiv:2410.15035). About 2 minutes on 2 CPU cores, with --sts a quarter of an hour.
+Paper: Self Positioning (arXiv:2410.15035). About a minute on 2 CPU cores, with --sts ten.
 `make data` brings WordNet and the encoder, all-MiniLM-L6-v2.
 """
 
