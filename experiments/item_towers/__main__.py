@@ -6,7 +6,7 @@
     python -m experiments.item_towers --interactions log.csv --items items.csv --multivalent genres
 
 Paper: Self-supervised Learning for Large-scale Item Recommendations (arXiv:2007.12865). `make data` brings
-WordNet and MovieLens. About 5 minutes each on 2 CPU cores.
+WordNet and MovieLens. About 3 minutes each on 2 CPU cores.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from experiments.shared import plots, results
+from experiments.shared import results
 from jaxembed import metrics, search
 
 SLICES = ("all", "rare", "new")
@@ -78,21 +78,26 @@ def gains(rows, base):
 
 
 def draw(found, axes):
-    """A group of bars for each slice."""
-    shown = [name for name in SLICES if name in found[0]]
-    wide = 0.8 / len(found)
-    for i, row in enumerate(found):
-        place = np.arange(len(shown)) + (i - (len(found) - 1) / 2) * wide
-        bars = [row[n] for n in shown], [row[f"± {n}"] for n in shown]
-        axes.bar(place, bars[0], wide * 0.9, yerr=bars[1], capsize=3, label=row["second loss"])
-    axes.axhline(0, color="black", lw=0.8)
-    labels = {"all": "as the log", "rare": "rare items", "new": "items never trained"}
-    axes.set_xticks(np.arange(len(shown)), [labels[name] for name in shown])
-    axes.set(ylabel="gain in recall over no second loss", title="Bars: 95 % interval over the seeds")
-    axes.grid(alpha=0.3, axis="y")
-    plots.legend(axes)
+    """A panel for each slice, with a bar for each arm; slices differ too much for one scale."""
+    labels = {"all": "pairs as the log has them", "rare": "rare items", "new": "items never trained"}
+    names = [row["second loss"] for row in found][::-1]
+    axes[0, 0].figure.set_size_inches(4 * axes.shape[1] + 2, 4)
+    for panel, name in zip(axes[0], _shown(found), strict=True):
+        values, spreads = ([row[label] for row in found][::-1] for label in (name, f"± {name}"))
+        panel.barh(range(len(names)), values, xerr=spreads, capsize=3)
+        panel.axvline(0, color="black", lw=0.8)
+        panel.set_yticks(range(len(names)), names if panel is axes[0, 0] else [])
+        panel.set(title=labels[name], xlabel="gain in recall over none, 95 % interval")
+        panel.locator_params(axis="x", nbins=5)
+        panel.grid(alpha=0.3, axis="x")
+
+
+def _shown(found):
+    """The slices that were measured."""
+    return [name for name in SLICES if name in found[0]]
 
 
 def picture(numbers):
-    """What draws the gains of a saved run."""
-    return functools.partial(draw, numbers["gain over none"])
+    """What draws the gains of a saved run, and its panels."""
+    found = numbers["gain over none"]
+    return functools.partial(draw, found), (1, len(_shown(found)))

@@ -14,7 +14,7 @@ from jaxembed import data, losses, metrics, train, weights
 
 TASKS = ("STS-B", "definitions")
 PROBE, SMALL = 64, 8  # pairs of a probe, and of a batch for Fisher's diagonals
-TEST, GRADED = 200, 400  # senses that are searched, pairs of STS-B that are scored
+TEST, GRADED = 500, 400  # senses that are searched, pairs of STS-B that are scored
 
 
 def definitions(count):

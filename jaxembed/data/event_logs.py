@@ -219,9 +219,11 @@ def leave_last_out(users, time=None, *, least=3):
         {"train", "validation", "test": int row numbers, rising}.
 
     Raises:
-        ValueError: where no user has so many events, or ``least`` is below 3.
+        ValueError: where no user has so many events, ``least`` is below 3, or users are not numbers of rows.
     """
     users = np.asarray(users)
+    if users.ndim != 1 or not np.issubdtype(users.dtype, np.integer):
+        raise ValueError(f'users: {users.dtype} of shape {users.shape}; give int [N], such as log["users"]')
     if least < 3:
         raise ValueError(f"least={least}: one event each trains, chooses and tests; give at least 3")
     order = _by_user(users, time)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxembed.arrays import accumulator
 
 GRANULARITIES = ("model", "layer", "tensor")
+BLOCK = 12_288  # numbers of a vector that a core holds in its nearest cache beside its sums
 
 
 class Groups(NamedTuple):
@@ -44,6 +45,17 @@ class Groups(NamedTuple):
         """Inner products [G] of two lists of leaves, in at least float32."""
         return self.totals([_inner(x, y, ids) for x, y, ids in zip(a, b, self.ids, strict=True)])
 
+    def inners(self, leaves, pairs):
+        """Inner products, [G] for each pair (i, j) of T lists of leaves, with one walk through all of them.
+
+        Each number comes once from the memory, not once for each pair. A walk is slow on an accelerator and
+        gathers what is sharded, so it is for leaves in the memory of one CPU.
+        """
+        parts = [
+            _inners(row, ids, pairs) for row, ids in zip(zip(*leaves, strict=True), self.ids, strict=True)
+        ]
+        return [self.totals(part) for part in zip(*parts, strict=True)]
+
     def sums(self, leaves):
         """Sums [G] of a list of leaves."""
         return self.totals([jnp.sum(x, axis=_axes(x, ids)) for x, ids in zip(leaves, self.ids, strict=True)])
@@ -60,6 +72,27 @@ def _inner(x, y, ids):
         return jnp.tensordot(x, y, axes=x.ndim, **options)
     letters = "".join(chr(ord("b") + i) for i in range(x.ndim - 1))
     return jnp.einsum(f"a{letters},a{letters}->a", x, y, **options)
+
+
+def _inners(row, ids, pairs):
+    """The inner products of pairs of T arrays [...], for each a scalar or [L], block by block."""
+    layers = 1 if isinstance(ids, int) else len(ids)
+    size, kind = row[0].size // layers, accumulator(*row)
+    width = next((w for w in range(BLOCK, BLOCK // 8, -1) if size % w == 0), None)
+    if width is None:  # small, or without a divisor of that size
+        return [_inner(row[i], row[j], ids) for i, j in pairs]
+    blocks = [x.reshape(layers, -1, width) for x in row]
+
+    def of_layer(layer):
+        def added(k, sums):
+            seen = [jax.lax.dynamic_slice(x, (layer, k, 0), (1, 1, width))[0, 0].astype(kind) for x in blocks]
+            return [total + seen[i] * seen[j] for total, (i, j) in zip(sums, pairs, strict=True)]
+
+        sums = jax.lax.fori_loop(0, size // width, added, [jnp.zeros(width, kind)] * len(pairs))
+        return [x.sum() for x in sums]
+
+    found = jax.lax.map(of_layer, jnp.arange(layers))
+    return [x[0] for x in found] if isinstance(ids, int) else found
 
 
 def path_of(path):

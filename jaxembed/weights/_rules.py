@@ -22,15 +22,19 @@ def weights_of(rule, products, given):
     return given if rule == "linear" else chain_weights(products, **given)
 
 
-def products_of(rule, groups, leaves):
+def products_of(rule, groups, leaves, local=False):
     """Inner products [G, T, T] of T lists of leaves, which "slerp" reads; else None."""
-    return gram(groups, leaves) if rule == "slerp" else None
+    return gram(groups, leaves, local) if rule == "slerp" else None
 
 
-def gram(groups, leaves):
-    """Inner products [G, T, T] of T lists of leaves."""
+def gram(groups, leaves, local=False):
+    """Inner products [G, T, T] of T lists of leaves; ``local`` where one CPU's memory holds all of them."""
     count = len(leaves)
-    found = {(i, j): groups.inner(leaves[i], leaves[j]) for i in range(count) for j in range(i, count)}
+    pairs = [(i, j) for i in range(count) for j in range(i, count)]
+    if local:
+        found = dict(zip(pairs, groups.inners(leaves, pairs), strict=True))
+    else:
+        found = {(i, j): groups.inner(leaves[i], leaves[j]) for i, j in pairs}
     rows = [jnp.stack([found[min(i, j), max(i, j)] for j in range(count)], axis=-1) for i in range(count)]
     return jnp.stack(rows, axis=-2)
 

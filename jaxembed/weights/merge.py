@@ -114,7 +114,8 @@ def merge(
     given = checked_coefficients(coefficients, rule, len(vectors), len(groups.names))
     fishers = None if fishers is None else list(fishers)
     run = _merged_in_place if donate else _merged
-    return run(start, vectors, given, fishers, groups, rule, float(density), reduce, normalise)
+    local = in_one_memory([start, *vectors])
+    return run(start, vectors, given, fishers, groups, rule, float(density), reduce, normalise, local)
 
 
 def group_names(params, *, granularity="layer", stacked=r"^blocks/"):
@@ -187,20 +188,29 @@ def scalar_of(found):
     return loss
 
 
-def _by_rule(start, vectors, given, fishers, groups, rule, density, reduce, normalise):
+def _by_rule(start, vectors, given, fishers, groups, rule, density, reduce, normalise, local):
     leaves = [jax.tree.leaves(v) for v in vectors]
     if rule == "ties":
         added = ties(groups, leaves, given, density, reduce)
     elif rule == "fisher":
         added = fisher(groups, leaves, [jax.tree.leaves(f) for f in fishers], given, normalise)
     else:
-        added = mixed(groups, leaves, weights_of(rule, products_of(rule, groups, leaves), given))
+        added = mixed(groups, leaves, weights_of(rule, products_of(rule, groups, leaves, local), given))
     return plus(start, added)
 
 
-STATIC = ("groups", "rule", "density", "reduce", "normalise")
+STATIC = ("groups", "rule", "density", "reduce", "normalise", "local")
 _merged = jax.jit(_by_rule, static_argnames=STATIC)
 _merged_in_place = jax.jit(_by_rule, static_argnames=STATIC, donate_argnames="start")
+
+
+def in_one_memory(tree):
+    """Whether all leaves [...] of a tree are in the memory of one CPU, which traced ones may not be."""
+    leaves = jax.tree.leaves(tree)
+    if not all(map(known, leaves)):
+        return False
+    devices = {device for x in leaves if isinstance(x, jax.Array) for device in x.devices()}
+    return len(devices) == 1 and next(iter(devices)).platform == "cpu"
 
 
 # Checks

@@ -157,6 +157,8 @@ def test_users_with_one_event_only_train():
         data.leave_last_out(np.array([0, 1, 2]))
     with pytest.raises(ValueError, match="least=2"):
         data.leave_last_out(np.array([0, 0, 0]), least=2)
+    with pytest.raises(ValueError, match=r"users: <U3 of shape \(2,\); give int \[N\]"):
+        data.leave_last_out(["ann", "bob"])
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -194,7 +194,7 @@ def test_a_length_above_the_model_is_refused():
 def test_settings_are_those_of_the_part_unless_given():
     assert story.settings(story.Config(steps=7), "digits").steps == 7
     assert story.settings(story.Config(quick=True), "texts").steps == 4
-    assert story.settings(story.Config(), "texts").batch_size == 16
+    assert story.settings(story.Config(), "texts").batch_size == 32
 
 
 def test_kept_pictures_have_a_panel_for_each_measure():

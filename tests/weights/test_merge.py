@@ -1,5 +1,7 @@
 """Merging: each rule against loops, closed forms, limits, groups, shards, and what is refused."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -276,6 +278,25 @@ def test_sharded_leaves_stay_sharded_and_give_the_same(name):
     for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(start), strict=True):
         assert x.sharding.is_equivalent_to(y.sharding, x.ndim)
     assert isinstance(found["table"]["embedding"].sharding, NamedSharding)
+
+
+@pytest.mark.parametrize("granularity", ["model", "layer"])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_a_walk_through_large_leaves_gives_what_products_give(granularity, dtype):
+    shapes = {"blocks": {"kernel": (2, 256, 96)}, "table": (12_288, 3), "odd": (20_011,)}  # the last is prime
+
+    def drawn(seed):
+        rng, is_shape = np.random.default_rng(seed), lambda x: isinstance(x, tuple)
+        return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s), dtype), shapes, is_leaf=is_shape)
+
+    start, *vectors = map(drawn, range(4))
+    chain = {"position": [0.3, 0.6], "scale": [1.5, 0.5]}
+    merged = functools.partial(weights.merge, rule="slerp", granularity=granularity)
+    found = merged(start, vectors, chain)  # arrays of one CPU are walked through, traced ones are not
+    chex.assert_trees_all_close(found, jax.jit(merged)(start, vectors, chain), rtol=1e-2, atol=1e-5)
+    if granularity == "model" and dtype == np.float32:
+        expected = oracles.chain([oracles.flat(v) for v in vectors], [0.3, 0.6], [1.5, 0.5])
+        np.testing.assert_allclose(oracles.flat(found), oracles.flat(start) + expected, atol=1e-5)
 
 
 def test_narrow_parameters_lose_no_small_step():
