@@ -1,7 +1,5 @@
 """Channels of convolutional nets: which axes of which parameters belong to the same ones."""
 
-import numpy as np
-
 
 def channel_graph(made):
     """Channel graph of a net of :func:`convnet`: names the channels of every axis of its parameters.
@@ -27,18 +25,16 @@ def channel_graph(made):
         {path: name of each axis}, which ``weights.prune`` and ``weights.mask_channels`` take with that tree.
 
     Raises:
-        ValueError: for a tree that is not of such a net, or a dense layer that reads a number of values that
-            is not a multiple of the channels.
+        ValueError: for a tree that is not of such a net.
     """
     params, state = made if isinstance(made, tuple) else (made, {})
     if not hasattr(params, "keys") or "stages" not in params:
         raise ValueError("made: not the tree of a convnet, which has 'stages'; write the graph by hand")
     roots = ("0/", "1/") if isinstance(made, tuple) else ("", "")
-    graph, sizes = {}, {}
+    graph = {}
 
     def convolution(tree, kept, path, read, name):
         graph[f"{roots[0]}stages/{path}/kernel"] = None, None, read, name
-        sizes[name] = np.shape(tree["kernel"])[-1]
         for place in ("bias", *(f"norm/{leaf}" for leaf in tree.get("norm", ()))):
             if place != "bias" or "bias" in tree:
                 graph[f"{roots[0]}stages/{path}/{place}"] = (name,)
@@ -65,11 +61,7 @@ def channel_graph(made):
     for key in sorted(params["stages"], key=_number):
         read = block(params["stages"][key], state.get(key, {}), key, read)
     if "dense" in params:
-        inputs, channels = np.shape(params["dense"]["kernel"])[0], sum(sizes[name] for name in _names(read))
-        if inputs % channels:
-            raise ValueError(f"made: dense reads {inputs} values of {channels} channels; pass a multiple")
-        names = _names(read) * (inputs // channels)
-        graph[f"{roots[0]}dense/kernel"] = (names if len(names) > 1 else names[0]), None
+        graph[f"{roots[0]}dense/kernel"] = read, None
     return graph
 
 
