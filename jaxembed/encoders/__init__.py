@@ -4,6 +4,7 @@ from jaxembed.encoders import pretrained
 from jaxembed.encoders.aspects import encode_aspect, encode_aspects, init_aspects
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
 from jaxembed.encoders.augment import augment
+from jaxembed.encoders.channel_graph import channel_graph
 from jaxembed.encoders.conv_blocks import ConvBlock, chain, conv, inception, layer, residual
 from jaxembed.encoders.conv_layers import (
     batch_norm,
@@ -82,6 +83,7 @@ __all__ = [
     "augment",
     "batch_norm",
     "chain",
+    "channel_graph",
     "cls_pool",
     "concept_vectors",
     "condition_maps",

@@ -56,7 +56,13 @@ from jaxembed.losses.sampled import (
     spread_out,
     update_frequency,
 )
-from jaxembed.losses.supervised import class_loss, label_pairs, partner_pairs, sample_partners
+from jaxembed.losses.supervised import (
+    class_loss,
+    label_pairs,
+    one_vs_rest_loss,
+    partner_pairs,
+    sample_partners,
+)
 from jaxembed.losses.triplets import (
     batch_triplet_loss,
     cross_version_triplet_loss,
@@ -103,6 +109,7 @@ __all__ = [
     "masked_words_loss",
     "matryoshka",
     "mine_triplets",
+    "one_vs_rest_loss",
     "over_layers",
     "paragraph_hidden",
     "partner_pairs",

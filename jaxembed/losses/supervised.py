@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import check_shape, host, on_device
+from jaxembed.arrays import accumulator, check_shape, host, on_device
 from jaxembed.losses.contrastive import softmax_loss
 
 MODES = ("arbitrary", "identical", "distinct")
@@ -171,3 +171,42 @@ def class_loss(logits, labels, *, classes=None, masked="drop"):
     if masked == "drop":
         return softmax_loss(logits, positives=labels, where=where)
     return softmax_loss(jnp.where(where, logits, 0), positives=labels)
+
+
+def one_vs_rest_loss(logits, labels, *, positive_weight=None):
+    """One-vs-rest loss: a binary cross-entropy for each class, so that classes need not compete.
+
+    ``loss[n] = -sum over c of w y log s + (1 - y) log(1 - s)`` with ``s = sigmoid(logits[n, c])`` and y 1 for
+    the row's classes. The weight w makes up for the classes that a row is not of.
+
+    >>> print(one_vs_rest_loss(jnp.zeros((1, 3)), jnp.array([1])).round(3))
+    [2.773]
+    >>> print(one_vs_rest_loss(jnp.zeros((1, 3)), jnp.array([[True, True, False]])).round(3))
+    [2.079]
+
+    Args:
+        logits: [N, C].
+        labels: int [N], a class of each row; or bool [N, C], any number of them.
+        positive_weight: float; None is C - 1 for one class per row, and 1 otherwise.
+
+    Returns:
+        [N], in at least float32.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+
+    References:
+        The loss with which PatternNet, arXiv:1703.06339, is said to tune its channels; we know the paper by
+        its abstract, and the weight is our choice.
+    """
+    logits = jnp.asarray(logits)
+    check_shape("logits", logits, (None, None))
+    labels = on_device("labels", labels)
+    several = labels.ndim == 2
+    check_shape("labels", labels, logits.shape if several else logits.shape[:1])
+    classes = logits.shape[1]
+    own = labels.astype(bool) if several else jnp.arange(classes) == labels[:, None]
+    weight = (1.0 if several else classes - 1.0) if positive_weight is None else positive_weight
+    wide = logits.astype(accumulator(logits))
+    each = jnp.where(own, weight * jax.nn.softplus(-wide), jax.nn.softplus(wide))
+    return jnp.sum(each, axis=1)

@@ -19,7 +19,7 @@ from jaxembed.metrics.calibrate import (
     vector_logits,
 )
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
-from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms
+from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms, proposal_recall
 from jaxembed.metrics.geometry import (
     covariance_spectrum,
     effective_rank,
@@ -29,7 +29,7 @@ from jaxembed.metrics.geometry import (
     isotropy,
     mean_cosine,
 )
-from jaxembed.metrics.interpretability import completeness, concept_auc, explanation_precision
+from jaxembed.metrics.interpretability import completeness, concept_auc, explanation_precision, pattern_purity
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.lists import list_overlap, precision
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
@@ -103,8 +103,10 @@ __all__ = [
     "normalised_entropy",
     "paired_interval",
     "partner_ranks",
+    "pattern_purity",
     "pr_auc",
     "precision",
+    "proposal_recall",
     "r_precision",
     "recall",
     "relevance_logits",

@@ -207,6 +207,54 @@ def box_average_precision(detections, truths, *, limits=COCO_LIMITS, most=100):
     return {"classes": names, "precision": precision}
 
 
+def proposal_recall(boxes, scores, truths, *, budget, limit=0.5, where=None):
+    """Recall of proposals: the share of objects that one of a picture's best boxes covers.
+
+    An object is found when a box among the ``budget`` of largest scores overlaps it with an IoU of ``limit``
+    or above. One box may find several objects.
+
+    >>> boxes = np.array([[[0.0, 0, 2, 2], [4, 4, 6, 6]]])
+    >>> truths = np.array([[[4.0, 4, 6, 6]]])
+    >>> print(*(proposal_recall(boxes, [[0.9, 0.5]], truths, budget=n) for n in (1, 2)))
+    0.0 1.0
+
+    Args:
+        boxes: [N, P, 4], P boxes of each picture.
+        scores: [N, P]. Boxes of minus infinity or NaN do not count; of equal scores the first count.
+        truths: [N, M, 4].
+        budget: boxes of a picture, 1 and above.
+        limit: IoU above 0 and at most 1.
+        where: optional bool [N, M]; False marks padding of ``truths``.
+
+    Returns:
+        float within 0..1.
+
+    Raises:
+        ValueError: for shapes that do not fit, no object, a budget below 1 or a limit outside its range.
+
+    References:
+        J. Hosang et al., What makes for effective detection proposals?, arXiv:1502.05082.
+    """
+    boxes, scores, truths = (
+        host(n, x) for n, x in (("boxes", boxes), ("scores", scores), ("truths", truths))
+    )
+    check_shape("boxes", boxes, (None, None, 4))
+    check_shape("scores", scores, boxes.shape[:2])
+    check_shape("truths", truths, (len(boxes), None, 4))
+    where = np.ones(truths.shape[:2], bool) if where is None else host("where", where).astype(bool)
+    check_shape("where", where, truths.shape[:2])
+    if budget < 1 or not 0 < limit <= 1 or not where.any():
+        raise ValueError(
+            f"budget {budget}, limit {limit}, {where.sum()} objects; pass one of each at least, IoUs to 1"
+        )
+    ranked = np.where(np.isnan(scores), -np.inf, scores)
+    best = np.argsort(-ranked, axis=1, kind="stable")[:, :budget]
+    shown = np.take_along_axis(boxes, best[..., None], axis=1)
+    counted = np.take_along_axis(ranked, best, axis=1) > -np.inf
+    overlaps = np.where(counted[:, :, None], box_iou(shown, truths), 0)
+    return float((overlaps.max(axis=1, initial=0) >= limit)[where].mean())
+
+
 def _fields(name, given, wanted):
     """The fields of a list of boxes as NumPy arrays of one length."""
     lacking = [field for field in wanted if field not in given]

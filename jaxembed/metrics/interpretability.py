@@ -77,3 +77,43 @@ def completeness(contributions, scores):
     check_shape("scores", scores, (len(contributions),))
     kept = scores != 0
     return float(np.mean(contributions[kept].sum(axis=1) / scores[kept])) if kept.any() else float("nan")
+
+
+def pattern_purity(scores, labels, *, top=10):
+    """Purity of patterns: of the items on which a pattern responds most, the share that shows the same.
+
+    >>> scores, labels = np.array([[0.9], [0.8], [0.7], [0.1]]), np.array([3, 3, 1, 1])
+    >>> print(pattern_purity(scores, labels, top=3).round(3))
+    [0.667]
+
+    Args:
+        scores: [N, P], such as ``vectors.pattern_features``; an item with a score of 0 or less, or NaN, does
+            not count.
+        labels: int [N], what an item shows; or [N, P], what each pattern's box on it shows. A negative
+            number shows nothing and is the same as no other.
+        top: items of a pattern, the best ones.
+
+    Returns:
+        float64 [P] within 0..1; NaN for a pattern that responds to no item.
+
+    Raises:
+        ValueError: for shapes that do not fit, or ``top`` below 1.
+
+    References:
+        S. Singh et al., Unsupervised discovery of mid-level discriminative patches, arXiv:1205.3137.
+    """
+    scores, labels = host("scores", scores), host("labels", labels)
+    check_shape("scores", scores, (None, None))
+    labels = np.broadcast_to(labels[:, None], scores.shape) if labels.ndim == 1 else labels
+    check_shape("labels", labels, scores.shape)
+    if top < 1:
+        raise ValueError(f"top: {top}; choose 1 and above")
+    ranked = np.where(scores > 0, scores, -np.inf)
+    best = np.argsort(-ranked, axis=0, kind="stable")[:top]
+    found = np.full(scores.shape[1], np.nan)
+    for p, rows in enumerate(best.T):
+        shown = labels[rows[ranked[rows, p] > -np.inf], p]
+        if len(shown):
+            counts = np.unique(shown[shown >= 0], return_counts=True)[1]
+            found[p] = counts.max(initial=min(1, len(shown))) / len(shown)
+    return found

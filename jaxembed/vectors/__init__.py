@@ -1,5 +1,6 @@
 """vectors -> vectors or compact codes: functions on arrays that know no model, trainer, mesh or config."""
 
+from jaxembed.vectors.association import Rules, association_rules, pack_places
 from jaxembed.vectors.binary import (
     binary_bottleneck,
     hamming,
@@ -51,19 +52,38 @@ from jaxembed.vectors.product import (
 )
 from jaxembed.vectors.recurrent import init_recurrent, recurrent_codes
 from jaxembed.vectors.scalar import decode_scalar, encode_scalar, fit_scalar, scalar_distance_bound
+from jaxembed.vectors.visual_patterns import (
+    Patterns,
+    candidate_channels,
+    channel_peaks,
+    channel_thresholds,
+    dilate,
+    mine_patterns,
+    pattern_boxes,
+    pattern_features,
+    pattern_response,
+    top_active,
+)
 
 __all__ = [
+    "Patterns",
+    "Rules",
+    "association_rules",
     "ball_carve",
     "binary_bottleneck",
     "bits_to_levels",
     "byte_products",
+    "candidate_channels",
     "centre_fde",
     "chamfer",
     "chamfer_flat",
+    "channel_peaks",
+    "channel_thresholds",
     "code_levels",
     "combine_aspects",
     "decode_product",
     "decode_scalar",
+    "dilate",
     "encode_documents",
     "encode_product",
     "encode_queries",
@@ -88,7 +108,12 @@ __all__ = [
     "level_scores",
     "level_tables",
     "levels_to_bits",
+    "mine_patterns",
     "pack_bits",
+    "pack_places",
+    "pattern_boxes",
+    "pattern_features",
+    "pattern_response",
     "plane_scores",
     "product_errors",
     "product_scores",
@@ -104,6 +129,7 @@ __all__ = [
     "sparse_similarity",
     "standardise",
     "straight_through_sign",
+    "top_active",
     "top_concepts",
     "truncate_fde",
     "uniform_levels",
