@@ -295,8 +295,8 @@ def open_documents(folder, *, params=None, meta=None, verify=False):
         params: optional nested dict of arrays. When it differs from the one of the build, the index is
             refused by the name of the array. This is a check only: the index holds its own.
         meta: optional JSON value, compared with the one of the build in the same way.
-        verify: True reads every file and compares its checksum. False compares sizes, and reads the manifest,
-            ids, offsets and params: the manifest and the params by their checksums, offsets by their order.
+        verify: True reads every file and compares its checksum. False compares the checksums of the manifest,
+            ids, offsets and params, and the sizes of tokens and columns.
 
     Returns:
         A ``Documents``. Nothing in the files is executed. Beside a writer it
