@@ -364,3 +364,20 @@ def clean(folder, manifest):
             shutil.rmtree(path, ignore_errors=True)
         elif PARAMS.fullmatch(path.name) and path.name != (manifest["params"] or {}).get("file"):
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def cleaned(folder):
+    """Removes what an unfinished block wrote and the manifest does not name.
+
+    Args:
+        folder: of the index, whose lock is held.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            begun = (folder / "index.json").exists()
+            nothing = {"shards": [], "pending": [], "params": None}
+            clean(folder, read_manifest(folder)[1] if begun else nothing)
+        raise

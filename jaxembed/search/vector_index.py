@@ -83,8 +83,12 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
         data = folder / f"generation-{uuid.uuid4().hex}"
         data.mkdir()
         with files.cleared(data):
-            header |= _write(data, arrays, metadata)
-            files.write_json(folder / "index.json", header | {"generation": data.name}, sealed=True)
+            header |= _write(data, arrays, metadata) | {"generation": data.name}
+        try:
+            files.write_json(folder / "index.json", header, sealed=True)
+        except Exception:  # raised before it names the folder
+            shutil.rmtree(data, ignore_errors=True)
+            raise
         for old in folder.iterdir():
             if _GENERATION.fullmatch(old.name) and old.name != data.name:
                 shutil.rmtree(old, ignore_errors=True)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flips import silent
+from full_disk import fails
 
-from jaxembed import data, encoders, metrics, recipes, tables, train
+from jaxembed import data, encoders, files, metrics, recipes, tables, train
 
 SCHEMA = data.Schema("y", categorical=("user", "item"), dense=("price",), multivalent=("tags",))
 FAST = {"epochs": 3, "batch_size": 64, "rate": 3e-2, "network": {"layers": 1, "hidden": (8,)}}
@@ -270,6 +272,17 @@ def test_damaged_models_are_refused_in_one_line(fitted, tmp_path):
         ("text", lambda folder: (folder / "model.json").write_text("{"), "damaged or cut short"),
     ):
         refused(message, recipes.load_clicks, damaged(name, change))
+
+
+def test_a_saved_model_is_whole_or_as_it_was(fitted, tmp_path):
+    fitted.save(tmp_path)
+    fails(tmp_path, lambda: fitted.save(tmp_path), [0, 100, 4000])
+    for path in sorted(tmp_path.glob("[!.]*")):
+        assert not silent(path, lambda: recipes.load_clicks(tmp_path), count=40)
+    with files.held(tmp_path, "a save"), pytest.raises(BlockingIOError, match="written by a save of process"):
+        fitted.save(tmp_path)
+    fitted.save(tmp_path)
+    recipes.load_clicks(tmp_path)
 
 
 def test_small_tables_have_no_shared_rows_to_touch(tmp_path):
