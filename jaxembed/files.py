@@ -3,11 +3,11 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
 import shutil
-import tokenize
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from jaxembed._locks import held as held
 
 _SEAL = "checksum"  # the key of a JSON file's own checksum
 _BLANK = f'"{_SEAL}": ""'.encode()
-# What NumPy's reader of npy files says of damaged ones.
-_OF_NUMPY = (ValueError, EOFError, OSError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError)
-_OF_NUMPY += (RecursionError, tokenize.TokenError)
+_MAGIC = (b"\x93NUMPY\1\0", b"\x93NUMPY\2\0", b"\x93NUMPY\3\0")
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|][a-zA-Z][0-9]+)', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:[0-9]{1,18}, )*[0-9]{0,18},?)\), \} *\n"
+)
 
 
 def local_path(path, name):
@@ -48,24 +50,30 @@ def open_array(path, shape, dtype, remedy):
         remedy: what the error tells the reader to do.
     """
     try:
-        _check_npy(path)
-        array = np.lib.format.open_memmap(path, mode="r")
+        found, order, offset = _npy_header(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: missing; {remedy}") from None
-    except _OF_NUMPY as error:
-        raise ValueError(f"{path}: damaged or cut short ({_one_line(error)}); {remedy}") from None
-    if array.shape != shape or array.dtype.str != dtype:
-        raise ValueError(f"{path}: {array.dtype.str} {array.shape}, expected {dtype} {shape}; {remedy}")
-    return array
+    if found is None:
+        raise ValueError(f"{path}: damaged or cut short, without the header of an npy file; {remedy}")
+    if found != (dtype, shape):
+        raise ValueError(f"{path}: {found[0]} {found[1]}, expected {dtype} {shape}; {remedy}")
+    size, wanted = path.stat().st_size, offset + math.prod(shape) * np.dtype(dtype).itemsize
+    if size != wanted or size == offset:
+        raise ValueError(f"{path}: damaged or cut short, {size} bytes for {wanted}; {remedy}")
+    return np.memmap(path, dtype, "r", offset, shape, order)
 
 
-def _check_npy(path):
-    """Refuses a header that NumPy would read to an end outside the file."""
+def _npy_header(path):
+    """Reads (dtype, shape), order and end of the header that NumPy writes for plain dtypes."""
     with open(path, "rb") as file:
-        head = file.read(12)
-    version, length = head[6:7], int.from_bytes(head[8 : 10 if head[6:7] == b"\1" else 12], "little")
-    if head[:6] != b"\x93NUMPY" or version not in (b"\1", b"\2", b"\3") or length > 10_000:
-        raise ValueError("no header of an npy file")
+        head = file.read(10_000)
+    begin = 10 if head[6:8] == b"\1\0" else 12
+    stop = begin + int.from_bytes(head[8:begin], "little")
+    read = _HEADER.fullmatch(head[begin:stop]) if head[:8] in _MAGIC and stop <= len(head) else None
+    if read is None:
+        return None, "C", 0
+    shape = tuple(int(n) for n in read[3].split(b",") if n.strip())
+    return (read[1].decode(), shape), "F" if read[2] == b"True" else "C", stop
 
 
 def read_json(path, remedy, *, sealed=False):

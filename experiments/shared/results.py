@@ -171,7 +171,7 @@ def main(
             finish(name, label, used, result, claims, figures, round(time.perf_counter() - began))
     except ImportError as error:
         sys.exit(f"error: {inputs.with_extra(error)}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as error:
         print(str(error) or "stopped", file=sys.stderr)

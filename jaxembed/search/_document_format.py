@@ -314,19 +314,19 @@ def _fits(manifest, shard, documents, tokens):
 
 
 def check_shard(folder, shard, *, verify, names=None):
-    """Refuses a shard whose files have other sizes, offsets or ids than can be.
+    """Refuses a shard whose files have other sizes, or other ids and offsets than were written.
 
     Args:
         folder: of the index.
         shard: its entry in the manifest.
-        verify: True compares checksums too.
+        verify: True compares the checksums of all these files.
         names: of the files; None takes all.
     """
     data = folder / shard["folder"]
     for name in names or shard["files"]:
         entry = shard["files"][name]
         files.check_size(data / name, entry["bytes"], AGAIN)
-        if verify:
+        if verify or name in ("ids.npy", "offsets.npy"):
             files.check_digest(data / name, entry["sha256"], AGAIN)
         array = shard_array(folder, shard, name) if name in ("ids.npy", "offsets.npy") else None
         if name == "ids.npy":
@@ -364,3 +364,20 @@ def clean(folder, manifest):
             shutil.rmtree(path, ignore_errors=True)
         elif PARAMS.fullmatch(path.name) and path.name != (manifest["params"] or {}).get("file"):
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def cleaned(folder):
+    """Removes what an unfinished block wrote and the manifest does not name.
+
+    Args:
+        folder: of the index, whose lock is held.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            begun = (folder / "index.json").exists()
+            nothing = {"shards": [], "pending": [], "params": None}
+            clean(folder, read_manifest(folder)[1] if begun else nothing)
+        raise

@@ -195,7 +195,7 @@ def _offsets(lengths):
 def known_ids(folder, shards):
     """Returns the ids of documents in shards, in their order, after their checksums were compared."""
     for shard in shards:
-        store.check_shard(folder, shard, verify=True, names=["ids.npy"])
+        store.check_shard(folder, shard, verify=False, names=["ids.npy"])
     return [i for shard in shards for i in store.shard_array(folder, shard, "ids.npy").tolist()]
 
 

@@ -112,7 +112,7 @@ def _building(path):
     path.mkdir(parents=True, exist_ok=True)
     if manifest is None:
         _check_ours(path)
-    with files.held(path, "a build"):
+    with files.held(path, "a build"), store.cleaned(path):
         yield read()
 
 
@@ -159,7 +159,7 @@ def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, 
 def _changing(folder, what):
     """Gives the path and the manifest of a finished index under the lock of its folder."""
     folder = store.read_manifest(folder)[0]  # a folder that holds no index gets no lock
-    with files.held(folder, what):
+    with files.held(folder, what), store.cleaned(folder):
         manifest = store.read_manifest(folder)[1]
         if not manifest["built"]:
             raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
@@ -295,8 +295,8 @@ def open_documents(folder, *, params=None, meta=None, verify=False):
         params: optional nested dict of arrays. When it differs from the one of the build, the index is
             refused by the name of the array. This is a check only: the index holds its own.
         meta: optional JSON value, compared with the one of the build in the same way.
-        verify: True reads every file and compares its checksum. False compares sizes, and reads the manifest,
-            ids, offsets and params: the manifest and the params by their checksums, offsets by their order.
+        verify: True reads every file and compares its checksum. False compares the checksums of the manifest,
+            ids, offsets and params, and the sizes of tokens and columns.
 
     Returns:
         A ``Documents``. Nothing in the files is executed. Beside a writer it

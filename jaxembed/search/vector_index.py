@@ -83,8 +83,12 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
         data = folder / f"generation-{uuid.uuid4().hex}"
         data.mkdir()
         with files.cleared(data):
-            header |= _write(data, arrays, metadata)
-            files.write_json(folder / "index.json", header | {"generation": data.name}, sealed=True)
+            header |= _write(data, arrays, metadata) | {"generation": data.name}
+        try:
+            files.write_json(folder / "index.json", header, sealed=True)
+        except Exception:  # raised before it names the folder
+            shutil.rmtree(data, ignore_errors=True)
+            raise
         for old in folder.iterdir():
             if _GENERATION.fullmatch(old.name) and old.name != data.name:
                 shutil.rmtree(old, ignore_errors=True)
@@ -117,8 +121,8 @@ def load_index(folder, *, verify=False):
 
     Args:
         folder: the folder of the index.
-        verify: True reads every file and compares its checksum. False compares sizes and headers, and looks
-            at ids and at where metadata begin.
+        verify: True reads every file and compares its checksum. False compares the checksums of header, ids
+            and offsets of the metadata, and the sizes of vectors and metadata.
 
     Returns:
         An ``Index`` whose arrays are read-only and memory-mapped. Nothing in the files is executed. It stays
@@ -149,12 +153,12 @@ def _opened(folder, header, verify):
         files.check_size(lines, header["metadata"], _AGAIN)
         _folders.check_offsets(data / "offsets.npy", arrays["offsets.npy"], header["metadata"], _AGAIN)
     _folders.check_texts(data / "ids.npy", arrays["ids.npy"], _AGAIN)
-    if verify:
-        sums = {data / name: x.get("sha256") for name, x in header["arrays"].items()}
-        sums |= {lines: header.get("metadata_sha256")} if "metadata" in header else {}
-        for path, sha256 in sums.items():
-            if sha256 is None:
-                raise ValueError(f"{path}: was saved without a checksum; {_AGAIN}, or leave verify out")
+    sums = {data / name: x.get("sha256") for name, x in header["arrays"].items()}
+    sums |= {lines: header.get("metadata_sha256")} if "metadata" in header else {}
+    for path, sha256 in sums.items():
+        if sha256 is None and verify:
+            raise ValueError(f"{path}: was saved without a checksum; {_AGAIN}, or leave verify out")
+        if sha256 is not None and (verify or path.name in ("ids.npy", "offsets.npy")):
             files.check_digest(path, sha256, _AGAIN)
     ids, offsets = arrays.pop("ids.npy"), arrays.pop("offsets.npy", None)
     metadata = None if offsets is None else _Lines(lines, offsets)

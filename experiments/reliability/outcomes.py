@@ -1,0 +1,51 @@
+"""How a try ends: right, told in one line, or one of the ways that must not happen."""
+
+import collections
+
+import jax
+import numpy as np
+
+RIGHT, TOLD = "right", "told in one line"
+SILENT, NAMELESS, LOST = "silent", "nameless", "lost"
+COLUMNS = (RIGHT, TOLD, SILENT, NAMELESS, LOST)
+
+
+def tried(call, same):
+    """Calls once; ``same(result)`` says whether what came back is what was kept."""
+    try:
+        found = call()
+    except (ValueError, OSError) as error:
+        text = str(error)
+        return TOLD if text and "\n" not in text else NAMELESS
+    except Exception:
+        return NAMELESS
+    return RIGHT if same(found) else SILENT
+
+
+def row(campaign, ends):
+    """One row of the table: how often each end came."""
+    counts = collections.Counter(ends)
+    return {"campaign": campaign, "tries": sum(counts.values())} | {end: counts[end] for end in COLUMNS}
+
+
+def equal(one, other):
+    """Whether two trees hold the same bits."""
+    ours, theirs = jax.tree.leaves(one), jax.tree.leaves(other)
+    return len(ours) == len(theirs) and all(
+        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def damaged(content, rng):
+    """Bytes of a file with one wrong bit, a lost end, a piece from elsewhere in it, or nothing."""
+    kind, changed = rng.integers(4), bytearray(content)
+    if kind == 0 and changed:
+        changed[rng.integers(len(changed))] ^= 1 << int(rng.integers(8))
+    elif kind == 1:
+        del changed[rng.integers(len(changed) + 1) :]
+    elif kind == 2 and len(changed) > 8:
+        start, place = rng.integers(len(changed) - 4, size=2)
+        changed[place : place + 4] = changed[start : start + 4]
+    elif kind == 3:
+        changed.clear()
+    return bytes(changed)

@@ -1,0 +1,135 @@
+"""Runs that are killed, stopped and damaged."""
+
+import functools
+import gc
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import jax
+
+from experiments.reliability import worker
+from experiments.reliability.outcomes import LOST, NAMELESS, RIGHT, damaged, equal, tried
+
+WORKER = [sys.executable, "-m", "experiments.reliability.worker"]
+
+
+def started(folder, count, pause):
+    """Starts the processes of a run and waits for its first checkpoint."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    env["PYTHONPATH"] = os.pathsep.join(sys.path)
+    call, rest = [*WORKER, "train"], [str(count), port, str(folder), str(pause)]
+    processes = [
+        subprocess.Popen([*call, str(p), *rest], env=env, stderr=subprocess.PIPE, text=True)
+        for p in range(count)
+    ]
+    while not steps_in(folder) and all(p.poll() is None for p in processes):
+        time.sleep(0.02)
+    return processes
+
+
+def steps_in(folder):
+    """Steps of the checkpoints that are whole."""
+    return sorted(int(p.name) for p in (pathlib.Path(folder) / "checkpoints").glob("*") if p.name.isdigit())
+
+
+def goes_on(folder):
+    """Whether a run that was stopped anywhere goes on to the bits of one that never was."""
+    reached = steps_in(folder)[-1] + 2
+    resumed = worker.trained(reached, worker.Batches(), workdir=folder).params
+    return equal(resumed, worker.trained(reached, worker.Batches()).params)
+
+
+def kills(base, tries, rng):
+    """Kills a run at any moment after its first checkpoint, and lets it go on."""
+    for n in range(tries):
+        folder = base / f"kill-{n}"
+        (process,) = started(folder, 1, 0.002)
+        time.sleep(float(rng.random()))
+        process.kill()
+        process.communicate()
+        yield tried(lambda folder=folder: goes_on(folder), bool)
+
+
+def signals(base, tries, rng, count):
+    """Sends SIGTERM or SIGINT to all processes of a run, to each a little later than to the one before."""
+    for n in range(tries):
+        folder, sent = base / f"signal-{count}-{n}", signal.SIGTERM if n % 2 else signal.SIGINT
+        processes = started(folder, count, 0.02)
+        for process in processes:
+            process.send_signal(sent)
+            time.sleep(float(0.15 * rng.random()))
+        try:
+            errors = [p.communicate(timeout=90)[1] for p in processes]
+        except subprocess.TimeoutExpired:
+            [p.kill() for p in processes]
+            yield LOST
+            continue
+        said = {line for text in errors for line in text.splitlines() if "stopped after step" in line}
+        codes = {p.returncode for p in processes}
+        together = len(said) == 1 and codes <= {128 + sent, -sent}
+        reached = steps_in(folder)[-1]
+        yield RIGHT if together and f"step {reached};" in said.pop() else NAMELESS
+
+
+def flips(base, tries, rng):
+    """Damages one file of the newest checkpoint; the run goes on from it or from the one before."""
+    whole = base / "whole"
+    worker.trained(6, worker.Batches(), workdir=whole, save_every=2, keep=3)
+    batches = worker.Batches()
+    right = functools.partial(equal, worker.trained(9, batches).params)
+    files = sorted(p.relative_to(whole) for p in (whole / "checkpoints" / "6").rglob("*") if p.is_file())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for n in range(tries):
+            folder = base / "flipped"
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(whole, folder)
+            path = folder / files[n % len(files)]
+            path.write_bytes(damaged(path.read_bytes(), rng))
+            yield tried(lambda at=folder: worker.trained(9, batches, workdir=at).params, right)
+
+
+def long_run(folder, steps, saves):
+    """Descriptors, threads, memory and compilations at ten places of one long run."""
+    rows, compiled = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None
+    )
+
+    def counted(state):
+        gc.collect()
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+        rows.append(
+            {
+                "step": int(state.step),
+                "descriptors": len(os.listdir("/proc/self/fd")),
+                "threads": threading.active_count(),
+                "MB": round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6),
+                "programs": len(compiled),
+            }
+        )
+        return {"rows": float(len(rows))}
+
+    worker.trained(
+        steps, worker.Batches(), workdir=folder, save_every=steps // saves, evaluate=counted,
+        evaluate_every=steps // 10,
+    )  # fmt: skip
+    return rows
+
+
+def flat(rows):
+    """Whether nothing grew after the first tenth of a long run."""
+    first, last = rows[1], rows[-1]
+    small = all(last[k] <= first[k] + 3 for k in ("descriptors", "threads"))
+    return small and last["programs"] == first["programs"] and last["MB"] <= 1.1 * first["MB"] + 20
