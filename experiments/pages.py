@@ -98,6 +98,9 @@ def pages(root=ROOT):
         "measured": _measured(saved),
     }
     texts[root / "README.md"] = _filled(root / "README.md", blocks)
+    guide = root / "docs/retrieval.md"
+    if guide.exists():
+        texts[guide] = _filled(guide, {"choices": _choices(saved)})
     return texts
 
 
@@ -386,6 +389,14 @@ def _measured(saved):
             row |= {k: f"{table_cell(x['ratio'])} ({x['task']}; {x['peer']})" for k, x in shown.items()}
             rows.append(row | {"device": _device(run["machine"])})
     return markdown(rows) if rows else ""
+
+
+def _choices(saved):
+    """What a vector may cost, as the benchmark of codes measured it."""
+    run = saved.get("benchmarks.codes", {}).get("default")
+    if run is None:
+        return "`python -m experiments.benchmarks.codes` measures what each of them finds, and how fast."
+    return "\n".join([markdown(run["tables"]["choices"]), "", *_about(run)])
 
 
 def _filled(path, blocks):
