@@ -66,7 +66,7 @@ from jaxembed.encoders.pyramids import (
 )
 from jaxembed.encoders.regions import roi_align
 from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
-from jaxembed.encoders.transformer import Block, Transformer, transformer
+from jaxembed.encoders.transformer import Block, Transformer, one_block, transformer
 from jaxembed.encoders.words import weighted_bag
 
 __all__ = [
@@ -145,6 +145,7 @@ __all__ = [
     "multi_vector",
     "nn2",
     "pair_gate",
+    "one_block",
     "pooled",
     "prefix_dense",
     "pretrained",

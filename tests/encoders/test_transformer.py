@@ -220,6 +220,17 @@ def test_attention_dropout_follows_the_key():
     chex.assert_trees_all_close(run(params, example()), full_run(), atol=1e-5)
 
 
+def test_one_block_is_that_of_the_stack():
+    encoder, params, run = built(final_norm=False)
+    block = encoders.Block(HEADS, 12)
+    states = run(params, example(), each=lambda tokens, mask: tokens)["layers"]
+    for n in (0, LAYERS - 1):
+        found = block.apply({"params": encoders.one_block(params, n)}, states[:, n], MASK)
+        np.testing.assert_allclose(found[:3], states[:3, n + 1], atol=1e-5)
+    with pytest.raises(ValueError, match="number=3 is outside 0..2"):
+        encoders.one_block(params, LAYERS)
+
+
 def _raw(states, mask):
     return jnp.sum(jnp.where(mask[..., None], states, 0), axis=1)
 
