@@ -4,10 +4,8 @@
     python -m experiments.multivector_search --documents 15000    # all functions
     python -m experiments.multivector_search --beir path/to/set   # judged texts: nDCG@10 and Recall@100
 
-About 5 minutes on 2 CPU cores; --beir with 1,400 abstracts takes 3. `make data` brings the text encoder
-(all-MiniLM-L6-v2).
-
-Paper: MUVERA, arXiv:2405.19504.
+Paper: MUVERA (arXiv:2405.19504). About 5 minutes on 2 CPU cores; --beir with 1,400 abstracts takes 3.
+`make data` brings the text encoder, all-MiniLM-L6-v2.
 """
 
 import dataclasses
@@ -17,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.multivector_search import judged, pictures, searches, tokens
+from experiments.multivector_search import funnels, judged, pictures, searches, tokens
 from experiments.multivector_search.searches import NEAREST_TOKENS, SIZES, WHOLE
 from experiments.shared import flags, results, text_models
 from jaxembed import data, vectors
@@ -149,6 +147,7 @@ def compare(cfg, sets):
         "texts": [size],
         "searches": searches.measure(sets, ways, scores, cfg.candidates),
         "times": searches.timed(sets, {n: ways[n] for n in names}, scores, cfg.scored, cfg.timed),
+        "funnel": funnels.measure(sets, drawn[WHOLE], scores),
         "shape of tokens": [{"planes": n} | tokens.shape(sets, drawn[n]) for n in (WHOLE, centred)],
         "bound": [tokens.bound(sets)],
     }

@@ -147,7 +147,9 @@ def measure(sets, ways, scores, most):
         places = nearest(find, sets, most)
         found = ranks(places, ten[:, 0])
         row = {"search": name, "numbers": numbers, "bytes": size, "1-Recall@1": float((found == 1).mean())}
-        row |= {f"10-Recall@{k}": found_share(places[:, :k], ten) for k in (10, 100)}
+        row |= {
+            f"10-Recall@{k}": found_share(places[:, :k], ten) for k in (10, 100, 1000) if k <= places.shape[1]
+        }
         row |= {f"candidates for {p} %": needed(found, p / 100) for p in (80, 90, 95)}
         drawn = np.unique(np.geomspace(1, places.shape[1], 30).round().astype(int)).tolist()
         rows.append(row | {"curve": [(w, float((found <= w).mean())) for w in drawn]})

@@ -45,6 +45,8 @@ def masked(batch, rows, vocabulary):
 def model(vocabulary, width=64, layers=4):
     """Encoder, word head and a decoder of one block: (init, states, decoder).
 
+    The decoder starts as a copy of the first block, as Starbucks' does. Here that block is not pre-trained.
+
     ``states(params, batch) -> [B, L+1, T, D]``; ``decoder(params, batch)`` is the ``decode`` of
     ``losses.masked_autoencoder``.
     """
@@ -60,9 +62,9 @@ def model(vocabulary, width=64, layers=4):
     encoder = encoders.transformer(init_embed, embed, **options)
 
     def init(key):
-        below, head, above = jax.random.split(key, 3)
+        below, head = jax.random.split(key)
         params = {"encoder": encoder.init(below), "head": encoders.init_word_head(head, width, vocabulary)}
-        return params | {"decoder": block.init(above, jnp.zeros((1, 1, width)))["params"]}
+        return params | {"decoder": encoders.one_block(params["encoder"])}
 
     def states(params, batch):
         return encoder.hidden(params["encoder"], batch, each=lambda tokens, mask: tokens)["layers"]

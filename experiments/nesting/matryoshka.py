@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.nesting import digits, grid_results, prefix_heads, texts
+from experiments.nesting import digits, grid_results, prefix_heads, prefix_search, texts
 from experiments.nesting.grid_results import figures
 from experiments.shared import flags, inputs, results
 from jaxembed import losses
@@ -26,6 +26,7 @@ from jaxembed import losses
 PARTS = ("prefixes", "layers", "text")
 TITLES = {
     "prefixes": "Prefixes on digits: accuracy",
+    "search": "Search of digits by prefixes: accuracy of the nearest neighbour, and bytes read for a query",
     "layers": "Layers and sizes on digits: accuracy by the nearest neighbour",
     "text": "Layers and sizes of a text encoder: Spearman with grades, or Recall@10 of pairs without",
 }
@@ -99,7 +100,8 @@ def prefixes(cfg):
         for other, some in (("alone", sizes), ("cut", sizes[:2])):
             gap = [found["MRL", m][by] - found[other, m][by] for m in some]
             gaps[f"MRL - {other}, {by}"] = np.stack(gap, axis=1).tolist()
-    return rows, {"seeds": cfg.prefix_seeds, "differences": gaps}
+    searched = prefix_search.measure({"MRL": nest, "plain network": plain}, labels)
+    return rows, {"seeds": cfg.prefix_seeds, "differences": gaps, "search": searched}
 
 
 def arms(layers, sizes):
@@ -188,6 +190,7 @@ def run(cfg):
     made = {"prefixes": prefixes, "layers": by_layer, "text": by_text}
     found = {part: made[part](cfg) for part in parts_of(cfg)}
     tables = {TITLES[part]: rows for part, (rows, _) in found.items()}
+    tables |= {TITLES["search"]: found["prefixes"][1].pop("search")} if "prefixes" in found else {}
     return results.Result(tables, {part: details for part, (_, details) in found.items()})
 
 

@@ -45,6 +45,7 @@ from jaxembed.encoders.pooling import (
     max_pool,
     mean_pool,
     multi_vector,
+    pooled,
     weighted_mean_pool,
 )
 from jaxembed.encoders.positions import distance_buckets, rotary_frequencies, rotate
@@ -66,7 +67,7 @@ from jaxembed.encoders.pyramids import (
 )
 from jaxembed.encoders.regions import roi_align
 from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
-from jaxembed.encoders.transformer import Block, Transformer, pooled, transformer
+from jaxembed.encoders.transformer import Block, Transformer, one_block, transformer
 from jaxembed.encoders.words import weighted_bag
 
 __all__ = [
@@ -146,6 +147,7 @@ __all__ = [
     "multi_vector",
     "nn2",
     "pair_gate",
+    "one_block",
     "pooled",
     "prefix_dense",
     "pretrained",

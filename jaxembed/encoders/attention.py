@@ -13,7 +13,9 @@ with brings("encoders"):
     import flax.linen as nn
 
 
-def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temperature=1.0):
+def dot_product_attention(
+    queries, keys, values, mask=None, *, bias=None, temperature=1.0, dropout=0.0, key=None
+):
     """Scaled dot-product attention: averages values by how well each query matches each key.
 
     ``out[b, t, h] = sum_s softmax_s((queries[b, t, h] . keys[b, s, h] / sqrt(d) + bias[h, t, s]) /
@@ -32,6 +34,9 @@ def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temper
         bias: optional [H, T, S], added to the scores before the temperature divides them.
         temperature: positive float or array that divides the scores, [] or [H]. Below 1 the attention is
             sharper and token vectors of long texts stay further apart.
+        dropout: share of the weights that become 0 where a key is given; the others are divided by
+            ``1 - dropout``, so that rows sum to 1 on average.
+        key: random key; None means no dropout.
 
     Returns:
         [B, T, H, d] in the dtype of ``values``; the softmax runs in at least float32.
@@ -46,6 +51,9 @@ def dot_product_attention(queries, keys, values, mask=None, *, bias=None, temper
     (batch, length, heads, _), groups = queries.shape, keys.shape[2]
     powers = _powers(queries, keys, mask, bias, temperature)
     total = jnp.sum(powers, axis=-1)
+    if key is not None and dropout:
+        kept = jax.random.bernoulli(key, 1 - dropout, powers.shape)
+        powers = jnp.where(kept, powers / (1 - dropout), 0)
     rows = powers.astype(values.dtype).reshape(batch, groups, heads // groups * length, keys.shape[1])
     mixed = jnp.einsum(
         "bgts,bgsd->bgtd", rows, jnp.swapaxes(values, 1, 2), preferred_element_type=powers.dtype
@@ -173,6 +181,7 @@ class Attention(nn.Module):
         qkv_bias: False leaves the biases of query, key and value out.
         out_bias: False leaves the bias of out out.
         head_norm: epsilon of an RMS norm on each query and each key, None for no norm.
+        dropout: rate on the weights; active when ``deterministic`` is False.
     """
 
     heads: int
@@ -182,9 +191,10 @@ class Attention(nn.Module):
     qkv_bias: bool = True
     out_bias: bool = True
     head_norm: float | None = None
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x, mask=None, *, bias=None, frequencies=None, temperature=1.0):
+    def __call__(self, x, mask=None, *, bias=None, frequencies=None, temperature=1.0, deterministic=True):
         width, groups = x.shape[-1], self.kv_heads or self.heads
         if width % self.heads and self.head_width is None:
             raise ValueError(f"heads={self.heads} does not divide the width {width}")
@@ -204,9 +214,11 @@ class Attention(nn.Module):
             )
         if frequencies is not None:
             q, k = rotate(q, frequencies), rotate(k, frequencies)
-        mixed = dot_product_attention(q, k, v, mask, bias=bias, temperature=temperature)
+        drop = {} if deterministic or not self.dropout else {"key": self.make_rng("dropout")}
+        options = {"bias": bias, "temperature": temperature}
+        mixed = dot_product_attention(q, k, v, mask, **options, dropout=self.dropout, **drop)
         if self.is_mutable_collection("attention") and not self.is_initializing():
-            weights = attention_weights(q, k, mask, bias=bias, temperature=temperature)
+            weights = attention_weights(q, k, mask, **options)
             self.put_variable("attention", "weights", weights)
         mixed = mixed.reshape(*x.shape[:2], self.heads * size)
         return tokenwise(nn.Dense(width, self.out_bias, dtype=self.dtype, name="out"), mixed)

@@ -263,3 +263,28 @@ def multi_vector(tokens, mask, kernel=None):
     """
     tokens = jnp.where(mask[..., None], tokens, 0)
     return unit(tokens if kernel is None else tokens @ kernel)
+
+
+def pooled(hidden, pool=mean_pool, *, layers=None):
+    """Turns ``hidden`` into ``encode``: one vector per text.
+
+    >>> def hidden(params, batch, key=None, *, layers=None):
+    ...     return {"tokens": params * batch["x"], "mask": batch["mask"]}
+    >>> batch = {"x": jnp.ones((1, 2, 3)), "mask": jnp.array([[True, False]])}
+    >>> print(pooled(hidden)(2.0, batch))
+    [[2. 2. 2.]]
+
+    Args:
+        hidden: as in :class:`Transformer`.
+        pool: ``(tokens [B, T, D], mask [B, T]) -> [B, D]``.
+        layers: optional number of blocks to run.
+
+    Returns:
+        ``encode(params, batch, key=None) -> [B, D]``.
+    """
+
+    def encode(params, batch, key=None):
+        out = hidden(params, batch, key, layers=layers)
+        return pool(out["tokens"], out["mask"])
+
+    return encode

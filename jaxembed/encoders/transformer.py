@@ -54,6 +54,7 @@ class Block(nn.Module):
         gated: True multiplies the activation, of ``mlp_gate``, with the linear map ``mlp_in``.
         biases: which linear maps and norms have a bias: any of "qkv", "out", "mlp", "norm".
         kv_heads, head_width, head_norm: as in :class:`Attention`.
+        attention_dropout: rate on the attention weights.
     """
 
     heads: int
@@ -69,6 +70,7 @@ class Block(nn.Module):
     kv_heads: int | None = None
     head_width: int | None = None
     head_norm: float | None = None
+    attention_dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -83,8 +85,9 @@ class Block(nn.Module):
         def attend(x):
             sizes = (self.heads, self.dtype, self.kv_heads, self.head_width)
             flags = ("qkv" in self.biases, "out" in self.biases, self.head_norm)
-            layer = Attention(*sizes, *flags, name="attention")
-            return layer(x, mask, bias=bias, frequencies=frequencies, temperature=temperature)
+            layer = Attention(*sizes, *flags, self.attention_dropout, name="attention")
+            options = {"bias": bias, "frequencies": frequencies, "temperature": temperature}
+            return layer(x, mask, **options, deterministic=deterministic)
 
         def network(x):
             def dense(width, name):
@@ -136,6 +139,7 @@ def transformer(
     mlp_width=None,
     positions=0,
     dropout=0.0,
+    input_dropout=0.0,
     dtype=None,
     final_norm=True,
     causal=False,
@@ -179,7 +183,9 @@ def transformer(
         heads: attention heads; divides D.
         mlp_width: hidden width of each block, default 4 * D.
         positions: 0 for none, or the number of learned positions; longer inputs raise.
-        dropout: rate, active when a key is given.
+        dropout: rate on both branches of each block, active when a key is given.
+        input_dropout: rate on what the first block reads, embeddings and positions. BERT has one rate there,
+            on the branches and, ``attention_dropout``, on the attention weights.
         dtype: dtype of the products (for example bfloat16); norms, softmax and residuals stay float32.
         final_norm: False leaves out the norm of exported layers, as after blocks of order "post".
         causal: True hides later tokens.
@@ -192,7 +198,7 @@ def transformer(
             backward pass; the rest is computed again. ``nothing_saveable`` needs the least memory.
         unroll: how many blocks are compiled one after the other; more compile time, less slicing.
         block: further fields of :class:`Block`: order, norm, epsilon, activation, gated, biases, kv_heads,
-            head_width, head_norm.
+            head_width, head_norm, attention_dropout.
 
     Returns:
         :class:`Transformer`; block parameters carry a leading [L] (``blocks/attention/query/kernel``).
@@ -206,7 +212,7 @@ def transformer(
     _check_block(made)
     windows = _per_layer(window, layers)
     lengths, norms = (width, layers, positions, distances), (final_norm, first_norm)
-    stack = _Stack(made, *lengths, windows, frequencies, causal, *norms, checkpoint, unroll)
+    stack = _Stack(made, *lengths, windows, frequencies, causal, *norms, checkpoint, unroll, input_dropout)
 
     def init(key):
         return stack.init(init_embed, key)
@@ -233,6 +239,7 @@ class _Stack(NamedTuple):
     first_norm: bool
     checkpoint: object
     unroll: int
+    input_dropout: float
 
     def init(self, init_embed, key):
         embed_key, block_key, position_key = jax.random.split(key, 3)
@@ -267,6 +274,9 @@ class _Stack(NamedTuple):
         """The pass through the blocks: what ``hidden`` of :class:`Transformer` returns."""
         depth, prefix = self.depth(params, layers), self.prefix(batch)
         shared = self.shared(params, mask, prefix)
+        if key is not None and self.input_dropout:
+            drop = nn.Dropout(self.input_dropout, deterministic=False)
+            x = drop.apply({}, x, rngs={"dropout": jax.random.fold_in(key, self.layers)})
 
         def step(x, scanned):
             block_params, index, own = scanned
@@ -369,26 +379,31 @@ def _temperatures(temperature, layers):
     return jnp.broadcast_to(temperature, (layers, *temperature.shape[1:]))
 
 
-def pooled(hidden, pool=mean_pool, *, layers=None):
-    """Turns ``hidden`` into ``encode``: one vector per text.
+def one_block(params, number=0):
+    """Copies the parameters of one block out of the stack of a transformer.
 
-    >>> def hidden(params, batch, key=None, *, layers=None):
-    ...     return {"tokens": params * batch["x"], "mask": batch["mask"]}
-    >>> batch = {"x": jnp.ones((1, 2, 3)), "mask": jnp.array([[True, False]])}
-    >>> print(pooled(hidden)(2.0, batch))
-    [[2. 2. 2.]]
+    A decoder of one :class:`Block` starts so in Starbucks' pre-training (SMAE): as the first block of the
+    published encoder, which it does not share afterwards.
+
+    >>> params = {"blocks": {"mlp_in": {"bias": jnp.array([[1.0, 2.0], [3.0, 4.0]])}}}
+    >>> print(one_block(params, 1)["mlp_in"]["bias"])
+    [3. 4.]
 
     Args:
-        hidden: as in :class:`Transformer`.
-        pool: ``(tokens [B, T, D], mask [B, T]) -> [B, D]``.
-        layers: optional number of blocks to run.
+        params: of :func:`transformer`; those under "blocks" carry a leading [L].
+        number: which block, from 0.
 
     Returns:
-        ``encode(params, batch, key=None) -> [B, D]``.
+        Dict of arrays without that axis, as ``Block.apply({"params": ...}, x)`` takes them.
+
+    Raises:
+        ValueError: for a block that is not there.
+
+    References:
+        S. Zhuang et al., Starbucks, arXiv:2410.13230.
     """
-
-    def encode(params, batch, key=None):
-        out = hidden(params, batch, key, layers=layers)
-        return pool(out["tokens"], out["mask"])
-
-    return encode
+    blocks = params["blocks"]
+    count = len(jax.tree.leaves(blocks)[0])
+    if not 0 <= number < count:
+        raise ValueError(f"number={number} is outside 0..{count - 1}, the blocks that are there")
+    return jax.tree.map(lambda x: jnp.array(x[number]), blocks)

@@ -7,6 +7,7 @@ from jaxembed.losses.distillation import (
     compression_target,
     margin_mse,
     score_kl,
+    token_kl,
     vector_distance,
     vector_kl,
 )
@@ -22,6 +23,7 @@ from jaxembed.losses.layer_grids import (
     two_dimensional_weights,
 )
 from jaxembed.losses.layer_objectives import (
+    adaptive_layers,
     espresso,
     layer_objective,
     score_kl_to_last,
@@ -71,6 +73,7 @@ from jaxembed.losses.triplets import (
 )
 
 __all__ = [
+    "adaptive_layers",
     "angle",
     "angle_objective",
     "angle_scores",
@@ -129,6 +132,7 @@ __all__ = [
     "spread_out",
     "starbucks",
     "symmetric",
+    "token_kl",
     "triplet_loss",
     "two_dimensional",
     "two_dimensional_weights",

@@ -77,6 +77,44 @@ def vector_kl(vectors, *, teacher, temperature=1.0, stop_teacher=True):
     return score_kl(vectors, teacher=teacher, temperature=temperature, stop_teacher=stop_teacher)
 
 
+def token_kl(tokens, *, teacher, mask, temperature=1.0, stop_teacher=True):
+    """Token-level distillation: asks every token's state for the profile of the teacher's state of it.
+
+    ``loss[b] = mean over t with mask[b, t] of vector_kl(tokens[b, t], teacher=teacher[b, t])``
+
+    >>> tokens, teacher = jnp.zeros((1, 2, 2)), jnp.log(jnp.array([[[0.75, 0.25], [0.9, 0.1]]]))
+    >>> print(token_kl(tokens, teacher=teacher, mask=jnp.array([[True, False]])).round(4))
+    [0.1308]
+
+    Args:
+        tokens: [B, T, D], the student's, of :func:`~jaxembed.encoders.transformer` for example.
+        teacher: [B, T, D], of the same tokens: the last layer's, or those of another encoder of this width
+            that has the same tokenizer.
+        mask: bool [B, T], True = real token. Padding may hold anything.
+        temperature: positive number that divides both; may be traced.
+        stop_teacher: True sends no gradient to the teacher.
+
+    Returns:
+        [B], at least 0, in at least float32; 0 for a row without tokens.
+
+    Raises:
+        ValueError: for shapes that differ.
+
+    References:
+        X. Li et al., 2D Matryoshka Sentence Embeddings, arXiv:2402.14776: the code of AnglE adds it to the KL
+        of pooled vectors where another, frozen encoder teaches.
+    """
+    tokens, teacher = jnp.asarray(tokens), jnp.asarray(teacher)
+    check_shape("tokens", tokens, (None,) * 3)
+    check_shape("teacher", teacher, tokens.shape)
+    check_shape("mask", mask, tokens.shape[:2])
+    mask = jnp.asarray(mask, bool)
+    flat = [jnp.where(mask[..., None], x, 0).reshape(-1, x.shape[-1]) for x in (tokens, teacher)]
+    options = {"temperature": temperature, "stop_teacher": stop_teacher}
+    each = vector_kl(flat[0], teacher=flat[1], **options).reshape(mask.shape)
+    return jnp.sum(jnp.where(mask, each, 0), axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1)
+
+
 def vector_distance(vectors, *, teacher, where=None, kind="l1", normalise=True):
     """Embedding distillation: asks a vector to be the teacher's.
 

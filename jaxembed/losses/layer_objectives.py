@@ -4,7 +4,13 @@ import jax.numpy as jnp
 
 from jaxembed.arrays import unit
 from jaxembed.losses.distillation import compression_loss, compression_targets, score_kl, vector_kl
-from jaxembed.losses.layer_grids import espresso_grid, full_grid, two_dimensional_weights
+from jaxembed.losses.layer_grids import (
+    espresso_grid,
+    full_grid,
+    layer_weights,
+    sampled_weights,
+    two_dimensional_weights,
+)
 from jaxembed.losses.nested import over_layers
 
 
@@ -167,6 +173,82 @@ def two_dimensional(loss, layers, sizes, *, weighting="uniform", pull=vector_kl_
     return layer_objective(loss, grid, drawn, **pulled)
 
 
+def adaptive_layers(
+    loss,
+    layers,
+    width,
+    *,
+    picks=1,
+    weighting="uniform",
+    last_weight=1.0,
+    prior_weight=1.0,
+    pull_weight=1.0,
+    temperature=0.3,
+):
+    """Adaptive layers: trains the last layer in full, and in each step some layers before it.
+
+    With the layers n drawn, L the last one and v[n] the vectors of layer n,
+
+    ``last_weight * loss(v[L]) + mean_n (prior_weight * w[n] * loss(v[n])
+    + pull_weight * temperature * KL(softmax(v[L] / temperature) || softmax(v[n] / temperature)))``
+
+    With the loss ``matryoshka(loss, sizes)`` layers and sizes are trained together.
+
+    >>> import jax
+    >>> from jaxembed.losses import info_nce
+    >>> objective = adaptive_layers(info_nce, 2, 8)
+    >>> layers = jax.random.normal(jax.random.key(0), (6, 3, 8))
+    >>> print(objective(jax.random.key(1), layers, layers).shape)
+    ()
+
+    Args:
+        loss: ``loss(*vectors, **options) -> [B]``, or a scalar, on arrays [B, D].
+        layers: the number L of blocks.
+        width: D.
+        picks: how many layers before the last a step trains; None trains all of them.
+        weighting: w, as in :func:`layer_weights`.
+        last_weight, prior_weight, pull_weight: numbers.
+        temperature: positive number of the KL divergence over coordinates, see :func:`vector_kl`.
+
+    Returns:
+        ``objective(key, *layers, **options) -> scalar`` on arrays [B, L+1, D]. The key may be None where
+        nothing is drawn.
+
+    Raises:
+        ValueError: for no layers, or more picks than there are layers before the last.
+
+    References:
+        X. Li et al., arXiv:2402.14776, as the class AdaptiveLayerLoss of sentence-transformers 5.7 and later
+        has it. That class adds the KL of several drawn layers up, where it is their mean here. It also draws
+        the embeddings below the first block, which are no layer here.
+    """
+    if layers < 1:
+        raise ValueError(f"layers: {layers}; pass at least 1")
+    before, grid = full_grid(range(1, layers), (width,)), full_grid(range(1, layers + 1), (width,))
+    picks = len(before) if picks is None or not before else picks
+    if before and not 1 <= picks <= len(before):
+        raise ValueError(f"picks: {picks} is outside 1..{len(before)}, the layers before the last")
+    scale = [prior_weight * w for w in layer_weights(weighting, layers)[:-1]]
+
+    def pull(*last):
+        teacher = jnp.concatenate(last)
+        options = {"teacher": teacher, "temperature": temperature}
+        return lambda *vectors: pull_weight * temperature * vector_kl(jnp.concatenate(vectors), **options)
+
+    def shares(key):
+        return sampled_weights(key, len(before), picks=picks) / picks
+
+    def weights(share):
+        return jnp.append(jnp.array(scale) * share, last_weight)
+
+    if picks == len(before):  # nothing is drawn
+        pulls = [1 / max(1, picks)] * picks
+        pulled = {"pull": pull, "pulled": before, "pulled_weights": pulls}
+        return layer_objective(loss, grid, weights(jnp.array(pulls)), **(pulled if before else {}))
+    pulled = {"pull": pull, "pulled": before, "pulled_weights": shares}
+    return layer_objective(loss, grid, lambda key: weights(shares(key)), **pulled)
+
+
 def espresso(loss, layers, width, size=128, *, compress=True):
     """ESE: trains the full vector of the last layer, and a short vector of every layer that compresses it.
 
@@ -214,7 +296,7 @@ def espresso(loss, layers, width, size=128, *, compress=True):
     return objective
 
 
-def starbucks(loss, grid, *, pull=score_kl_to_last):
+def starbucks(loss, grid, *, pull=score_kl_to_last, sampled=False):
     """Starbucks (SRL): trains a short list of layers and sizes that grow together, all in every step.
 
     ``sum over the list of loss(v[n, size]) + sum over all but its last pair of pull(v[n, size])``
@@ -232,16 +314,34 @@ def starbucks(loss, grid, *, pull=score_kl_to_last):
         pull: towards the last layer, as in :func:`layer_objective`; None leaves it out. The authors' code for
             retrieval compares scores (the default), that for similarity vectors
             (:func:`vector_kl_to_last`).
+        sampled: True is the paper's sub-model sampling, which it compares with: each step trains the last
+            layer and one other layer of the list, both at every size of the list.
 
     Returns:
-        ``objective(key, *layers, **options) -> scalar`` on arrays [B, L+1, D]. Nothing is drawn: the key may
-        be None.
+        ``objective(key, *layers, **options) -> scalar`` on arrays [B, L+1, D]. The key may be None where
+        nothing is drawn.
 
     References:
-        S. Zhuang et al., Starbucks, arXiv:2410.13230.
+        S. Zhuang et al., Starbucks, arXiv:2410.13230. In sub-model sampling the pull goes to all pairs that
+        are trained but the full one; the code behind the paper leaves its weights unused there.
     """
     grid = tuple(grid)
+    if sampled:
+        return _sampled_list(loss, grid, pull)
     return layer_objective(loss, grid, **({} if pull is None else {"pull": pull, "pulled": grid[:-1]}))
+
+
+def _sampled_list(loss, grid, pull):
+    """The last layer of a list and one other, drawn, at every size of the list."""
+    layers, sizes = (sorted(set(numbers)) for numbers in zip(*grid, strict=True))
+    every, others = full_grid(layers, sizes), len(layers) - 1
+
+    def drawn(key):
+        trained = sampled_weights(key, len(layers), picks=min(1, others), always=(others,))
+        return jnp.repeat(trained, len(sizes))
+
+    pulled = {"pull": pull, "pulled": every[:-1], "pulled_weights": lambda key: drawn(key)[:-1]}
+    return layer_objective(loss, every, drawn, **({} if pull is None or len(every) < 2 else pulled))
 
 
 def _weights(weights, key):

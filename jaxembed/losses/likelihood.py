@@ -49,7 +49,7 @@ def frozen_softmax(vectors, table, *, positives, bias=None, where=None, temperat
     return softmax_loss(scores, positives=positives, where=where, temperature=temperature)
 
 
-def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None):
+def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None, average="rows"):
     """Masked language model loss: asks the states at masked places which words were there.
 
     ``loss[b] = mean over t with where[b, t] of -log softmax(scores[b, t])[words[b, t]]`` with
@@ -75,12 +75,15 @@ def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None
         where: bool [B, T], True at masked places.
         bias: optional [V], added to the scores.
         most: how many places a row are scored, the first ones; default T. Later places are left out.
+        average: "rows" takes the mean of each row, so that all rows count alike. "words" divides the sum of
+            each row by the mean number of masked places, so that the mean over B is the mean over all masked
+            places of the batch: each word counts alike, as in most code of masked language models.
 
     Returns:
         [B], in at least float32; 0 for a row without masked places.
 
     Raises:
-        ValueError: for shapes that do not fit, or ``most`` outside 1..T.
+        ValueError: for shapes that do not fit, ``most`` outside 1..T, or an unknown average.
 
     References:
         J. Devlin et al., BERT, arXiv:1810.04805.
@@ -92,6 +95,8 @@ def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None
         raise ValueError(f"words {np.shape(words)}, states {np.shape(states)}: lead with {(rows, length)}")
     if not 1 <= most <= length:
         raise ValueError(f"most: {most} is outside 1..{length}, the places of a row")
+    if average not in ("rows", "words"):
+        raise ValueError(f"average={average!r}: choose rows or words")
     _, places = jax.lax.top_k(jnp.asarray(where).astype(jnp.int32), most)  # masked places come first
     where, words = (jnp.take_along_axis(jnp.asarray(x), places, axis=1) for x in (where, words))
     states = jnp.take_along_axis(jnp.asarray(states), places[..., None], axis=1)
@@ -100,11 +105,13 @@ def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None
     if bias is not None:
         scores = scores + bias
     each = softmax_loss(scores, positives=words.reshape(-1)).reshape(rows, most)
-    return jnp.sum(jnp.where(where, each, 0), axis=1) / jnp.maximum(jnp.sum(where, axis=1), 1)
+    counts = jnp.sum(where, axis=1).astype(each.dtype)
+    counts = jnp.maximum(counts, 1) if average == "rows" else jnp.maximum(jnp.sum(counts), 1) / rows
+    return jnp.sum(jnp.where(where, each, 0), axis=1) / counts
 
 
 def masked_autoencoder(
-    lift, states, table, decode, *, grid, words, where, decoder_where, bias=None, most=None
+    lift, states, table, decode, *, grid, words, where, decoder_where, bias=None, most=None, average="rows"
 ):
     """Masked autoencoding: trains by words, from the states and from one vector through a weak decoder.
 
@@ -136,7 +143,7 @@ def masked_autoencoder(
         where: bool [B, T], places masked for the encoder.
         decoder_where: bool [B, T], places masked for the decoder.
         bias: optional [V], added to the scores of words.
-        most: places scored a row, as in :func:`masked_words_loss`; default T.
+        most, average: as in :func:`masked_words_loss`.
 
     Returns:
         [B], in at least float32.
@@ -150,14 +157,11 @@ def masked_autoencoder(
     states = jnp.asarray(states)
     check_shape("states", states, (None,) * 4)
     depth, width = states.shape[1] - 1, states.shape[3]
-    total = 0
+    total, options = 0, {"words": words, "bias": bias, "most": most, "average": average}
     for n, size in grid:
         if not 1 <= n <= depth or not 1 <= size <= width:
             raise ValueError(f"grid: {(n, size)} is beyond the layers 1..{depth} of width {width}")
         h = states[:, n, :, :size]
-        total += masked_words_loss(lift, h, table, words=words, where=where, bias=bias, most=most)
-        decoded = decode(lift(h[:, 0]))
-        total += masked_words_loss(
-            lift, decoded, table, words=words, where=decoder_where, bias=bias, most=most
-        )
+        total += masked_words_loss(lift, h, table, where=where, **options)
+        total += masked_words_loss(lift, decode(lift(h[:, 0])), table, where=decoder_where, **options)
     return total / (2 * len(grid))

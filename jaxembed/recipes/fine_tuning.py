@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxembed import data, losses, train
+from jaxembed import data, encoders, losses, train
+
+HEAD = "training_head"  # parameters that training alone has
 
 
 def fine_tune(
@@ -27,6 +29,7 @@ def fine_tune(
     length=128,
     temperature=0.05,
     frozen=None,
+    head=False,
     seed=0,
     mesh=None,
     workdir=None,
@@ -40,6 +43,12 @@ def fine_tune(
     (CoSENT). The rate rises over the first steps and falls to zero along a line.
 
     ``encoder = recipes.fine_tune(encoder, data.sentence_pairs("pairs.tsv"), sizes=(64, 128, 384))``
+
+    Texts without partners train too, each the partner of itself (SimCSE without labels). The two sides draw
+    other units that are dropped, so their vectors differ:
+
+    ``encoder = encoders.pretrained.load(folder, pooling="cls", dropout=0.1)``
+    ``encoder = recipes.fine_tune(encoder, {"first": texts, "second": texts}, head=True, rate=3e-5)``
 
     Args:
         encoder: of ``encoders.pretrained.load``.
@@ -61,6 +70,7 @@ def fine_tune(
         length: tokens at which texts are cut, special ones among them.
         temperature: of InfoNCE.
         frozen: optional regex; parameters with such a path stay as they are, ``"^table/"`` for example.
+        head: True puts a dense layer with tanh behind the encoder while it trains, which is not kept.
         seed: of the order of the pairs and of dropout.
         mesh: of ``train.make_mesh``; default all devices where they divide ``batch_size``, else one.
         workdir: optional folder of checkpoints; a run that was stopped goes on there.
@@ -76,7 +86,8 @@ def fine_tune(
 
     References:
         A. van den Oord et al., arXiv:1807.03748 (InfoNCE); J. Su, CoSENT; A. Kusupati et al.,
-        arXiv:2205.13147 (sizes); A. Solatorio, arXiv:2402.16829 (guide).
+        arXiv:2205.13147 (sizes); A. Solatorio, arXiv:2402.16829 (guide); T. Gao et al. (SimCSE),
+        arXiv:2104.08821 (head). Its batch of 64, temperature of 0.05 and dropout of 0.1 are from memory.
     """
     pairs = checked_pairs(encoder, pairs, batch_size, sizes, guide, blocks)
     texts = {name: pairs[name] for name in ("first", "second", "negatives") if pairs.get(name) is not None}
@@ -86,9 +97,14 @@ def fine_tune(
     make = batch_maker(encoder, texts, scores, guides, min(length, encoder.max_length))
     sizes = None if sizes is None else tuple(sizes)
     temperature = None if loss else temperature
-    loss_fn = objective(encoder.encode, tuple(texts), loss, sizes, temperature, margin, tuple(blocks))
+    encode = _headed(encoder.encode) if head else encoder.encode
+    loss_fn = objective(encode, tuple(texts), loss, sizes, temperature, margin, tuple(blocks))
+
+    def trained(params):
+        return dataclasses.replace(encoder, params={n: x for n, x in params.items() if n != HEAD})
+
     state = train.fit(
-        init=lambda key: jax.tree.map(jnp.copy, encoder.params),
+        init=functools.partial(_start, encoder, head),
         loss_fn=loss_fn,
         tx=_optimizer(rate, warmup, steps, frozen),
         batches=data.batches(np.arange(count), batch_size, make=make, seed=seed),
@@ -96,10 +112,26 @@ def fine_tune(
         key=seed,
         mesh=mesh or (train.make_mesh(1) if batch_size % jax.device_count() else None),
         workdir=workdir,
-        evaluate=evaluate and (lambda state: evaluate(dataclasses.replace(encoder, params=state.params))),
+        evaluate=evaluate and (lambda state: evaluate(trained(state.params))),
         evaluate_every=evaluate_every,
     )
-    return dataclasses.replace(encoder, params=state.params)
+    return trained(state.params)
+
+
+def _start(encoder, head, key):
+    """The parameters of an encoder, and those of the head where there is one."""
+    params = jax.tree.map(jnp.copy, encoder.params)
+    return params | ({HEAD: encoders.init_mlp(key, (encoder.width, encoder.width))} if head else {})
+
+
+@functools.lru_cache(maxsize=16)
+def _headed(encode):
+    """An encoder with the head behind it; the same object for the same encoder."""
+
+    def run(params, batch, key=None):
+        return encoders.mlp(params[HEAD], encode(params, batch, key), activation=jnp.tanh, final=True)
+
+    return run
 
 
 def batch_maker(encoder, texts, scores, guides, length):

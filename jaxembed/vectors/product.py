@@ -12,6 +12,7 @@ from jaxembed.vectors._entries import clipped, sum_entries
 
 _ELEMENTS = 2**20  # distances that are held at a time
 _STEPS_PER_ROTATION = 4
+_MOST = 10_000  # steps until no centre moves: rounding may move one back and forth
 
 
 def fit_product(
@@ -41,7 +42,7 @@ def fit_product(
             be encoded will do: 40 rows per centre are plenty.
         group: the coordinates G of one part; it must divide D.
         centres: the centres C of one part. Up to 256 give product codes of one byte.
-        iterations: Lloyd steps; 0 returns the starting centres.
+        iterations: Lloyd steps; 0 returns the starting centres, None goes on until no centre moves.
         restarts: how often k-means starts anew; every part keeps its best codebook.
         seeding: "sample" starts at distinct rows drawn evenly; "plus_plus" draws each row with a chance
             proportional to its squared distance from those already drawn.
@@ -304,7 +305,11 @@ def _lloyd(x, centres, *, iterations):
 
         return jax.lax.cond(jnp.any(empty), refill, lambda means: means, means)
 
-    return jax.lax.fori_loop(0, iterations, step, centres)
+    if iterations is not None:
+        return jax.lax.fori_loop(0, iterations, step, centres)
+    pair = centres, step(0, centres), 1
+    moves, again = lambda s: jnp.any(s[0] != s[1]) & (s[2] < _MOST), lambda s: (s[1], step(0, s[1]), s[2] + 1)
+    return jax.lax.while_loop(moves, again, pair)[1]
 
 
 def _sample(key, x, centres):
@@ -365,7 +370,8 @@ def _checked_codes(codes, parts):
 
 def _check_fit(x, group, centres, iterations, restarts, rotations):
     limits = {"group": 1, "centres": 1, "iterations": 0, "restarts": 1, "rotations": 0}
-    for name, value in zip(limits, (group, centres, iterations, restarts, rotations), strict=True):
+    given = group, centres, 0 if iterations is None else iterations, restarts, rotations
+    for name, value in zip(limits, given, strict=True):
         if not isinstance(value, int | np.integer) or value < limits[name]:
             raise ValueError(f"{name}: {value} is not an integer from {limits[name]} on; pass one")
     if x.ndim != 2 or x.shape[1] < 1 or x.shape[1] % group:

@@ -10,6 +10,8 @@ from small_transformer import HEADS, LAYERS, MASK, B, T, built, example, full_ru
 
 from jaxembed import encoders
 
+KEY = jax.random.key(0)
+
 # Attention
 
 
@@ -37,6 +39,22 @@ def test_attention_is_finite_at_extreme_scores_and_without_keys(size):
     chex.assert_tree_all_finite((gradient, out))
     assert not out[3].any()
     assert not gradient[3].any()
+
+
+def test_dropout_hides_weights_and_keeps_their_mean():
+    rng = np.random.default_rng(0)
+    q, k = rng.normal(size=(2, 1, 6, HEADS, 4)).astype(np.float32)
+    eye = np.broadcast_to(np.eye(6, dtype=np.float32)[None, :, None], (1, 6, HEADS, 6))  # shows the weights
+    whole = np.asarray(encoders.dot_product_attention(q, k, eye))
+    attend = jax.jit(lambda key: encoders.dot_product_attention(q, k, eye, dropout=0.25, key=key))
+    noisy = np.stack([attend(jax.random.key(n)) for n in range(400)])
+    kept = noisy != 0
+    np.testing.assert_allclose(noisy[kept], np.broadcast_to(whole / 0.75, noisy.shape)[kept], rtol=1e-5)
+    np.testing.assert_allclose(kept.mean(axis=0), 0.75, atol=0.1)
+    assert kept.mean() == pytest.approx(0.75, abs=0.01)
+    np.testing.assert_array_equal(encoders.dot_product_attention(q, k, eye, dropout=0.25), whole)
+    nothing = encoders.dot_product_attention(q, k, eye, np.zeros((1, 6), bool), dropout=0.25, key=KEY)
+    assert not np.asarray(nothing).any()
 
 
 def test_numerical_gradients_of_attention_in_float64():

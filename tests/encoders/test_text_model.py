@@ -92,6 +92,8 @@ def test_training_follows_the_key_and_is_saved(folder, tmp_path):
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradient["blocks"]["mlp_in"]))
     noisy = jax.jit(jax.grad(total))(loaded.params, jax.random.key(0))
     assert np.abs(noisy["table"]["embedding"] - gradient["table"]["embedding"]).max() > 1e-3
+    dropped = loaded.encode_tokens(loaded.params, batch, jax.random.key(0), layers=0)[0][batch["mask"]]
+    assert 0.3 < (dropped == 0).mean() < 0.7  # the embeddings drop too, as in BERT
     moved = jax.tree.map(lambda p, g: p - 0.1 * g, loaded.params, gradient)
     trained = dataclasses.replace(loaded, params=moved)
     trained.save(tmp_path / "trained")

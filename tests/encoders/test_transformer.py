@@ -203,6 +203,34 @@ def test_blocks_drop_different_units():
     assert (np.sign(steps[:, 0]) != np.sign(steps[:, 1])).any()
 
 
+def test_the_input_of_the_first_block_is_dropped_where_bert_drops_it():
+    _, params, run = built(input_dropout=0.25, final_norm=False)
+    key = jax.random.key(3)
+    noisy, quiet = (np.asarray(run(params, example(), k, layers=0)["tokens"])[MASK] for k in (key, None))
+    kept = noisy != 0
+    np.testing.assert_allclose(noisy[kept], quiet[kept] / 0.75, rtol=1e-5)
+    assert 0.6 < kept.mean() < 0.9
+
+
+def test_attention_dropout_follows_the_key():
+    _, params, run = built(attention_dropout=0.5)
+    a, again, other = (run(params, example(), jax.random.key(k))["tokens"] for k in (1, 1, 2))
+    chex.assert_trees_all_equal(a, again)
+    assert np.abs(a - other).max() > 1e-3 and np.isfinite(a).all()
+    chex.assert_trees_all_close(run(params, example()), full_run(), atol=1e-5)
+
+
+def test_one_block_is_that_of_the_stack():
+    encoder, params, run = built(final_norm=False)
+    block = encoders.Block(HEADS, 12)
+    states = run(params, example(), each=lambda tokens, mask: tokens)["layers"]
+    for n in (0, LAYERS - 1):
+        found = block.apply({"params": encoders.one_block(params, n)}, states[:, n], MASK)
+        np.testing.assert_allclose(found[:3], states[:3, n + 1], atol=1e-5)
+    with pytest.raises(ValueError, match="number=3 is outside 0..2"):
+        encoders.one_block(params, LAYERS)
+
+
 def _raw(states, mask):
     return jnp.sum(jnp.where(mask[..., None], states, 0), axis=1)
 

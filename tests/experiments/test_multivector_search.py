@@ -12,7 +12,7 @@ import pytest
 from models import write_model
 
 from experiments.multivector_search import __main__ as story
-from experiments.multivector_search import judged, searches, tokens
+from experiments.multivector_search import funnels, judged, searches, tokens
 from experiments.shared import flags, inputs, results, text_models
 from jaxembed import data, ragged, vectors
 from jaxembed.encoders.pretrained.tensors import read_safetensors, write_safetensors
@@ -95,6 +95,21 @@ def test_generated_part_prints_and_saves_every_row(tmp_path, capsys, monkeypatch
 
 
 @pytest.mark.experiment
+def test_a_funnel_reads_less_and_its_exact_scores_are_those_of_its_candidates(sets):
+    params, scores = searches.init(0, 16, 3, 4), tokens.exact(sets)
+    plain, first, *funnel = funnels.measure(sets, params, scores)
+    assert plain["encodings, MB"] == pytest.approx(260 * 20 * 8 * 4 * 4 / 1e6)
+    assert first["encodings, MB"] == pytest.approx(plain["encodings, MB"] / 4)
+    for row in funnel:
+        assert first["encodings, MB"] / 3 < row["encodings, MB"] < plain["encodings, MB"]
+        assert row["10-Recall@10, exact scores"] == row["10-Recall@100"]  # the exact score loses none of them
+    documents = np.asarray(tokens.encode(sets, params)[1])
+    asked = np.asarray(vectors.encode_queries(params, sets["queries"], sets["mask"]))
+    ten = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    places = np.argsort(-(asked @ documents.T), axis=1, kind="stable")[:, :100]
+    assert plain["10-Recall@100"] == pytest.approx(searches.found_share(places, ten), abs=1e-6)
+
+
 def test_searches_of_a_collection_are_compared_and_drawn(sets, tmp_path, monkeypatch):
     monkeypatch.setattr(story, "text", lambda cfg: sets)
     monkeypatch.setattr(story, "SIZES", {"(20,3,8)": (3, 8), "(20,5,16)": (3, 8)})

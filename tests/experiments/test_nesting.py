@@ -10,7 +10,15 @@ import pytest
 from models import write_model
 from stories import ran
 
-from experiments.nesting import digits, grid_results, masked_words, matryoshka, prefix_heads, starbucks
+from experiments.nesting import (
+    digits,
+    grid_results,
+    masked_words,
+    matryoshka,
+    prefix_heads,
+    prefix_search,
+    starbucks,
+)
 from experiments.shared import flags, inputs, results
 from jaxembed import data, losses
 
@@ -86,6 +94,27 @@ def test_networks_with_heads_learn_every_prefix():
 
 
 @pytest.mark.experiment
+def test_searches_by_prefixes_find_and_read_what_loops_say():
+    images, labels = digits.read(2)
+    vectors = np.random.default_rng(0).normal(size=(1797, 2, 64)).astype(np.float32)
+    vectors[..., :16] += 3 * images.reshape(1797, 2, 64)[..., ::4]
+    rows = {row["search"]: row for row in prefix_search.measure({"a": vectors}, labels)}
+    assert list(rows) == list(prefix_search.PLANS)
+    layers = vectors[:, :, None]
+    for name, size in (("full vectors", 64), ("prefix alone", 8)):
+        wanted = digits.nearest(layers, labels, [(0, size)]).mean()
+        assert rows[name]["accuracy"] == pytest.approx(wanted, abs=2e-3)
+    assert rows["full vectors"]["10 nearest by full vectors"] == 1
+    low, high = (rows[n]["10 nearest by full vectors"] for n in ("prefix alone", "adaptive"))
+    assert low < high < 1
+    assert [row["bytes read"] for row in rows.values()] == [
+        4 * 1297 * 64,
+        4 * 1297 * 8,
+        4 * (1297 * 8 + 50 * 64),
+        4 * (1297 * 4 + 200 * 8 + 100 * 16 + 50 * 64),
+    ]
+
+
 def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(matryoshka, "FEW", (2, 4))
     monkeypatch.setattr(matryoshka, "DIGITS", {"width": 4, "batch": 64, "rate": 1e-2})

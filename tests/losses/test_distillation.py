@@ -25,6 +25,28 @@ def test_teacher_losses_equal_the_oracle(masked):
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_token_kl_is_the_mean_over_real_tokens():
+    rng = np.random.default_rng(0)
+    tokens, teacher = rng.normal(size=(2, 4, 5, D)).astype(np.float32)
+    mask = rng.random((4, 5)) < 0.6
+    mask[1] = False
+    rows = zip(tokens, teacher, mask, strict=True)
+    wanted = [np.mean(oracles_losses.kl(x[m], y[m], temperature=0.5)) if m.any() else 0.0 for x, y, m in rows]
+    tokens[~mask], teacher[~mask] = np.nan, np.inf  # padding is never read
+
+    def loss(tokens, teacher, **options):
+        return losses.token_kl(tokens, teacher=teacher, mask=mask, temperature=0.5, **options)
+
+    np.testing.assert_allclose(jax.jit(loss)(tokens, teacher), wanted, rtol=1e-4, atol=1e-6)
+    total = jax.grad(lambda x, y: jnp.sum(loss(x, y)), (0, 1))
+    student, teaching = total(jnp.asarray(tokens), jnp.asarray(teacher))
+    assert np.isfinite(student).all() and student[mask].any() and not student[~mask].any()
+    assert not np.asarray(teaching).any()
+    for shape in ((4, 5, D + 1), (4, 6, D)):
+        with pytest.raises(ValueError, match="teacher"):
+            losses.token_kl(jnp.zeros((4, 5, D)), teacher=jnp.zeros(shape), mask=mask)
+
+
 @pytest.mark.parametrize("size", [1, 3, D])
 def test_compression_target_equals_the_oracle_and_sends_no_gradient(size):
     x, _ = rows()

@@ -110,6 +110,92 @@ def test_starbucks_is_its_formula(layers):
     np.testing.assert_allclose(losses.starbucks(losses.info_nce, LIST)(None, *layers), wanted, rtol=1e-5)
 
 
+def adaptive(arrays, chosen, weighting="uniform", weights=(1, 1, 1), temperature=0.3, slow=oracles.info_nce):
+    """The objective of adaptive layers with these layers drawn, written out."""
+    last, prior, pull = weights
+    total = last * np.mean(slow(*arrays[:, :, -1]))
+    for n in chosen:
+        w = losses.layer_weights(weighting, L)[n - 1]
+        student, teacher = (np.concatenate(arrays[:, :, row]) for row in (n, -1))
+        kl = np.mean(oracles_losses.kl(student, teacher, temperature=temperature))
+        total += (prior * w * np.mean(slow(*arrays[:, :, n])) + pull * temperature * kl) / len(chosen)
+    return total
+
+
+@pytest.mark.parametrize("picks", [1, 2])
+def test_adaptive_layers_are_their_formula(layers, picks):
+    options = {"weighting": "log", "last_weight": 0.5, "prior_weight": 2.0, "pull_weight": 3.0}
+    objective = jax.jit(losses.adaptive_layers(losses.info_nce, L, D, picks=picks, **options))
+    seen = set()
+    for seed in range(8):
+        key = jax.random.key(seed)
+        weights = losses.sampled_weights(key, L - 1, picks=picks)
+        chosen = tuple(n for n in range(1, L) if weights[n - 1])
+        wanted = adaptive(layers, chosen, "log", (0.5, 2, 3))
+        np.testing.assert_allclose(objective(key, *layers), wanted, rtol=1e-5)
+        seen.add(chosen)
+    assert len(seen) > 1 and {len(c) for c in seen} == {picks}
+
+
+def test_adaptive_layers_without_a_draw_and_with_sizes(layers):
+    everything = losses.adaptive_layers(losses.info_nce, L, D, picks=None, temperature=1.0)
+    wanted = adaptive(layers, range(1, L), temperature=1.0)
+    np.testing.assert_allclose(everything(None, *layers), wanted, rtol=1e-5)
+    drawn = losses.adaptive_layers(losses.info_nce, L, D)
+    with pytest.raises(ValueError, match="key: None"):
+        drawn(None, *layers)
+    one = losses.adaptive_layers(losses.info_nce, 1, D, last_weight=2.0)
+    np.testing.assert_allclose(
+        one(None, *layers[:, :, :2]), 2 * losses.info_nce(*layers[:, :, 1]).mean(), rtol=1e-6
+    )
+    nested = losses.adaptive_layers(losses.matryoshka(losses.info_nce, SIZES), L, D, picks=None)
+
+    def slow(*vectors):
+        return sum(oracles.info_nce(*(v[:, :size] for v in vectors)) for size in SIZES)
+
+    np.testing.assert_allclose(nested(None, *layers), adaptive(layers, range(1, L), slow=slow), rtol=1e-5)
+    for bad in ({"picks": 0}, {"picks": L}):
+        with pytest.raises(ValueError, match=r"picks: \d is outside 1..3, the layers before the last"):
+            losses.adaptive_layers(losses.info_nce, L, D, **bad)
+
+
+@pytest.mark.peers
+def test_adaptive_layers_equal_the_sum_in_torch(layers):
+    """As sentence-transformers has it: all layers, whose KL it adds up where ours is their mean."""
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+
+    def theirs(vectors):
+        q, d = (functional.normalize(torch.from_numpy(x), dim=-1) for x in vectors)
+        return functional.cross_entropy(20 * q @ d.T, torch.arange(len(q)))
+
+    total, temperature = theirs(layers[:, :, -1]), 0.3
+    teacher = torch.from_numpy(np.concatenate(layers[:, :, -1])).div(temperature).softmax(-1)
+    for n in range(1, L):
+        total = total + theirs(layers[:, :, n]) / (L - 1)
+        student = torch.from_numpy(np.concatenate(layers[:, :, n])).div(temperature).log_softmax(-1)
+        total = total + temperature * functional.kl_div(student, teacher, reduction="batchmean")
+    objective = losses.adaptive_layers(losses.info_nce, L, D, picks=None, pull_weight=L - 1)
+    np.testing.assert_allclose(objective(None, *layers), float(total), rtol=1e-5)
+
+
+def test_sub_model_sampling_trains_the_last_layer_and_one_other_at_every_size(layers):
+    one, seen = layers[:1], set()
+    objective = jax.jit(losses.starbucks(supervised, LIST, pull=losses.vector_kl_to_last, sampled=True))
+    options = [(n, size) for n, _ in LIST for size in (4, 8, 16)]
+    for seed in range(8):
+        key = jax.random.key(seed)
+        n = 1 + int(np.argmax(losses.sampled_weights(key, 3, always=(2,))[:2]))
+        pairs = [(layer, size) for layer, size in options if layer in (n, 4)]
+        rest = (profile, pairs[:-1], [1] * 5)
+        wanted = oracles_losses.layer_objective(supervised, pairs, [1] * 6, *rest, *one)
+        np.testing.assert_allclose(objective(key, *one), wanted, rtol=1e-5)
+        seen.add(n)
+    assert seen == {1, 2}
+    bare = losses.starbucks(supervised, LIST, pull=None, sampled=True)
+    assert bare(jax.random.key(0), *one) < objective(jax.random.key(0), *one)
+
+
 def test_objectives_are_two_sums_over_layers_bit_for_bit(layers):
     """The compositions that the experiments were measured with."""
     q, d = layers

@@ -47,6 +47,24 @@ def test_masked_words_loss_equals_the_oracle(size, most):
     assert not gradient[~batch["where"]].any()
 
 
+@pytest.mark.parametrize("most", [None, 2])
+def test_words_count_alike_where_they_are_averaged_together(most):
+    (head, table), batch = head_and_table(), word_batch()
+    states = np.random.default_rng(0).normal(size=(5, T, D)).astype(np.float32)
+    given = {"bias": head["bias"], "most": most, **batch}
+    value = losses.masked_words_loss(lifted(head), states, table, average="words", **given)
+    rows = oracles_losses.masked_words_loss(head, states, table, most=most, **batch)
+    counts = np.minimum(batch["where"].sum(axis=1), most or T)
+    np.testing.assert_allclose(np.mean(value), np.sum(rows * counts) / counts.sum(), rtol=1e-4)
+    assert value[1] == 0
+    nothing = {**given, "where": np.zeros((5, T), bool)}
+    assert not np.asarray(
+        losses.masked_words_loss(lifted(head), states, table, average="words", **nothing)
+    ).any()
+    with pytest.raises(ValueError, match="average='tokens': choose rows or words"):
+        losses.masked_words_loss(lifted(head), states, table, average="tokens", **given)
+
+
 def autoencoder(decode, states, **options):
     (head, table), batch = head_and_table(), word_batch()
     batch |= {"decoder_where": batch["where"] | (np.arange(T) == 2)}

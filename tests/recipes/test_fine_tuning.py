@@ -10,6 +10,7 @@ from models import write_model
 
 from jaxembed import encoders, losses, metrics, recipes, train
 from jaxembed.arrays import masked_mean
+from jaxembed.recipes import fine_tuning
 
 SMALL = {"batch_size": 8, "length": 4, "mesh": train.make_mesh(1)}
 RUN = {"steps": 40, "rate": 3e-3, **SMALL}  # one setting, so that tests share its compiled step
@@ -80,6 +81,43 @@ def plain(encoder):
     encode = lambda params, batch, key=None, **_: mean_of_words(params, batch)  # noqa: E731
     params = {"table": encoder.params["table"], "blocks": {"unused": np.ones((1, 2), np.float32)}}
     return dataclasses.replace(encoder, encode=encode, params=params)
+
+
+def test_a_head_trains_along_and_is_not_kept(plain):
+    seen = []
+    options = {"steps": 3, "rate": 1e-2, **SMALL, "evaluate": lambda e: seen.append(e.params) or {}}
+    tuned = recipes.fine_tune(plain, pairs(), head=True, **options)
+    assert jax.tree.structure(tuned.params) == jax.tree.structure(plain.params)
+    assert jax.tree.structure(seen[-1]) == jax.tree.structure(plain.params)
+    bare = recipes.fine_tune(plain, pairs(), **options)
+    assert np.abs(tuned.params["table"]["embedding"] - bare.params["table"]["embedding"]).max() > 1e-4
+
+
+def test_the_head_is_a_dense_layer_with_tanh(plain):
+    params = fine_tuning._start(plain, True, jax.random.key(0))
+    batch = plain.tokenize(["w5 w6", "w7"], length=4)
+    layer = params[fine_tuning.HEAD]["layer_0"]
+    wanted = np.tanh(mean_of_words(params, batch) @ layer["kernel"] + layer["bias"])
+    headed = fine_tuning._headed(mean_of_words)
+    np.testing.assert_allclose(headed(params, batch), wanted, rtol=1e-5)
+    assert fine_tuning._headed(mean_of_words) is headed
+
+
+@pytest.mark.slow
+def test_texts_without_partners_train_by_dropout_alone(encoder, tmp_path):
+    """SimCSE without labels: each text finds itself although other units are dropped."""
+    encoder.save(tmp_path / "model")
+    noisy = encoders.pretrained.load(tmp_path / "model", dropout=0.3)
+    texts = [f"w{n % 9 + 5} w{n // 9 + 5}" for n in range(32)]
+
+    def loss(encoder):
+        batch, params = encoder.tokenize(texts, length=6), encoder.params
+        views = [noisy.encode(params, batch, jax.random.key(k)) for k in (1, 2)]
+        assert np.abs(views[0] - views[1]).max() > 1e-3
+        return float(losses.info_nce(*views).mean())
+
+    tuned = recipes.fine_tune(noisy, {"first": texts, "second": texts}, head=True, **RUN)
+    assert loss(tuned) < 0.8 * loss(noisy)
 
 
 def test_equal_calls_share_their_compiled_step(plain):

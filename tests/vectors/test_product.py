@@ -173,6 +173,17 @@ def test_the_error_never_rises_with_iterations(seeding):
     assert errors[-1] < 0.8 * errors[0]
 
 
+def test_without_a_number_the_steps_go_on_until_no_centre_moves():
+    params = fitted(iterations=None)
+    np.testing.assert_array_equal(params["codebooks"], fitted(iterations=300)["codebooks"])
+    for m, books in enumerate(np.asarray(params["codebooks"], np.float64)):
+        np.testing.assert_allclose(oracles.lloyd(X[:, 2 * m : 2 * m + 2], books, 1), books, atol=1e-5)
+    few = np.arange(40, dtype=np.float32)[:, None] % 3  # fewer values than centres: some stay empty
+    assert error(vectors.fit_product(KEY, few, group=1, centres=8, iterations=None), few) == 0
+    turned = fitted(iterations=None, rotations=2)
+    assert error(turned) <= error(params) * (1 + 1e-6)
+
+
 def test_restarts_keep_the_best_codebook_of_each_part():
     one, many = fitted(iterations=3), fitted(iterations=3, restarts=4)
 

@@ -343,7 +343,8 @@ def load(
         pooling: optional name, or several whose vectors are joined, instead of what the folder says: "cls",
             "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken".
         max_length: optional number of tokens at which texts are cut, special ones counted.
-        dropout: rate in the blocks, active when ``encode`` gets a key.
+        dropout: rate, active when ``encode`` gets a key, at BERT's places: the embeddings, the attention
+            weights and both branches of each block.
         checkpoint: policy of ``jax.checkpoint_policies`` for gradients. The default keeps the products with
             weights and computes the rest of a block again, which is faster too; None keeps everything.
         unroll: how many blocks are compiled one after the other.
@@ -366,7 +367,8 @@ def load(
     path = find_folder(path, revision=revision, token=token, cache=cache, offline=offline)
     folder = read_folder(path, causal, pooling)
     family, embedding, blocks = describe(folder.config)
-    options = {"dtype": dtype, "dropout": dropout, "checkpoint": checkpoint, "unroll": unroll}
+    options = dict.fromkeys(("dropout", "input_dropout", "attention_dropout"), dropout)
+    options |= {"dtype": dtype, "checkpoint": checkpoint, "unroll": unroll}
     model = transformer(*token_embedding(embedding, blocks["width"]), **blocks, **options)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     root = path / folder.root
