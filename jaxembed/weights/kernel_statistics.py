@@ -48,7 +48,7 @@ def variance_entropy(rows, where=None, *, base=10.0):
     where all rows lie on one line and ``log(D)`` where all directions have the same variance.
 
     >>> rows = jnp.concatenate([jnp.eye(9), -jnp.eye(9)])
-    >>> print(round(float(variance_entropy(rows)), 4), float(variance_entropy(rows[:, :1] * jnp.ones(9))))
+    >>> print(round(float(variance_entropy(rows)), 4), round(float(variance_entropy(rows[:, :1] * rows[:1])), 4))
     0.9542 0.0
 
     It can be differentiated where no two eigenvalues are equal, and serve as a regulariser.
@@ -148,7 +148,7 @@ def layer_quality(kernel, *, threshold=0.01, groups=1):
 
     >>> found = layer_quality(jax.random.normal(jax.random.key(0), (3, 3, 16, 16)))
     >>> print({name: round(float(x), 2) for name, x in found.items() if name != "orthogonality"})
-    {'sparsity': 0.0, 'entropy': 0.95, 'live entropy': 0.95, 'to random': 1.0, 'alike': 0.0, 'random': 1.0}
+    {'alike': 0.0, 'entropy': 0.95, 'live entropy': 0.95, 'random': 1.0, 'sparsity': 0.0, 'to random': 1.0}
 
     Args:
         kernel: [kh, kw, in, out].
