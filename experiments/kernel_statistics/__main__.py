@@ -30,9 +30,9 @@ class Config:
     model: pathlib.Path | None = None  # file of a network: .safetensors, .npz, .pt, .pth, .bin, .pkl
     threshold: float = 0.01  # share of a layer's largest weight below which a kernel is dead
     widths: tuple[int, ...] = (8, 32, 128)  # of the small nets, the same in their three convolutions
-    steps: int = 400
+    steps: int = 600
     batch_size: int = 128
-    rate: float = 1e-3  # of AdamW
+    rate: float = 3e-3  # of AdamW
     decay: float = 1e-2
     seeds: int = 5
     quick: bool = False  # one seed, narrow nets, few steps
@@ -124,6 +124,8 @@ def nearer(pair):
         if "drift" not in t:
             return None
         runs = {row["between"]: np.array(row["runs"]) for row in t["drift"]}
+        if len(runs[pair]) < 2:
+            return None
         return results.paired(runs[small.START] / runs[pair] - 3)
 
     return ours

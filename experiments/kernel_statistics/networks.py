@@ -1,5 +1,6 @@
 """The networks that are looked at: published ones, the same drawn anew, and a file of the user."""
 
+import functools
 import re
 
 import jax
@@ -23,6 +24,7 @@ FAULTS = {
 }
 
 
+@functools.cache
 def published():
     """{name: params} of the networks whose weights packages carry."""
     return {name: load().params for name, load in PUBLISHED.items()}
