@@ -5,9 +5,9 @@
     python -m experiments.kernel_banks --parts frozen    # one of: frozen, start, shifts, deep
     python -m experiments.kernel_banks --validate        # on the validation set; settings were chosen there
 
-Paper: On filter design in deep convolutional neural network (arXiv:2410.21644), a survey. scikit-learn has the
-digits; `python -m jaxembed.data.sources.fetch_pictures fashion-mnist` brings the clothes. About 5 minutes on
-2 CPU cores.
+Paper: On filter design in deep convolutional neural network (arXiv:2410.21644), a survey. scikit-learn has
+the digits; `python -m jaxembed.data.sources.fetch_pictures fashion-mnist` brings the clothes. About 5 minutes
+on 2 CPU cores.
 """
 
 import dataclasses

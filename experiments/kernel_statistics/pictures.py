@@ -62,7 +62,7 @@ def depth(axes, layers):
         axes[1, column].set(xlabel="depth, share of the layers", ylim=(-0.03, 1.03))
         for row in (0, 1):
             axes[row, column].grid(alpha=0.3)
-    axes[0, 0].set_ylabel("variance entropy / that of random kernels")
+    axes[0, 0].set_ylabel("entropy / that of random kernels")
     axes[1, 0].set_ylabel("share of dead kernels")
     plots.legend(axes[1, -1], loc="upper right")
 
@@ -70,7 +70,8 @@ def depth(axes, layers):
 def grids(axes, numbers):
     """Left the directions of most variance of each network, right some of its kernels."""
     bases, samples = numbers["bases"], numbers["samples"]
-    axes[0, 0].figure.set_size_inches(11, 1.1 * len(bases) + 0.6)
+    axes[0, 0].figure.set_size_inches(11, 0.72 * len(bases) + 0.5)
+    axes[0, 0].figure.get_layout_engine().set(wspace=0.06)
     for row, name in enumerate(bases):
         tiles = np.array(bases[name]["components"])
         _tiled(axes[row, 0], tiles, [f"{100 * share:.0f} %" for share in bases[name]["shares"]])
