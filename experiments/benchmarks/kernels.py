@@ -6,8 +6,8 @@
 About 1 minute on 2 CPU cores. "quality" is sparsity, variance entropy, that of the live kernels, and
 orthogonality, layer by layer, for layers of 256 x 256 kernels. NumPy and torch compute them as the authors
 publish them, with singular values of all kernels; "by covariance" gives them our route through a 9 x 9
-matrix. "drift" is the divergence of two halves of the kernels: scaling, principal components, histograms. A run
-stops where the numbers differ. Arms take turns in one process.
+matrix. "drift" is the divergence of two halves of the kernels: scaling, principal components and
+histograms. A run stops where the numbers differ. Arms take turns in one process.
 
 Paper: CNN Filter DB, arXiv:2203.15331.
 """
