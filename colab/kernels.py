@@ -14,8 +14,8 @@
 # # Inside trained networks
 #
 # [Open in Colab](https://colab.research.google.com/) with *File, Upload notebook*. You will see what the
-# kernels of a small net look like before and after training, which numbers tell the two apart, and what filters
-# come out of pictures without any training.
+# kernels of a small net look like before and after training, which numbers tell the two apart, and what
+# filters come out of pictures without any training.
 
 # %%
 # Installs what is missing: jaxembed from the checkout that this notebook lies in, from a wheel beside

@@ -37,8 +37,8 @@ class Config:
     steps: int = 200  # of training from each bank
     rate: float = 0.1  # of SGD there
     depth: int = 20  # of the deep net
-    deep_steps: int = 200
-    deep_rate: float = 0.01
+    deep_steps: int = 400
+    deep_rate: float = 0.03
     seeds: int = 10
     deep_seeds: int = 5
     validate: bool = False
@@ -152,11 +152,11 @@ def look(cfg):
 
 def run(cfg):
     """Banks frozen and as a start by labels, shifted copies, and a deep net by its start."""
-    tables, details, task = {}, {}, banks.task_of(cfg)
+    tables, details, task = {}, {}, banks.task_of(cfg.data, cfg.validate)
     if "frozen" in cfg.parts:
         flags.stage("frozen banks")
         tables["frozen"] = table(frozen.accuracies(cfg, task), ("bank", "labels"), "accuracy")
-        details["banks"] = banks.shown(cfg, task)
+        details["banks"] = banks.shown(cfg)
     if "start" in cfg.parts:
         flags.stage("trains from each bank")
         steps, accuracy = frozen.trained(cfg, task)
@@ -165,7 +165,10 @@ def run(cfg):
             row["accuracy"], row["± accuracy"] = results.spread(accuracy[row["bank"]])
     if "shifts" in cfg.parts:
         flags.stage("counts shifted copies")
-        tables["shifts"] = table(banks.copies(cfg), ("bank",), "similarity of shifted filters")
+        means, shares = banks.copies(cfg)
+        tables["shifts"] = table(means, ("bank",), "similarity of shifted filters")
+        for row in tables["shifts"]:
+            row["pairs above 0.8"] = float(np.mean(shares[row["bank"]]))
     if "deep" in cfg.parts:
         flags.stage(f"trains nets of {cfg.depth} layers")
         tables["deep"] = table(deep.accuracies(cfg), ("start",), "accuracy")

@@ -27,17 +27,18 @@ class Task(NamedTuple):
     size: int
 
 
-def task_of(cfg):
+@functools.cache
+def task_of(name, validate):
     """Pictures of 0 to 1. What is held is the validation set with ``--validate``, else the test set."""
-    found = data.digits() if cfg.data == "digits" else data.fashion_mnist("train")
-    images = found["images"].astype(np.float32) / (1 if cfg.data == "digits" else 255)
+    found = data.digits() if name == "digits" else data.fashion_mnist("train")
+    images = found["images"].astype(np.float32) / (1 if name == "digits" else 255)
     order = np.random.default_rng(7).permutation(len(images))
-    held, test = HELD[cfg.data]
+    held, test = HELD[name]
     parts = np.split(order, [held, held + test])
-    chosen = parts[0] if cfg.validate else parts[1]
+    chosen = parts[0] if validate else parts[1]
     known = parts[2][:10_000]
     cut = [{"images": images[rows], "labels": found["labels"][rows]} for rows in (known, chosen)]
-    return Task(*cut, 3 if cfg.data == "digits" else 5)
+    return Task(*cut, 3 if name == "digits" else 5)
 
 
 def labelled(task, seed, count):
@@ -46,12 +47,16 @@ def labelled(task, seed, count):
     return {name: x[rows] for name, x in task.known.items()}
 
 
-def bank_of(cfg, task, name, seed, few):
-    """A bank as (kernel [k, k, 1, K], bias [K]); its outputs on pictures have variance 1.
+def bank_of(cfg, name, seed, count):
+    """A bank as (kernel [k, k, 1, K], bias [K]); LDA looks at ``count`` pictures with labels."""
+    return _bank(cfg, name, seed, count if name == LDA else None)
 
-    ``few`` are the pictures with labels, which LDA alone looks at.
-    """
-    kernel, bias = _raw(cfg, task, name, seed, few)
+
+@functools.cache
+def _bank(cfg, name, seed, count):
+    """The same, scaled so that its outputs on pictures have variance 1."""
+    task = task_of(cfg.data, cfg.validate)
+    kernel, bias = _raw(cfg, task, name, seed, count and labelled(task, seed, count))
     scale = _deviation(kernel, bias, task.known["images"][:500])
     return kernel / scale, bias / scale
 
@@ -88,7 +93,8 @@ def fitted(cfg, task, name, key, few):
     patches = weights.draw_patches(cut, task.known["images"], task.size, cfg.patches, shifts=shifts)
     patches = weights.normalise_patches(patches)
     if name == LDA:
-        return weights.lda_filters(*labelled_patches(cfg, task, few, cut), half), None
+        patches, labels = labelled_patches(cfg, task, few, cut)
+        return weights.lda_filters(patches, labels, min(half, len(set(labels.tolist())) - 1)), None
     if name == PCA:
         return weights.pca_filters(patches, half), None
     if name == OJA:
@@ -113,10 +119,9 @@ def labelled_patches(cfg, task, few, key):
     return weights.normalise_patches(cut.reshape(-1, cut.shape[-1])), np.repeat(few["labels"], each)
 
 
-def shown(cfg, task):
+def shown(cfg):
     """The kernels of all banks of the first seed, [K, k, k] each, for the picture."""
-    few = labelled(task, 0, max(cfg.labels))
-    kernels = {name: bank_of(cfg, task, name, 0, few)[0] for name in BANKS}
+    kernels = {name: bank_of(cfg, name, 0, max(cfg.labels))[0] for name in BANKS}
     return {name: np.asarray(x[:, :, 0].transpose(2, 0, 1)).round(3).tolist() for name, x in kernels.items()}
 
 
@@ -124,7 +129,7 @@ def shown(cfg, task):
 
 
 def similarity(filters, size):
-    """Mean over pairs of filters of the largest |cosine| over all shifts of one against the other."""
+    """Of all pairs of filters the largest |cosine| over all shifts: its mean, and the share above 0.8."""
     filters = np.asarray(filters).reshape(-1, size, size)
     filters = filters - filters.mean(axis=(1, 2), keepdims=True)
     filters /= np.linalg.norm(filters, axis=(1, 2), keepdims=True)
@@ -132,14 +137,15 @@ def similarity(filters, size):
     spectra = np.fft.fft2(filters, (width, width))
     found = np.real(np.fft.ifft2(spectra[:, None] * spectra[None].conj()))
     best = np.abs(found).max(axis=(2, 3))
-    return float(best[~np.eye(len(best), dtype=bool)].mean())
+    pairs = best[~np.eye(len(best), dtype=bool)]
+    return float(pairs.mean()), float(np.mean(pairs > 0.8))
 
 
 def copies(cfg, size=6, count=32):
-    """{bank: similarity of its filters, for each seed}, on patches of two photographs."""
+    """Means and shares of :func:`similarity`, {bank: values of the seeds}, on pieces of two photographs."""
     places = (data.package_file("sklearn", f"datasets/images/{name}.jpg") for name in ("china", "flower"))
     images = np.stack([data.read_image(place, 400, channels=1) for place in places]).astype(np.float32) / 255
-    found = {WHITE: [], ALIGNED: []}
+    means, shares = {WHITE: [], ALIGNED: []}, {WHITE: [], ALIGNED: []}
     for seed in range(cfg.seeds):
         cut, fit = jax.random.split(jax.random.key(seed))
         windows = weights.normalise_patches(weights.draw_patches(cut, images, size, cfg.patches, shifts=size))
@@ -147,5 +153,7 @@ def copies(cfg, size=6, count=32):
         whitening = vectors.fit_whiten(flat[:20_000], ridge=RIDGE)
         white = vectors.standardise(whitening, flat).reshape(windows.shape)
         for name, patches in ((WHITE, white[:, 0]), (ALIGNED, white)):
-            found[name].append(similarity(weights.kmeans_filters(fit, patches, count), size))
-    return found
+            mean, share = similarity(weights.kmeans_filters(fit, patches, count), size)
+            means[name].append(mean)
+            shares[name].append(share)
+    return means, shares

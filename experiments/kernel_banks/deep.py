@@ -12,7 +12,7 @@ from experiments.kernel_banks import banks
 from jaxembed import data, encoders, losses, train, weights
 
 SMALL, HE, ORTHOGONAL, LSUV = "N(0, 0.01^2)", "He", "orthogonal", "LSUV"
-DELTA, DCT = "delta-orthogonal", "DCT bank"
+DELTA = "delta-orthogonal"
 WIDTH, EARLY = 12, 4  # channels; layers before the maps are halved
 LEARNT = 0.8  # accuracy from which a net counts as trained
 ROOT = math.sqrt(2)
@@ -22,7 +22,6 @@ STARTS = {
     ORTHOGONAL: jax.nn.initializers.orthogonal(ROOT),
     LSUV: jax.nn.initializers.orthogonal(),
     DELTA: jax.nn.initializers.delta_orthogonal(ROOT),
-    DCT: weights.bank_initializer(weights.dct_bank(3)),
 }
 
 
@@ -66,7 +65,7 @@ def update_of(depth, rate):
 
 def accuracies(cfg):
     """{start: accuracy on held digits of each seed}."""
-    task = banks.task_of(type(cfg)(validate=cfg.validate))
+    task = banks.task_of("digits", cfg.validate)
     net, found = net_of(cfg.depth), {}
     for name in STARTS:
         for seed in range(cfg.deep_seeds):

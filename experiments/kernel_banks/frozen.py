@@ -57,18 +57,18 @@ def accuracies(cfg, task):
         for seed in range(cfg.seeds):
             for count in cfg.labels:
                 few = banks.labelled(task, seed, count)
-                make = maker(cfg, task, name, seed, few)
+                make = maker(cfg, name, seed, count)
                 known, held = make(few["images"]), make(task.held["images"])
                 accuracy = classified(known, few["labels"], held, task.held["labels"])
                 found.setdefault((name, count), []).append(accuracy)
     return found
 
 
-def maker(cfg, task, name, seed, few):
+def maker(cfg, name, seed, count):
     """The function from pictures to features of an arm."""
     if name not in BANKS:
         return functools.partial(other_features, name)
-    return functools.partial(features, *banks.bank_of(cfg, task, name, seed, few))
+    return functools.partial(features, *banks.bank_of(cfg, name, seed, count))
 
 
 def classified(known, labels, held, truth):
@@ -106,7 +106,7 @@ def trained(cfg, task):
     for name in BANKS:
         for seed in range(cfg.seeds):
             known = banks.labelled(task, seed, max(cfg.labels))
-            kernel, bias = banks.bank_of(cfg, task, name, seed, known)
+            kernel, bias = banks.bank_of(cfg, name, seed, max(cfg.labels))
             start = {"kernel": kernel, "bias": bias, "last": jnp.zeros(10)}
             start["dense"] = jnp.zeros((PLACES * PLACES * len(bias), 10))
             reached, end = followed(cfg, start, known, seed)
@@ -125,7 +125,7 @@ def followed(cfg, start, known, seed):
         seen[int(state.step)] = share = float(guessed(state.params, known["images"], known["labels"]))
         return {"known": share}
 
-    batches = data.batches(known, 50, seed=seed, process=0, processes=1)
+    batches = data.batches(known, min(50, len(known["labels"])), seed=seed, process=0, processes=1)
     given = {"update": update_of(cfg.rate), "mesh": train.make_mesh(1), "key": seed, "evaluate": look}
     given |= {"evaluate_every": EVERY, "progress": False}
     end = train.fit(init=lambda key: start, batches=batches, steps=cfg.steps, **given)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from experiments.kernel_banks.banks import DRAWN
+from experiments.shared import plots
 
 STYLES = ("-", "--", "-.", ":")
 
@@ -12,15 +13,17 @@ def figures(numbers):
     panels = [(name, draw) for name, draw in DRAW.items() if numbers.get(name)]
     found = {}
     if panels:
-        found[""] = lambda axes: paint(axes, panels, numbers), (1, len(panels))
+        found[""] = lambda axes: paint(axes, panels, numbers), (-(-len(panels) // 2), min(2, len(panels)))
     if numbers.get("banks"):
         found["filters"] = lambda axes: grids(axes, numbers["banks"])
     return found
 
 
 def paint(axes, panels, numbers):
-    axes[0, 0].figure.set_size_inches(5.6 * len(panels), 5)
-    for panel, (name, draw) in zip(axes[0], panels, strict=True):
+    axes[0, 0].figure.set_size_inches(7.5 * axes.shape[1], 4.6 * len(axes))
+    for panel in axes.ravel()[len(panels) :]:
+        panel.set_axis_off()
+    for panel, (name, draw) in zip(axes.ravel(), panels, strict=False):
         draw(panel, numbers[name])
         panel.grid(alpha=0.3)
 
@@ -35,7 +38,8 @@ def by_labels(panel, rows):
     panel.set(xscale="log", xlabel="pictures with labels", title="frozen filters, ridge classifier")
     panel.set_ylabel("accuracy above random filters, points")
     panel.set_xticks(list(base), list(base))
-    panel.legend(fontsize=7, ncols=2)
+    panel.set_xticks([], minor=True)
+    plots.legend(panel)
 
 
 def bars(label, title):
