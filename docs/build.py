@@ -39,6 +39,7 @@ NAV = [
     {"Recommending": "docs/recommend.md"},
     {"Training": "docs/training.md"},
     {"Merging": "docs/merging.md"},
+    {"Inside trained networks": "docs/kernels.md"},
     {"Data": "docs/data.md"},
     {"Coming from": "docs/coming_from.md"},
     {"Design": "docs/design.md"},

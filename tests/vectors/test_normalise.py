@@ -219,3 +219,11 @@ def test_wrong_arguments_raise_one_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call(skewed())
     assert "\n" not in str(caught.value)
+
+
+def test_a_ridge_keeps_weak_directions_small():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 3)) * np.array([2.0, 1.0, 0.1])
+    covariance = np.cov(vectors.standardise(vectors.fit_whiten(x, ridge=0.5), x).T)
+    values = np.linalg.eigvalsh(np.cov(x.T))
+    np.testing.assert_allclose(np.linalg.eigvalsh(covariance), values / (values + 0.5), rtol=0.01)

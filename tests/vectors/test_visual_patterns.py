@@ -106,7 +106,7 @@ def test_larger_sets_occur_no_more_often():
         rules = vectors.association_rules(active, labels, everything, size=size, top=count, **ALL)
         for c in range(3):
             for items, valid, r in zip(rules.items[c], rules.valid[c], rules.support[c], strict=True):
-                by_set[c, frozenset(map(int, items))] = float(r) if valid else 0.0
+                by_set |= {(c, frozenset(map(int, items))): float(r)} if valid else {}
     for (c, items), support in by_set.items():
         for other in itertools.combinations(items, len(items) - 1):
             assert not other or support <= by_set[c, frozenset(other)] + 1e-6

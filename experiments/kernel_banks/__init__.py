@@ -1,0 +1,1 @@
+"""Which filters should a convolution begin with, and do filters from data need no training?"""

@@ -1,0 +1,1 @@
+"""What do the kernels of trained networks tell?"""
