@@ -1,0 +1,225 @@
+"""OptEmbed as methods: the supernet that finds rows and widths, and the table that is trained with them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxembed.tables.factorized import TABLE
+from jaxembed.tables.lookup import rows_of
+from jaxembed.tables.methods import at_once, row_method, values_of
+from jaxembed.tables.ragged_rows import check_kept, compact_rows, ragged_lookup
+from jaxembed.tables.supernet import (
+    fields_of_rows,
+    prefix_mask,
+    row_margins,
+    row_mask,
+    sample_widths,
+    threshold_penalty,
+)
+
+ROWS = "rows of the whole table"  # not a parameter: its codes stay global where a batch has a list of rows
+
+
+def supernet(sizes, width, *, weight=3e-4, order=1, per="field", fallback=False, initialiser=None):
+    """OptEmbed, first stage: a table whose rows have a threshold each field learns, under random widths.
+
+    ``vector = [|row| > threshold of its field] * (first k coordinates of the row)``. With a key k is drawn
+    evenly from 1 to D for each id; without one it is D. The gradient of the step is a surrogate, which trains
+    rows and thresholds; the penalty ``weight * sum exp(-threshold)`` pushes thresholds up.
+    Train the thresholds by plain SGD with a rate of their own and without decay, all else by Adam.
+    :func:`~jaxembed.tables.kept_rows` then names the rows, :func:`~jaxembed.tables.evolve` finds the widths,
+    and :func:`masked_table` is trained with both.
+
+    What rows and thresholds do to one another depends on the norms: those of the default have a norm of
+    ``0.4 D sqrt(6 / (N + D))`` or so. Rate times weight times steps should move a threshold by half of that.
+
+    >>> m = supernet({"user": 6, "film": 4}, 8)
+    >>> params = m.init(jax.random.key(0))
+    >>> print(params["threshold"], m.vectors(params, {"film": np.array([0, 3])})["film"].shape)
+    [0. 0.] (2, 8)
+
+    Args:
+        sizes: number of values, or {feature: number of values}; see :class:`~jaxembed.tables.Method`.
+        width: width D of the vectors.
+        weight: of the penalty.
+        order: 1 or 2, of the norm.
+        per: "field" or "value": what has a threshold of its own.
+        fallback: True gives a pruned row a learned vector of its field in place of zeros.
+        initialiser: ``(key, shape) -> array``; default uniform within ``sqrt(6 / (N + D))`` (Xavier).
+
+    Returns:
+        :class:`~jaxembed.tables.Method` with params {"table": {"embedding": [N, D]}, "threshold": [F] or [N]},
+        and "fallback" [F, D] with one. It trains with :func:`~jaxembed.tables.row_update`, which then leaves
+        rows alone that no batch touches; decay of the whole table would push them below the threshold. Its
+        ``deploy`` stores the rows above their thresholds, D wide. It runs on the host after training: which
+        rows these are is not known before.
+
+    Raises:
+        ValueError: for sizes or a width below 1, another order or ``per``, or a deploy that keeps no row.
+
+    References:
+        F. Lyu et al., OptEmbed, arXiv:2208.04482.
+    """
+    values = values_of(sizes)
+    if per not in ("field", "value"):
+        raise ValueError(f"per={per!r}; choose field or value")
+    if order not in (1, 2):
+        raise ValueError(f"order={order}; choose 1 or 2")
+    fields = tuple(values.sizes.values())
+    draw = initialiser or _xavier
+    count = len(fields) if per == "field" else values.total
+
+    def init(key):
+        params = {"table": {"embedding": draw(key, (values.total, width))}, "threshold": jnp.zeros(count)}
+        return params | ({"fallback": jnp.zeros((len(fields), width))} if fallback else {})
+
+    def read(params, codes, key):
+        def vectors(pairs):
+            rows, place, numbers = _rows(params, pairs, fields)
+            threshold = params["threshold"][place if per == "field" else numbers]
+            found = _replaced(rows, row_mask(rows, threshold, order=order), params, place)
+            return found if key is None else found * prefix_mask(sample_widths(key, place.shape, width), width)
+
+        return at_once(_deployed(params, fields, width) or vectors, _pairs(codes))
+
+    def deploy(params):
+        table = params["table"]["embedding"]
+        if isinstance(table, jax.core.Tracer):
+            raise ValueError("params: traced; deploy a supernet after training, for the rows it keeps follow from it")
+        kept = kept_rows(params, sizes, order=order)
+        return compact_rows(table, kept, [width] * len(fields), fields, fallback=params.get("fallback"))
+
+    settings = {"method": "supernet", "width": width, "weight": weight, "order": order, "per": per}
+    return row_method(
+        settings | {"sizes": dict(values.sizes), "fallback": fallback},
+        values,
+        init,
+        _codes,
+        read,
+        deploy=deploy,
+        penalty=lambda params: threshold_penalty(params["threshold"], weight),
+    )
+
+
+def kept_rows(params, sizes, *, most=None, order=1):
+    """Kept rows: those of a trained supernet whose norm is above their threshold.
+
+    >>> params = {"table": {"embedding": jnp.array([[0.5], [0.1], [0.3]])}, "threshold": jnp.array([0.2])}
+    >>> print(kept_rows(params, 3), kept_rows(params, 3, most=1))
+    [ True False  True] [ True False False]
+
+    Args:
+        params: of :func:`supernet`.
+        sizes: as there.
+        most: optional number of rows: of more rows those stay that are farthest above their threshold. That
+            is a budget of our own; the paper has none.
+        order: as there.
+
+    Returns:
+        bool [N], NumPy.
+
+    Raises:
+        ValueError: where no row is kept.
+    """
+    fields = tuple(values_of(sizes).sizes.values())
+    margins = np.asarray(row_margins(params["table"]["embedding"], params["threshold"], fields, order=order))
+    kept = margins > 0
+    if most is not None and kept.sum() > most:
+        kept = np.zeros(len(kept), bool)
+        kept[np.argsort(-margins, kind="stable")[:most]] = True
+    if not kept.any():
+        raise ValueError("params: no row is above its threshold; lower the weight of the penalty, or the rate")
+    return kept
+
+
+def masked_table(sizes, width, *, kept, widths, fallback=False, initialiser=None):
+    """OptEmbed, last stage: a table with given rows and a given width for each field, trained anew.
+
+    ``vector = [row is kept] * (first widths[f] coordinates of the row)``. ``deploy`` drops what is masked:
+    the bits of its vectors are those of the masked table.
+
+    >>> m = masked_table({"user": 3, "film": 2}, 4, kept=[True, False, True, True, True], widths=[1, 3])
+    >>> params = m.init(jax.random.key(0))
+    >>> print(m.vectors(params, {"user": np.array([1])})["user"], m.deploy(params)["values"].shape)
+    [[0. 0. 0. 0.]] (12,)
+
+    Args:
+        sizes, width, fallback, initialiser: as in :func:`supernet`.
+        kept: bool [N], :func:`kept_rows` for example.
+        widths: int [F], the width of each field, 1 to D.
+
+    Returns:
+        :class:`~jaxembed.tables.Method` with params {"table": {"embedding": [N, D]}}; it trains with
+        :func:`~jaxembed.tables.row_update`. The paper's code begins with the first parameters of the supernet
+        or with new ones; that of arXiv:2311.15578 with the trained ones.
+
+    Raises:
+        ValueError: for rows or widths that the table cannot have, or none that is kept.
+
+    References:
+        arXiv:2208.04482.
+    """
+    values = values_of(sizes)
+    fields = tuple(values.sizes.values())
+    kept, widths = np.asarray(kept, bool), np.asarray(widths, np.int32)
+    check_kept(jax.ShapeDtypeStruct((values.total, width), jnp.float32), kept, widths, fields)
+    draw = initialiser or _xavier
+
+    def init(key):
+        params = {"table": {"embedding": draw(key, (values.total, width))}}
+        return params | ({"fallback": jnp.zeros((len(fields), width))} if fallback else {})
+
+    def read(params, codes, key):
+        def vectors(pairs):
+            rows, place, numbers = _rows(params, pairs, fields)
+            stays = jnp.asarray(kept).at[numbers].get(mode="fill", fill_value=False)
+            found = _replaced(rows, stays.astype(rows.dtype), params, place)
+            return found * prefix_mask(jnp.asarray(widths)[place], width)
+
+        return at_once(_deployed(params, fields, width) or vectors, _pairs(codes))
+
+    settings = {"method": "masked_table", "width": width, "widths": widths.tolist(), "fallback": fallback}
+    return row_method(
+        settings | {"sizes": dict(values.sizes), "kept": int(kept.sum())},
+        values,
+        init,
+        _codes,
+        read,
+        deploy=lambda params: compact_rows(
+            params["table"]["embedding"], kept, widths, fields, fallback=params.get("fallback")
+        ),
+        held=kept.size + widths.nbytes,
+    )
+
+
+def _xavier(key, shape):
+    bound = (6 / sum(shape)) ** 0.5
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def _codes(numbers):
+    return {TABLE: {n: x[..., None] for n, x in numbers.items()}, ROWS: {n: x[..., None] for n, x in numbers.items()}}
+
+
+def _pairs(codes):
+    """{feature: int [..., 2]}: the row to read, in whatever table there is, and its row of the whole table."""
+    return {n: jnp.concatenate([jnp.asarray(c), jnp.asarray(codes[ROWS][n])], axis=-1) for n, c in codes[TABLE].items()}
+
+
+def _rows(params, pairs, fields):
+    """Rows [M, D] of pairs [M, 2], and the field and the row number of each."""
+    numbers = jnp.where(pairs[:, 1] < 0, sum(fields), pairs[:, 1])  # a negative index would count from the end
+    return rows_of(params["table"]["embedding"], pairs[:, 0]), fields_of_rows(numbers, fields), numbers
+
+
+def _replaced(rows, mask, params, place):
+    """Rows under a mask [M], with the fallback of their field where there is one."""
+    found = rows * mask[:, None]
+    return found + (1 - mask[:, None]) * params["fallback"][place] if "fallback" in params else found
+
+
+def _deployed(params, fields, width):
+    """What reads deployed params, or None for those of training."""
+    if "index" not in params:
+        return None
+    return lambda pairs: ragged_lookup(params, pairs[:, 1], fields, width)
