@@ -1,7 +1,9 @@
 """ids -> vectors: one multiplexed table serves every feature."""
 
 from jaxembed.tables.codes import by_table, codes
+from jaxembed.tables.factorized import full_table, hash_table, plan_method, quotient_remainder, robe
 from jaxembed.tables.lookup import init_tables, lookup, rows_of
+from jaxembed.tables.methods import Method, per_feature, storage_bytes, touched_rows, training_bytes
 from jaxembed.tables.plans import Feature, Plan, plan
 from jaxembed.tables.rounding import stochastic_round
 from jaxembed.tables.sharded import sharded_rows
@@ -10,21 +12,31 @@ from jaxembed.tables.updates import distinct, row_update, rowwise_adagrad, touch
 
 __all__ = [
     "Feature",
+    "Method",
     "Plan",
     "by_table",
     "bytes_of",
     "codes",
     "collision_stats",
     "distinct",
+    "full_table",
+    "hash_table",
     "init_tables",
     "lookup",
+    "per_feature",
     "plan",
+    "plan_method",
+    "quotient_remainder",
     "reader_angles",
     "reader_overlap",
+    "robe",
     "row_update",
     "rows_of",
     "rowwise_adagrad",
     "sharded_rows",
     "stochastic_round",
+    "storage_bytes",
     "touched",
+    "touched_rows",
+    "training_bytes",
 ]
