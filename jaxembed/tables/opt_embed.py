@@ -6,9 +6,7 @@ import numpy as np
 
 from jaxembed.tables.factorized import TABLE
 from jaxembed.tables.lookup import rows_of
-from jaxembed.tables.methods import at_once, row_method, values_of
-from jaxembed.tables.ragged_rows import check_kept, compact_rows, ragged_lookup
-from jaxembed.tables.supernet import (
+from jaxembed.tables.masks import (
     fields_of_rows,
     prefix_mask,
     row_margins,
@@ -16,6 +14,8 @@ from jaxembed.tables.supernet import (
     sample_widths,
     threshold_penalty,
 )
+from jaxembed.tables.methods import at_once, row_method, values_of
+from jaxembed.tables.ragged_rows import check_kept, compact_rows, ragged_lookup
 
 ROWS = "rows of the whole table"  # not a parameter: its codes stay global where a batch has a list of rows
 
@@ -48,8 +48,8 @@ def supernet(sizes, width, *, weight=3e-4, order=1, per="field", fallback=False,
         initialiser: ``(key, shape) -> array``; default uniform within ``sqrt(6 / (N + D))`` (Xavier).
 
     Returns:
-        :class:`~jaxembed.tables.Method` with params {"table": {"embedding": [N, D]}, "threshold": [F] or [N]},
-        and "fallback" [F, D] with one. It trains with :func:`~jaxembed.tables.row_update`, which then leaves
+        :class:`~jaxembed.tables.Method` with params {"table": {"embedding": [N, D]}, "threshold": [F] or
+        [N]}, and "fallback" [F, D] with one. It trains with :func:`~jaxembed.tables.row_update`, which leaves
         rows alone that no batch touches; decay of the whole table would push them below the threshold. Its
         ``deploy`` stores the rows above their thresholds, D wide. It runs on the host after training: which
         rows these are is not known before.
@@ -78,14 +78,16 @@ def supernet(sizes, width, *, weight=3e-4, order=1, per="field", fallback=False,
             rows, place, numbers = _rows(params, pairs, fields)
             threshold = params["threshold"][place if per == "field" else numbers]
             found = _replaced(rows, row_mask(rows, threshold, order=order), params, place)
-            return found if key is None else found * prefix_mask(sample_widths(key, place.shape, width), width)
+            return (
+                found if key is None else found * prefix_mask(sample_widths(key, place.shape, width), width)
+            )
 
         return at_once(_deployed(params, fields, width) or vectors, _pairs(codes))
 
     def deploy(params):
         table = params["table"]["embedding"]
         if isinstance(table, jax.core.Tracer):
-            raise ValueError("params: traced; deploy a supernet after training, for the rows it keeps follow from it")
+            raise ValueError("params: traced; deploy after training, since the rows it keeps follow from it")
         kept = kept_rows(params, sizes, order=order)
         return compact_rows(table, kept, [width] * len(fields), fields, fallback=params.get("fallback"))
 
@@ -128,7 +130,7 @@ def kept_rows(params, sizes, *, most=None, order=1):
         kept = np.zeros(len(kept), bool)
         kept[np.argsort(-margins, kind="stable")[:most]] = True
     if not kept.any():
-        raise ValueError("params: no row is above its threshold; lower the weight of the penalty, or the rate")
+        raise ValueError("params: no row is above its threshold; lower the weight of the penalty")
     return kept
 
 
@@ -174,7 +176,8 @@ def masked_table(sizes, width, *, kept, widths, fallback=False, initialiser=None
             rows, place, numbers = _rows(params, pairs, fields)
             stays = jnp.asarray(kept).at[numbers].get(mode="fill", fill_value=False)
             found = _replaced(rows, stays.astype(rows.dtype), params, place)
-            return found * prefix_mask(jnp.asarray(widths)[place], width)
+            inside = jnp.arange(width) < jnp.asarray(widths).at[place].get(mode="clip")[:, None]
+            return jnp.where(inside & (stays[:, None] | fallback), found, 0)
 
         return at_once(_deployed(params, fields, width) or vectors, _pairs(codes))
 
@@ -198,24 +201,31 @@ def _xavier(key, shape):
 
 
 def _codes(numbers):
-    return {TABLE: {n: x[..., None] for n, x in numbers.items()}, ROWS: {n: x[..., None] for n, x in numbers.items()}}
+    rows = {name: x[..., None] for name, x in numbers.items()}
+    return {TABLE: rows, ROWS: rows}
 
 
 def _pairs(codes):
-    """{feature: int [..., 2]}: the row to read, in whatever table there is, and its row of the whole table."""
-    return {n: jnp.concatenate([jnp.asarray(c), jnp.asarray(codes[ROWS][n])], axis=-1) for n, c in codes[TABLE].items()}
+    """{feature: int [..., 2]}: the row to read in the table there is, and its row of the whole table."""
+    both = {name: (jnp.asarray(c), jnp.asarray(codes[ROWS][name])) for name, c in codes[TABLE].items()}
+    return {name: jnp.concatenate(pair, axis=-1) for name, pair in both.items()}
 
 
 def _rows(params, pairs, fields):
-    """Rows [M, D] of pairs [M, 2], and the field and the row number of each."""
-    numbers = jnp.where(pairs[:, 1] < 0, sum(fields), pairs[:, 1])  # a negative index would count from the end
-    return rows_of(params["table"]["embedding"], pairs[:, 0]), fields_of_rows(numbers, fields), numbers
+    """Rows [M, D] of pairs [M, 2], and the field and the row number of each; F and N of bad ids."""
+    total, numbers = sum(fields), pairs[:, 1]
+    numbers = jnp.where(numbers < 0, total, numbers)  # a negative index would count from the end
+    place = jnp.where(numbers < total, fields_of_rows(numbers, fields), len(fields))
+    return rows_of(params["table"]["embedding"], pairs[:, 0]), place, numbers
 
 
 def _replaced(rows, mask, params, place):
     """Rows under a mask [M], with the fallback of their field where there is one."""
     found = rows * mask[:, None]
-    return found + (1 - mask[:, None]) * params["fallback"][place] if "fallback" in params else found
+    if "fallback" not in params:
+        return found
+    missing = jnp.where(place < len(params["fallback"]), 1 - mask, 0)
+    return found + missing[:, None] * params["fallback"].at[place].get(mode="clip")
 
 
 def _deployed(params, fields, width):

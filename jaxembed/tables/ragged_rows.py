@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.tables.supernet import check_sizes, fields_of_rows
+from jaxembed.tables.masks import check_sizes, fields_of_rows
 
 
 def pack_kept(kept):
@@ -56,9 +56,9 @@ def places_of(packed, ids):
 def compact_rows(table, kept, widths, sizes, *, fallback=None):
     """Ragged rows: stores of each field the kept rows alone, each as wide as its field.
 
-    The rows of field f are ``values[start_f : start_f + kept_f * width_f]``, one after the other; ``steps[f]``
-    is such that row number k of all kept rows begins at ``k * widths[f] + steps[f]``. One row of zeros ends
-    the array, so that every read may be D long.
+    The rows of field f are ``values[start_f : start_f + kept_f * width_f]``, one after the other. Row number
+    k of all kept rows begins at ``k * widths[f] + steps[f]``. One row of zeros ends the array, so that every
+    read may be D long.
 
     >>> table = jnp.arange(1.0, 9).reshape(4, 2)
     >>> found = compact_rows(table, np.array([True, False, True, True]), [1, 2], (3, 1))

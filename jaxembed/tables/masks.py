@@ -1,4 +1,4 @@
-"""One-shot supernet of tables: which rows stay and how wide each field is, learned in one training."""
+"""Masks of tables: which rows stay, by a norm and a threshold that train, and how many coordinates count."""
 
 import jax
 import jax.numpy as jnp
@@ -152,46 +152,6 @@ def fields_of_rows(ids, sizes):
     return jnp.searchsorted(ends[:-1], jnp.asarray(ids), side="right").astype(jnp.int32)
 
 
-def supernet_lookup(table, thresholds, ids, sizes, *, widths=None, fallback=None, order=1):
-    """Supernet lookup: reads rows of a table under a row mask and a prefix mask.
-
-    ``vector = mask * prefix_mask(width) * row``. With a ``fallback`` a pruned row gives the fallback of its
-    field in place of zeros, under the same prefix mask.
-
-    >>> table = jnp.array([[0.5, 0.5], [0.1, 0.1], [1.0, 2.0]])
-    >>> print(supernet_lookup(table, jnp.array([0.4, -1.0]), jnp.array([0, 1, 2]), (2, 1), widths=[1, 1, 2]))
-    [[0.5 0. ]
-     [0.  0. ]
-     [1.  2. ]]
-
-    Args:
-        table: [V, D], the values of all fields, one field after the other.
-        thresholds: [F], one for each field, or [V], one for each row.
-        ids: int [...], rows of the table; those outside read zeros.
-        sizes: number of values of each field, a sequence [F] that sums to V.
-        widths: optional int [...], the width of each vector; default D.
-        fallback: optional [F, D].
-        order: 1 or 2, of the norm that a threshold is compared with.
-
-    Returns:
-        [..., D].
-
-    Raises:
-        ValueError: for sizes that do not sum to V, or thresholds of another length.
-
-    References:
-        arXiv:2208.04482.
-    """
-    check_sizes(table, sizes)
-    fields = fields_of_rows(ids, sizes)
-    rows = table.at[ids].get(mode="fill", fill_value=0)
-    mask = row_mask(rows, _of_rows(thresholds, ids, fields, sizes), order=order)[..., None]
-    found = rows * mask
-    if fallback is not None:
-        found = found + (1 - mask) * fallback[fields]
-    return found if widths is None else found * prefix_mask(widths, table.shape[1])
-
-
 def check_sizes(table, sizes):
     """Refuses fields that do not fill a table [V, D], and rows that are not as many as the fields say."""
     if not len(sizes) or min(sizes) < 1 or sum(sizes) != table.shape[0]:
@@ -199,18 +159,6 @@ def check_sizes(table, sizes):
             f"sizes: {tuple(sizes)} for a table of {table.shape[0]} rows; give the number of values of each "
             "field, at least 1"
         )
-
-
-def _of_rows(thresholds, ids, fields, sizes):
-    """The threshold [...] of each row, from those of fields [F] or of rows [V]."""
-    thresholds = jnp.asarray(thresholds)
-    if thresholds.shape == (len(sizes),):
-        return thresholds[fields]
-    if thresholds.shape == (sum(sizes),):
-        return thresholds.at[ids].get(mode="fill", fill_value=0)
-    raise ValueError(
-        f"thresholds: shape {thresholds.shape}; give one for each of {len(sizes)} fields or {sum(sizes)} rows"
-    )
 
 
 def threshold_penalty(thresholds, weight):
@@ -244,11 +192,23 @@ def row_margins(table, thresholds, sizes, *, order=1):
     [ 0.6 -0.2]
 
     Args:
-        table, thresholds, sizes, order: as in :func:`supernet_lookup`.
+        table: [V, D], the values of all fields, one field after the other.
+        thresholds: [F], one for each field, or [V], one for each row.
+        sizes: number of values of each field, a sequence [F] that sums to V.
+        order: 1 or 2, of the norm.
 
     Returns:
         [V] in at least float32.
+
+    Raises:
+        ValueError: for sizes that do not sum to V, or thresholds of another length.
     """
     check_sizes(table, sizes)
-    ids = jnp.arange(table.shape[0])
-    return _norms(table, order) - _of_rows(thresholds, ids, fields_of_rows(ids, sizes), sizes)
+    thresholds, fields = jnp.asarray(thresholds), len(sizes)
+    if thresholds.shape == (fields,):
+        thresholds = jnp.repeat(thresholds, np.array(sizes), total_repeat_length=table.shape[0])
+    if thresholds.shape != table.shape[:1]:
+        raise ValueError(
+            f"thresholds: shape {thresholds.shape}; give one for each of {fields} fields or {len(table)} rows"
+        )
+    return _norms(table, order) - thresholds
