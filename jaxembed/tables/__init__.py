@@ -17,7 +17,7 @@ from jaxembed.tables.masks import (
 from jaxembed.tables.methods import Method, per_feature, storage_bytes, touched_rows, training_bytes
 from jaxembed.tables.opt_embed import kept_rows, masked_table, supernet
 from jaxembed.tables.plans import Feature, Plan, plan
-from jaxembed.tables.ragged_rows import compact_rows, kept_numbers, pack_kept, places_of, ragged_lookup
+from jaxembed.tables.ragged_rows import compact_rows, kept_numbers, ragged_lookup
 from jaxembed.tables.rounding import stochastic_round
 from jaxembed.tables.sharded import sharded_rows
 from jaxembed.tables.statistics import bytes_of, collision_stats, reader_angles, reader_overlap
@@ -30,8 +30,6 @@ __all__ = [
     "supernet",
     "compact_rows",
     "kept_numbers",
-    "pack_kept",
-    "places_of",
     "ragged_lookup",
     "fields_of_rows",
     "long_tail_slope",

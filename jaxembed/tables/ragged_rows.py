@@ -4,53 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.tables.compact import rank, rank_bits
 from jaxembed.tables.masks import check_sizes, fields_of_rows
-
-
-def pack_kept(kept):
-    """Packed row map: which rows are kept, as one bit a row and a running count for each 32 of them.
-
-    Two bits a row in all, where a map from row to place takes 32.
-
-    >>> print({name: x.tolist() for name, x in pack_kept(np.array([True, False, True])).items()})
-    {'bits': [5], 'before': [0]}
-
-    Args:
-        kept: bool [V].
-
-    Returns:
-        {"bits": uint32 [ceil(V / 32)], bit v mod 32 of word v div 32 says whether row v is kept; "before":
-        int32 [ceil(V / 32)], how many kept rows come before each word}.
-    """
-    kept = np.asarray(kept, bool)
-    padded = np.zeros(-(-len(kept) // 32) * 32, np.uint32)
-    padded[: len(kept)] = kept
-    words = padded.reshape(-1, 32)
-    bits = (words << np.arange(32, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
-    counts = np.cumsum(words.sum(axis=1))
-    return {"bits": jnp.asarray(bits), "before": jnp.asarray(np.r_[0, counts[:-1]].astype(np.int32))}
-
-
-def places_of(packed, ids):
-    """Places of rows: where each kept row comes among those that are kept; -1 for the others.
-
-    >>> print(places_of(pack_kept(np.array([True, False, True])), jnp.array([0, 1, 2, 7, -1])))
-    [ 0 -1  1 -1 -1]
-
-    Args:
-        packed: of :func:`pack_kept`.
-        ids: int [...], rows; those outside the map have place -1.
-
-    Returns:
-        int32 [...].
-    """
-    ids = jnp.asarray(ids)
-    words, bit = ids // 32, (ids % 32).astype(jnp.uint32)
-    words = jnp.where(ids < 0, len(packed["bits"]), words)
-    word = packed["bits"].at[words].get(mode="fill", fill_value=0)
-    below = jax.lax.population_count(word & ((jnp.uint32(1) << bit) - jnp.uint32(1))).astype(jnp.int32)
-    before = packed["before"].at[words].get(mode="fill", fill_value=0)
-    return jnp.where((word >> bit) & 1 == 1, before + below, -1)
 
 
 def compact_rows(table, kept, widths, sizes, *, fallback=None):
@@ -73,7 +28,7 @@ def compact_rows(table, kept, widths, sizes, *, fallback=None):
         fallback: optional [F, D], what a dropped row gives in place of zeros.
 
     Returns:
-        {"values": [n + D], "index": {"bits", "before": as :func:`pack_kept`, "widths", "steps": int32 [F]}},
+        {"values": [n + D], "index": {"words", "before": as ``rank_bits``, "widths", "steps": int32 [F]}},
         and "fallback" [F, D] where one is given, zero behind each width.
 
     Raises:
@@ -90,7 +45,7 @@ def compact_rows(table, kept, widths, sizes, *, fallback=None):
     found = {"values": jnp.concatenate([table.reshape(-1)[np.flatnonzero(of_rows)], zeros])}
     counts = _counts(kept, sizes)
     first_row, first_value = np.cumsum(counts) - counts, np.cumsum(counts * widths) - counts * widths
-    found["index"] = pack_kept(kept) | {
+    found["index"] = rank_bits(kept) | {
         "widths": jnp.asarray(widths, jnp.int32),
         "steps": jnp.asarray(first_value - first_row * widths, jnp.int32),
     }
@@ -136,8 +91,8 @@ def ragged_lookup(stored, ids, sizes, width):
     """
     ids = jnp.asarray(ids)
     index, fields = stored["index"], fields_of_rows(ids, sizes)
-    places = places_of(index, ids)
-    found, widths = places >= 0, index["widths"][fields]
+    found, places = rank(index, ids)
+    widths = index["widths"][fields]
     starts = jnp.where(found, places * widths + index["steps"][fields], 0)
     reads = jax.lax.GatherDimensionNumbers((ids.ndim,), (), (0,))
     mode = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
