@@ -2,10 +2,7 @@
 
 import functools
 
-import jax
-import numpy as np
-
-from experiments.table_compression import supernets, training
+from experiments.table_compression import training
 from experiments.table_compression.training import WIDTH
 from jaxembed import tables
 

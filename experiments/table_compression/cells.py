@@ -49,7 +49,10 @@ def measured(task, budget, stored, rate, seconds, training_bytes):
     scores = {}
     for method, _ in stored:
         scores.setdefault(id(method), training.scorer(method))
-    each = {part: [training.auc(task, scores[id(m)], p, part) for m, p in stored] for part in ("test", "validation")}
+    each = {
+        part: [training.auc(task, scores[id(m)], p, part) for m, p in stored]
+        for part in ("test", "validation")
+    }
     sizes = [m.bytes(p["table"]) for m, p in stored]
     return {
         "bytes": int(np.mean(sizes)),

@@ -62,7 +62,9 @@ def trained(params, x, pairs, seed):
     tx, (asked, places) = optax.adam(RATE), pairs
 
     def loss_fn(books, rows):
-        quantise = functools.partial(vectors.quantise_product, params | {"codebooks": books}, temperature=0.01)
+        quantise = functools.partial(
+            vectors.quantise_product, params | {"codebooks": books}, temperature=0.01
+        )
         loss = losses.quantised(losses.dot_nce, quantise, weight=1.0)
         return jnp.mean(loss(asked[rows], x[places[rows]], temperature=TEMPERATURE))
 

@@ -65,5 +65,7 @@ def locked(path, wait):
 def path_of(folder, cell):
     """The file of a cell; its name tells the cell, and a digest keeps apart those that read alike."""
     text = json.dumps(cell, sort_keys=True)
-    words = re.sub(r"[^\w.]+", "-", "_".join(str(x) for x in cell.values() if isinstance(x, str | int | float)))
+    words = re.sub(
+        r"[^\w.]+", "-", "_".join(str(x) for x in cell.values() if isinstance(x, str | int | float))
+    )
     return pathlib.Path(folder) / f"{words[:60]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"

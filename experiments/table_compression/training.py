@@ -13,7 +13,11 @@ from jaxembed import data, encoders, metrics, train
 from jaxembed.data.sources.packages import package_file
 
 WIDTH, HIDDEN = 16, (64,)
-RATES = (1e-3, 3e-3, 1e-2)  # of all that is trained; each method takes the one that is best on validation rows
+RATES = (
+    1e-3,
+    3e-3,
+    1e-2,
+)  # of all that is trained; each method takes the one that is best on validation rows
 FLIGHTS = ("carrier", "flight", "tailnum", "origin", "dest", "time_hour", "sched_dep_time", "sched_arr_time")
 
 

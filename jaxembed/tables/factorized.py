@@ -9,7 +9,16 @@ import numpy as np
 from jaxembed.tables.codes import by_table
 from jaxembed.tables.codes import codes as plan_codes
 from jaxembed.tables.lookup import init_tables, lookup, rows_of
-from jaxembed.tables.methods import Method, at_once, counted_bytes, row_method, single, values_of
+from jaxembed.tables.methods import (
+    Method,
+    at_once,
+    check_count,
+    counted_bytes,
+    plain_settings,
+    row_method,
+    single,
+    values_of,
+)
 from jaxembed.tables.plans import Feature, plan
 
 TABLE = "table/embedding"
@@ -38,12 +47,17 @@ def full_table(sizes, width, *, initialiser=None):
     check_count("width", width)
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
     return row_method(
-        {"method": "full_table", "sizes": _json(sizes), "width": width},
+        plain_settings("full_table", sizes, width),
         values,
         lambda key: {"table": {"embedding": draw(key, (values.total, width))}},
-        lambda numbers: {TABLE: {n: x[..., None] for n, x in numbers.items()}},
+        own_rows,
         lambda params, codes, key: read_rows(params["table"]["embedding"], codes[TABLE]),
     )
+
+
+def own_rows(numbers, index=None):
+    """Codes of a table with a row for every value."""
+    return {TABLE: {n: x[..., None] for n, x in numbers.items()}}
 
 
 def read_rows(table, codes):
@@ -130,7 +144,7 @@ def hash_table(sizes, width, *, rows, multiplexed=True, seed=0, initialiser=None
         mixing them.
     """
     options = {"rows": rows, "width": width, "multiplexed": multiplexed, "seed": seed}
-    return _planned(sizes, 1, options, initialiser)
+    return _planned("hash_table", sizes, 1, options, initialiser)
 
 
 def quotient_remainder(sizes, width, *, rows, multiplexed=True, merge="product", initialiser=None):
@@ -165,7 +179,7 @@ def quotient_remainder(sizes, width, *, rows, multiplexed=True, merge="product",
         H.-J. M. Shi et al., arXiv:1909.02107.
     """
     options = {"rows": rows, "width": width, "multiplexed": multiplexed, "scheme": "mixed_radix"}
-    return _planned(sizes, 2, options | {"merge": merge}, initialiser)
+    return _planned("quotient_remainder", sizes, 2, options | {"merge": merge}, initialiser)
 
 
 def robe(sizes, width, *, slots, block=None, multiplexed=True, signed=True, seed=0, initialiser=None):
@@ -205,22 +219,13 @@ def robe(sizes, width, *, slots, block=None, multiplexed=True, signed=True, seed
         raise ValueError(f"block={block} does not divide width={width}; choose a divisor")
     options = {"rows": slots, "width": 1, "span": block, "signed": signed, "seed": seed}
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
-    return _planned(sizes, width // block, options | {"multiplexed": multiplexed}, draw)
+    return _planned("robe", sizes, width // block, options | {"multiplexed": multiplexed}, draw)
 
 
-def _planned(sizes, chunks, options, initialiser):
+def _planned(name, sizes, chunks, options, initialiser):
     """The method of a plan in which all features have the same number of chunks."""
     values = values_of(sizes)
-    features = [Feature(name, chunks=chunks, size=size) for name, size in values.sizes.items()]
+    features = [Feature(feature, chunks=chunks, size=size) for feature, size in values.sizes.items()]
     method = plan_method(plan(features, **options), initialiser=initialiser)
+    method = method._replace(settings=method.settings | {"method": name})
     return method if not values.single else single(method)
-
-
-def check_count(name, value):
-    """Refuses what is not an int of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name}={value!r}; give an int of at least 1")
-
-
-def _json(sizes):
-    return int(sizes) if isinstance(sizes, int | np.integer) else {n: int(s) for n, s in sizes.items()}

@@ -1,6 +1,5 @@
 """Methods: one contract for every way to store a table in fewer bytes."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -8,8 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from jaxembed.tables.updates import distinct
 
 
 class Method(NamedTuple):
@@ -207,41 +204,52 @@ def training_bytes(method):
     return method.bytes(jax.eval_shape(method.init, jax.random.key(0)))
 
 
-def row_method(settings, values, init, codes, read, *, deploy=None, penalty=None, held=0):
+def row_method(settings, values, init, codes, read, *, deploy=None, penalty=None, held=None):
     """Puts a :class:`Method` together whose vectors are made of rows.
 
     Args:
         settings: dict with "method".
         values: :class:`Values`.
         init: ``key -> params``.
-        codes: ``{feature: numbers [...]} -> {path: {feature: codes [..., reads]}}``.
+        codes: ``({feature: numbers [...]}, index) -> {path: {feature: codes [..., reads]}}``.
         read: ``(params, those codes, key) -> {feature: [..., D]}``.
         deploy: ``params -> params``; None keeps them.
         penalty: ``params -> scalar``; None means 0.
-        held: bytes that training holds beside the params; deployed params carry them as leaves, and then
-            have the key "index".
+        held: tree of NumPy arrays, the index of ``codes``. Training holds it beside the params, deployed
+            params hold it as "index".
     """
 
-    def codes_of(ids):
-        return codes(numbers_of(values, ids))
+    def codes_of(ids, params):
+        return codes(numbers_of(values, ids), params.get("index", held))
 
     def read_named(params, found, key=None):
         return values.unnamed(read(params, found, key))
 
+    def deployed(params):
+        index = {} if held is None else {"index": params.get("index", jax.tree.map(jnp.asarray, held))}
+        return (deploy(params) if deploy else params) | index
+
     return Method(
         init=init,
-        vectors=lambda params, ids, key=None: read_named(params, codes_of(ids), key),
+        vectors=lambda params, ids, key=None: read_named(params, codes_of(ids, params), key),
         penalty=penalty or (lambda params: jnp.zeros(())),
-        bytes=lambda params: counted_bytes(params) + (0 if "index" in params else held),
-        deploy=deploy or (lambda params: params),
+        bytes=lambda params: counted_bytes(params) + (0 if "index" in params else counted_bytes(held)),
+        deploy=deployed,
         settings=settings,
-        codes=codes_of,
+        codes=lambda ids: codes_of(ids, {}),
         read=read_named,
     )
 
 
 def single(method):
-    """The method of one vocabulary, of a method whose only feature is called "values"."""
+    """The method of one vocabulary, of a method whose only feature is called "values".
+
+    Args:
+        method: :class:`Method` of {"values": [...]}.
+
+    Returns:
+        :class:`Method` of ids [...].
+    """
     return method._replace(
         vectors=lambda params, ids, key=None: method.vectors(params, {VALUES: ids}, key)[VALUES],
         codes=lambda ids: method.codes({VALUES: ids}),
@@ -249,119 +257,13 @@ def single(method):
     )
 
 
-def per_feature(methods):
-    """A method for each feature: features share nothing, and each may be stored in a way of its own.
-
-    >>> from jaxembed.tables import full_table, hash_table
-    >>> m = per_feature({"user": hash_table(1000, 4, rows=10), "gender": full_table(3, 4)})
-    >>> found = m.vectors(m.init(jax.random.key(0)), {"user": np.array([7, 8]), "gender": np.array([0, 2])})
-    >>> print(found["user"].shape, storage_bytes(m))
-    (2, 4) 208
-
-    Args:
-        methods: {feature: :class:`Method` of one vocabulary}.
-
-    Returns:
-        :class:`Method` of all features, whose params are {feature: params}.
-
-    Raises:
-        ValueError: for no feature.
-    """
-    if not methods:
-        raise ValueError("methods: is empty; give {feature: Method}")
-    methods = dict(methods)
-
-    def init(key):
-        return {n: m.init(jax.random.fold_in(key, i)) for i, (n, m) in enumerate(methods.items())}
-
-    def each(name):
-        return lambda params: {n: getattr(m, name)(params[n]) for n, m in methods.items()}
-
-    def codes(ids):
-        _check_names(ids, methods)
-        found = {n: methods[n].codes(x) for n, x in ids.items()}
-        return {f"{n}/{path}": _renamed(g, VALUES, n) for n, p in found.items() for path, g in p.items()}
-
-    def read(params, codes, key=None):
-        found = {}
-        for name in dict.fromkeys(path.partition("/")[0] for path in codes):
-            own = {p.removeprefix(name + "/"): g for p, g in codes.items() if p.startswith(name + "/")}
-            own = {path: _renamed(group, name, VALUES) for path, group in own.items()}
-            found[name] = methods[name].read(params[name], own, _folded(key, methods, name))
-        return found
-
-    def vectors(params, ids, key=None):
-        _check_names(ids, methods)
-        return {n: methods[n].vectors(params[n], x, _folded(key, methods, n)) for n, x in ids.items()}
-
-    rows = all(m.codes is not None for m in methods.values())
-    return Method(
-        init=init,
-        vectors=vectors,
-        penalty=lambda params: sum(m.penalty(params[n]) for n, m in methods.items()),
-        bytes=lambda params: sum(m.bytes(params[n]) for n, m in methods.items()),
-        deploy=each("deploy"),
-        settings={"method": "per_feature", "features": {n: m.settings for n, m in methods.items()}},
-        codes=codes if rows else None,
-        read=read if rows else None,
-    )
+def plain_settings(name, sizes, width):
+    """Settings that all methods have: the name, the sizes and the width, as JSON values."""
+    sizes = {n: int(s) for n, s in sizes.items()} if isinstance(sizes, Mapping) else int(sizes)
+    return {"method": name, "sizes": sizes, "width": int(width)}
 
 
-def _renamed(group, old, new):
-    return {new + name.removeprefix(old): codes for name, codes in group.items()}
-
-
-def _folded(key, methods, name):
-    return None if key is None else jax.random.fold_in(key, list(methods).index(name))
-
-
-def _check_names(ids, known):
-    unknown = sorted(set(ids) - set(known))
-    if unknown:
-        raise ValueError(f"ids: {unknown} are not features; choose among {sorted(known)}")
-
-
-def touched_rows(method, ids, masks, size, *, part=None):
-    """Touched rows of a batch: what it reads of every table of a method, and codes that point into the lists.
-
-    The two keys of a batch for :func:`~jaxembed.tables.row_update`; the loss then calls
-    ``method.read(params, batch["codes"])``.
-
-    >>> from jaxembed.tables import full_table
-    >>> m = full_table({"user": 100}, 4)
-    >>> batch = touched_rows(m, {"user": np.array([17, 5, 17])}, None, 4)
-    >>> print(batch["rows"]["table/embedding"], batch["codes"]["table/embedding"]["user"].ravel())
-    [  5  17 100 101] [1 0 1]
-
-    Args:
-        method: :class:`Method` with ``codes``.
-        ids: as the method takes them, NumPy.
-        masks: {feature: bool, in the shape of its ids}, True = real value, or None.
-        size: length of each list, the same in every step and process.
-        part: as in :func:`~jaxembed.tables.distinct`.
-
-    Returns:
-        {"codes": {path: {feature: int32 [..., reads]}}, "rows": {path: int32 [size]}}.
-
-    Raises:
-        ValueError: for a method that reads no rows, and what :func:`~jaxembed.tables.distinct` refuses.
-    """
-    if method.codes is None:
-        raise ValueError(f"method: {method.settings['method']!r} reads no rows; train its arrays as they are")
-    found, rows = method.codes(ids), {}
-    heights = _heights(method)
-    for path, group in found.items():
-        if path in heights:
-            rows[path], found[path] = distinct(group, masks, heights[path], size, part=part)
-    return {"codes": found, "rows": rows}
-
-
-def _heights(method):
-    """{path of a parameter: number of its rows}."""
-    shapes = _shapes(method.init)
-    return {"/".join(k.key for k in path): x.shape[0] for path, x in shapes if x.ndim}
-
-
-@functools.lru_cache(maxsize=64)
-def _shapes(init):
-    return jax.tree.leaves_with_path(jax.eval_shape(init, jax.random.key(0)))
+def check_count(name, value, low=1):
+    """Refuses what is not an int of at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise ValueError(f"{name}={value!r}; give an int of at least {low}")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.tables.compact import rank
 from jaxembed.tables.factorized import TABLE
 from jaxembed.tables.lookup import rows_of
 from jaxembed.tables.masks import (
@@ -15,7 +16,7 @@ from jaxembed.tables.masks import (
     threshold_penalty,
 )
 from jaxembed.tables.methods import at_once, row_method, values_of
-from jaxembed.tables.ragged_rows import check_kept, compact_rows, ragged_lookup
+from jaxembed.tables.ragged_rows import check_kept, compact_rows, ragged_index, ragged_lookup
 
 ROWS = "rows of the whole table"  # not a parameter: its codes stay global where a batch has a list of rows
 
@@ -165,6 +166,7 @@ def masked_table(sizes, width, *, kept, widths, fallback=False, initialiser=None
     fields = tuple(values.sizes.values())
     kept, widths = np.asarray(kept, bool), np.asarray(widths, np.int32)
     check_kept(jax.ShapeDtypeStruct((values.total, width), jnp.float32), kept, widths, fields)
+    index = ragged_index(kept, widths, fields)
     draw = initialiser or _xavier
 
     def init(key):
@@ -174,9 +176,9 @@ def masked_table(sizes, width, *, kept, widths, fallback=False, initialiser=None
     def read(params, codes, key):
         def vectors(pairs):
             rows, place, numbers = _rows(params, pairs, fields)
-            stays = jnp.asarray(kept).at[numbers].get(mode="fill", fill_value=False)
+            stays, _ = rank(index, numbers)
             found = _replaced(rows, stays.astype(rows.dtype), params, place)
-            inside = jnp.arange(width) < jnp.asarray(widths).at[place].get(mode="clip")[:, None]
+            inside = jnp.arange(width) < jnp.asarray(index["widths"]).at[place].get(mode="clip")[:, None]
             return jnp.where(inside & (stays[:, None] | fallback), found, 0)
 
         return at_once(_deployed(params, fields, width) or vectors, _pairs(codes))
@@ -191,7 +193,7 @@ def masked_table(sizes, width, *, kept, widths, fallback=False, initialiser=None
         deploy=lambda params: compact_rows(
             params["table"]["embedding"], kept, widths, fields, fallback=params.get("fallback")
         ),
-        held=kept.size + widths.nbytes,
+        held=index,
     )
 
 
@@ -200,7 +202,7 @@ def _xavier(key, shape):
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
-def _codes(numbers):
+def _codes(numbers, index):
     rows = {name: x[..., None] for name, x in numbers.items()}
     return {TABLE: rows, ROWS: rows}
 

@@ -43,13 +43,26 @@ def compact_rows(table, kept, widths, sizes, *, fallback=None):
     of_rows = np.repeat(inside, sizes, axis=0) & kept[:, None]
     zeros = jnp.zeros(table.shape[1], table.dtype)
     found = {"values": jnp.concatenate([table.reshape(-1)[np.flatnonzero(of_rows)], zeros])}
+    found["index"] = jax.tree.map(jnp.asarray, ragged_index(kept, widths, sizes))
+    return found if fallback is None else found | {"fallback": jnp.where(inside, fallback, 0)}
+
+
+def ragged_index(kept, widths, sizes):
+    """Index of ragged rows: which rows are there, and where each begins; see :func:`compact_rows`.
+
+    Args:
+        kept: bool [V], NumPy.
+        widths: int [F], NumPy.
+        sizes: number of values of each field.
+
+    Returns:
+        {"words", "before": of ``rank_bits``, "widths", "steps": int32 [F]}, NumPy.
+    """
     counts = _counts(kept, sizes)
     first_row, first_value = np.cumsum(counts) - counts, np.cumsum(counts * widths) - counts * widths
-    found["index"] = rank_bits(kept) | {
-        "widths": jnp.asarray(widths, jnp.int32),
-        "steps": jnp.asarray(first_value - first_row * widths, jnp.int32),
-    }
-    return found if fallback is None else found | {"fallback": jnp.where(inside, fallback, 0)}
+    found = jax.tree.map(np.asarray, jax.jit(rank_bits)(kept))
+    steps = first_value - first_row * widths
+    return found | {"widths": np.asarray(widths, np.int32), "steps": np.asarray(steps, np.int32)}
 
 
 def _counts(kept, sizes):
