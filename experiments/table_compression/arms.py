@@ -2,21 +2,189 @@
 
 import functools
 
-from experiments.table_compression import training
+import jax
+import numpy as np
+import optax
+
+from experiments.table_compression import supernets, training
 from experiments.table_compression.training import WIDTH
-from jaxembed import tables
+from jaxembed import tables, train
+
+TABLE = "table/table/embedding"
+LEFT = 0.01  # share of the entries to be pruned that still stand after four fifths of the steps
+STATIC = ("hash", "CompoEmb", "ROBE", "TT-Rec", "DHE")
+SHARED = (*STATIC, "AdaptEmb", "MGQE", "DPQ", "Dedup")
+OWN = ("INT16", "INT8", "ALPT", "MDE", "AutoDim", "OptEmbed", "DeepLight", "AutoSrh", "PEP")
+METHODS = (*SHARED, *OWN)
+TUNED = ("Dedup", "PEP", "AutoSrh")  # what is stored differs from what was trained, and is trained on
 
 
-def makers(task, budget):
-    """{method: () -> tables.Method} at a budget in bytes; each raises ValueError where it does not fit."""
-    sizes, counts = task.sizes, task.counts
-    draw = {"initialiser": training.uniform}
-
-    def solved(make, **options):
-        return functools.partial(tables.within, make, budget, **options)
-
-    return {
-        "hash": solved(lambda n: tables.hash_table(sizes, WIDTH, rows=n, **draw)),
-        "CompoEmb": solved(lambda n: tables.quotient_remainder(sizes, WIDTH, rows=n)),
-        "ROBE": solved(lambda n: tables.robe(sizes, WIDTH, numbers=n, **draw)),
+def make(task, name, budget):
+    """The method of a name at a budget in bytes; ValueError where it does not fit."""
+    sizes, counts, draw = task.sizes, task.counts, {"initialiser": training.uniform}
+    entries = WIDTH * sum(sizes.values())
+    by_knob = {
+        "hash": lambda n: tables.hash_table(sizes, WIDTH, rows=n, **draw),
+        "CompoEmb": lambda n: tables.quotient_remainder(sizes, WIDTH, rows=n),
+        "ROBE": lambda n: tables.robe(sizes, WIDTH, slots=n, block=8, **draw),
+        "TT-Rec": lambda n: tables.tensor_train(sizes, WIDTH, rank=n),
+        "DHE": lambda n: tables.dhe(sizes, WIDTH, hidden=n, hashes=32, layers=2),
+        "AdaptEmb": lambda n: tables.adapt_emb(
+            sizes, WIDTH, counts=counts, rows=n, top=budget / 8 / entries, **draw
+        ),
+        "Dedup": lambda n: tables.dedup(sizes, WIDTH, keep=n, block=4, **draw),
+        "DPQ": lambda n: tables.dpq(sizes, WIDTH, parts=_parts(budget, sizes), centres=n, **draw),
+        "MGQE": lambda n: tables.mgqe(
+            sizes, WIDTH, counts=counts, parts=_parts(budget, sizes), centres=n, rare=max(1, n // 4), **draw
+        ),
+        "DeepLight": lambda n: tables.deeplight(sizes, WIDTH, keep=n, **draw),
+        "PEP": lambda n: tables.pep(sizes, WIDTH, keep=n, start=-6.0, **draw),
+        "AutoSrh": lambda n: tables.autosrh(sizes, WIDTH, keep=n, counts=counts, **draw),
     }
+    if name in by_knob:
+        high = {"Dedup": -(-sum(sizes.values()) // 4), "CompoEmb": sum(sizes.values())}
+        high |= dict.fromkeys(("DeepLight", "PEP", "AutoSrh"), entries)
+        return fitted(by_knob[name], budget, high.get(name))
+    if name == "MDE":
+        return tables.within(
+            lambda a: tables.mixed_dimensions(sizes, WIDTH, alpha=a, **draw), budget, low=0.0, high=1.0
+        )
+    whole = {
+        "full table": lambda: tables.full_table(sizes, WIDTH, **draw),
+        "INT16": lambda: tables.integer_table(sizes, WIDTH, bits=16, step=0.0005, **draw),
+        "INT8": lambda: tables.integer_table(sizes, WIDTH, bits=8, **draw),
+        "ALPT": lambda: tables.alpt(sizes, WIDTH, bits=8, **draw),
+    }
+    return no_larger(whole[name](), budget)
+
+
+def _parts(budget, sizes):
+    """Parts of a product code, as many as a third of the budget has bytes for each value: 1 to 8."""
+    return int(2 ** np.clip(np.floor(np.log2(budget / 3 / sum(sizes.values()))), 0, 3))
+
+
+def no_larger(method, budget):
+    """A method without a knob, where it fits; a hundredth more is no more."""
+    size = tables.storage_bytes(method)
+    if size > 1.01 * budget:
+        raise ValueError(f"bytes={budget}: {method.settings['method']} takes {size} bytes; give as many")
+    return method
+
+
+def fitted(make, budget, high=None):
+    """The method of a budget; where sizes are far apart, the largest that fits."""
+    try:
+        return tables.within(make, budget, high=high)
+    except ValueError as error:
+        if "next sizes" not in str(error) and "at most" not in str(error):
+            raise
+    low, high = 1, high or 2
+    while tables.storage_bytes(make(high)) <= budget and high < 2**24:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if tables.storage_bytes(make(middle)) <= budget else (low, middle)
+    return make(low)
+
+
+def updates(task, name, method):
+    """What trains a method: ``(loss_fn, rate) -> update``."""
+    steps = task.epochs * (len(task.parts["train"][1]) // task.batch_size)
+
+    def integers(loss_fn, rate):
+        step = method.settings["step"] if name != "ALPT" else None
+        return tables.integer_update(loss_fn, optax.adam(rate), {TABLE: optax.adam(rate)}, step=step)
+
+    def pruned(loss_fn, rate):
+        schedule = {"base": LEFT, "over": max(1, int(0.8 * steps))}
+        return tables.pruned_update(
+            training.adam(loss_fn, rate), TABLE, keep=method.settings["keep"], **schedule
+        )
+
+    def two_levels(upper, rule):
+        return lambda loss_fn, rate: train.bilevel_update(loss_fn, optax.adam(rate), upper, rule)
+
+    known = dict.fromkeys(("INT8", "INT16", "ALPT"), integers) | {"DeepLight": pruned}
+    known |= {"AutoSrh": two_levels("alpha", tables.autosrh_rule())}
+    return known.get(name, training.adam)
+
+
+def trained(task, name, budget, seeds):
+    """Trains a method at every rate and seed; what ``cells.measured`` takes, of the best rate."""
+    if name in ("OptEmbed", "AutoDim"):
+        return (opt_embed if name == "OptEmbed" else auto_dim)(task, budget, seeds)
+    method = make(task, name, budget)
+    each, rates = training.members(seeds)
+    params, seconds = training.fit(task, method, each, rates, update=updates(task, name, method))
+    size = memory(method, params)
+    deployed = params | {"table": deploy(method, params["table"])}
+    if name in TUNED:
+        deployed, more = training.fit(task, method, each, rates, start=deployed)
+        seconds += more
+    return chosen(task, method, deployed, rates) | {"seconds": seconds, "training_bytes": size}
+
+
+def deploy(method, params):
+    """Deployed params of all members."""
+    return jax.vmap(method.deploy)(params)
+
+
+def chosen(task, method, params, rates):
+    """The members of the best rate, each with its method, and the AUC of each rate on validation rows."""
+    best, means = training.best_rate(task, method, params, rates)
+    return {"stored": [(method, training.member(params, m)) for m in best], "rate": means}
+
+
+def memory(method, params):
+    """Bytes in training of one member: parameters, and the two moments of Adam for each number."""
+    table = training.member(params["table"], 0)
+    return method.bytes(table) + 8 * sum(x.size for x in jax.tree.leaves(table))
+
+
+def auto_dim(task, budget, seeds):
+    """Widths by a supernet, scaled to the budget, then tables of those widths, trained anew."""
+    each, rates = training.members(seeds)
+    net = tables.autodim(task.sizes, WIDTH, initialiser=training.uniform)
+
+    def update(loss_fn, rate):
+        return train.bilevel_update(loss_fn, optax.adam(rate), "logits", optax.sgd(1.0))
+
+    params, seconds = training.fit(task, net, each, rates, update=update)
+    best, means = training.best_rate(task, net, params, rates)
+    stored, size = [], memory(net, params)
+    for m in best:
+        found = tables.autodim_widths(training.member(params["table"], m))
+        method = tables.within(
+            functools.partial(_narrow, task, found), budget, low=1 / WIDTH, high=float(WIDTH)
+        )
+        again, more = training.fit(task, method, each[[m]].repeat(len(means)), np.array(list(means)))
+        kept = chosen(task, method, again, np.array(list(means)))
+        stored, seconds = stored + kept["stored"], seconds + more * len(means) / len(each)
+    return {"stored": stored, "rate": means, "seconds": seconds, "training_bytes": size}
+
+
+def _narrow(task, found, scale):
+    inner = {n: float(np.clip(w * scale, 1, WIDTH)) for n, w in found.items()}
+    return tables.narrow_tables(task.sizes, WIDTH, inner=inner, initialiser=training.uniform)
+
+
+def opt_embed(task, budget, seeds):
+    """All stages within a budget in bytes; what ``cells.measured`` takes."""
+    each, rates = training.members(seeds)
+    net = supernets.supernet(task)
+    params, seconds = training.fit(task, net, each, rates, update=supernets.of_supernet)
+    best, means = training.best_rate(task, net, params, rates)
+    stored, tried = [], np.array(list(means))
+    for m in best:
+        kept, widths = supernets.searched(
+            task, training.member(params, m), key=jax.random.key(each[m]), budget=budget
+        )
+        method = tables.masked_table(
+            task.sizes, WIDTH, kept=kept, widths=widths, initialiser=training.uniform
+        )
+        again, more = training.fit(task, method, each[[m]].repeat(len(tried)), tried)
+        deployed = again | {"table": deploy(method, again["table"])}
+        stored += chosen(task, method, deployed, tried)["stored"][:1]
+        seconds += more * len(tried) / len(each)
+    size = memory(net, params)
+    return {"stored": stored, "rate": means, "seconds": seconds, "training_bytes": size}

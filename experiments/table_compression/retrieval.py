@@ -1,4 +1,4 @@
-"""Finished vectors, compressed after training: what a search of MiniLM's vectors still finds at equal bytes."""
+"""Finished vectors, compressed after training: what a search with them still finds at equal bytes."""
 
 import functools
 

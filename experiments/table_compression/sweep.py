@@ -1,4 +1,4 @@
-"""A sweep over cells that can be killed: each is a file of its own, and whoever comes next does what is left."""
+"""A sweep that can be killed: each cell is a file of its own, and whoever comes next does what is left."""
 
 import contextlib
 import fcntl
@@ -38,7 +38,7 @@ def run(cells, compute, folder, processes=1):
 
 
 def work(cells, compute, folder, wait=False):
-    """Computes what is neither there nor being computed elsewhere; with ``wait`` also waits for the latter."""
+    """Computes what is neither there nor computed elsewhere; with ``wait`` also waits for the latter."""
     for cell in cells:
         path = path_of(folder, cell)
         if path.exists():

@@ -1,4 +1,4 @@
-"""One protocol for all methods: the same rows, network, batches and epochs, and a rate chosen on validation."""
+"""One protocol for all methods: the same rows, network and epochs, and a rate chosen on validation rows."""
 
 import functools
 import time
@@ -84,8 +84,8 @@ def fit(task, method, seeds, rates, *, update=adam, start=None):
         method: ``tables.Method``.
         seeds, rates: [M].
         update: ``(loss_fn, rate) -> (init, step)``, as ``train.fit`` takes it. A batch is {"ids", "labels"},
-            and for updates on two levels "other", a batch of the validation rows.
-        start: optional table params with a leading axis [M], in place of the method's first draw.
+            and for updates on two levels also holds two such: "train" and "validation".
+        start: optional params with a leading axis [M] in place of first draws; integers in it stay.
 
     Returns:
         ({"table", "network"} with a leading axis [M], seconds of CPU of one member's training).
@@ -93,15 +93,17 @@ def fit(task, method, seeds, rates, *, update=adam, start=None):
     fields = len(task.sizes)
     network = functools.partial(encoders.init_dcn, width=fields * WIDTH, layers=1, hidden=HIDDEN)
 
-    def loss_fn(params, batch, key):
-        found = logits(method, params, batch["ids"], key)
+    def loss_fn(params, batch, key, rest=None):
+        whole = params if rest is None else joined(params, rest)
+        found = logits(method, whole, batch["ids"], key)
         loss = jnp.mean(optax.sigmoid_binary_cross_entropy(found, batch["labels"]))
-        return loss + method.penalty(params["table"]), {}
+        return (loss + method.penalty(params["table"]), {}) if rest is None else (loss, ({}, rest))
 
-    def init(seed, rate, table):
+    def init(seed, rate, given):
         below, above = jax.random.split(jax.random.key(seed))
-        params = {"table": method.init(below) if table is None else table, "network": network(above)}
-        return train.TrainState(jnp.int32(0), params, update(loss_fn, rate)[0](params))
+        params = {"table": method.init(below), "network": network(above)} if given is None else given
+        params, rest = (params, None) if given is None else split(params)
+        return train.TrainState(jnp.int32(0), params, update(loss_fn, rate)[0](params), rest)
 
     def epoch(state, seed, rate, number):
         key = jax.random.fold_in(jax.random.key(seed), 1000 + number)
@@ -109,7 +111,7 @@ def fit(task, method, seeds, rates, *, update=adam, start=None):
 
         def step(state, place):
             done, _ = update(loss_fn, rate)[1](state, batches(place), jax.random.fold_in(key, place))
-            return train.TrainState(state.step + 1, done.params, done.opt_state), None
+            return train.TrainState(state.step + 1, done.params, done.opt_state, state.extra), None
 
         return jax.lax.scan(step, state, jnp.arange(len(task.parts["train"][1]) // task.batch_size))[0]
 
@@ -121,7 +123,20 @@ def fit(task, method, seeds, rates, *, update=adam, start=None):
     for number in range(task.epochs):
         state = compiled(state, *given, number)
     jax.block_until_ready(state)
-    return state.params, (time.process_time() - began) / len(seeds)
+    params = state.params if start is None else joined(state.params, state.extra)
+    return params, (time.process_time() - began) / len(seeds)
+
+
+def split(params):
+    """Floats, which are trained, and all other leaves; None stands for what is in the other tree."""
+    is_float = jax.tree.map(lambda x: jnp.issubdtype(x.dtype, jnp.floating), params)
+    floats = jax.tree.map(lambda x, yes: x if yes else None, params, is_float)
+    return floats, jax.tree.map(lambda x, yes: None if yes else x, params, is_float)
+
+
+def joined(floats, rest):
+    """The params that were split."""
+    return jax.tree.map(lambda a, b: b if a is None else a, floats, rest, is_leaf=lambda x: x is None)
 
 
 def _batches(task, key):
@@ -139,7 +154,8 @@ def _batches(task, key):
     def batch(place):
         rows = jax.lax.dynamic_slice(order, (place * task.batch_size,), (task.batch_size,))
         other = jax.random.randint(jax.random.fold_in(key, place), rows.shape, 0, len(parts["validation"][1]))
-        return rows_of("train", rows) | {"other": rows_of("validation", other)}
+        found = rows_of("train", rows)
+        return found | {"train": found, "validation": rows_of("validation", other)}
 
     return batch
 
@@ -162,7 +178,7 @@ def member(params, m):
 
 
 def best_rate(task, method, params, rates):
-    """Numbers of the members whose rate has the best mean AUC on the validation rows, and that of each rate."""
+    """Members whose rate has the best mean AUC on the validation rows, and that mean of each rate."""
     score = scorer(method)
     found = np.array([auc(task, score, member(params, m), "validation") for m in range(len(rates))])
     means = {float(r): float(found[rates == r].mean()) for r in np.unique(rates)}

@@ -1,5 +1,6 @@
 """losses -> checkpoints: one training loop, sharded by rules on paths; the only room with a mesh."""
 
+from jaxembed.train.bilevel import bilevel_update
 from jaxembed.train.checkpoint import restore_params
 from jaxembed.train.fit import TrainState, compile_step, fit
 from jaxembed.train.gradients import by_path, ema, frozen, gradient_update, warm_start
