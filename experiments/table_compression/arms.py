@@ -25,7 +25,7 @@ def make(task, name, budget):
     entries = WIDTH * sum(sizes.values())
     by_knob = {
         "hash": lambda n: tables.hash_table(sizes, WIDTH, rows=n, **draw),
-        "CompoEmb": lambda n: tables.quotient_remainder(sizes, WIDTH, rows=n),
+        "CompoEmb": lambda n: tables.quotient_remainder(sizes, WIDTH, rows=n, initialiser=training.factors),
         "ROBE": lambda n: tables.robe(sizes, WIDTH, slots=n, block=8, **draw),
         "TT-Rec": lambda n: tables.tensor_train(sizes, WIDTH, rank=n),
         "DHE": lambda n: tables.dhe(sizes, WIDTH, hidden=n, hashes=32, layers=2),
@@ -172,7 +172,7 @@ def opt_embed(task, budget, seeds):
     """All stages within a budget in bytes; what ``cells.measured`` takes."""
     each, rates = training.members(seeds)
     net = supernets.supernet(task)
-    params, seconds = training.fit(task, net, each, rates, update=supernets.of_supernet)
+    params, seconds = training.fit(task, net, each, rates, update=supernets.update)
     best, means = training.best_rate(task, net, params, rates)
     stored, tried = [], np.array(list(means))
     for m in best:

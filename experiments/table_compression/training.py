@@ -13,23 +13,12 @@ from jaxembed import data, encoders, metrics, train
 from jaxembed.data.sources.packages import package_file
 
 WIDTH, HIDDEN = 16, (64,)
-RATES = (
-    1e-3,
-    3e-3,
-    1e-2,
-)  # of all that is trained; each method takes the one that is best on validation rows
+RATES = (1e-3, 3e-3, 1e-2)  # each method takes the one that is best on the validation rows
 FLIGHTS = ("carrier", "flight", "tailnum", "origin", "dest", "time_hour", "sched_dep_time", "sched_arr_time")
 
 
 class Task(NamedTuple):
-    """Rows of clicks.
-
-    Args:
-        sizes: {feature: number of values}.
-        parts: {"train", "validation", "test": ({feature: ids int32 [n]}, labels float32 [n])}.
-        counts: {feature: how often each value occurs in the training rows}.
-        batch_size, epochs: of every training.
-    """
+    """Rows of clicks: {feature: size}, {part: ({feature: ids [n]}, labels [n])}, {feature: counts [size]}."""
 
     sizes: dict
     parts: dict
@@ -51,8 +40,12 @@ def task_of(table, batch_size, epochs):
     """The task of a table of clicks."""
     ids, labels = table["columns"]["ids"], table["columns"]["labels"]
     parts = {p: ({n: x[rows] for n, x in ids.items()}, labels[rows]) for p, rows in table["splits"].items()}
-    counts = {n: np.bincount(x, minlength=table["sizes"][n]) for n, x in parts["train"][0].items()}
-    return Task(table["sizes"], parts, counts, batch_size, epochs)
+    return Task(table["sizes"], parts, counted(parts, table["sizes"]), batch_size, epochs)
+
+
+def counted(parts, sizes):
+    """How often each value occurs in the training rows."""
+    return {n: np.bincount(x, minlength=sizes[n]) for n, x in parts["train"][0].items()}
 
 
 def uniform(key, shape):
@@ -60,10 +53,15 @@ def uniform(key, shape):
     return jax.random.uniform(key, shape, minval=-0.05, maxval=0.05)
 
 
+def factors(key, shape):
+    """Rows whose products of two have the variance of such rows."""
+    return uniform(key, shape) / 0.05 * (3 * 0.05**2) ** 0.25
+
+
 def logits(method, params, ids, key=None):
-    """Logits [B] of rows whose vectors come from a method."""
+    """Logits [B] of rows whose vectors come from a method; jit sorts the features, so they are sorted here."""
     found = method.vectors(params["table"], ids, key)
-    return encoders.dcn(params["network"], jnp.concatenate([found[name] for name in ids], axis=-1))
+    return encoders.dcn(params["network"], jnp.concatenate([found[name] for name in sorted(found)], axis=-1))
 
 
 def members(seeds, rates=RATES):
@@ -77,21 +75,21 @@ def adam(loss_fn, rate):
 
 
 def fit(task, method, seeds, rates, *, update=adam, start=None):
-    """Trains members side by side, each with a seed and a rate of its own.
+    """Trains members side by side: {"table", "network"} with a leading axis [M], and CPU seconds of a member.
 
     Args:
         task: :class:`Task`.
         method: ``tables.Method``.
         seeds, rates: [M].
-        update: ``(loss_fn, rate) -> (init, step)``, as ``train.fit`` takes it. A batch is {"ids", "labels"},
-            and for updates on two levels also holds two such: "train" and "validation".
-        start: optional params with a leading axis [M] in place of first draws; integers in it stay.
-
-    Returns:
-        ({"table", "network"} with a leading axis [M], seconds of CPU of one member's training).
+        update: ``(loss_fn, rate) -> (init, step)``. A batch is {"ids", "labels"} and holds two such, "train"
+            and "validation", for updates on two levels.
+        start: optional params [M, ...] in place of first draws; integers among them stay as they are.
     """
-    fields = len(task.sizes)
-    network = functools.partial(encoders.init_dcn, width=fields * WIDTH, layers=1, hidden=HIDDEN)
+    make = functools.partial(encoders.init_dcn, width=len(task.sizes) * WIDTH, layers=1, hidden=HIDDEN)
+
+    def init(key, rate, given=None):
+        below, above = jax.random.split(key)
+        return {"table": method.init(below), "network": make(above)} if given is None else split(given)
 
     def loss_fn(params, batch, key, rest=None):
         whole = params if rest is None else joined(params, rest)
@@ -99,32 +97,20 @@ def fit(task, method, seeds, rates, *, update=adam, start=None):
         loss = jnp.mean(optax.sigmoid_binary_cross_entropy(found, batch["labels"]))
         return (loss + method.penalty(params["table"]), {}) if rest is None else (loss, ({}, rest))
 
-    def init(seed, rate, given):
-        below, above = jax.random.split(jax.random.key(seed))
-        params = {"table": method.init(below), "network": network(above)} if given is None else given
-        params, rest = (params, None) if given is None else split(params)
-        return train.TrainState(jnp.int32(0), params, update(loss_fn, rate)[0](params), rest)
-
-    def epoch(state, seed, rate, number):
-        key = jax.random.fold_in(jax.random.key(seed), 1000 + number)
-        batches = _batches(task, key)
-
-        def step(state, place):
-            done, _ = update(loss_fn, rate)[1](state, batches(place), jax.random.fold_in(key, place))
-            return train.TrainState(state.step + 1, done.params, done.opt_state, state.extra), None
-
-        return jax.lax.scan(step, state, jnp.arange(len(task.parts["train"][1]) // task.batch_size))[0]
-
-    began, given = time.process_time(), (jnp.asarray(seeds), jnp.asarray(rates))
-    state = jax.jit(jax.vmap(init, (0, 0, None if start is None else 0)))(*given, start)
-    run = jax.jit(jax.vmap(epoch, (0, 0, 0, None)), donate_argnums=0)
-    compiled = run.lower(state, *given, 0).compile()
-    began = time.process_time()
-    for number in range(task.epochs):
-        state = compiled(state, *given, number)
-    jax.block_until_ready(state)
+    ends = []
+    state = train.fit_members(
+        init=init,
+        update=lambda rate, given=None: update(loss_fn, rate),
+        batches=functools.partial(_batches, task),
+        steps=len(task.parts["train"][1]) // task.batch_size,
+        epochs=task.epochs,
+        keys=jax.vmap(jax.random.key)(jnp.asarray(seeds)),
+        given=(jnp.asarray(rates), *(() if start is None else (start,))),
+        after=lambda number, state: ends.append(time.process_time()),
+    )
     params = state.params if start is None else joined(state.params, state.extra)
-    return params, (time.process_time() - began) / len(seeds)
+    first = ends[1:] or [time.process_time()]  # the first epoch compiles
+    return params, task.epochs * (first[-1] - ends[0]) / max(1, len(ends) - 1) / len(seeds)
 
 
 def split(params):
@@ -141,19 +127,18 @@ def joined(floats, rest):
 
 def _batches(task, key):
     """``place -> batch`` of an epoch whose order a key draws."""
-    parts = {}
-    for name in ("train", "validation"):
-        ids, labels = task.parts[name]
-        parts[name] = jnp.stack([jnp.asarray(x) for x in ids.values()], axis=1), jnp.asarray(labels)
-    order = jax.random.permutation(key, len(parts["train"][1]))
+    ids, labels = {}, {}
+    for part in ("train", "validation"):
+        ids[part] = {n: jnp.asarray(x) for n, x in task.parts[part][0].items()}
+        labels[part] = jnp.asarray(task.parts[part][1])
+    order = jax.random.permutation(key, len(labels["train"]))
 
-    def rows_of(name, rows):
-        columns, labels = parts[name]
-        return {"ids": dict(zip(task.sizes, columns[rows].T, strict=True)), "labels": labels[rows]}
+    def rows_of(part, rows):
+        return {"ids": {n: x[rows] for n, x in ids[part].items()}, "labels": labels[part][rows]}
 
     def batch(place):
         rows = jax.lax.dynamic_slice(order, (place * task.batch_size,), (task.batch_size,))
-        other = jax.random.randint(jax.random.fold_in(key, place), rows.shape, 0, len(parts["validation"][1]))
+        other = jax.random.randint(jax.random.fold_in(key, place), rows.shape, 0, len(labels["validation"]))
         found = rows_of("train", rows)
         return found | {"train": found, "validation": rows_of("validation", other)}
 

@@ -19,7 +19,7 @@ from jaxembed.tables.masks import (
     threshold_penalty,
 )
 from jaxembed.tables.methods import Method, storage_bytes, training_bytes
-from jaxembed.tables.opt_embed import kept_rows, masked_table, supernet
+from jaxembed.tables.opt_embed import kept_rows, masked_table, search_masks, supernet
 from jaxembed.tables.plans import Feature, Plan, plan
 from jaxembed.tables.products import dhe, tensor_train
 from jaxembed.tables.pruned import (
@@ -32,7 +32,7 @@ from jaxembed.tables.pruned import (
     pruned_update,
 )
 from jaxembed.tables.quantized import alpt, integer_table, round_learned, round_to_step
-from jaxembed.tables.ragged_rows import compact_rows, kept_numbers, ragged_lookup
+from jaxembed.tables.ragged_rows import compact_rows, kept_numbers, ragged_bytes, ragged_lookup
 from jaxembed.tables.remapped import adapt_emb, dedup
 from jaxembed.tables.rounding import stochastic_round
 from jaxembed.tables.sharded import sharded_rows
@@ -86,6 +86,7 @@ __all__ = [
     "prefix_mask",
     "pruned_update",
     "quotient_remainder",
+    "ragged_bytes",
     "ragged_lookup",
     "reader_angles",
     "reader_overlap",
@@ -98,6 +99,7 @@ __all__ = [
     "rows_of",
     "rowwise_adagrad",
     "sample_widths",
+    "search_masks",
     "sharded_rows",
     "stochastic_round",
     "storage_bytes",

@@ -5,6 +5,7 @@ import numpy as np
 from jaxembed.tables.methods import storage_bytes
 
 TOLERANCE = 0.01
+CLOSE = 0.999  # of the bytes asked for: near enough where the setting is a float
 MOST = 2**31
 
 
@@ -86,6 +87,8 @@ def _bisect(size, small, large, bytes, whole):
         else:
             works.append(middle)
             fewer = found > bytes
+            if not whole and CLOSE * bytes <= found <= bytes:
+                return
         small, large = (small, middle) if fewer else (middle, large)
 
 

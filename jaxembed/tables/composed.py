@@ -13,7 +13,7 @@ def per_feature(methods):
     """A method for each feature: features share nothing, and each may be stored in a way of its own.
 
     >>> import numpy as np
-    >>> from jaxembed.tables import full_table, hash_table
+    >>> from jaxembed.tables import full_table, hash_table, storage_bytes
     >>> m = per_feature({"user": hash_table(1000, 4, rows=10), "gender": full_table(3, 4)})
     >>> found = m.vectors(m.init(jax.random.key(0)), {"user": np.array([7, 8]), "gender": np.array([0, 2])})
     >>> print(found["user"].shape, storage_bytes(m))

@@ -5,14 +5,18 @@ from jaxembed.train.checkpoint import restore_params
 from jaxembed.train.fit import TrainState, compile_step, fit
 from jaxembed.train.gradients import by_path, ema, frozen, gradient_update, warm_start
 from jaxembed.train.log import read_metrics
+from jaxembed.train.members import fit_members
 from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
+from jaxembed.train.sweep import sweep
 
 __all__ = [
     "TrainState",
+    "bilevel_update",
     "by_path",
     "compile_step",
     "ema",
     "fit",
+    "fit_members",
     "frozen",
     "gradient_update",
     "make_mesh",
@@ -20,5 +24,6 @@ __all__ = [
     "place_batch",
     "read_metrics",
     "restore_params",
+    "sweep",
     "warm_start",
 ]
