@@ -1,8 +1,8 @@
 """Which way to shrink a table of embeddings costs the least, at equal bytes?
 
-    python -m experiments.table_compression                      # all methods at four budgets on two tables
-    python -m experiments.table_compression --processes 2        # the same; start it again where it was killed
-    python -m experiments.table_compression --parts planted      # OptEmbed where the truth is known
+    python -m experiments.table_compression                    # all methods, four budgets, two tables
+    python -m experiments.table_compression --processes 8      # the same; start it again where it was killed
+    python -m experiments.table_compression --parts planted    # OptEmbed where the truth is known
 
 Papers: Experimental Analysis of Large-scale Learnable Vector Storage Compression (arXiv:2311.15578), OptEmbed
 (arXiv:2208.04482). `make data` brings the data. About 30 minutes on 2 CPU cores.
@@ -13,8 +13,9 @@ import functools
 import pathlib
 from typing import Literal
 
-from experiments.shared import flags, inputs, results
-from experiments.table_compression import answers, arms, cells, drawing, planted, retrieval, sweep
+from experiments.shared import flags, results
+from experiments.table_compression import answers, arms, cells, drawing, planted
+from jaxembed import train
 
 DATA = ("movielens_100k", "flights")
 METHODS = ("full table", *arms.METHODS)
@@ -24,7 +25,7 @@ METHODS = ("full table", *arms.METHODS)
 class Config:
     """Trains one network on compressed tables of every kind and size."""
 
-    parts: tuple[Literal["tables", "planted", "vectors"], ...] = ("tables", "planted", "vectors")
+    parts: tuple[Literal["planted", "tables"], ...] = ("planted", "tables")
     tables: tuple[Literal["movielens_100k", "flights"], ...] = DATA
     methods: tuple[str, ...] = METHODS
     budgets: tuple[float, ...] = (0.5, 0.25, 0.1, 0.03)  # shares of the bytes of the full table
@@ -32,9 +33,6 @@ class Config:
     epochs: int | None = None  # of every training; None: 6 of MovieLens, 3 of flights
     seeds: int = 3
     planted_rows: int = 60_000
-    documents: int = 4000  # functions whose vectors are compressed
-    queries: int = 300
-    model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
     processes: int = 2  # that share the cells of the sweep
     quick: bool = False  # few methods, one budget, one seed, few rows
     workdir: pathlib.Path = pathlib.Path(
@@ -44,16 +42,14 @@ class Config:
 
     def __post_init__(self):
         limits = {"budgets": (1e-4, 1), "limit": (1000, 10**9), "epochs": (1, 1000), "seeds": (1, 100)}
-        limits |= {"planted_rows": (6000, 10**7), "documents": (600, 10**6), "queries": (10, 10**5)}
-        flags.check(self, limits | {"processes": (1, 256)})
+        flags.check(self, limits | {"planted_rows": (6000, 10**7), "processes": (1, 256)})
         unknown = sorted(set(self.methods) - set(METHODS))
         if unknown:
             raise ValueError(f"--methods {' '.join(unknown)}: choose among {', '.join(METHODS)}")
-        flags.at_most(self, "queries", self.documents // 3, f"--documents {self.documents}")
 
 
 QUICK = {"methods": ("full table", "hash", "CompoEmb", "OptEmbed"), "budgets": (0.1,), "limit": 8000}
-QUICK |= {"epochs": 2, "seeds": 1, "planted_rows": 6000, "documents": 900, "queries": 100, "processes": 1}
+QUICK |= {"epochs": 2, "seeds": 1, "planted_rows": 6000, "processes": 1}
 
 
 def grid(cfg):
@@ -71,66 +67,69 @@ def run(cfg):
     found, details = {}, {}
     if "planted" in cfg.parts:
         flags.stage("planted clicks")
-        cases = [{"planted": seed, "rows": cfg.planted_rows, "quick": cfg.quick} for seed in range(cfg.seeds)]
-        done = sweep.run(cases, planted.compute, cfg.workdir, 1)
+        cases = [{"planted": seed, "rows": cfg.planted_rows} for seed in range(cfg.seeds)]
+        done = train.sweep(cases, planted.compute, cfg.workdir, processes=cfg.processes)
         found["planted"], details["planted by seed"] = planted.table(done), done
-    if "vectors" in cfg.parts:
-        flags.stage("finished vectors")
-        sizes = {"documents": cfg.documents, "queries": cfg.queries, "seeds": cfg.seeds}
-        found["vectors"] = retrieval.measured(cfg.model, folder=cfg.workdir, **sizes)
     if "tables" in cfg.parts:
-        flags.stage("tables of clicks")
-        inputs.installed("pyarrow")
         asked = grid(cfg)
-        done = sweep.run(asked, cells.compute, cfg.workdir, cfg.processes)
+        flags.stage(f"{len(asked)} cells")
+        options = {
+            "processes": cfg.processes,
+            "say": lambda cell, x: flags.stage(f"{said(cell)}: {x['said']}"),
+        }
+        done = train.sweep(asked, cells.compute, cfg.workdir, **options)
         rows = [answers.row_of(cell, numbers) for cell, numbers in zip(asked, done, strict=True)]
-        found["AUC"] = rows
-        found["recommended"] = answers.recommended(rows)
+        found["AUC"], found["recommended"] = rows, answers.recommended(rows)
     return results.Result(found, details)
+
+
+def said(cell):
+    return f"{cell['data']}, {cell['method']}" + (f" at {cell['budget']:g}" if cell["budget"] else "")
 
 
 PAPER, OPT, OWN = "2311.15578", "2208.04482", ""
 CLAIMS = (
     results.Claim(
-        PAPER, "No method is the best everywhere (number of winners over tables and budgets)", answers.winners
+        PAPER, "No method is the best everywhere (winners over tables and budgets)", answers.winners
     ),
     results.Claim(
         PAPER,
-        "Sharing rows by hash or by similarity does well: hash or Dedup is within a point of the best (share of "
-        "tables and budgets)",
+        "Hashed or merged rows are within a point of the best (share of tables and budgets)",
         answers.sharing,
     ),
     results.Claim(OWN, "INT16 costs at most 0.002 of AUC (worst table)", answers.loss_of("INT16", 0.002)),
     results.Claim(OWN, "INT8 costs at most 0.005 of AUC (worst table)", answers.loss_of("INT8", 0.005)),
     results.Claim(
         OWN,
-        "At a tenth and below, sharing elements (ROBE, CompoEmb) is more than a point above hashing rows (share)",
+        "At a tenth and below, ROBE and CompoEmb are more than a point above hashed rows (share)",
         answers.above(("ROBE", "CompoEmb"), "hash", 0.01, most=0.1),
     ),
-    results.Claim(OWN, "AdaptEmb is above plain hashing (share)", answers.above(("AdaptEmb",), "hash", 0.0)),
     results.Claim(
         OWN,
-        "Pruned entries with their places are not above hashed rows at a tenth of the bytes (share)",
+        "AdaptEmb is above hashed rows (share of tables and budgets)",
+        answers.above(("AdaptEmb",), "hash", 0.0),
+    ),
+    results.Claim(
+        OWN,
+        "At a tenth of the bytes, pruned entries with their places are not above hashed rows (share of tables)",
         answers.above(("hash",), "DeepLight", 0.0, least=0.1, most=0.1),
     ),
     results.Claim(
         OPT,
-        "OptEmbed at half the bytes is above the full table (worst table)",
+        "OptEmbed at half the bytes is above the full table (gain on the worst table)",
         answers.over_full("OptEmbed", 0.5),
     ),
     results.Claim(
         OPT,
-        "Planted: more rows of fields that tell something stay than of fields of noise (share of seeds)",
+        "Planted: more rows stay of fields that tell something than of noise (share of seeds)",
         answers.planted_rows,
     ),
     results.Claim(
-        OPT,
-        "Planted: searched widths follow the planted ranks (mean Spearman correlation)",
-        answers.planted_widths,
+        OPT, "Planted: searched widths follow the planted ranks (mean Spearman)", answers.planted_widths
     ),
     results.Claim(
         OPT,
-        "Planted: at most half of the numbers, and at most 0.003 of AUC below the full table (difference)",
+        "Planted: with at most half of the numbers, at most 0.003 of AUC below the full table (mean loss)",
         answers.planted_auc,
     ),
     results.Claim(
@@ -138,18 +137,14 @@ CLAIMS = (
         "Planted: rows alone and widths alone each leave more numbers than both (share of seeds)",
         answers.planted_both,
     ),
-    results.Claim(
-        OWN,
-        "Finished vectors: product codes find more than binary codes and than cut vectors at the same bytes (share)",
-        answers.codes_of_vectors,
-    ),
 )
 
 
 def figures(numbers):
     """A picture for each table of clicks."""
     names = dict.fromkeys(row["table"] for row in numbers.get("AUC", ()))
-    return {name: functools.partial(drawing.draw, numbers=numbers, name=name) for name in names}
+    draw = functools.partial(drawing.draw, numbers=numbers)
+    return {name: (functools.partial(draw, name=name), (1, 2)) for name in names}
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def factors(key, shape):
 
 
 def logits(method, params, ids, key=None):
-    """Logits [B] of rows whose vectors come from a method; jit sorts the features, so they are sorted here."""
+    """Logits [B] of rows whose vectors come from a method; features are in order, as jit leaves them."""
     found = method.vectors(params["table"], ids, key)
     return encoders.dcn(params["network"], jnp.concatenate([found[name] for name in sorted(found)], axis=-1))
 
