@@ -40,9 +40,10 @@ def rank(index, numbers):
     host = all(isinstance(x, np.ndarray) for x in (numbers, *index.values()))
     xp, count = (np, np.bitwise_count) if host else (jnp, jax.lax.population_count)
     word = xp.clip(numbers >> 5, 0, len(index["words"]) - 1)
-    bits, place = index["words"][word], (numbers & 31).astype(np.uint32)
+    words, smaller = (xp.asarray(index[name]) for name in ("words", "before"))
+    bits, place = words[word], (numbers & 31).astype(np.uint32)
     below = bits & ((np.uint32(1) << place) - np.uint32(1))
-    return (bits >> place) & np.uint32(1) == 1, index["before"][word] + count(below).astype(np.int32)
+    return (bits >> place) & np.uint32(1) == 1, smaller[word] + count(below).astype(np.int32)
 
 
 def pack(numbers, bits):

@@ -254,7 +254,7 @@ def autosrh(sizes, width, *, keep, counts, groups=6, initialiser=None):
         ValueError: for counts that do not fit, or numbers out of range.
 
     References:
-        S. Kong et al., arXiv:2208.08004 (AutoSrh).
+        S. Kong et al., AutoSrh, IEEE TKDE 2023; its forerunner is W. Cheng et al., arXiv:2006.04466.
     """
     values = values_of(sizes)
     _check_keep(keep, values, width)
@@ -312,8 +312,8 @@ def autosrh_rule(rate=1e-3, *, penalty=1e-5):
 
     >>> rule = autosrh_rule(0.1, penalty=0.0)
     >>> alpha = jnp.array([1.0, 0.5])
-    >>> print(rule.update(jnp.array([-2.0, 2.0]), rule.init(alpha), alpha)[0].round(2))
-    [ 0.  -0.1]
+    >>> print(optax.apply_updates(alpha, rule.update(jnp.array([-2.0, 2.0]), rule.init(alpha), alpha)[0]))
+    [1.  0.4]
 
     Args:
         rate: learning rate.
@@ -323,7 +323,7 @@ def autosrh_rule(rate=1e-3, *, penalty=1e-5):
         An optax transformation.
 
     References:
-        arXiv:2208.08004.
+        S. Kong et al., AutoSrh, IEEE TKDE 2023, with the settings of the code behind arXiv:2311.15578.
     """
 
     def update(gradient, state, params):

@@ -93,7 +93,7 @@ def dedup(sizes, width, *, keep, block=8, initialiser=None):
         ValueError: for sizes below 1 or more blocks than there are.
 
     References:
-        L. Zhou et al., arXiv:2204.09533 (deduplication of models), as in arXiv:2311.15578. There locality
+        L. Zhou et al., arXiv:2201.10442 (deduplication of models), as in arXiv:2311.15578. There locality
         sensitive hashing proposes pairs, and blocks merge whose entries agree within 0.01 in 7 of 10 places;
         here all blocks are compared by squared distance, so that any budget is met.
     """

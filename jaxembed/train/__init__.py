@@ -1,5 +1,6 @@
 """losses -> checkpoints: one training loop, sharded by rules on paths; the only room with a mesh."""
 
+from jaxembed.train.bilevel import bilevel_update
 from jaxembed.train.checkpoint import restore_params
 from jaxembed.train.fit import TrainState, compile_step, fit
 from jaxembed.train.gradients import by_path, ema, frozen, gradient_update, warm_start
@@ -8,6 +9,7 @@ from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
 
 __all__ = [
     "TrainState",
+    "bilevel_update",
     "by_path",
     "compile_step",
     "ema",
