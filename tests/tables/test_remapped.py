@@ -43,18 +43,12 @@ def test_the_map_takes_a_quarter_of_a_byte_for_each_value():
 
 def farthest_first(rows, keep):
     """The choice by loops."""
-    kept = [int(np.argmin((rows**2).sum(1)))]
+    apart = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
+    kept = [int(np.argmin((rows**2).sum(axis=1)))]
     while len(kept) < keep:
-        least = [
-            min(((row - rows[k]) ** 2).sum() if i not in kept else -1 for k in kept)
-            for i, row in enumerate(rows)
-        ]
+        least = [-1 if i in kept else min(apart[i, k] for k in kept) for i in range(len(rows))]
         kept.append(int(np.argmax(least)))
-    nearest = []
-    for i, row in enumerate(rows):
-        nearest.append(
-            kept.index(i) if i in kept else int(np.argmin([((row - rows[k]) ** 2).sum() for k in kept]))
-        )
+    nearest = [int(np.argmin([apart[i, k] for k in kept])) for i in range(len(rows))]
     return kept, nearest
 
 
