@@ -1,4 +1,4 @@
-"""Product codes that are learned: limits in which nothing is lost, gradients, agreement with faiss, refusals."""
+"""Product codes that are learned: limits without a loss, gradients, agreement with faiss, refusals."""
 
 import jax
 import jax.numpy as jnp
