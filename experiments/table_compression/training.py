@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxembed import data, encoders, metrics, train
+from jaxembed import data, encoders, metrics, tables, train
 from jaxembed.data.sources.packages import package_file
 
 WIDTH, HIDDEN = 16, (64,)
@@ -89,18 +89,24 @@ def fit(task, method, seeds, rates, *, update=adam, start=None):
 
     def init(key, rate, given=None):
         below, above = jax.random.split(key)
-        return {"table": method.init(below), "network": make(above)} if given is None else split(given)
+        own = tuned(given)
+        return {"table": own.init(below), "network": make(above) if given is None else given["network"]}
 
-    def loss_fn(params, batch, key, rest=None):
-        whole = params if rest is None else joined(params, rest)
-        found = logits(method, whole, batch["ids"], key)
-        loss = jnp.mean(optax.sigmoid_binary_cross_entropy(found, batch["labels"]))
-        return (loss + method.penalty(params["table"]), {}) if rest is None else (loss, ({}, rest))
+    def tuned(given):
+        return method if given is None else tables.fine_tuned(method, given["table"])
+
+    def rule(rate, given=None):
+        def loss_fn(params, batch, key):
+            found = logits(tuned(given), params, batch["ids"], key)
+            loss = jnp.mean(optax.sigmoid_binary_cross_entropy(found, batch["labels"]))
+            return loss + tuned(given).penalty(params["table"]), {}
+
+        return update(loss_fn, rate)
 
     ends = []
     state = train.fit_members(
         init=init,
-        update=lambda rate, given=None: update(loss_fn, rate),
+        update=rule,
         batches=functools.partial(_batches, task),
         steps=len(task.parts["train"][1]) // task.batch_size,
         epochs=task.epochs,
@@ -108,21 +114,12 @@ def fit(task, method, seeds, rates, *, update=adam, start=None):
         given=(jnp.asarray(rates), *(() if start is None else (start,))),
         after=lambda number, state: ends.append(time.process_time()),
     )
-    params = state.params if start is None else joined(state.params, state.extra)
+    params = state.params
+    if start is not None:
+        whole = jax.vmap(lambda floats, given: tuned(given).deploy(floats))(params["table"], start)
+        params = params | {"table": whole}
     first = ends[1:] or [time.process_time()]  # the first epoch compiles
     return params, task.epochs * (first[-1] - ends[0]) / max(1, len(ends) - 1) / len(seeds)
-
-
-def split(params):
-    """Floats, which are trained, and all other leaves; None stands for what is in the other tree."""
-    is_float = jax.tree.map(lambda x: jnp.issubdtype(x.dtype, jnp.floating), params)
-    floats = jax.tree.map(lambda x, yes: x if yes else None, params, is_float)
-    return floats, jax.tree.map(lambda x, yes: None if yes else x, params, is_float)
-
-
-def joined(floats, rest):
-    """The params that were split."""
-    return jax.tree.map(lambda a, b: b if a is None else a, floats, rest, is_leaf=lambda x: x is None)
 
 
 def _batches(task, key):

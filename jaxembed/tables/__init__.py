@@ -3,7 +3,7 @@
 from jaxembed.tables.budgets import within
 from jaxembed.tables.codebooks import dpq, mgqe
 from jaxembed.tables.codes import by_table, codes
-from jaxembed.tables.composed import fine_tuned, per_feature, touched_rows
+from jaxembed.tables.composed import check_params, fine_tuned, per_feature, touched_rows
 from jaxembed.tables.evolution import evolve
 from jaxembed.tables.factorized import full_table, hash_table, plan_method, quotient_remainder, robe
 from jaxembed.tables.integer_updates import integer_update
@@ -52,6 +52,7 @@ __all__ = [
     "autosrh_rule",
     "by_table",
     "bytes_of",
+    "check_params",
     "codes",
     "collision_stats",
     "compact_rows",

@@ -144,6 +144,44 @@ def _joined(floats, rest):
     return found
 
 
+def check_params(method, params):
+    """Refuses arrays that are not those of a method: restored with other settings, cut short or not finite.
+
+    >>> from jaxembed.tables import full_table
+    >>> m = full_table(100, 4)
+    >>> check_params(m, m.init(jax.random.key(0)))
+
+    Args:
+        method: :class:`~jaxembed.tables.Method`.
+        params: in training or deployed, as they were read from a file.
+
+    Raises:
+        ValueError: with the first path whose array is missing, or has another shape or dtype. Also for NaN
+            and infinity.
+    """
+    given = _by_path(params)
+    forms = [_by_path(jax.eval_shape(f, jax.random.key(0))) for f in (method.init, _deployed_of(method))]
+    wanted = max(forms, key=lambda form: len(set(form) & set(given)) - len(set(form) ^ set(given)))
+    name = method.settings["method"]
+    for path in sorted(set(wanted) | set(given)):
+        have, need = (x and (x.shape, str(x.dtype)) for x in (given.get(path), wanted.get(path)))
+        if have != need:
+            raise ValueError(
+                f"params: {path!r} is {have}, {name} here has {need}; make it with the settings of training"
+            )
+    for path, array in given.items():
+        if jnp.issubdtype(array.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(array))):
+            raise ValueError(f"params: {path!r} holds NaN or infinite numbers; restore an earlier step")
+
+
+def _deployed_of(method):
+    return lambda key: method.deploy(method.init(key))
+
+
+def _by_path(tree):
+    return {"/".join(k.key for k in path): x for path, x in jax.tree.leaves_with_path(tree)}
+
+
 def touched_rows(method, ids, masks, size, *, part=None):
     """Touched rows of a batch: what it reads of every table of a method, and codes that point into the lists.
 
@@ -182,10 +220,9 @@ def touched_rows(method, ids, masks, size, *, part=None):
 
 def _heights(method):
     """{path of a parameter: number of its rows}."""
-    shapes = _shapes(method.init)
-    return {"/".join(k.key for k in path): x.shape[0] for path, x in shapes if x.ndim}
+    return {path: x.shape[0] for path, x in _shapes(method.init).items() if x.ndim}
 
 
 @functools.lru_cache(maxsize=64)
 def _shapes(init):
-    return jax.tree.leaves_with_path(jax.eval_shape(init, jax.random.key(0)))
+    return _by_path(jax.eval_shape(init, jax.random.key(0)))
