@@ -111,7 +111,7 @@ CLAIMS = (
     ),
     results.Claim(
         OWN,
-        "At a tenth of the bytes, pruned entries with their places are not above hashed rows (share of tables)",
+        "At a tenth of the bytes, pruned entries with their places are not above hashed rows (share)",
         answers.above(("hash",), "DeepLight", 0.0, least=0.1, most=0.1),
     ),
     results.Claim(

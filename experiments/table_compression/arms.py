@@ -101,18 +101,15 @@ def updates(task, name, method):
             training.adam(loss_fn, rate), TABLE, keep=method.settings["keep"], **schedule
         )
 
-    def two_levels(upper, rule):
-        return lambda loss_fn, rate: train.bilevel_update(loss_fn, optax.adam(rate), upper, rule)
-
     known = dict.fromkeys(("INT8", "INT16", "ALPT"), integers) | {"DeepLight": pruned}
-    known |= {"AutoSrh": two_levels("alpha", tables.autosrh_rule())}
+    known |= {"AutoSrh": functools.partial(_two_levels, "alpha", tables.autosrh_rule())}
     return known.get(name, training.adam)
 
 
 def trained(task, name, budget, seeds):
     """Trains a method at every rate and seed; what ``cells.measured`` takes, of the best rate."""
     if name in ("OptEmbed", "AutoDim"):
-        return (opt_embed if name == "OptEmbed" else auto_dim)(task, budget, seeds)
+        return searched(task, name, budget, seeds)
     method = make(task, name, budget)
     each, rates = training.members(seeds)
     params, seconds = training.fit(task, method, each, rates, update=updates(task, name, method))
@@ -141,50 +138,59 @@ def memory(method, params):
     return method.bytes(table) + 8 * sum(x.size for x in jax.tree.leaves(table))
 
 
-def auto_dim(task, budget, seeds):
-    """Widths by a supernet, scaled to the budget, then tables of those widths, trained anew."""
+def searched(task, name, budget, seeds):
+    """A supernet of each seed says what to keep; within the budget that is then trained anew."""
     each, rates = training.members(seeds)
-    net = tables.autodim(task.sizes, WIDTH, initialiser=training.uniform)
-
-    def update(loss_fn, rate):
-        return train.bilevel_update(loss_fn, optax.adam(rate), "logits", optax.sgd(1.0))
-
-    params, seconds = training.fit(task, net, each, rates, update=update)
-    best, means = training.best_rate(task, net, params, rates)
-    stored, size = [], memory(net, params)
-    for m in best:
-        found = tables.autodim_widths(training.member(params["table"], m))
-        method = tables.within(
-            functools.partial(_narrow, task, found), budget, low=1 / WIDTH, high=float(WIDTH)
-        )
-        again, more = training.fit(task, method, each[[m]].repeat(len(means)), np.array(list(means)))
-        kept = chosen(task, method, again, np.array(list(means)))
-        stored, seconds = stored + kept["stored"], seconds + more * len(means) / len(each)
-    return {"stored": stored, "rate": means, "seconds": seconds, "training_bytes": size}
-
-
-def _narrow(task, found, scale):
-    inner = {n: float(np.clip(w * scale, 1, WIDTH)) for n, w in found.items()}
-    return tables.narrow_tables(task.sizes, WIDTH, inner=inner, initialiser=training.uniform)
-
-
-def opt_embed(task, budget, seeds):
-    """All stages within a budget in bytes; what ``cells.measured`` takes."""
-    each, rates = training.members(seeds)
-    net = supernets.supernet(task)
-    params, seconds = training.fit(task, net, each, rates, update=supernets.update)
-    best, means = training.best_rate(task, net, params, rates)
+    net, best, means, params, seconds = _supernet(task, name, seeds)
     stored, tried = [], np.array(list(means))
     for m in best:
-        kept, widths = supernets.searched(
-            task, training.member(params, m), key=jax.random.key(each[m]), budget=budget
-        )
-        method = tables.masked_table(
-            task.sizes, WIDTH, kept=kept, widths=widths, initialiser=training.uniform
-        )
+        mine = training.member(params, m)
+        method = (_masked if name == "OptEmbed" else _narrowed)(task, mine, budget, each[m])
         again, more = training.fit(task, method, each[[m]].repeat(len(tried)), tried)
         deployed = again | {"table": deploy(method, again["table"])}
-        stored += chosen(task, method, deployed, tried)["stored"][:1]
-        seconds += more * len(tried) / len(each)
-    size = memory(net, params)
-    return {"stored": stored, "rate": means, "seconds": seconds, "training_bytes": size}
+        stored, seconds = stored + chosen(task, method, deployed, tried)["stored"], seconds + more / len(best)
+    return {"stored": stored, "rate": means, "seconds": seconds, "training_bytes": memory(net, params)}
+
+
+@functools.lru_cache(maxsize=4)
+def _supernet_of(key, name, seeds):
+    task, (each, rates) = TASKS[key], training.members(seeds)
+    if name == "OptEmbed":
+        net, update = supernets.supernet(task), supernets.update
+    else:
+        net = tables.autodim(task.sizes, WIDTH, initialiser=training.uniform)
+        update = functools.partial(_two_levels, "logits", optax.sgd(1.0))
+    params, seconds = training.fit(task, net, each, rates, update=update)
+    return net, *training.best_rate(task, net, params, rates), params, seconds
+
+
+def _supernet(task, name, seeds):
+    """The trained supernet, which no budget changes: the budgets of a process share it."""
+    TASKS[id(task)] = task
+    return _supernet_of(id(task), name, seeds)
+
+
+TASKS = {}
+
+
+def _two_levels(upper, rule, loss_fn, rate):
+    return train.bilevel_update(loss_fn, optax.adam(rate), upper, rule)
+
+
+def _masked(task, params, budget, seed):
+    """OptEmbed's rows and widths within a budget."""
+    score = supernets.score(task, params["network"])
+    options = {"budget": budget, "generations": supernets.GENERATIONS}
+    kept, widths = tables.search_masks(jax.random.key(seed), params["table"], task.sizes, score, **options)
+    return tables.masked_table(task.sizes, WIDTH, kept=kept, widths=widths, initialiser=training.uniform)
+
+
+def _narrowed(task, params, budget, seed):
+    """AutoDim's widths, which no budget steers, scaled to one."""
+    found = tables.autodim_widths(params["table"])
+
+    def scaled(scale):
+        inner = {n: float(np.clip(w * scale, 1, WIDTH)) for n, w in found.items()}
+        return tables.narrow_tables(task.sizes, WIDTH, inner=inner, initialiser=training.uniform)
+
+    return tables.within(scaled, budget, low=1 / WIDTH, high=float(WIDTH))
