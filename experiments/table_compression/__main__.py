@@ -30,7 +30,7 @@ class Config:
     methods: tuple[str, ...] = METHODS
     budgets: tuple[float, ...] = (0.5, 0.25, 0.1, 0.03)  # shares of the bytes of the full table
     limit: int | None = 100_000  # rows that are read of each table, at most
-    epochs: int | None = None  # of every training; None: 6 of MovieLens, 3 of flights
+    epochs: int | None = None  # of every training; None: 4 of MovieLens, 3 of flights
     seeds: int = 3
     planted_rows: int = 60_000
     processes: int = 2  # that share the cells of the sweep

@@ -9,7 +9,7 @@ KINDS = {"shared rows or codes": arms.SHARED, "a vector for each value": arms.OW
 
 
 def draw(axes, numbers, name):
-    """A panel for each kind of method: AUC over bytes, the best of each budget marked, the full table dotted."""
+    """A panel for each kind of method: AUC over bytes, the best of each budget marked."""
     rows = answers.fitting(numbers["AUC"], name)
     whole = answers.full(numbers["AUC"], name)
     best = {r["budget"]: max(answers.fitting(rows, name, r["budget"]), key=lambda x: x["AUC"]) for r in rows}

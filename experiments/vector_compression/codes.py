@@ -1,4 +1,4 @@
-"""Finished vectors, compressed after training: what a search with them still finds at equal bytes."""
+"""Finished vectors as codes of a few bytes, and what a search with them finds."""
 
 import functools
 
@@ -11,62 +11,81 @@ from experiments.shared import text_models
 from jaxembed import data, losses, search, vectors
 from jaxembed.arrays import unit
 
-BYTES = (384, 96, 48, 24, 12)
-STEPS, BATCH, RATE, TEMPERATURE = 150, 128, 1e-2, 0.05
+FLOAT, INT8, BINARY = "float32, first coordinates", "INT8, first coordinates", "signs"
+WAYS = (FLOAT, INT8, BINARY, "PQ", "DPQ")
+DRAWN = (BINARY, "PQ", "DPQ")  # what depends on a seed
+STEPS, BATCH, RATE, TEMPERATURE, SOFTNESS = 150, 128, 3e-3, 0.05, 0.01  # of DPQ, chosen with --validate
 
 
 def texts(model, documents, queries, folder):
-    """Unit vectors of functions, of first sentences, and their right answers; other pairs to train on."""
+    """Unit vectors of functions, and of the sentences that ask for the first of them: three sets of rows."""
     path = folder / f"vectors_{documents}_{queries}.npz"
+    ends = np.cumsum([0, queries, queries // 2, 2 * queries])
     if not path.exists():
         records = data.docstrings()
-        chosen = np.random.default_rng(0).permutation(len(records))[:documents]
-        some = [records[i] for i in chosen]
+        some = [records[i] for i in np.random.default_rng(0).permutation(len(records))[:documents]]
         pages = [" ".join(r[n] for n in ("name", "signature", "docstring", "code")) for r in some]
         encoder = text_models.load(model, max_length=64)
-        asked = [r["query"] for r in some[: 3 * queries]]
-        found = {"documents": encoder.encode_texts(pages), "queries": encoder.encode_texts(asked)}
+        found = {"documents": encoder.encode_texts(pages)}
+        found["queries"] = encoder.encode_texts([r["query"] for r in some[: ends[-1]]])
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(path, **{name: np.asarray(unit(jnp.asarray(x))) for name, x in found.items()})
-    with np.load(path) as found:
-        return {"documents": found["documents"], "test": found["queries"][:queries]} | {
-            "train": found["queries"][queries:]
-        }
+    with np.load(path) as kept:
+        found = {"documents": jnp.asarray(kept["documents"])}
+        for name, low, high in zip(("test", "validation", "train"), ends, ends[1:], strict=False):
+            found[name] = jnp.asarray(kept["queries"][low:high]), np.arange(low, high)
+    return found
 
 
-def decoded(way, x, size, seed, pairs):
-    """What ``size`` bytes say of each vector [N, D], as vectors that a query is compared with; or None."""
-    width, key = x.shape[1], jax.random.key(seed)
-    if way == "float32, first coordinates":
+def recall(queries, documents, own, k=10):
+    """Share of queries that find their own document among the first k."""
+    places = np.asarray(search.top_k(queries[:, : documents.shape[1]], documents, k)[1])
+    return float((places == own[:, None]).any(axis=1).mean())
+
+
+def exact(texts, asked):
+    """The recall of vectors that are not compressed."""
+    return recall(texts[asked][0], texts["documents"], texts[asked][1])
+
+
+def recall_of(way, texts, size, seed, asked):
+    """The recall of codes of so many bytes, or None where there are no such codes."""
+    found = decoded(way, texts, size, seed)
+    return None if found is None else recall(texts[asked][0], found, texts[asked][1])
+
+
+def decoded(way, texts, size, seed):
+    """What ``size`` bytes say of each vector [N, D], as vectors that a query is compared with."""
+    x, key = texts["documents"], jax.random.key(seed)
+    width = x.shape[1]
+    if way == FLOAT:
         return x[:, : size // 4]
-    if way == "INT8, first coordinates":
+    if way == INT8:
         params = vectors.fit_scalar(x[:, :size])
         return vectors.decode_scalar(params, vectors.encode_scalar(params, x[:, :size]))
-    if way == "binary":
-        planes = jnp.eye(width) if 8 * size == width else vectors.random_hyperplanes(key, width, 8 * size)
-        bits = vectors.unpack_bits(vectors.sign_codes(x @ planes)) * 2.0 - 1
-        return bits @ jnp.linalg.pinv(planes)
+    if way == BINARY:
+        whole = 8 * size == width
+        planes = jnp.eye(width) if whole else vectors.random_hyperplanes(key, width, 8 * size)
+        signs = vectors.unpack_bits(vectors.sign_codes(x @ planes)) * 2.0 - 1
+        return signs @ planes.T  # <query, planes signs> = <planes' query, signs>: the query is not coded
     if width % size or size == width:
         return None  # a part of one coordinate is a scalar quantiser
-    params = vectors.fit_product(key, x, group=width // size, centres=min(256, len(x)), iterations=8)
-    if way == "DPQ":
-        params = trained(params, x, pairs, seed)
+    options = {"group": width // size, "centres": min(256, len(x)), "iterations": 8}
+    params = vectors.fit_product(key, x, **options)
+    params = trained(params, texts, seed) if way == "DPQ" else params
     return vectors.decode_product(params, vectors.encode_product(params, x))
 
 
-WAYS = ("float32, first coordinates", "INT8, first coordinates", "binary", "PQ", "DPQ")
-
-
-def trained(params, x, pairs, seed):
-    """Codebooks that other sentences trained to find their functions; the vectors stay as they are."""
-    tx, (asked, places) = optax.adam(RATE), pairs
+def trained(params, texts, seed):
+    """Codebooks that other sentences train to find their functions; the vectors stay as they are."""
+    tx, x, (asked, own) = optax.adam(RATE), texts["documents"], texts["train"]
 
     def loss_fn(books, rows):
         quantise = functools.partial(
-            vectors.quantise_product, params | {"codebooks": books}, temperature=0.01
+            vectors.quantise_product, params | {"codebooks": books}, temperature=SOFTNESS
         )
-        loss = losses.quantised(losses.dot_nce, quantise, weight=1.0)
-        return jnp.mean(loss(asked[rows], x[places[rows]], temperature=TEMPERATURE))
+        loss = losses.quantised(losses.dot_nce, quantise)
+        return jnp.mean(loss(asked[rows], x[own[0] + rows], temperature=TEMPERATURE))
 
     def step(carry, key):
         books, state = carry
@@ -78,28 +97,3 @@ def trained(params, x, pairs, seed):
     run = jax.jit(functools.partial(jax.lax.scan, step))
     (books, _), _ = run(start, jax.random.split(jax.random.key(seed), STEPS))
     return params | {"codebooks": books}
-
-
-def recall(queries, documents, gold, k=10):
-    """Share of queries that find their own document among the first k."""
-    places = np.asarray(search.top_k(queries[:, : documents.shape[1]], documents, k)[1])
-    return float((places == gold[:, None]).any(axis=1).mean())
-
-
-def measured(model, documents, queries, seeds, folder):
-    """A row for each way and number of bytes, with the recall of each seed."""
-    found = texts(model, documents, queries, folder)
-    x, gold = jnp.asarray(found["documents"]), np.arange(queries)
-    pairs = jnp.asarray(found["train"]), jnp.arange(queries, queries + len(found["train"]))
-    whole = recall(jnp.asarray(found["test"]), x, gold)
-    rows = [{"way": "float32", "bytes": 4 * x.shape[1], "recall@10": whole, "± recall@10": None}]
-    for way in WAYS:
-        for size in BYTES:
-            each = range(seeds if way in ("binary", "PQ", "DPQ") else 1)
-            codes = [decoded(way, x, size, seed, pairs) for seed in each]
-            if codes[0] is None:
-                continue
-            recalls = [recall(jnp.asarray(found["test"]), code, gold) for code in codes]
-            row = {"way": way, "bytes": size, "recall@10": float(np.mean(recalls))}
-            rows.append(row | {"± recall@10": float(np.std(recalls, ddof=1)) if len(recalls) > 1 else None})
-    return rows

@@ -60,7 +60,8 @@ def ragged_index(kept, widths, sizes):
     """
     counts = _counts(kept, sizes)
     first_row, first_value = np.cumsum(counts) - counts, np.cumsum(counts * widths) - counts * widths
-    found = jax.tree.map(np.asarray, jax.jit(rank_bits)(kept))
+    with jax.ensure_compile_time_eval():  # the index is known, even where the table is traced
+        found = jax.tree.map(np.asarray, rank_bits(kept))
     steps = first_value - first_row * widths
     return found | {"widths": np.asarray(widths, np.int32), "steps": np.asarray(steps, np.int32)}
 
