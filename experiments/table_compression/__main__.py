@@ -2,7 +2,7 @@
 
     python -m experiments.table_compression                    # all methods, four budgets, two tables
     python -m experiments.table_compression --processes 8      # the same; start it again where it was killed
-    python -m experiments.table_compression --parts planted    # OptEmbed where the truth is known
+    python -m experiments.table_compression --tables flights --methods hash ROBE OptEmbed
 
 Papers: Experimental Analysis of Large-scale Learnable Vector Storage Compression (arXiv:2311.15578), OptEmbed
 (arXiv:2208.04482). `make data` brings the data. About 30 minutes on 2 CPU cores.
@@ -14,7 +14,7 @@ import pathlib
 from typing import Literal
 
 from experiments.shared import flags, results
-from experiments.table_compression import answers, arms, cells, drawing, planted
+from experiments.table_compression import answers, arms, cells, drawing
 from jaxembed import train
 
 DATA = ("movielens_100k", "flights")
@@ -25,14 +25,12 @@ METHODS = ("full table", *arms.METHODS)
 class Config:
     """Trains one network on compressed tables of every kind and size."""
 
-    parts: tuple[Literal["planted", "tables"], ...] = ("planted", "tables")
     tables: tuple[Literal["movielens_100k", "flights"], ...] = DATA
     methods: tuple[str, ...] = METHODS
     budgets: tuple[float, ...] = (0.5, 0.25, 0.1, 0.03)  # shares of the bytes of the full table
     limit: int | None = 100_000  # rows that are read of each table, at most
     epochs: int | None = None  # of every training; None: 4 of MovieLens, 3 of flights
     seeds: int = 3
-    planted_rows: int = 60_000
     processes: int = 2  # that share the cells of the sweep
     quick: bool = False  # few methods, one budget, one seed, few rows
     workdir: pathlib.Path = pathlib.Path(
@@ -42,14 +40,14 @@ class Config:
 
     def __post_init__(self):
         limits = {"budgets": (1e-4, 1), "limit": (1000, 10**9), "epochs": (1, 1000), "seeds": (1, 100)}
-        flags.check(self, limits | {"planted_rows": (6000, 10**7), "processes": (1, 256)})
+        flags.check(self, limits | {"processes": (1, 256)})
         unknown = sorted(set(self.methods) - set(METHODS))
         if unknown:
             raise ValueError(f"--methods {' '.join(unknown)}: choose among {', '.join(METHODS)}")
 
 
 QUICK = {"methods": ("full table", "hash", "CompoEmb", "OptEmbed"), "budgets": (0.1,), "limit": 8000}
-QUICK |= {"epochs": 2, "seeds": 1, "planted_rows": 6000, "processes": 1}
+QUICK |= {"epochs": 2, "seeds": 1, "processes": 1}
 
 
 def grid(cfg):
@@ -64,27 +62,17 @@ def grid(cfg):
 
 
 def run(cfg):
-    found, details = {}, {}
-    if "planted" in cfg.parts:
-        flags.stage("planted clicks")
-        cases = [{"planted": seed, "rows": cfg.planted_rows} for seed in range(cfg.seeds)]
-        done = train.sweep(cases, planted.compute, cfg.workdir, processes=cfg.processes)
-        found["planted"], details["planted by seed"] = planted.table(done), done
-    if "tables" in cfg.parts:
-        asked = grid(cfg)
-        flags.stage(f"{len(asked)} cells")
-        options = {
-            "processes": cfg.processes,
-            "say": lambda cell, x: flags.stage(f"{said(cell)}: {x['said']}"),
-        }
-        done = train.sweep(asked, cells.compute, cfg.workdir, **options)
-        rows = [answers.row_of(cell, numbers) for cell, numbers in zip(asked, done, strict=True)]
-        found["AUC"], found["recommended"] = rows, answers.recommended(rows)
-    return results.Result(found, details)
+    asked = grid(cfg)
+    flags.stage(f"{len(asked)} cells")
+    options = {"processes": cfg.processes, "say": tell}
+    done = train.sweep(asked, cells.compute, cfg.workdir, **options)
+    rows = [answers.row_of(cell, numbers) for cell, numbers in zip(asked, done, strict=True)]
+    return results.Result({"AUC": rows, "recommended": answers.recommended(rows)})
 
 
-def said(cell):
-    return f"{cell['data']}, {cell['method']}" + (f" at {cell['budget']:g}" if cell["budget"] else "")
+def tell(cell, numbers):
+    share = f" at {cell['budget']:g}" if cell["budget"] else ""
+    flags.stage(f"{cell['data']}, {cell['method']}{share}: {numbers['said']}")
 
 
 PAPER, OPT, OWN = "2311.15578", "2208.04482", ""
@@ -118,24 +106,6 @@ CLAIMS = (
         OPT,
         "OptEmbed at half the bytes is above the full table (gain on the worst table)",
         answers.over_full("OptEmbed", 0.5),
-    ),
-    results.Claim(
-        OPT,
-        "Planted: more rows stay of fields that tell something than of noise (share of seeds)",
-        answers.planted_rows,
-    ),
-    results.Claim(
-        OPT, "Planted: searched widths follow the planted ranks (mean Spearman)", answers.planted_widths
-    ),
-    results.Claim(
-        OPT,
-        "Planted: with at most half of the numbers, at most 0.003 of AUC below the full table (mean loss)",
-        answers.planted_auc,
-    ),
-    results.Claim(
-        OPT,
-        "Planted: rows alone and widths alone each leave more numbers than both (share of seeds)",
-        answers.planted_both,
     ),
 )
 

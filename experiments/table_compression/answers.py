@@ -118,36 +118,3 @@ def over_full(name, budget):
         return results.holds(min(gains) > 0, min(gains)) if gains else None
 
     return ours
-
-
-def of_planted(measure):
-    """What answers by a number of each seed of the planted clicks: (numbers -> Answer)."""
-
-    def ours(t):
-        return measure(t["planted by seed"]) if "planted by seed" in t else None
-
-    return ours
-
-
-def _correlation(seeds):
-    found = float(np.mean([s["both"]["spearman"] for s in seeds]))
-    return results.holds(found > 0.5, found)
-
-
-def _loss(seeds):
-    losses = [s["full table"]["AUC"] - s["both"]["AUC"] for s in seeds]
-    small = all(s["both"]["share"] <= 0.5 for s in seeds)
-    return results.holds(small and np.mean(losses) <= 0.003, np.mean(losses))
-
-
-def _kept(seeds):
-    return results.share([np.mean(s["both"]["kept"][:6]) > np.mean(s["both"]["kept"][6:]) for s in seeds])
-
-
-def _smaller(seeds):
-    alone = [min(s["rows"]["share"], s["widths"]["share"]) for s in seeds]
-    return results.share([one > s["both"]["share"] for one, s in zip(alone, seeds, strict=True)])
-
-
-planted_rows, planted_widths = of_planted(_kept), of_planted(_correlation)
-planted_auc, planted_both = of_planted(_loss), of_planted(_smaller)

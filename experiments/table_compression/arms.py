@@ -6,17 +6,22 @@ import jax
 import numpy as np
 import optax
 
-from experiments.table_compression import supernets, training
+from experiments.table_compression import training
 from experiments.table_compression.training import WIDTH
-from jaxembed import tables, train
+from jaxembed import recipes, tables, train
 
 TABLE = "table/table/embedding"
+GENERATIONS = 15  # of OptEmbed's search
 LEFT = 0.01  # share of the entries to be pruned that still stand after four fifths of the steps
 STATIC = ("hash", "CompoEmb", "ROBE", "TT-Rec", "DHE")
 SHARED = (*STATIC, "AdaptEmb", "MGQE", "DPQ", "Dedup")
 OWN = ("INT16", "INT8", "ALPT", "MDE", "AutoDim", "OptEmbed", "DeepLight", "AutoSrh", "PEP")
 METHODS = (*SHARED, *OWN)
 TUNED = ("Dedup", "PEP", "AutoSrh")  # what is stored differs from what was trained, and is trained on
+
+
+def task_of(cell):
+    return training.task(cell["data"], cell["limit"], cell["epochs"])
 
 
 def make(task, name, budget):
@@ -89,27 +94,29 @@ def fitted(make, budget, high=None):
 
 def updates(task, name, method):
     """What trains a method: ``(loss_fn, rate) -> update``."""
-    steps = task.epochs * (len(task.parts["train"][1]) // task.batch_size)
 
     def integers(loss_fn, rate):
         step = method.settings["step"] if name != "ALPT" else None
         return tables.integer_update(loss_fn, optax.adam(rate), {TABLE: optax.adam(rate)}, step=step)
 
     def pruned(loss_fn, rate):
-        schedule = {"base": LEFT, "over": max(1, int(0.8 * steps))}
-        return tables.pruned_update(
-            training.adam(loss_fn, rate), TABLE, keep=method.settings["keep"], **schedule
-        )
+        schedule = {"base": LEFT, "over": max(1, int(0.8 * task.steps))}
+        return tables.pruned_update(_adam(loss_fn, rate), TABLE, keep=method.settings["keep"], **schedule)
 
     known = dict.fromkeys(("INT8", "INT16", "ALPT"), integers) | {"DeepLight": pruned}
     known |= {"AutoSrh": functools.partial(_two_levels, "alpha", tables.autosrh_rule())}
-    return known.get(name, training.adam)
+    return known.get(name)
 
 
-def trained(task, name, budget, seeds):
+def _adam(loss_fn, rate):
+    return train.gradient_update(loss_fn, optax.adam(rate))
+
+
+def trained(cell, budget):
     """Trains a method at every rate and seed; what ``cells.measured`` takes, of the best rate."""
+    task, name, seeds = task_of(cell), cell["method"], cell["seeds"]
     if name in ("OptEmbed", "AutoDim"):
-        return searched(task, name, budget, seeds)
+        return searched(cell, task, budget)
     method = make(task, name, budget)
     each, rates = training.members(seeds)
     params, seconds = training.fit(task, method, each, rates, update=updates(task, name, method))
@@ -138,10 +145,11 @@ def memory(method, params):
     return method.bytes(table) + 8 * sum(x.size for x in jax.tree.leaves(table))
 
 
-def searched(task, name, budget, seeds):
+def searched(cell, task, budget):
     """A supernet of each seed says what to keep; within the budget that is then trained anew."""
-    each, rates = training.members(seeds)
-    net, best, means, params, seconds = _supernet(task, name, seeds)
+    name, (each, _) = cell["method"], training.members(cell["seeds"])
+    given = cell["data"], cell["limit"], cell["epochs"], name, cell["seeds"]
+    net, best, means, params, seconds = _supernet(*given)
     stored, tried = [], np.array(list(means))
     for m in best:
         mine = training.member(params, m)
@@ -153,10 +161,11 @@ def searched(task, name, budget, seeds):
 
 
 @functools.lru_cache(maxsize=4)
-def _supernet_of(key, name, seeds):
-    task, (each, rates) = TASKS[key], training.members(seeds)
+def _supernet(data, limit, epochs, name, seeds):
+    """The trained supernet, which no budget changes: the budgets of a process share it."""
+    task, (each, rates) = training.task(data, limit, epochs), training.members(seeds)
     if name == "OptEmbed":
-        net, update = supernets.supernet(task), supernets.update
+        net, update = supernet(task), recipes.supernet_update
     else:
         net = tables.autodim(task.sizes, WIDTH, initialiser=training.uniform)
         update = functools.partial(_two_levels, "logits", optax.sgd(1.0))
@@ -164,13 +173,10 @@ def _supernet_of(key, name, seeds):
     return net, *training.best_rate(task, net, params, rates), params, seconds
 
 
-def _supernet(task, name, seeds):
-    """The trained supernet, which no budget changes: the budgets of a process share it."""
-    TASKS[id(task)] = task
-    return _supernet_of(id(task), name, seeds)
-
-
-TASKS = {}
+def supernet(task):
+    """OptEmbed's first stage; its penalty alone moves a threshold by the first norm of a row."""
+    weight = 0.025 * WIDTH / (0.1 * task.steps)  # of recipes.supernet_update's rate
+    return tables.supernet(task.sizes, WIDTH, weight=weight, initialiser=training.uniform)
 
 
 def _two_levels(upper, rule, loss_fn, rate):
@@ -179,8 +185,8 @@ def _two_levels(upper, rule, loss_fn, rate):
 
 def _masked(task, params, budget, seed):
     """OptEmbed's rows and widths within a budget."""
-    score = supernets.score(task, params["network"])
-    options = {"budget": budget, "generations": supernets.GENERATIONS}
+    score = recipes.masked_auc(task.table, params["network"])
+    options = {"budget": budget, "generations": GENERATIONS}
     kept, widths = tables.search_masks(jax.random.key(seed), params["table"], task.sizes, score, **options)
     return tables.masked_table(task.sizes, WIDTH, kept=kept, widths=widths, initialiser=training.uniform)
 

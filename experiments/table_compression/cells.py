@@ -1,6 +1,5 @@
 """One cell of the sweep: a method on a task at a budget, trained, chosen, stored and measured."""
 
-import functools
 import time
 
 import jax
@@ -13,20 +12,14 @@ from jaxembed import tables
 READ = 4096  # rows whose vectors are looked up when time is taken
 
 
-@functools.cache
-def _task(name, limit, epochs):
-    found = training.task(name, limit)
-    return found if epochs is None else found._replace(epochs=epochs)
-
-
 def compute(cell):
     """The numbers of a cell, or {"floor": why the method does not fit the budget}."""
-    task = _task(cell["data"], cell["limit"], cell["epochs"])
+    task = arms.task_of(cell)
     full = 4 * training.WIDTH * sum(task.sizes.values())
     budget = full if cell["budget"] is None else round(cell["budget"] * full)
     began = time.perf_counter()
     try:
-        found = arms.trained(task, cell["method"], budget, cell["seeds"])
+        found = arms.trained(cell, budget)
     except ValueError as error:
         if "bytes" not in str(error):
             raise
@@ -69,7 +62,7 @@ def measured(task, budget, stored, rate, seconds, training_bytes):
 
 def lookup_time(task, method, params, turns=15):
     """Microseconds to look up the vectors of a batch, over those of a plain gather: (method, gather)."""
-    ids = {n: jnp.asarray(np.resize(x, READ)) for n, x in task.parts["test"][0].items()}
+    ids = {n: jnp.asarray(np.resize(x, READ)) for n, x in task.table["columns"]["ids"].items()}
     full = tables.full_table(task.sizes, training.WIDTH)
     plain = full.init(jax.random.key(0))
     calls = [(jax.jit(method.vectors), params["table"]), (jax.jit(full.vectors), plain)]
