@@ -203,6 +203,58 @@ def aspect_documents(seed, *, documents=3000, labels=12, tokens=(3, 1, 6), noise
     return {"ids": ids.astype(np.int32), "labels": drawn.astype(np.int32), "vocabulary": vocabulary}
 
 
+def planted_clicks(seed, *, rows=60_000, values=500):
+    """Toy clicks: eight features of which it is known which values tell something, and how much.
+
+    Values follow Zipf's law of exponent 1.2, the most frequent first. Features meet in pairs, (f0, f1), (f2,
+    f3) and (f4, f5), by inner products of 8, 2 and 1 normal coordinates, times 0.7; f6 and f7 are noise. Each
+    useful value also adds a normal number of deviation 0.5. The rarer half of the values of f0, f2, f4 and f5
+    has no effect at all.
+
+    >>> table = planted_clicks(0, rows=600, values=20)
+    >>> print(table["ranks"], table["useful"]["f0"].sum(), table["useful"]["f6"].sum())
+    [8 8 2 2 1 1 0 0] 10 0
+
+    Args:
+        seed: int; the same one draws the same clicks.
+        rows: how many; four of six are training rows, one each are validation and test rows.
+        values: of each feature.
+
+    Returns:
+        A dict as of ``data.ctr_table`` with "columns", "splits" and "sizes", and what is planted: "ranks" int
+        [8] and "useful" {feature: bool [values]}.
+
+    Raises:
+        ValueError: for fewer than 6 rows, or a value or none.
+
+    References:
+        The setting is ours, for what F. Lyu et al. (OptEmbed), arXiv:2208.04482, look for.
+    """
+    _check_sizes(6, rows=rows)
+    _check_sizes(2, values=values)
+    rng, ranks = np.random.default_rng(seed), np.array([8, 8, 2, 2, 1, 1, 0, 0])
+    chances = 1 / np.arange(1, values + 1) ** 1.2
+    ids = rng.choice(values, size=(rows, 8), p=chances / chances.sum()).astype(np.int32)
+    useful = np.repeat(ranks[:, None] > 0, values, axis=1)
+    useful[[0, 2, 4, 5], values // 2 :] = False
+    alone = 0.5 * rng.normal(size=(8, values)) * useful
+    logit = sum(alone[f, ids[:, f]] for f in range(8))
+    for f in (0, 2, 4):
+        both = rng.normal(size=(2, values, ranks[f])) * useful[f : f + 2, :, None]
+        logit = logit + 0.7 * (both[0, ids[:, f]] * both[1, ids[:, f + 1]]).sum(axis=1)
+    labels = (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+    names, ends = [f"f{f}" for f in range(8)], [4 * rows // 6, 5 * rows // 6]
+    columns = {"labels": labels, "ids": {name: ids[:, f] for f, name in enumerate(names)}}
+    parts = ("train", "validation", "test")
+    return {
+        "columns": columns,
+        "splits": dict(zip(parts, np.split(np.arange(rows), ends), strict=True)),
+        "sizes": dict.fromkeys(names, values),
+        "ranks": ranks,
+        "useful": dict(zip(names, useful, strict=True)),
+    }
+
+
 def _check_sizes(least=1, **sizes):
     for name, size in sizes.items():
         if size < least:

@@ -5,6 +5,7 @@ around the rooms, with defaults that a newcomer wants.
 """
 
 from jaxembed.recipes.bigranular import bigranular_search
+from jaxembed.recipes.click_methods import click_logits, fit_click_methods, masked_auc, supernet_update
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.cutoffs import cutoff_logits, fit_cutoff
@@ -21,19 +22,23 @@ __all__ = [
     "ClickModel",
     "TowerModel",
     "bigranular_search",
+    "click_logits",
     "cutoff_logits",
     "embed_images",
     "embed_texts",
     "fine_tune",
     "fine_tune_images",
+    "fit_click_methods",
     "fit_clicks",
     "fit_cutoff",
     "index_sets",
     "load_clicks",
     "load_towers",
+    "masked_auc",
     "merge_encoders",
     "search",
     "search_images",
     "search_sets",
+    "supernet_update",
     "train_towers",
 ]

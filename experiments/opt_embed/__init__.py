@@ -1,0 +1,1 @@
+"""OptEmbed on clicks whose truth is known; see ``__main__``."""

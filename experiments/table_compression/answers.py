@@ -1,0 +1,120 @@
+"""Rows of cells, a recommendation for each need, and the answers to claims: all derived from the numbers."""
+
+import numpy as np
+
+from experiments.shared import results
+
+LIKE = 0.002  # AUCs nearer than this are called equal
+NEW_IDS = ("hash", "CompoEmb", "ROBE", "TT-Rec", "DHE")  # maps that need no counts and no training of an id
+NEEDS = {
+    "stored bytes alone": lambda row: True,
+    "bytes in training too": lambda row: row["training bytes"] <= 1.1 * 3 * row["asked"],
+    "lookup at most twice a gather": lambda row: row["lookup / gather"] <= 2,
+    "ids that training never saw": lambda row: row["method"] in NEW_IDS,
+    "training at most twice as long": lambda row: row["training / full"] <= 2,
+}
+
+
+def row_of(cell, found):
+    """A row of the table of AUCs; a method that does not fit has the reason in place of numbers."""
+    row = {"table": cell["data"], "method": cell["method"], "budget": cell["budget"]}
+    if "floor" in found:
+        return row | {"bytes": None, "AUC": None, "± AUC": None, "floor": found["floor"]}
+    row["bytes"], (row["AUC"], row["± AUC"]) = found["bytes"], results.spread(found["AUCs"])
+    ours, gather = found["lookup µs"]
+    row |= {"rate": found["rate"], "training s": found["training seconds"]}
+    row |= {"training bytes": found["training bytes"], "lookup / gather": round(ours / gather, 2)}
+    return row | {"asked": found["asked"], "AUCs": found["AUCs"], "validation": found["validation"]}
+
+
+def fitting(rows, table=None, budget=None):
+    """Rows of methods that fit their budget, of one table and one budget where these are given."""
+    found = [row for row in rows if row["AUC"] is not None and row["budget"] is not None]
+    return [r for r in found if table in (None, r["table"]) and budget in (None, r["budget"])]
+
+
+def places(rows):
+    """(table, budget) of all that fits, in order."""
+    return list(dict.fromkeys((row["table"], row["budget"]) for row in fitting(rows)))
+
+
+def full(rows, table):
+    """The row of the full table, or None."""
+    return next((r for r in rows if r["table"] == table and r["budget"] is None), None)
+
+
+def recommended(rows):
+    """For each need, table and budget the method of the best AUC among those that meet the need."""
+    made = []
+    for table, budget in places(rows):
+        whole = full(rows, table)
+        for need, meets in NEEDS.items():
+            ratio = {"training / full": None}
+            some = []
+            for row in fitting(rows, table, budget):
+                ratio["training / full"] = row["training s"] / max(whole["training s"], 1e-9) if whole else 1
+                some += [row] if meets(row | ratio) else []
+            if some:
+                best = max(some, key=lambda row: np.mean(row["validation"]))
+                near = [r["method"] for r in some if r is not best and r["AUC"] >= best["AUC"] - LIKE]
+                told = {"table": table, "budget": budget, "need": need, "method": best["method"]}
+                told |= {"AUC": best["AUC"], "loss": whole["AUC"] - best["AUC"] if whole else None}
+                made.append(told | {"as good": ", ".join(near) or "-"})
+    return made
+
+
+def winners(t):
+    """How many methods are best somewhere."""
+    best = [max(fitting(t["AUC"], *p), key=lambda r: r["AUC"]) for p in places(t.get("AUC", ()))]
+    found = [row["method"] for row in best]
+    return results.holds(len(set(found)) > 1, len(set(found))) if found else None
+
+
+def sharing(t):
+    """Whether hashed or merged rows are within a point of the best, at each table and budget."""
+    near = []
+    for place in places(t.get("AUC", ())):
+        aucs = {row["method"]: row["AUC"] for row in fitting(t["AUC"], *place)}
+        ours = [aucs[name] for name in ("hash", "Dedup") if name in aucs]
+        near += [max(ours) >= max(aucs.values()) - 0.01] if ours else []
+    return results.share(near) if near else None
+
+
+def loss_of(name, most):
+    """What answers how much a method loses against the full table, at its largest budget."""
+
+    def ours(t):
+        rows = t.get("AUC", ())
+        names = {row["table"] for row in fitting(rows) if row["method"] == name and full(rows, row["table"])}
+        losses = [
+            full(rows, n)["AUC"] - max(r["AUC"] for r in fitting(rows, n) if r["method"] == name)
+            for n in names
+        ]
+        return results.holds(max(losses) <= most, max(losses)) if losses else None
+
+    return ours
+
+
+def above(names, other, margin, least=0.0, most=1.0):
+    """What answers whether methods are a margin above another at the same table and budget."""
+
+    def ours(t):
+        found = []
+        for table, budget in places(t.get("AUC", ())):
+            aucs = {row["method"]: row["AUC"] for row in fitting(t["AUC"], table, budget)}
+            if least <= budget <= most and other in aucs:
+                found += [aucs[name] > aucs[other] + margin for name in names if name in aucs]
+        return results.share(found) if found else None
+
+    return ours
+
+
+def over_full(name, budget):
+    """What answers whether a method at a budget is above the full table, on every table."""
+
+    def ours(t):
+        rows = [r for r in fitting(t.get("AUC", ()), budget=budget) if r["method"] == name]
+        gains = [r["AUC"] - full(t["AUC"], r["table"])["AUC"] for r in rows if full(t["AUC"], r["table"])]
+        return results.holds(min(gains) > 0, min(gains)) if gains else None
+
+    return ours

@@ -1,0 +1,231 @@
+"""Methods whose values share parameters by fixed maps: hashes, digits, products of small factors."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxembed.tables.codes import by_table
+from jaxembed.tables.codes import codes as plan_codes
+from jaxembed.tables.lookup import init_tables, lookup, rows_of
+from jaxembed.tables.methods import (
+    Method,
+    at_once,
+    check_count,
+    counted_bytes,
+    plain_settings,
+    row_method,
+    single,
+    values_of,
+)
+from jaxembed.tables.plans import Feature, plan
+
+TABLE = "table/embedding"
+
+
+def full_table(sizes, width, *, initialiser=None):
+    """Full table: a row for every value, what every method is compared with.
+
+    >>> m = full_table(3, 2, initialiser=lambda key, shape: jnp.arange(6.0).reshape(shape))
+    >>> print(m.vectors(m.init(jax.random.key(0)), np.array([2, 0])))
+    [[4. 5.]
+     [0. 1.]]
+
+    Args:
+        sizes: number of values, or {feature: number of values}; see :class:`~jaxembed.tables.Method`.
+        width: width D of the vectors.
+        initialiser: ``(key, shape) -> array``; default normal of deviation 1/sqrt(width), truncated at two.
+
+    Returns:
+        :class:`~jaxembed.tables.Method`; it trains with :func:`~jaxembed.tables.row_update`.
+
+    Raises:
+        ValueError: for sizes or a width below 1.
+    """
+    values = values_of(sizes)
+    check_count("width", width)
+    draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
+    return row_method(
+        plain_settings("full_table", sizes, width),
+        values,
+        lambda key: {"table": {"embedding": draw(key, (values.total, width))}},
+        own_rows,
+        lambda params, codes, key: read_rows(params["table"]["embedding"], codes[TABLE]),
+    )
+
+
+def own_rows(numbers, index=None):
+    """Codes of a table with a row for every value."""
+    return {TABLE: {n: x[..., None] for n, x in numbers.items()}}
+
+
+def read_rows(table, codes):
+    """Vectors {feature: [..., D]} of codes {feature: [..., 1]}, by one gather."""
+    return at_once(lambda rows: rows_of(table, rows[:, 0]), codes)
+
+
+def plan_method(plan, *, initialiser=None):
+    """Plan as a method: tables of :func:`~jaxembed.tables.plan`, multiplexed or per feature.
+
+    ``vectors(params, ids) = lookup(plan, params, codes(plan, ids))``, one vector for each id.
+
+    >>> from jaxembed.tables import storage_bytes
+    >>> m = plan_method(plan([Feature("user", chunks=2)], rows=100, width=8))
+    >>> found = m.vectors(m.init(jax.random.key(0)), {"user": np.array([3, 4])})
+    >>> print(found["user"].shape, storage_bytes(m))
+    (2, 16) 3200
+
+    Args:
+        plan: :class:`~jaxembed.tables.Plan`; how its features combine their values does not matter here.
+        initialiser: as in :func:`~jaxembed.tables.init_tables`.
+
+    Returns:
+        :class:`~jaxembed.tables.Method`; it trains with :func:`~jaxembed.tables.row_update`, importances
+        included.
+    """
+
+    def codes(ids):
+        shapes = {name: np.shape(x) for name, x in ids.items()}
+        flat = {name: x.reshape(-1) for name, x in _arrays(ids).items()}
+        found = by_table(plan, plan_codes(plan, flat, only=list(ids)))
+        return {
+            path: {n: c.reshape(*shapes[n.partition("/")[0]], c.shape[-1]) for n, c in group.items()}
+            for path, group in found.items()
+        }
+
+    def read(params, codes, key=None):
+        given = {n: c for group in codes.values() for n, c in group.items()}
+        flat = {n: c.reshape(-1, c.shape[-1]) for n, c in given.items()}
+        found = lookup(plan, params, flat)
+        return {n: v.reshape(*given[n].shape[:-1], v.shape[-1]) for n, v in found.items()}
+
+    return Method(
+        init=lambda key: init_tables(key, plan, initialiser=initialiser),
+        vectors=lambda params, ids, key=None: read(params, codes(ids)),
+        penalty=lambda params: jnp.zeros(()),
+        bytes=counted_bytes,
+        deploy=lambda params: params,
+        settings={"method": "plan", "plan": dataclasses.asdict(plan)},
+        codes=codes,
+        read=read,
+    )
+
+
+def _arrays(ids):
+    return {name: x if isinstance(x, jax.Array) else np.asarray(x) for name, x in ids.items()}
+
+
+def hash_table(sizes, width, *, rows, multiplexed=True, seed=0, initialiser=None):
+    """Hashing trick: each value reads one row of a smaller table.
+
+    ``e = E[mix(x XOR salt) mod rows]``. A plan of one chunk (:func:`plan_method`).
+
+    >>> m = hash_table(1000, 4, rows=10)
+    >>> print(m.vectors(m.init(jax.random.key(0)), np.array([7, 8, 9])).shape)
+    (3, 4)
+
+    Args:
+        sizes: as in :func:`full_table`.
+        width: width D of the vectors.
+        rows: rows of the table, of all features together.
+        multiplexed: False gives every feature a range of rows of its own, in proportion to its size.
+        seed: varies the hash.
+        initialiser: as in :func:`full_table`.
+
+    Returns:
+        :class:`~jaxembed.tables.Method`; it trains with :func:`~jaxembed.tables.row_update`.
+
+    Raises:
+        ValueError: for sizes below 1 and what :func:`~jaxembed.tables.plan` refuses.
+
+    References:
+        K. Weinberger et al., arXiv:0902.2206. The code of arXiv:2311.15578 takes ids modulo ``rows`` without
+        mixing them.
+    """
+    options = {"rows": rows, "width": width, "multiplexed": multiplexed, "seed": seed}
+    return _planned("hash_table", sizes, 1, options, initialiser)
+
+
+def quotient_remainder(sizes, width, *, rows, multiplexed=True, merge="product", initialiser=None):
+    """CompoEmb (quotient-remainder): the vector is the product of the rows of two digits of an id.
+
+    ``e = R[x mod c] * Q[x div c]``, and no two values share both rows. ``c`` is the smallest for which
+    ``rows`` suffice: ``c + ceil(N / c) <= rows``.
+
+    >>> m = quotient_remainder(100, 4, rows=20)
+    >>> print(m.codes(np.array([0, 1, 10]))["table/embedding"]["values"])
+    [[ 0 10]
+     [ 1 10]
+     [ 0 11]]
+
+    Args:
+        sizes: as in :func:`full_table`.
+        width: width D of the vectors.
+        rows: rows of both factors of all features together, at least about ``2 sqrt(N)``.
+        multiplexed: True numbers the values of all features through; False gives every feature factors of its
+            own.
+        merge: "product" or "sum" of the two rows.
+        initialiser: as in :func:`~jaxembed.tables.init_tables`, which draws factors so that their product has
+            the variance of a plain row.
+
+    Returns:
+        :class:`~jaxembed.tables.Method`; it trains with :func:`~jaxembed.tables.row_update`.
+
+    Raises:
+        ValueError: for too few rows and what :func:`~jaxembed.tables.plan` refuses.
+
+    References:
+        H.-J. M. Shi et al., arXiv:1909.02107.
+    """
+    options = {"rows": rows, "width": width, "multiplexed": multiplexed, "scheme": "mixed_radix"}
+    return _planned("quotient_remainder", sizes, 2, options | {"merge": merge}, initialiser)
+
+
+def robe(sizes, width, *, slots, block=None, multiplexed=True, signed=True, seed=0, initialiser=None):
+    """ROBE: each vector is read from blocks that overlap in one array.
+
+    Block c of value x is ``block`` neighbours of the array, from a hashed slot on; after the last slot comes
+    the first. With ``signed`` one more hashed bit flips the sign of each entry.
+
+    >>> m = robe(1000, 4, slots=10)
+    >>> print(m.vectors(m.init(jax.random.key(0)), np.array([7, 8, 9])).shape)
+    (3, 4)
+
+    Args:
+        sizes: as in :func:`full_table`.
+        width: width D of the vectors.
+        slots: numbers in the array, of all features together.
+        block: length Z of a block, divides the width; None reads one block of D. 1 is HashedNet.
+        multiplexed: False gives every feature a part of the array of its own, in proportion to its size.
+        signed: False flips no sign.
+        seed: varies the hashes.
+        initialiser: as in :func:`full_table`; default normal of deviation 1/sqrt(width).
+
+    Returns:
+        :class:`~jaxembed.tables.Method`. It trains with :func:`~jaxembed.tables.row_update`, whose lists then
+        hold up to D slots for each value; for arrays of a few megabytes a dense rule is as fast.
+
+    Raises:
+        ValueError: for a block that does not divide the width and what :func:`~jaxembed.tables.plan` refuses.
+
+    References:
+        A. Desai et al., arXiv:2108.02191; W. Chen et al., arXiv:1504.04788 (HashedNet). The salts are those
+        of a plan in place of the authors' linear hash.
+    """
+    check_count("width", width)
+    block = width if block is None else block
+    if block < 1 or width % block:
+        raise ValueError(f"block={block} does not divide width={width}; choose a divisor")
+    options = {"rows": slots, "width": 1, "span": block, "signed": signed, "seed": seed}
+    draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
+    return _planned("robe", sizes, width // block, options | {"multiplexed": multiplexed}, draw)
+
+
+def _planned(name, sizes, chunks, options, initialiser):
+    """The method of a plan in which all features have the same number of chunks."""
+    values = values_of(sizes)
+    features = [Feature(feature, chunks=chunks, size=size) for feature, size in values.sizes.items()]
+    method = plan_method(plan(features, **options), initialiser=initialiser)
+    method = method._replace(settings=method.settings | {"method": name})
+    return method if not values.single else single(method)
