@@ -204,7 +204,7 @@ def read_params(path):
         raise FileNotFoundError(f"{path}: missing; {REMEDY}")
     if f"params-{files.digest(path)[:16]}.npz" != path.name:
         raise ValueError(f"{path}: damaged or cut short; {REMEDY}")
-    with np.load(path) as stored:
+    with files.reading(path, REMEDY), np.load(path, allow_pickle=False) as stored:
         for name, array in stored.items():
             *parents, last = name.split("/")
             level = params

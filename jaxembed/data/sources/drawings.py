@@ -8,6 +8,7 @@ import unicodedata
 import numpy as np
 
 from jaxembed.data.records import Images
+from jaxembed.data.rows import decoded
 from jaxembed.data.sources.image_folders import image_folder
 from jaxembed.data.sources.packages import fetched, package_file
 from jaxembed.extras import brings
@@ -113,7 +114,7 @@ def openclipart(size=64, folder=None, **options) -> Images:
     images = image_folder(folder, size, **({"fit": "pad", "bad": "skip"} | options))
     titles, listed = {}, folder / "titles.tsv"
     if listed.is_file():
-        lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = decoded(listed).splitlines()
         titles = dict(line.partition("\t")[::2] for line in lines)
     counts = collections.Counter(titles.values())
     texts = []
@@ -164,7 +165,7 @@ def _sentence(path, language):
     """The sentence of a stamp: the first line is English, the others begin with their language."""
     if not path.is_file():
         return ""
-    first, *others = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    first, *others = decoded(path).splitlines() or [""]
     if language == "en":
         return first.strip()
     key = f"{language}.utf8="
