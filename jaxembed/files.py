@@ -37,6 +37,8 @@ def reading(path, remedy, *, fault="damaged or cut short ({})", passing=()):
     """
     try:
         yield
+    except ImportError:
+        raise
     except Exception as error:
         said = _one_line(error)[:300]
         if said.startswith(str(path)) and isinstance(error, ValueError | OSError) or type(error) in passing:
@@ -47,6 +49,26 @@ def reading(path, remedy, *, fault="damaged or cut short ({})", passing=()):
             raise type(error)(f"{path}: {error.strerror}; {remedy}") from None
         named = said or type(error).__name__
         raise ValueError(f"{path}: {fault.format(named)}; {remedy}") from error
+
+
+@contextlib.contextmanager
+def named(source):
+    """Puts the path in front of an error about what a file holds, where the error does not name it.
+
+    >>> with named("clicks.csv"):
+    ...     raise ValueError("label 'clicked' holds 7; drop these rows")
+    Traceback (most recent call last):
+    ValueError: clicks.csv: label 'clicked' holds 7; drop these rows
+
+    Args:
+        source: the path; what is not one, such as a table in memory, is not named.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not isinstance(source, str | os.PathLike) or os.fspath(source) in str(error):
+            raise
+        raise ValueError(f"{os.fspath(source)}: {_one_line(error)}") from None
 
 
 def lines(path, remedy, *, longest=LONGEST):

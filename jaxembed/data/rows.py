@@ -24,7 +24,7 @@ def decoded(path, encoding="utf-8"):
         ValueError: for bytes that the encoding does not hold; the message has file and line. For an unknown
             encoding.
     """
-    with open(path, "rb") as file:
+    with files.reading(path, "check the path"), open(path, "rb") as file:
         content = file.read()
     try:
         return content.decode(encoding).removeprefix("\ufeff")

@@ -132,6 +132,8 @@ def _text(path, columns, numbers, form, strip, block):
                     f"column {names[int(found[1])]!r}: invalid value {found[2]!r}, not a number; categories "
                     "belong to categorical=, a text label takes positive=, spaces take strip=True"
                 ) from None
+            if block >= files.LONGEST and _TOO_SMALL[0] in str(error):
+                raise ValueError(f"a row is longer than {block} bytes") from None
             if block >= files.LONGEST or not any(cause in str(error) for cause in _TOO_SMALL):
                 raise
             block *= 2

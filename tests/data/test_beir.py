@@ -52,7 +52,7 @@ def test_beir(tmp_path, packed):
         ({"corpus": '{"_id": "a", "text": 3}'}, "corpus.jsonl, line 1: expected"),
         ({"corpus": "[1]"}, "corpus.jsonl, line 1: expected"),
         ({"corpus": "[" * 100_000}, "corpus.jsonl, line 1: expected"),
-        ({"queries": "\n"}, "queries.jsonl holds no texts"),
+        ({"queries": "\n"}, "queries.jsonl: holds no texts"),
         ({"judged": JUDGED + "q1 d1 1\n"}, "line 5: expected query id, document id and integer gain"),
         ({"judged": JUDGED + "q1\td1\thigh\n"}, "line 5: expected query id"),
         ({"judged": JUDGED + "q2\td1\t0.5\n"}, "line 5: expected query id"),

@@ -7,6 +7,7 @@ import unicodedata
 
 import numpy as np
 
+from jaxembed import files
 from jaxembed.data.records import Images
 from jaxembed.data.rows import decoded
 from jaxembed.data.sources.image_folders import image_folder
@@ -48,18 +49,17 @@ def emoji(style="openmoji", size=32, *, font=None) -> Images:
     path = _font(style) if font is None else pathlib.Path(font)
     if not path.is_file():
         raise FileNotFoundError(f"font: {path} is not there; pass the path of a font")
-    try:
-        drawn = ImageFont.truetype(io.BytesIO(path.read_bytes()), STYLES[style])
-    except OSError:
-        raise ValueError(f"{path}: not a font that Pillow reads at size {STYLES[style]}") from None
-    nothing = bytes(drawn.getmask("\U0010ffff"))  # what stands for a symbol that the font lacks
     images, names = [], []
-    for number in (n for first, stop in EMOJI for n in range(first, stop)):
-        name = unicodedata.name(chr(number), "").lower()
-        picture = name and _drawn(drawn, chr(number), size, nothing)
-        if picture is not None and name:
-            images.append(picture)
-            names.append(name)
+    fault = f"not a font that Pillow reads at size {STYLES[style]} ({{}})"
+    with files.reading(path, "pass the path of another font", fault=fault):
+        drawn = ImageFont.truetype(io.BytesIO(path.read_bytes()), STYLES[style])
+        nothing = bytes(drawn.getmask("\U0010ffff"))  # what stands for a symbol that the font lacks
+        for number in (n for first, stop in EMOJI for n in range(first, stop)):
+            name = unicodedata.name(chr(number), "").lower()
+            picture = name and _drawn(drawn, chr(number), size, nothing)
+            if picture is not None and name:
+                images.append(picture)
+                names.append(name)
     if not images:
         raise ValueError(f"{path}: draws none of the symbols; pass a font of style {style!r}")
     labels = np.arange(len(images), dtype=np.int32)
@@ -77,6 +77,8 @@ def _drawn(font, symbol, size, nothing):
     from PIL import Image, ImageDraw, ImageOps
 
     left, top, right, bottom = font.getbbox(symbol)
+    if max(right - left, bottom - top) > 16 * font.size:
+        raise ValueError(f"a symbol of {right - left} x {bottom - top} pixels")
     if right <= left or bottom <= top or bytes(font.getmask(symbol)) == nothing:
         return None
     canvas = Image.new("RGB", (right - left, bottom - top), "white")

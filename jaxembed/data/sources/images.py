@@ -36,7 +36,7 @@ def digits() -> Images:
         path = package_file("sklearn", "datasets/data/digits.csv.gz")
     except FileNotFoundError:
         raise FileNotFoundError(
-            "scikit-learn carries the digits; pip install 'jaxembed[experiments]'"
+            "digits.csv.gz: missing; scikit-learn carries it, pip install 'jaxembed[experiments]'"
         ) from None
     pixels, labels = _table(path, 64, 16)
     return _labelled(pixels.reshape(-1, 8, 8, 1).astype(np.float32) / 16, labels, DIGITS)
@@ -66,7 +66,10 @@ def _table(path, count, largest):
         lines = (line for _, line in files.lines(path, remedy))
         rows = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2)
         tops = np.repeat([largest, len(DIGITS) - 1], [count, 1])
-        if rows.shape[1:] != tops.shape or not ((rows >= 0) & (rows <= tops) & (rows % 1 == 0)).all():
+        if (
+            rows.shape[1:] != tops.shape
+            or not ((rows >= 0) & (rows <= tops) & (rows == np.floor(rows))).all()
+        ):
             raise ValueError(f"not rows of {count} pixels of 0 to {largest} and a digit")
     return rows[:, :-1].astype(np.uint8), rows[:, -1]
 

@@ -306,7 +306,15 @@ def with_causal(config, causal):
     return config | changed
 
 
-_WIDTHS = ("hidden_size", "intermediate_size", "dim", "hidden_dim", "head_dim", "num_hidden_layers", "n_layers")
+_WIDTHS = (
+    "hidden_size",
+    "intermediate_size",
+    "dim",
+    "hidden_dim",
+    "head_dim",
+    "num_hidden_layers",
+    "n_layers",
+)
 _WIDTHS += ("num_attention_heads", "n_heads", "num_key_value_heads")
 _ROWS = ("vocab_size", "max_position_embeddings", "local_attention", "type_vocab_size")
 _MOST = dict.fromkeys(_WIDTHS, 2**20) | dict.fromkeys(_ROWS, 2**31 - 1)  # counts above are not meant
