@@ -1,4 +1,4 @@
-"""Damaged, hostile and huge files: every reader gives the right value, or one line with the file and a remedy."""
+"""Damaged, hostile and huge files: readers give the right value or one line with file and remedy."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_small_files_that_unpack_to_gigabytes_take_little_memory():
 
 
 def test_nothing_that_is_read_is_run():
-    """While all readers read: no pickle finds a class, nothing is compiled and run, no program, no network."""
+    """While all readers read: no class of a pickle, no code, no program and no network."""
     rows = told("audited.py")
     read = {row["name"] for row in rows if "name" in row}
     assert read == set(QUICK)

@@ -13,6 +13,7 @@ import struct
 import sys
 import tempfile
 import zipfile
+import zlib
 
 import numpy as np
 from reader import in_package
@@ -30,10 +31,10 @@ def packed(line, count=MANY):
 
 def zipped(name, line, count):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with archive.open(name, "w", force_zip64=True) as member:
-            for _ in range(count):
-                member.write(line)
+    options = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 1}
+    with zipfile.ZipFile(file, "w", **options) as archive, archive.open(name, "w") as member:
+        for _ in range(count):
+            member.write(line)
     return file.getvalue()
 
 
@@ -62,7 +63,6 @@ def write(folder):
 
 def large_picture():
     """A png of 60,000 x 60,000 pixels that is one colour."""
-    import zlib
 
     def chunk(kind, content):
         return (
