@@ -166,7 +166,7 @@ def open_array(path, shape, dtype, remedy):
         dtype: the dtype that it must have, as NumPy writes it ("<f4").
         remedy: what the error tells the reader to do.
     """
-    with reading(path, remedy):
+    with reading(path, remedy), np.errstate(all="ignore"):
         array = np.lib.format.open_memmap(path, mode="r")
     if array.shape != shape or array.dtype.str != dtype:
         raise ValueError(f"{path}: {array.dtype.str} {array.shape}, expected {dtype} {shape}; {remedy}")

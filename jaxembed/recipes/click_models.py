@@ -200,7 +200,7 @@ def read_params(path):
         path: of the file.
     """
     path, params = pathlib.Path(path), {"exact": {}}
-    with files.reading(path, REMEDY):
+    with files.reading(path, REMEDY), np.errstate(all="ignore"):
         if f"params-{files.digest(path)[:16]}.npz" != path.name:
             raise ValueError("its digest is another")
         with np.load(path, allow_pickle=False) as stored:

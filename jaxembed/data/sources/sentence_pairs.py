@@ -18,6 +18,7 @@ _PART = (
 )
 _NAME = re.compile(rf"({_PART}[_-]?)+([\W\d_]*|[ _-]?[ab])", re.IGNORECASE)
 _SHORT = re.compile(r"q (a|d|p)|([qst])_?1 \2_?2", re.IGNORECASE)
+_LARGEST = float(np.finfo(np.float32).max)
 _ENTAILMENT, _CONTRADICTION = 0, 2  # labels of SNLI and MultiNLI in TFDS; 1 is neutral, -1 is undecided
 
 
@@ -132,7 +133,7 @@ def _number(text):
         value = float(text)
     except ValueError:
         return None
-    return value if np.isfinite(value) else None
+    return value if abs(value) <= _LARGEST else None
 
 
 def sick(path, split=None, *, encoding="utf-8"):

@@ -382,15 +382,12 @@ def load(
         limit = folder.config["max_position_embeddings"] - embedding.get("offset", 0)
         length = max_length_of(folder, limit, max_length)
         functions = encoder_functions(model.hidden, folder, embedding["vocabulary"], settings)
-        encode, encode_tokens, encode_layers = functions
         lowercase = {"do_lower_case": folder.settings.get("do_lower_case", False)}
         tokenizer = open_tokenizer(root / "tokenizer.json", length, folder.tokenizer | lowercase)
     return Encoder(
         params=jax.tree.map(jnp.asarray, params),
         hidden=model.hidden,
-        encode=encode,
-        encode_tokens=encode_tokens,
-        encode_layers=encode_layers,
+        **dict(zip(("encode", "encode_tokens", "encode_layers"), functions, strict=True)),
         tokenizer=tokenizer,
         max_length=length,
         pooling=modes,

@@ -330,10 +330,10 @@ def _check(config):
         value, least = field(config, key, int, "config.json", REMEDY), int(key != "type_vocab_size")
         if not least <= value <= _MOST[key]:
             side = f"below {least}" if value < least else f"above {_MOST[key]}"
-            raise ValueError(f"config.json: {key} is {value:.15g}, {side}; {REMEDY}")
+            raise ValueError(f"config.json: {key} is {str(value)[:20]}, {side}; {REMEDY}")
     for key in {"layer_norm_eps", "norm_eps", "rms_norm_eps"} & config.keys():
         if not 0 <= field(config, key, float, "config.json", REMEDY) <= 1:
-            raise ValueError(f"config.json: {key} is {config[key]:.15g}, outside 0 to 1; {REMEDY}")
+            raise ValueError(f"config.json: {key} is {str(config[key])[:20]}, outside 0 to 1; {REMEDY}")
 
 
 def describe(config):
