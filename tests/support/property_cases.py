@@ -3,66 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from property_drawn import ANY
 
 from jaxembed import losses, metrics, search, tables, vectors
-
-ANY = object()  # a result whose shape depends on more than the sizes
-
-
-class Drawn:
-    """Sizes and a source of arrays; what is drawn is finite, of one dtype and one magnitude.
-
-    ``empty`` is the name of a size that is 0. Rows where ``kept`` is False are left out of the result; their
-    content is ``filling`` times what it was.
-    """
-
-    def __init__(self, seed, dtype="float32", scale=1.0, empty=None, keep=0.7, filling=1.0):
-        self.rng = np.random.default_rng(seed)
-        self.dtype, self.scale, self.keep, self.filling = dtype, scale, keep, filling
-        sizes = {"B": 3, "N": 5, "T": 4, "D": 8, "K": 2, "V": 6} | ({empty: 0} if empty else {})
-        self.B, self.N, self.T, self.D, self.K, self.V = sizes.values()
-        self.L = 3
-        self.key = jax.random.key(0)
-
-    def x(self, *shape, where=None):
-        drawn = (self.rng.normal(size=shape) * self.scale).astype(np.float32)
-        if where is not None:
-            drawn = np.where(
-                np.asarray(where).reshape(where.shape + (1,) * (len(shape) - where.ndim)), drawn, self.filling
-            )
-        return jnp.asarray(drawn, self.dtype)
-
-    def share(self, *shape):
-        return self.rng.random(shape).astype(np.float32)
-
-    def ints(self, high, *shape):
-        return self.rng.integers(0, max(high, 1), shape).astype(np.int32)
-
-    def bools(self, *shape):
-        return self.rng.random(shape) < self.keep
-
-    def q(self):
-        return self.x(self.B, self.D)
-
-    def d(self):
-        return self.x(self.N, self.D)
-
-    def pairs(self):
-        return self.x(self.B, self.D), self.x(self.B, self.D)
-
-    def sets(self):
-        """Queries and documents with their masks; masked tokens hold the filling."""
-        q, d = self.bools(self.B, self.T), self.bools(self.N, self.T)
-        return self.x(self.B, self.T, self.D, where=q), self.x(self.N, self.T, self.D, where=d), q, d
-
-    def tokens(self):
-        mask = self.bools(self.B, self.T)
-        return self.x(self.B, self.T, self.D, where=mask), mask
-
-    def rows(self):
-        """Vectors [N, D] and the mask of those that count."""
-        where = self.bools(self.N)
-        return self.x(self.N, self.D, where=where), where
 
 
 def fde(c):
@@ -91,6 +34,17 @@ LOSSES = {
     "angle": lambda c: (losses.angle(*c.pairs(), targets=c.share(c.B)), ()),
     "angle_objective": lambda c: (losses.angle_objective(*c.pairs(), targets=c.share(c.B)), ()),
     "angle_scores": lambda c: (losses.angle_scores(*c.pairs()), (c.B,)),
+    "arbitrary_pair_loss": lambda c: (
+        losses.arbitrary_pair_loss(
+            c.q(),
+            c.d(),
+            jnp.abs(c.q()),
+            labels=c.ints(2, c.B),
+            partners=c.ints(2, c.B),
+            key_labels=c.ints(2, c.N),
+        ),
+        (),
+    ),
     "batch_triplet_loss": lambda c: (losses.batch_triplet_loss(c.q(), c.ints(2, c.B))[0], ()),
     "class_loss": lambda c: (losses.class_loss(c.x(c.N, 3), c.ints(3, c.N)), (c.N,)),
     "compression_loss": lambda c: (losses.compression_loss(c.q(), target=c.q()), (c.B,)),
@@ -165,20 +119,18 @@ LOSSES = {
         (c.B,),
     ),
 }
+
+
+def binary(name):
+    def case(c):
+        weights = {"where": c.bools(c.N), "weights": c.share(c.N)}
+        return getattr(metrics, name)(c.ints(2, c.N), c.share(c.N), **weights), ()
+
+    return case
+
+
 BINARY = ("auc", "log_loss", "calibration", "expected_calibration_error", "normalised_entropy")
-METRICS = {
-    name: (
-        lambda name: (
-            lambda c: (
-                getattr(metrics, name)(
-                    c.ints(2, c.N), c.share(c.N), where=c.bools(c.N), weights=c.share(c.N)
-                ),
-                (),
-            )
-        )
-    )(name)
-    for name in BINARY
-} | {
+METRICS = {name: binary(name) for name in BINARY} | {
     "auc_bins": lambda c: (
         metrics.auc_bins(c.ints(2, c.N), c.share(c.N), bins=8, where=c.bools(c.N)),
         (2, 8),
@@ -186,6 +138,23 @@ METRICS = {
     "auc_from_bins": lambda c: (metrics.auc_from_bins(c.ints(9, 2, 8))[0], ()),
     "average_precision": lambda c: (metrics.average_precision(c.share(c.B, c.N), c.share(c.B, c.K)), (c.B,)),
     "box_iou": lambda c: (metrics.box_iou(boxes(c, c.B), boxes(c, c.N)), (c.B, c.N)),
+    "explanation_precision": lambda c: (
+        metrics.explanation_precision(c.ints(4, c.B, 2), c.ints(2, c.B, 4)),
+        (),
+    ),
+    "box_average_precision": lambda c: (metrics.box_average_precision(detected(c), truths(c)), ANY),
+    "filter_metrics": lambda c: (
+        metrics.filter_metrics(c.ints(2, c.B, c.N), c.share(c.B, c.N), 0.5, where=c.bools(c.B, c.N)),
+        ANY,
+    ),
+    "kfold_verification": lambda c: (
+        metrics.kfold_verification(c.share(c.N), c.bools(c.N), folds=2, far=0.5),
+        ANY,
+    ),
+    "agglomerative_scores": lambda c: (
+        metrics.agglomerative_scores(c.d(), c.ints(2, c.N), clusters=2),
+        ANY,
+    ),
     "completeness": lambda c: (metrics.completeness(c.share(c.B, 3), c.share(c.B)), ()),
     "concept_auc": lambda c: (metrics.concept_auc(c.x(c.N, 3), c.ints(2, c.N, 3)), ()),
     "covariance_spectrum": lambda c: (counted(metrics.covariance_spectrum, c), (c.D,)),
@@ -244,6 +213,14 @@ def boxes(c, count):
     return np.concatenate([low, low + c.share(count, 2)], axis=-1)
 
 
+def truths(c):
+    return {"images": c.ints(2, c.N), "classes": c.ints(2, c.N), "boxes": boxes(c, c.N)}
+
+
+def detected(c):
+    return truths(c) | {"scores": c.share(c.N)}
+
+
 def distinct(c, rows, count):
     return np.array([c.rng.permutation(12)[:count] for _ in range(rows)], np.int32).reshape(rows, count)
 
@@ -296,6 +273,14 @@ VECTORS = {
     "product_tables": lambda c: (vectors.product_tables(product(c), c.q()), (c.B, 2, 4)),
     "quantise_product": lambda c: (vectors.quantise_product(product(c), c.q()), (c.B, 8)),
     "soft_product": lambda c: (vectors.soft_product(product(c), c.q()), (c.B, 2, 4)),
+    "plane_scores": lambda c: (
+        vectors.plane_scores(levels(c, c.B), c.ints(256, c.N, 2, 1).astype(np.uint8)),
+        (c.B, c.N),
+    ),
+    "scalar_distance_bound": lambda c: (
+        vectors.scalar_distance_bound(vectors.fit_scalar(np.eye(8)), c.share(c.B), 8),
+        (c.B,),
+    ),
     "sign_codes": lambda c: (vectors.sign_codes(c.q()), (c.B, 1)),
     "sparse_similarity": lambda c: (
         vectors.sparse_similarity(c.q(), c.ints(8, c.N, 2), c.x(c.N, 2)),
@@ -308,7 +293,7 @@ VECTORS = {
     "straight_through_sign": lambda c: (vectors.straight_through_sign(c.q()), (c.B, c.D)),
     "top_concepts": lambda c: (vectors.top_concepts(c.q(), 2)[1], (c.B, 2)),
     "uniform_levels": lambda c: (vectors.uniform_levels(c.q(), 1, step=0.5), (c.B, c.D)),
-    "code_levels": lambda c: (vectors.code_levels(jnp.sign(c.q()) + 0.5 * jnp.sign(c.q()), 1), (c.B, c.D)),
+    "code_levels": lambda c: (vectors.code_levels(np.where(c.q() > 0, 1.5, -1.5), 1), (c.B, c.D)),
     "levels_to_bits": lambda c: (
         vectors.levels_to_bits(2 * c.ints(2, c.B, 8).astype(np.int8) - 1, 0),
         (c.B, 1, 1),
@@ -334,6 +319,8 @@ TABLES = {
         (c.B, 8),
     ),
     "rows_of": lambda c: (tables.rows_of(c.x(6, 4), c.rng.integers(-9, 9, (c.B, 2))), (c.B, 2, 4)),
+    "collision_stats": lambda c: (tables.collision_stats(c.ints(6, c.N), c.ints(2, c.N)), ANY),
+    "touched": lambda c: (tables.touched(PLAN, {"user": c.ints(90, c.B)}, {}, 8), ANY),
     "stochastic_round": lambda c: (tables.stochastic_round(c.key, c.q(), jnp.bfloat16), (c.B, c.D)),
     "reader_angles": lambda c: (tables.reader_angles(c.x(c.T, c.D)), (c.T, c.T)),
     "reader_overlap": lambda c: (tables.reader_overlap(c.q(), c.d()), ()),
@@ -364,4 +351,14 @@ SEARCH = {
     ),
 }
 ROOMS = {"losses": LOSSES, "metrics": METRICS, "vectors": VECTORS, "tables": TABLES, "search": SEARCH}
-MAY_BE_NAN = set()  # without examples of both classes
+
+
+# Sizes that are read by the methods and helpers of a case, for the axes that can be empty.
+READS = {"q": "B", "d": "N", "pairs": "B", "sets": "BNT", "tokens": "BT", "rows": "N", "counted": "N"}
+READS |= {"of_pairs": "B", "of_rows": "N", "truths": "N", "detected": "N"} | {name: name for name in "BNTK"}
+
+
+def axes_of(room, name):
+    """The sizes that a case reads."""
+    code = ROOMS[room][name].__code__
+    return sorted(set("".join(READS.get(word, "") for word in code.co_names)))
