@@ -180,9 +180,8 @@ def _nearest(queries, codes, first, last, k):
     number, inside = blocks // (piece // _BLOCK), blocks % (piece // _BLOCK)
     start = _start(number, piece, len(codes))
     places = (start + inside * _BLOCK)[..., None] + jnp.arange(_BLOCK, dtype=jnp.int32)
-    places = jnp.where(places >= number[..., None] * piece, places, len(codes)).reshape(
-        len(blocks), -1 if len(blocks) else 0
-    )
+    places = jnp.where(places >= number[..., None] * piece, places, len(codes))
+    places = places.reshape(len(blocks), blocks.shape[1] * _BLOCK)
 
     def again(query_and_places):
         query, rows = query_and_places

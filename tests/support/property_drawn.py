@@ -23,7 +23,7 @@ class Drawn:
         self.key = jax.random.key(0)
 
     def x(self, *shape, where=None):
-        drawn = (self.rng.normal(size=shape) * self.scale).astype(np.float32)
+        drawn = np.clip(self.rng.normal(size=shape) * self.scale, -3e38, 3e38).astype(np.float32)
         if where is not None:
             drawn = np.where(
                 np.asarray(where).reshape(where.shape + (1,) * (len(shape) - where.ndim)), drawn, self.filling

@@ -32,13 +32,9 @@ PRODUCTS |= {
     "fit_whiten",
 }
 PRODUCTS |= {"implicit_fde_score", "soft_product", "sparse_similarity"}
-MAY_REFUSE = {
-    "val_at_far",
-    "threshold_at_recall",
-    "pr_auc",
-    "fit_platt",
-    "spearman",
-}  # one class, or one value
+# Examples of one class, or one value, are refused.
+MAY_REFUSE = {"filter_metrics", "fit_platt", "kfold_verification", "pr_auc", "spearman"}
+MAY_REFUSE |= {"threshold_at_recall", "val_at_far"}
 MASKED = {
     "cosine_loss",
     "vector_distance",
@@ -110,4 +106,5 @@ BY_IDS = {
         0
     ],
 }
-REFUSES_LARGE_IDS = {"sampled_softmax"}  # its ids are compared on the device
+# Ids that are compared on the device have 32 bits, and ids that are returned have a sign.
+REFUSES_LARGE_IDS = {"sampled_softmax", "reciprocal_rank_fusion"}
