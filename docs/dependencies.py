@@ -1,7 +1,7 @@
 """Writes docs/dependencies.md: what each dependency is for, and the licences of all locked packages.
 
 python docs/dependencies.py           # the page, from pyproject.toml and the metadata of what is installed
-python docs/dependencies.py --lock    # the locks too, with the newest versions; needs uv. The same as `make lock`
+python docs/dependencies.py --lock    # the locks too, with the newest versions; needs uv (`make lock`)
 """
 
 import argparse
@@ -31,11 +31,12 @@ KNOWN = ("MIT License", "Apache License", "BSD", "GNU General Public License", "
 ELSEWHERE = "only on other systems or Pythons"
 INTRO = """# Dependencies
 
-What jaxembed needs, and why. The base is the first table; extras bring the rest. `make lock` writes this page.
+What jaxembed needs, and why. The base is the first table; extras bring the rest. `make lock` writes this
+page.
 
 Tests run on exactly the versions of [requirements-test-py311.txt](../requirements-test-py311.txt) and
-[requirements-test-py312.txt](../requirements-test-py312.txt), which pip compares with their hashes. Packages of which
-only data files are read are in [requirements-data.txt](../requirements-data.txt), with hashes too.
+[requirements-test-py312.txt](../requirements-test-py312.txt), which pip compares with their hashes.
+Packages of which only data files are read are in [requirements-data.txt](../requirements-data.txt), with hashes too.
 """
 
 

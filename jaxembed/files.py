@@ -3,12 +3,15 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
+import shutil
 
 import numpy as np
 
+from jaxembed._locks import held as held
 from jaxembed._reading import LONGEST as LONGEST
 from jaxembed._reading import likely_encoding as likely_encoding
 from jaxembed._reading import lines as lines
@@ -16,6 +19,14 @@ from jaxembed._reading import named as named
 from jaxembed._reading import one_line as one_line
 from jaxembed._reading import reading as reading
 from jaxembed._reading import text_of as text_of
+
+_SEAL = "checksum"  # the key of a JSON file's own checksum
+_BLANK = f'"{_SEAL}": ""'.encode()
+_MAGIC = (b"\x93NUMPY\1\0", b"\x93NUMPY\2\0", b"\x93NUMPY\3\0")
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|][a-zA-Z][0-9]+)', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:[0-9]{1,18}, )*[0-9]{0,18},?)\), \} *\n"
+)
 
 
 def local_path(path, name):
@@ -45,22 +56,55 @@ def open_array(path, shape, dtype, remedy):
         dtype: the dtype that it must have, as NumPy writes it ("<f4").
         remedy: what the error tells the reader to do.
     """
-    with reading(path, remedy), np.errstate(all="ignore"):
-        array = np.lib.format.open_memmap(path, mode="r")
-    if array.shape != shape or array.dtype.str != dtype:
-        raise ValueError(f"{path}: {array.dtype.str} {array.shape}, expected {dtype} {shape}; {remedy}")
-    return array
+    with reading(path, remedy):
+        found, order, offset = _npy_header(path)
+    if found is None:
+        raise ValueError(f"{path}: damaged or cut short, without the header of an npy file; {remedy}")
+    if found != (dtype, shape):
+        raise ValueError(f"{path}: {found[0]} {found[1]}, expected {dtype} {shape}; {remedy}")
+    size, wanted = path.stat().st_size, offset + math.prod(shape) * np.dtype(dtype).itemsize
+    if size != wanted or size == offset:
+        raise ValueError(f"{path}: damaged or cut short, {size} bytes for {wanted}; {remedy}")
+    return np.memmap(path, dtype, "r", offset, shape, order)
 
 
-def read_json(path, remedy):
+def _npy_header(path):
+    """Reads (dtype, shape), order and end of the header that NumPy writes for plain dtypes."""
+    with open(path, "rb") as file:
+        head = file.read(10_000)
+    begin = 10 if head[6:8] == b"\1\0" else 12
+    stop = begin + int.from_bytes(head[8:begin], "little")
+    read = _HEADER.fullmatch(head[begin:stop]) if head[:8] in _MAGIC and stop <= len(head) else None
+    if read is None:
+        return None, "C", 0
+    shape = tuple(int(n) for n in read[3].split(b",") if n.strip())
+    return (read[1].decode(), shape), "F" if read[2] == b"True" else "C", stop
+
+
+def read_json(path, remedy, *, sealed=False):
     """Reads a JSON file.
 
     Args:
         path: the file.
         remedy: what the error tells the reader to do.
+        sealed: True compares the checksum that ``write_json(sealed=True)`` wrote, and takes it out of the
+            value. A file without one is read as it is.
     """
     with reading(path, remedy):
-        return json.loads(text_of(path.read_bytes(), path, remedy))
+        text = path.read_bytes()
+        value = json.loads(text_of(text, path, remedy))
+    if sealed and isinstance(value, dict) and _SEAL in value:
+        found = f'"{_SEAL}": "{value.pop(_SEAL)}"'.encode()
+        before, _, after = text.rpartition(found)
+        if _sealed(before + _BLANK + after) != text:
+            raise ValueError(f"{path}: the checksum differs; {remedy}")
+    return value
+
+
+def _sealed(text):
+    """Returns JSON whose last blank checksum is filled in."""
+    before, _, after = text.rpartition(_BLANK)
+    return before + _BLANK[:-1] + hashlib.sha256(text).hexdigest().encode() + b'"' + after
 
 
 _KINDS = {dict: "an object", list: "a list", str: "a text", int: "an integer", float: "a number"}
@@ -118,34 +162,98 @@ def inside(path, name):
     return path
 
 
-def write_json(path, value):
+def write_json(path, value, *, sealed=False):
     """Replaces a JSON file in one step.
 
     Args:
         path: the file.
-        value: JSON value.
+        value: JSON value; an object where it is sealed.
+        sealed: True adds a "checksum", the sha256 of the file's bytes while the checksum is empty.
 
     Raises:
         ValueError: for NaN or an infinity, which JSON has not.
+        OSError: when the disk is full, or fails; the file is as it was.
     """
+    value = value | {_SEAL: ""} if sealed else value
+    text = json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
     new = beside(path, ".new")
     with written(new) as file:
-        file.write(json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
-    os.replace(new, path)
-    sync_folder(path.parent)
+        file.write(_sealed(text) if sealed else text)
+    replace(new, path)
 
 
 @contextlib.contextmanager
 def written(path):
-    """Opens a file for writing whose bytes are on the disk when the block ends.
+    """Opens a file for writing whose bytes are on the disk when the block ends; an error removes it.
 
     Args:
         path: the file.
+
+    Raises:
+        OSError: when the disk is full, or fails; names the file.
     """
-    with open(path, "wb") as file:
+    file = open(path, "wb")  # noqa: SIM115 (an error here names the path and leaves nothing)
+    with cleared(path), file:
         yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def cleared(path):
+    """Removes a file or folder when the block that writes it fails; an error of the disk names it.
+
+    >>> import tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "x.new")
+    >>> try:
+    ...     with cleared(path):
+    ...         _ = path.write_bytes(b"half")
+    ...         raise OSError(28, "No space left on device")
+    ... except OSError as error:
+    ...     print(str(error).split("x.new: ")[1], path.exists())
+    could not be written (No space left on device); make room, or choose another disk False
+
+    Args:
+        path: of what the block writes.
+
+    Raises:
+        OSError: in place of one that names no file.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        if type(error) is OSError and error.filename is None and not hasattr(error, "path"):
+            raise unwritten(path, error) from None
+        raise
+
+
+def unwritten(path, error):
+    """Returns the error that says that a file could not be written, and why.
+
+    Args:
+        path: the file.
+        error: what the system or a library said.
+    """
+    cause = one_line(getattr(error, "strerror", None) or error)
+    found = OSError(f"{path}: could not be written ({cause}); make room, or choose another disk")
+    found.errno, found.path = getattr(error, "errno", None), path
+    return found
+
+
+def replace(new, path):
+    """Puts a file in the place of another, in one step that is on the disk when this returns.
+
+    Args:
+        new: the file, which is gone afterwards, also after an error.
+        path: where it goes.
+    """
+    with cleared(new):
+        os.replace(new, path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder):
@@ -232,3 +340,15 @@ def digest(path):
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_digest(path, sha256, remedy):
+    """Refuses a file whose bytes are not those that were written.
+
+    Args:
+        path: the file.
+        sha256: of what was written.
+        remedy: what the error tells the reader to do.
+    """
+    if digest(path) != sha256:
+        raise ValueError(f"{path}: the checksum differs; {remedy}")

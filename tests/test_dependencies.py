@@ -1,4 +1,4 @@
-"""Every dependency has a reason, every locked package hashes and a licence, and the locks hold what is declared."""
+"""Every dependency has a reason, every locked package hashes and a licence; locks hold what is declared."""
 
 import importlib.util
 import pathlib

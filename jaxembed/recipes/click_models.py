@@ -11,6 +11,8 @@ from jaxembed import data, files, tables
 from jaxembed.recipes import _click_networks as networks
 
 FORMAT = 1
+KEYS = {"plan", "network", "vocabularies", "scaling", "schema", "epochs", "history", "hashed", "model"}
+KEYS |= {"longest", "transform"}
 PIECE = 8192  # rows that are scored at once
 REMEDY = "save the model again"
 
@@ -91,6 +93,7 @@ class ClickModel:
 
         Raises:
             ValueError: for a network that was given as functions, which a file cannot hold.
+            BlockingIOError: when another process writes the folder; names it.
         """
         if not isinstance(self.model, str):
             raise ValueError(
@@ -134,9 +137,7 @@ def load_clicks(folder, *, transform=None):
     """
     folder = files.local_path(folder, "folder")
     path = folder / "model.json"
-    saved = files.read_json(path, REMEDY)
-    if files.field(saved, "format", int, str(path), REMEDY) != FORMAT:
-        raise ValueError(f"{path}: format {saved['format']}, expected {FORMAT}; {REMEDY}")
+    saved = read_model(path, FORMAT, KEYS)
     wanted = files.field(saved, "transform", list, str(path), REMEDY)
     transform = transform or {}
     if sorted(transform) != wanted:
@@ -183,14 +184,33 @@ def write_params(folder, params, name, saved):
         name: of the JSON file.
         saved: dict of its other values.
     """
-    new = folder / ".params.new"
-    with files.written(new) as file:
-        np.savez(file, **{"/".join(k.key for k in path): x for path, x in jax.tree.leaves_with_path(params)})
-    kept = folder / f"params-{files.digest(new)[:16]}.npz"
-    new.replace(kept)
-    files.write_json(folder / name, saved | {"params": kept.name})
-    for old in set(folder.glob("params-*.npz")) - {kept}:
-        old.unlink()
+    with files.held(folder, "a save"):
+        new = folder / ".params.new"
+        with files.written(new) as file:
+            np.savez(
+                file, **{"/".join(k.key for k in path): x for path, x in jax.tree.leaves_with_path(params)}
+            )
+        kept = folder / f"params-{files.digest(new)[:16]}.npz"
+        files.replace(new, kept)
+        files.write_json(folder / name, saved | {"params": kept.name}, sealed=True)
+        for old in set(folder.glob("params-*.npz")) - {kept}:
+            old.unlink()
+
+
+def read_model(path, version, keys):
+    """The values of a JSON file that :func:`write_params` wrote, after its checksum and keys were compared.
+
+    Args:
+        path: of the file.
+        version: of its format.
+        keys: of the values that it may have beside the format and the name of the parameters.
+    """
+    saved = files.read_json(path, REMEDY, sealed=True)
+    if files.field(saved, "format", int, str(path), REMEDY) != version:
+        raise ValueError(f"{path}: format {saved['format']}, expected {version}; {REMEDY}")
+    for key in sorted(saved.keys() - {"format", "params", *keys}):
+        raise ValueError(f"{path}: {key!r} is unknown; {REMEDY}")
+    return saved
 
 
 def read_params(path):

@@ -14,7 +14,16 @@ from jaxembed.arrays import unit
 
 
 def embed_images(
-    encoder, folder, *, size=None, path=None, batch_size=32, bad="skip", dtype=np.float32, progress=True
+    encoder,
+    folder,
+    *,
+    size=None,
+    path=None,
+    batch_size=32,
+    bad="skip",
+    dtype=np.float32,
+    verify=False,
+    progress=True,
 ):
     """Embeds the pictures below a folder, one vector each; files are decoded while the encoder works.
 
@@ -30,6 +39,7 @@ def embed_images(
         batch_size: pictures per call of the encoder.
         bad: "skip" gives a file that cannot be read the vector 0 and lists it; "refuse" raises.
         dtype: of the vectors.
+        verify: True reads a finished file of vectors and compares its checksum.
         progress: show a bar when a person watches.
 
     Returns:
@@ -61,7 +71,7 @@ def embed_images(
             vectors = vectors.astype(dtype)
         else:
             meta = {"encoder": _digest(encoder), "pictures": _names(paths), "size": str(side)}
-            vectors = ranks.embed(vectors_of, reader, path=path, meta=meta, **options)
+            vectors = ranks.embed(vectors_of, reader, path=path, meta=meta, verify=verify, **options)
     empty = np.flatnonzero(~np.asarray(vectors).any(axis=1))
     faults = {paths[row]: _fault(paths[row], side) for row in empty}
     skipped = files["skipped"] | {place: fault for place, fault in faults.items() if fault}

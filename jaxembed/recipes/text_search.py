@@ -11,7 +11,7 @@ from jaxembed.arrays import unit
 from jaxembed.recipes.cutoffs import cutoff_logits
 
 
-def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, progress=True):
+def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, verify=False, progress=True):
     """Embeds texts, one vector each, into memory or into one file that a stopped run goes on with.
 
     ``vectors = recipes.embed_texts(encoder, texts, path="vectors.npy", dtype=np.float16)``
@@ -23,6 +23,7 @@ def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, p
             encoder is refused.
         batch_size: texts per call of the encoder.
         dtype: of the result; float16 halves the file and costs ranks nothing noticeable.
+        verify: True reads a finished file and compares its checksum.
         progress: show a bar when a person watches.
 
     Returns:
@@ -36,7 +37,8 @@ def embed_texts(encoder, texts, *, path=None, batch_size=64, dtype=np.float32, p
         return encoder.encode_texts(list(some), batch_size=batch_size)
 
     meta = {"encoder": encoder.digest(), "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest()}
-    options = {"batch_size": 16 * batch_size, "dtype": dtype, "meta": meta, "progress": progress}
+    options = {"batch_size": 16 * batch_size, "dtype": dtype, "meta": meta}
+    options |= {"verify": verify, "progress": progress}
     return ranks.embed(encode, texts, path=path, **options)
 
 

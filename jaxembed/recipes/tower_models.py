@@ -8,9 +8,10 @@ import numpy as np
 
 from jaxembed import data, files, ragged, search, tables
 from jaxembed.recipes import _tower_steps as steps_of
-from jaxembed.recipes.click_models import read_params, write_params
+from jaxembed.recipes.click_models import read_model, read_params, write_params
 
 FORMAT = 1
+KEYS = {"plan", "items", "users", "log", "history", "recalls", "dense"}
 BLOCK = 1024  # users that are searched for at once
 REMEDY = "save the model again"
 SCHEMA = ("names", "vocabularies", "sizes", "scaling", "reading")  # what describes the columns of a catalogue
@@ -290,6 +291,9 @@ class TowerModel:
 
         Args:
             folder: path, made if it is missing; a model in it is replaced in one step.
+
+        Raises:
+            BlockingIOError: when another process writes the folder; names it.
         """
         folder = files.local_path(folder, "folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -332,9 +336,7 @@ def load_towers(folder):
     """
     folder = files.local_path(folder, "folder")
     path = folder / "model.json"
-    saved = files.read_json(path, REMEDY)
-    if files.field(saved, "format", int, str(path), REMEDY) != FORMAT:
-        raise ValueError(f"{path}: format {saved['format']}, expected {FORMAT}; {REMEDY}")
+    saved = read_model(path, FORMAT, KEYS)
     kinds = {
         "plan": dict,
         "items": dict,

@@ -1,16 +1,19 @@
 """Documents with token vectors on disk: the format, and opening it without loading it."""
 
 import bisect
+import contextlib
 import copy
 import functools
 import hashlib
 import json
+import math
 import re
 import shutil
 
 import numpy as np
 
 from jaxembed import files
+from jaxembed.search import _folders
 
 FORMAT = "jaxembed-documents"
 VERSION = 2
@@ -31,17 +34,21 @@ index.json            The one file that says what belongs to the index. It is re
     shards            Documents of the index, in their order. Each entry has the folder, the number of
                       documents and of tokens, and for each file its bytes, sha256, shape and dtype.
     pending           Shards of a build or an addition that is not finished; no reader sees them.
+    checksum          The sha256 of index.json itself, as it was with an empty checksum. A folder of an
+                      older jaxembed has none.
 shard-*/ids.npy       [n], integers or strings, each once in the index.
 shard-*/tokens.npy    [t, width], the tokens of all n documents, one document after the other.
 shard-*/offsets.npy   int64 [n + 1]; document i has tokens offsets[i] to offsets[i + 1] - 1.
 shard-*/column.NAME.npy   [n, ...], what the encoder made of each document.
 params-*.npz          The parameters with which the columns were made; keys are paths, joined by "/".
+.lock                 The lock of the writer. It holds the writer's process and machine while one works.
 
 All .npy files are NumPy's format without pickled objects. Documents are numbered from 0 in the order
 of the shards. Deleting documents rewrites the shards that hold them and renumbers what follows.
 """
 AGAIN = "restore the file, or delete the folder and build the index again"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+KEYS = {"format", "version", "built", "meta", "width", "dtype", "columns", "params", "shards", "pending"}
 SHARD = re.compile(r"shard-[0-9a-f]{32}")
 PARAMS = re.compile(r"params-[0-9a-f]{32}\.npz")
 
@@ -121,13 +128,17 @@ class Rows:
         try:
             found = shard_array(self._folder, self._shards[shard], self._name)
         except FileNotFoundError:
-            named = [s["folder"] for s in read_manifest(self._folder)[1]["shards"]]
-            if self._shards[shard]["folder"] in named:
+            if self._shards[shard]["folder"] in _named(self._folder):
                 raise
-            raise FileNotFoundError(
-                f"{self._folder}: was changed since it was opened; open it again"
-            ) from None
+            raise _folders.changed(self._folder) from None
         return found[:, self._cut] if self.ndim > 1 else found
+
+
+def _named(folder):
+    """Shards of the index as it is now; none where it is gone or another form."""
+    with contextlib.suppress(OSError, ValueError):
+        return [shard["folder"] for shard in read_manifest(folder)[1]["shards"]]
+    return []
 
 
 def shard_array(folder, shard, name):
@@ -229,6 +240,8 @@ def load_params(folder, entry):
     """
     if entry is None:
         return None
+    files.check_size(folder / entry["file"], entry["bytes"], AGAIN)
+    files.check_digest(folder / entry["file"], entry["sha256"], AGAIN)
     params = {}
     with np.load(folder / entry["file"], allow_pickle=False) as file:
         for path in file.files:
@@ -248,28 +261,78 @@ def read_manifest(folder):
     """
     folder = files.local_path(folder, "folder")
     path, remedy = folder / "index.json", "delete the folder and build the index again"
-    manifest = files.read_json(path, remedy)
+    manifest = files.read_json(path, remedy, sealed=True)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{path}: is not an index of build_documents; choose another folder")
     if manifest.get("version") != VERSION:
         raise ValueError(f"{path}: has version {manifest.get('version')}, expected {VERSION}; {remedy}")
     try:
-        shards = manifest["shards"] + manifest["pending"]
-        complete = all(SHARD.fullmatch(s["folder"]) for s in shards)
-        wanted = {f"column.{name}.npy" for name in manifest["columns"]}
-        wanted |= {"ids.npy", "tokens.npy", "offsets.npy"}
-        described = {"bytes", "sha256", "shape", "dtype"}
-        complete &= all(s["files"].keys() == wanted for s in shards)
-        complete &= all(described <= entry.keys() for s in shards for entry in s["files"].values())
-        complete &= manifest["params"] is None or bool(PARAMS.fullmatch(manifest["params"]["file"]))
-        complete &= all(NAME.fullmatch(name) for name in manifest["columns"])
-        complete &= {"meta", "width", "dtype"} <= manifest.keys()
-        complete &= bool(manifest["shards"]) == manifest["built"]
-    except (AttributeError, KeyError, TypeError):
+        complete = _complete(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError):
         complete = False
     if not complete:
         raise ValueError(f"{path}: is incomplete; {remedy}")
     return folder, manifest
+
+
+def write_manifest(folder, manifest):
+    """Replaces index.json in one step.
+
+    Args:
+        folder: of the index.
+        manifest: dict.
+    """
+    files.write_json(folder / "index.json", manifest, sealed=True)
+
+
+def _complete(manifest):
+    """Whether a manifest names every file as it must be."""
+    shards, columns = manifest["shards"] + manifest["pending"], manifest["columns"]
+    complete = manifest.keys() == KEYS and all(NAME.fullmatch(name) for name in columns)
+    complete &= all(SHARD.fullmatch(s["folder"]) is not None for s in shards)
+    complete &= all(_fits(manifest, s, s["documents"], s["tokens"]) for s in shards)
+    if (params := manifest["params"]) is not None:
+        complete &= bool(PARAMS.fullmatch(params["file"])) and isinstance(params["bytes"], int)
+        complete &= isinstance(params["sha256"], str) and isinstance(params["leaves"], dict)
+    return complete and bool(manifest["shards"]) == manifest["built"]
+
+
+def _fits(manifest, shard, documents, tokens):
+    """Whether the files of a shard have the shapes, dtypes and bytes that belong together."""
+    wanted = {"ids.npy": ([documents], None), "offsets.npy": ([documents + 1], np.dtype(np.int64).str)}
+    wanted["tokens.npy"] = [tokens, manifest["width"]], manifest["dtype"]
+    for name, column in manifest["columns"].items():
+        wanted[f"column.{name}.npy"] = [documents, *column["shape"]], column["dtype"]
+    fits = shard["files"].keys() == wanted.keys() and documents > 0
+    for name, (shape, dtype) in wanted.items():
+        entry = shard["files"][name]
+        size = math.prod(shape) * np.dtype(entry["dtype"]).itemsize
+        fits &= all(type(n) is int and n >= 0 for n in [*shape, entry["bytes"]])
+        fits &= entry["shape"] == shape and dtype in (None, entry["dtype"])
+        fits &= 0 < entry["bytes"] - size <= 10_000 and isinstance(entry["sha256"], str)
+    return bool(fits)
+
+
+def check_shard(folder, shard, *, verify, names=None):
+    """Refuses a shard whose files have other sizes, or other ids and offsets than were written.
+
+    Args:
+        folder: of the index.
+        shard: its entry in the manifest.
+        verify: True compares the checksums of all these files.
+        names: of the files; None takes all.
+    """
+    data = folder / shard["folder"]
+    for name in names or shard["files"]:
+        entry = shard["files"][name]
+        files.check_size(data / name, entry["bytes"], AGAIN)
+        if verify or name in ("ids.npy", "offsets.npy"):
+            files.check_digest(data / name, entry["sha256"], AGAIN)
+        array = shard_array(folder, shard, name) if name in ("ids.npy", "offsets.npy") else None
+        if name == "ids.npy":
+            _folders.check_texts(data / name, array, AGAIN)
+        elif name == "offsets.npy":
+            _folders.check_offsets(data / name, array, shard["tokens"], AGAIN)
 
 
 def is_ours(path):
@@ -282,7 +345,8 @@ def is_ours(path):
     if name.startswith("."):  # of the system
         return True
     if name == "README.txt":
-        return README.encode().startswith(path.read_bytes())  # or its beginning, by a killed writer
+        text, begin = path.read_bytes(), README.encode()[:120]  # the rest differs between versions
+        return text[:120] == begin[: len(text)]  # a killed writer leaves a part
     return name == "index.json" or bool(SHARD.fullmatch(name) or PARAMS.fullmatch(name))
 
 
@@ -300,3 +364,20 @@ def clean(folder, manifest):
             shutil.rmtree(path, ignore_errors=True)
         elif PARAMS.fullmatch(path.name) and path.name != (manifest["params"] or {}).get("file"):
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def cleaned(folder):
+    """Removes what an unfinished block wrote and the manifest does not name.
+
+    Args:
+        folder: of the index, whose lock is held.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            begun = (folder / "index.json").exists()
+            nothing = {"shards": [], "pending": [], "params": None}
+            clean(folder, read_manifest(folder)[1] if begun else nothing)
+        raise

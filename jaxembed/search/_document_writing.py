@@ -38,11 +38,11 @@ def extend(folder, manifest, documents, encode, batch_size, shard_size, least=1)
         arrays = _encoded(encode, params, checked, batch_size)
         _check_columns(manifest, arrays)
         manifest["pending"] = [*manifest["pending"], write_shard(folder, arrays)]
-        files.write_json(folder / "index.json", manifest)
+        store.write_manifest(folder, manifest)
     if len(manifest["pending"]) < least:
         raise ValueError("documents: empty; pass at least one document")
     manifest |= {"shards": manifest["shards"] + manifest["pending"], "pending": [], "built": True}
-    files.write_json(folder / "index.json", manifest)
+    store.write_manifest(folder, manifest)
 
 
 def _rest(folder, manifest, documents):
@@ -165,11 +165,12 @@ def write_shard(folder, arrays):
     data = folder / f"shard-{uuid.uuid4().hex}"
     data.mkdir()
     entries = {}
-    for name, x in arrays.items():
-        with files.written(data / name) as file:
-            np.save(file, x, allow_pickle=False)
-        entry = {"bytes": (data / name).stat().st_size, "sha256": files.digest(data / name)}
-        entries[name] = entry | {"shape": list(x.shape), "dtype": x.dtype.str}
+    with files.cleared(data):
+        for name, x in arrays.items():
+            with files.written(data / name) as file:
+                np.save(file, x, allow_pickle=False)
+            entry = {"bytes": (data / name).stat().st_size, "sha256": files.digest(data / name)}
+            entries[name] = entry | {"shape": list(x.shape), "dtype": x.dtype.str}
     files.sync_folder(data)
     files.sync_folder(folder)
     counts = {"documents": len(arrays["ids.npy"]), "tokens": len(arrays["tokens.npy"])}
@@ -177,7 +178,8 @@ def write_shard(folder, arrays):
 
 
 def kept(folder, shard, keep):
-    """Returns the arrays of a shard with only some of its documents."""
+    """Returns the arrays of a shard with only some of its documents, after its checksums were compared."""
+    store.check_shard(folder, shard, verify=True)
     arrays = {name: store.shard_array(folder, shard, name) for name in shard["files"]}
     offsets = arrays["offsets.npy"]
     rows = [np.arange(offsets[i], offsets[i + 1]) for i in keep]
@@ -191,13 +193,16 @@ def _offsets(lengths):
 
 
 def known_ids(folder, shards):
-    """Returns the ids of documents in shards, in their order."""
+    """Returns the ids of documents in shards, in their order, after their checksums were compared."""
+    for shard in shards:
+        store.check_shard(folder, shard, verify=False, names=["ids.npy"])
     return [i for shard in shards for i in store.shard_array(folder, shard, "ids.npy").tolist()]
 
 
 def _held(folder, shards):
     """Yields (id, tokens) of the documents in shards, in their order."""
     for shard in shards:
+        store.check_shard(folder, shard, verify=False)
         ids, tokens, offsets = (
             store.shard_array(folder, shard, f"{name}.npy") for name in ("ids", "tokens", "offsets")
         )

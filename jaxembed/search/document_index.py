@@ -1,5 +1,6 @@
 """Documents with token vectors onto disk: built shard by shard, added and deleted, each in one step."""
 
+import contextlib
 import dataclasses
 import functools
 import uuid
@@ -9,6 +10,7 @@ import numpy as np
 from jaxembed import files
 from jaxembed.search import _document_format as store
 from jaxembed.search import _document_writing as writing
+from jaxembed.search import _folders
 
 
 def build_documents(
@@ -43,7 +45,7 @@ def build_documents(
     [[4.0, 4.0, 4.0], [10.0, 10.0, 10.0]] {'scale': array(2., dtype=float32)}
 
     Args:
-        folder: made where it does not exist. One process writes it at a time.
+        folder: made where it does not exist. One process writes it at a time; a second one is refused.
         documents: iterable of (id, tokens [T, D]), or a function from a number n to the iterable that begins
             with document n. The function spares a continued build the documents that it has, and a finished
             one all but the first and the last; those in between are not compared. Ids are integers or
@@ -69,29 +71,49 @@ def build_documents(
         ValueError: for tokens that are not finite or of another width, an id that comes twice, or no
             documents. Also for a folder of other params, meta, dtype or documents, or one that holds other
             files. Document and cause are named.
+        BlockingIOError: when another process writes the folder; names it.
     """
     path, wanted = files.local_path(folder, "folder"), writing.float_dtype(dtype)
     writing.check_sizes(batch_size, shard_size)
-    manifest = store.read_manifest(path)[1] if (path / "index.json").exists() else None
-    if manifest is None or (restart and not manifest["built"]):
-        manifest = _begin(path, params, meta)
-    elif restart:
-        raise ValueError(f"restart: {path} holds a finished index; delete the folder, or choose another one")
-    store.check_same(manifest, {} if params is None else params, None)
-    _check_meta(manifest, meta)
-    if manifest["dtype"] not in (None, wanted):
-        raise ValueError(
-            f"dtype: {files.difference(manifest['dtype'], wanted, 'dtype')}; pass that of the build"
-            + ("" if manifest["built"] else ", or restart=True")
-        )
-    if manifest["built"]:
-        if documents is not None:
+    with _building(path) as manifest:
+        if manifest is None or (restart and not manifest["built"]):
+            manifest = _begin(path, params, meta)
+        elif restart:
+            raise ValueError(
+                f"restart: {path} holds a finished index; delete the folder, or choose another one"
+            )
+        store.check_same(manifest, {} if params is None else params, None)
+        _check_meta(manifest, meta)
+        if manifest["dtype"] not in (None, wanted):
+            raise ValueError(
+                f"dtype: {files.difference(manifest['dtype'], wanted, 'dtype')}; pass that of the build"
+                + ("" if manifest["built"] else ", or restart=True")
+            )
+        if not manifest["built"]:
+            if not manifest["pending"]:
+                manifest |= {"dtype": wanted, "width": None, "columns": {}}
+            writing.extend(path, manifest, documents, encode, batch_size, shard_size)
+        elif documents is not None:
             writing.check_documents(path, manifest, documents)
         return open_documents(path)
-    if not manifest["pending"]:
-        manifest |= {"dtype": wanted, "width": None, "columns": {}}
-    writing.extend(path, manifest, documents, encode, batch_size, shard_size)
-    return open_documents(path)
+
+
+@contextlib.contextmanager
+def _building(path):
+    """Gives the manifest of an index, or None, under the lock of its folder where it is unfinished."""
+
+    def read():
+        return store.read_manifest(path)[1] if (path / "index.json").exists() else None
+
+    manifest = read()
+    if manifest is not None and manifest["built"]:
+        yield manifest
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    if manifest is None:
+        _check_ours(path)
+    with files.held(path, "a build"), store.cleaned(path):
+        yield read()
 
 
 def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, restart=False):
@@ -109,7 +131,7 @@ def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, 
     ['a' 'b']
 
     Args:
-        folder: the folder of the index. One process writes it at a time.
+        folder: the folder of the index. One process writes it at a time; a second one is refused.
         documents: as for ``build_documents``.
         encode: the function of the build; columns of other names, shapes or dtypes are refused.
         batch_size: documents per call of ``encode``.
@@ -121,16 +143,27 @@ def add_documents(folder, documents, encode, *, batch_size=64, shard_size=1024, 
 
     Raises:
         ValueError: as ``build_documents``, and for an id that the index holds already.
+        BlockingIOError: when another process writes the folder; names it.
     """
-    folder, manifest = store.read_manifest(folder)
-    if not manifest["built"]:
-        raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
     writing.check_sizes(batch_size, shard_size)
-    if restart and manifest["pending"]:
-        manifest |= {"pending": []}
-        files.write_json(folder / "index.json", manifest)  # before the files go that it named
-    writing.extend(folder, manifest, documents, encode, batch_size, shard_size, least=0 if restart else 1)
-    return open_documents(folder)
+    with _changing(folder, "an addition") as (folder, manifest):
+        if restart and manifest["pending"]:
+            manifest |= {"pending": []}
+            store.write_manifest(folder, manifest)  # before the files go that it named
+        least = 0 if restart else 1
+        writing.extend(folder, manifest, documents, encode, batch_size, shard_size, least=least)
+        return open_documents(folder)
+
+
+@contextlib.contextmanager
+def _changing(folder, what):
+    """Gives the path and the manifest of a finished index under the lock of its folder."""
+    folder = store.read_manifest(folder)[0]  # a folder that holds no index gets no lock
+    with files.held(folder, what), store.cleaned(folder):
+        manifest = store.read_manifest(folder)[1]
+        if not manifest["built"]:
+            raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
+        yield folder, manifest
 
 
 def delete_documents(folder, ids):
@@ -149,7 +182,7 @@ def delete_documents(folder, ids):
     [7 9]
 
     Args:
-        folder: the folder of the index. One process writes it at a time.
+        folder: the folder of the index. One process writes it at a time; a second one is refused.
         ids: of the documents that go: one, or any iterable of them.
 
     Returns:
@@ -157,38 +190,39 @@ def delete_documents(folder, ids):
 
     Raises:
         ValueError: for an id that the index does not hold, when no document would stay, or while an
-            addition is unfinished.
+            addition is unfinished. Also for a shard that is damaged, which is never written anew.
+        BlockingIOError: when another process writes the folder; names it.
     """
-    folder, manifest = store.read_manifest(folder)
-    if manifest["pending"] or not manifest["built"]:
-        raise ValueError(f"{folder}: a build or an addition is unfinished; finish it first")
     ids = ids.tolist() if isinstance(ids, np.ndarray | np.generic) else ids
-    gone, shards = {ids} if isinstance(ids, str | int) else set(ids), []
-    held = [writing.known_ids(folder, [shard]) for shard in manifest["shards"]]
-    for name in gone.difference(*held):
-        raise ValueError(f"ids: {name!r} is not in the index; pass ids that it holds")
-    if len(gone) == sum(map(len, held)):
-        raise ValueError("ids: no document would stay; delete the folder instead")
-    store.clean(folder, manifest)
-    for shard, names in zip(manifest["shards"], held, strict=True):
+    gone = {ids} if isinstance(ids, str | int) else set(ids)
+    with _changing(folder, "a deletion") as (folder, manifest):
+        if manifest["pending"]:
+            raise ValueError(f"{folder}: an addition is unfinished; finish it first")
+        held = [writing.known_ids(folder, [shard]) for shard in manifest["shards"]]
+        for name in gone.difference(*held):
+            raise ValueError(f"ids: {name!r} is not in the index; pass ids that it holds")
+        if len(gone) == sum(map(len, held)):
+            raise ValueError("ids: no document would stay; delete the folder instead")
+        store.clean(folder, manifest)
+        shards = list(_without(folder, manifest["shards"], held, gone))
+        store.write_manifest(folder, manifest | {"shards": shards})
+        store.clean(folder, manifest | {"shards": shards})
+        return open_documents(folder)
+
+
+def _without(folder, shards, held, gone):
+    """Yields the shards without some documents; those that held any are written anew."""
+    for shard, names in zip(shards, held, strict=True):
         keep = [i for i, name in enumerate(names) if name not in gone]
         if len(keep) == len(names):
-            shards.append(shard)
+            yield shard
         elif keep:
-            shards.append(writing.write_shard(folder, writing.kept(folder, shard, np.array(keep))))
-    files.write_json(folder / "index.json", manifest | {"shards": shards})
-    store.clean(folder, manifest | {"shards": shards})
-    return open_documents(folder)
+            yield writing.write_shard(folder, writing.kept(folder, shard, np.array(keep)))
 
 
 def _begin(folder, params, meta):
-    """Makes the folder, its README, the file of parameters and an index of nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(p.name for p in folder.iterdir() if not store.is_ours(p))
-    if foreign:
-        raise ValueError(
-            f"{folder}: holds {foreign[0]!r}, which is not part of an index; choose another folder"
-        )
+    """Writes README, the file of parameters and an index of nothing."""
+    _check_ours(folder)
     manifest = {"format": store.FORMAT, "version": store.VERSION, "built": False}
     manifest |= {"meta": store.plain_json(meta), "width": None, "dtype": None, "columns": {}}
     manifest |= {"params": None, "shards": [], "pending": []}
@@ -201,8 +235,16 @@ def _begin(folder, params, meta):
         manifest["params"] = entry
     with files.written(folder / "README.txt") as file:
         file.write(store.README.encode())
-    files.write_json(folder / "index.json", manifest)
+    store.write_manifest(folder, manifest)
     return manifest
+
+
+def _check_ours(folder):
+    foreign = sorted(p.name for p in folder.iterdir() if not store.is_ours(p))
+    if foreign:
+        raise ValueError(
+            f"{folder}: holds {foreign[0]!r}, which is not part of an index; choose another folder"
+        )
 
 
 def _check_meta(manifest, meta):
@@ -253,37 +295,42 @@ def open_documents(folder, *, params=None, meta=None, verify=False):
         params: optional nested dict of arrays. When it differs from the one of the build, the index is
             refused by the name of the array. This is a check only: the index holds its own.
         meta: optional JSON value, compared with the one of the build in the same way.
-        verify: True reads every file and compares its checksum; False compares sizes and headers.
+        verify: True reads every file and compares its checksum. False compares the checksums of the manifest,
+            ids, offsets and params, and the sizes of tokens and columns.
 
     Returns:
-        A ``Documents``. Nothing in the files is executed.
+        A ``Documents``. Nothing in the files is executed. Beside a writer it
+        opens the index as it was before or after the change.
 
     Raises:
-        FileNotFoundError: when the folder holds no index or one of its files is missing.
+        FileNotFoundError: when the folder holds no index or one of its files is missing. Reading rows raises
+            it too, when documents were deleted since the index was opened.
         ValueError: when a file is damaged, the build is unfinished, or params or meta differ.
     """
-    folder, manifest = store.read_manifest(folder)
-    store.check_same(manifest, params, meta)
-    if not manifest["built"]:
-        raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
-    shards = manifest["shards"]
-    named = [(folder / s["folder"] / name, f) for s in shards for name, f in s["files"].items()]
-    if manifest["params"]:
-        named.append((folder / manifest["params"]["file"], manifest["params"]))
-    for path, entry in named:
-        files.check_size(path, entry["bytes"], store.AGAIN)
-        if verify and files.digest(path) != entry["sha256"]:
-            raise ValueError(f"{path}: the checksum differs; {store.AGAIN}")
-    offsets = [np.zeros(1, np.int64)]
+    folder = files.local_path(folder, "folder")
+
+    def opened(manifest):
+        store.check_same(manifest, params, meta)
+        if not manifest["built"]:
+            raise ValueError(f"{folder}: the build is unfinished; call build_documents again to go on")
+        return _opened(folder, manifest, verify)
+
+    return _folders.steady(lambda: store.read_manifest(folder)[1], opened, folder)
+
+
+def _opened(folder, manifest, verify):
+    """The documents that a manifest names, after a look at every file."""
+    shards, starts = manifest["shards"], [np.zeros(1, np.int64)]
     for shard in shards:
-        offsets.append(offsets[-1][-1] + store.shard_array(folder, shard, "offsets.npy")[1:])
+        store.check_shard(folder, shard, verify=verify)
+        starts.append(starts[-1][-1] + store.shard_array(folder, shard, "offsets.npy")[1:])
     rows = functools.partial(store.Rows, folder, shards)
     columns = {name: rows(f"column.{name}.npy", **c) for name, c in manifest["columns"].items()}
     return Documents(
         np.concatenate([store.shard_array(folder, shard, "ids.npy") for shard in shards]),
         columns,
         rows("tokens.npy", [manifest["width"]], manifest["dtype"]),
-        np.concatenate(offsets),
+        np.concatenate(starts),
         store.load_params(folder, manifest["params"]),
         manifest["meta"],
     )

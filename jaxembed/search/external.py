@@ -1,13 +1,13 @@
 """Vectors into the approximate indexes of faiss and usearch, and search through them, where installed."""
 
 import importlib
-import os
-import re
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxembed import files
+from jaxembed.search import _export_files as export
+from jaxembed.search._export_files import cause
 
 _USEARCH = {"f32": np.float32, "f16": np.float16, "bf16": jnp.bfloat16}
 _FAISS = {"fp16": np.float16, "bf16": jnp.bfloat16}  # parts of a description that narrow the rows
@@ -17,13 +17,14 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
     """faiss index: writes rows for search by inner product; row n gets the number n.
 
     Beside it ``path.rows.json`` says which rows they were: adding or deleting documents renumbers rows, so
-    give ``open_faiss`` the rows too. ``factory`` is faiss's own description: "Flat" (exact), "HNSW32" (a
-    graph), "IVF256,Flat" (lists), "PQ1280x8" (product quantisation), "OPQ64,IVF256,PQ64x8" and so on.
+    give ``open_faiss`` the rows too. It holds size and checksum of the file, so move both together.
+    ``factory`` is faiss's own description: "Flat" (exact), "HNSW32" (a graph), "IVF256,Flat" (lists),
+    "PQ1280x8" (product quantisation), "OPQ64,IVF256,PQ64x8" and so on.
 
     Args:
         rows: [N, D]. What is on the disk, as a column of ``open_documents``, is read chunk by chunk;
             faiss itself keeps its index in memory.
-        path: the file, replaced in one step.
+        path: the file, replaced in one step. One process writes it at a time; a second one is refused.
         factory: str.
         sample: rows that are evenly drawn for training, where the index needs any.
         chunk: rows that are added at a time.
@@ -37,6 +38,7 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
         ValueError: when rows are not [N, D], or too few to train on. For a row that is not finite in the form
             of the index, or whose product with itself overflows. When faiss does not know the description or
             an option.
+        BlockingIOError: when another process writes the file; names it.
 
     References:
         M. Douze et al., arXiv:2401.08281.
@@ -44,34 +46,47 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
     faiss = _library("faiss", "faiss-cpu")
     if not isinstance(factory, str):
         raise ValueError(f"factory: {factory!r} is not a text; pass faiss's description, such as 'HNSW32'")
-    count, width = _check_rows(rows, path, chunk)
+    _check_rows(rows, path, chunk)
+    with export.building(path):
+        index = _trained(faiss, rows, factory, sample, options)
+        form = _form(factory)
+        for start in range(0, len(rows), chunk):
+            part = _held("rows", rows[start : start + chunk], range(start, len(rows)), form)
+            try:
+                index.add(part)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"factory: {factory!r} takes no rows ({cause(error)}); row n has the number n, so leave "
+                    "IDMap out"
+                ) from None
+        return export.replace(path, lambda new: faiss.write_index(index, new), rows)
+
+
+def _trained(faiss, rows, factory, sample, options):
+    """An index of faiss without rows, trained where it needs that."""
+    count, width = rows.shape
     try:
         index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
         _set_faiss(faiss, index, options)
     except RuntimeError as error:
         given = f"{factory!r} {options}" if options else repr(factory)
-        raise ValueError(f"factory: faiss refuses {given} ({_cause(error)}); see its index factory") from None
-    form = next((form for name, form in _FAISS.items() if name in factory.lower()), np.float32)
+        raise ValueError(f"factory: faiss refuses {given} ({cause(error)}); see its index factory") from None
     if not index.is_trained:
         places = _evenly(count, sample)
-        drawn = _held("rows", rows[places], places, form)
+        drawn = _held("rows", rows[places], places, _form(factory))
         try:
             index.train(drawn)
         except RuntimeError as error:
             raise ValueError(
-                f"factory: {factory!r} cannot be trained on {len(places)} rows ({_cause(error)}); "
+                f"factory: {factory!r} cannot be trained on {len(places)} rows ({cause(error)}); "
                 "use fewer centres or lists, or more rows"
             ) from None
-    for start in range(0, count, chunk):
-        part = _held("rows", rows[start : start + chunk], range(start, count), form)
-        try:
-            index.add(part)
-        except RuntimeError as error:
-            raise ValueError(
-                f"factory: {factory!r} takes no rows ({_cause(error)}); row n has the number n, so leave "
-                "IDMap out"
-            ) from None
-    return _replace(path, lambda new: faiss.write_index(index, new), rows)
+    return index
+
+
+def _form(factory):
+    """The form in which an index of faiss holds its rows."""
+    return next((form for name, form in _FAISS.items() if name in factory.lower()), np.float32)
 
 
 def open_faiss(path, *, rows=None, **options):
@@ -89,15 +104,15 @@ def open_faiss(path, *, rows=None, **options):
 
     Raises:
         ImportError: when faiss is not installed.
-        FileNotFoundError: when the file is missing.
+        FileNotFoundError: when the file or the one that describes it is missing.
         ValueError: when it is damaged or of other rows, or faiss does not know an option.
     """
     faiss = _library("faiss", "faiss-cpu")
-    index = _opened(path, faiss.read_index, rows)
+    index = export.opened(path, faiss.read_index, rows)
     try:
         _set_faiss(faiss, index, options)
     except RuntimeError as error:
-        raise ValueError(f"options: faiss refuses {options} ({_cause(error)}); see its parameters") from None
+        raise ValueError(f"options: faiss refuses {options} ({cause(error)}); see its parameters") from None
 
     def search(queries, k):
         queries = _check_search(queries, k, index.ntotal, index.d)
@@ -120,7 +135,7 @@ def build_faiss_binary(codes, path, factory="BFlat", *, sample=100_000, chunk=65
 
     Args:
         codes: uint8 [N, W] of ``vectors.pack_bits``. What is on the disk is read chunk by chunk.
-        path: the file, replaced in one step.
+        path: the file, replaced in one step. One process writes it at a time; a second one is refused.
         factory: str.
         sample: codes that are evenly drawn for training, where the index needs any.
         chunk: codes that are added at a time.
@@ -133,6 +148,7 @@ def build_faiss_binary(codes, path, factory="BFlat", *, sample=100_000, chunk=65
         ImportError: when faiss is not installed.
         ValueError: for codes that are not uint8 [N, W], a description or an option that faiss does not know,
             or too few codes to train on.
+        BlockingIOError: when another process writes the file; names it.
 
     References:
         M. Douze et al., arXiv:2401.08281.
@@ -141,16 +157,19 @@ def build_faiss_binary(codes, path, factory="BFlat", *, sample=100_000, chunk=65
     count, width = _check_rows(codes, path, chunk)
     if np.dtype(codes.dtype) != np.uint8:
         raise ValueError(f"codes: {codes.dtype}; pass uint8 of vectors.pack_bits")
-    try:
-        index = faiss.index_binary_factory(8 * width, factory)
-        _set_attributes(index, options)
-        if not index.is_trained:
-            index.train(np.ascontiguousarray(codes[_evenly(count, sample)]))
-        for start in range(0, count, chunk):
-            index.add(np.ascontiguousarray(codes[start : start + chunk]))
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"factory: faiss refuses {factory!r} ({_cause(error)}); see its factory") from None
-    return _replace(path, lambda new: faiss.write_index_binary(index, new), codes)
+    with export.building(path):
+        try:
+            index = faiss.index_binary_factory(8 * width, factory)
+            _set_attributes(index, options)
+            if not index.is_trained:
+                index.train(np.ascontiguousarray(codes[_evenly(count, sample)]))
+            for start in range(0, count, chunk):
+                index.add(np.ascontiguousarray(codes[start : start + chunk]))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"factory: faiss refuses {factory!r} ({cause(error)}); see its factory"
+            ) from None
+        return export.replace(path, lambda new: faiss.write_index_binary(index, new), codes)
 
 
 def open_faiss_binary(path, *, codes=None, **options):
@@ -168,11 +187,11 @@ def open_faiss_binary(path, *, codes=None, **options):
 
     Raises:
         ImportError: when faiss is not installed.
-        FileNotFoundError: when the file is missing.
+        FileNotFoundError: when the file or the one that describes it is missing.
         ValueError: when it is damaged or of other codes, or faiss does not know an option.
     """
     faiss = _library("faiss", "faiss-cpu")
-    index = _opened(path, faiss.read_index_binary, codes)
+    index = export.opened(path, faiss.read_index_binary, codes)
     _set_attributes(index, options)
 
     def search(queries, k):
@@ -198,7 +217,7 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
 
     Args:
         rows: [N, D]. What is on the disk is read chunk by chunk.
-        path: the file, replaced in one step.
+        path: the file, replaced in one step. One process writes it at a time; a second one is refused.
         dtype: how usearch stores coordinates: "f32", "f16" or "bf16". Its "i8" scales
             every vector to one length, which an inner product does not survive, and is refused.
         connectivity: edges of a node.
@@ -212,6 +231,7 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
         ImportError: when usearch is not installed.
         ValueError: when rows are not [N, D], or for another dtype. For a row that is not finite in ``dtype``,
             becomes zero in it, or whose product with itself overflows.
+        BlockingIOError: when another process writes the file; names it.
     """
     usearch = _library("usearch.index", "usearch")
     count, width = _check_rows(rows, path, chunk)
@@ -220,19 +240,22 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
     index = usearch.Index(
         ndim=width, metric="ip", dtype=dtype, connectivity=connectivity, expansion_add=expansion
     )
-    for start in range(0, count, chunk):
-        part = _held("rows", rows[start : start + chunk], range(start, count), _USEARCH[dtype])
-        index.add(np.arange(start, start + len(part), dtype=np.uint64), part)
-    return _replace(path, index.save, rows)
+    with export.building(path):
+        for start in range(0, count, chunk):
+            part = _held("rows", rows[start : start + chunk], range(start, count), _USEARCH[dtype])
+            index.add(np.arange(start, start + len(part), dtype=np.uint64), part)
+        return export.replace(path, index.save, rows)
 
 
-def open_usearch(path, *, rows=None, expansion=64):
-    """usearch graph, opened as a search function without reading it into memory.
+def open_usearch(path, *, rows=None, expansion=64, verify=True):
+    """usearch graph, opened as a search function without keeping it in memory.
 
     Args:
         path: a file of ``build_usearch``.
         rows: as for ``open_faiss``.
         expansion: nodes that a search looks at; more find more.
+        verify: True reads the file once and compares its checksum. False compares its size only, and a
+            damaged file can then end the process, because usearch does not look.
 
     Returns:
         A function (queries [B, D], k) to scores float32 [B, k] and ids int32 [B, k], as ``top_k``
@@ -240,11 +263,11 @@ def open_usearch(path, *, rows=None, expansion=64):
 
     Raises:
         ImportError: when usearch is not installed.
-        FileNotFoundError: when the file is missing.
+        FileNotFoundError: when the file or the one that describes it is missing.
         ValueError: when it is damaged or of other rows.
     """
     usearch = _library("usearch.index", "usearch")
-    index = _opened(path, lambda name: usearch.Index.restore(name, view=True), rows)
+    index = export.opened(path, lambda name: usearch.Index.restore(name, view=True), rows, verify=verify)
     index.expansion_search = expansion
     form = _USEARCH[index.dtype.name.lower()]
 
@@ -290,13 +313,13 @@ def _held(name, rows, numbers, form):
             "overflows in products": ~np.isfinite(np.einsum("nd,nd->n", wide, wide)),
             "becomes zero": given.any(axis=1) & ~stored.any(axis=1),
         }
-    for cause, bad in causes.items():
+    for why, bad in causes.items():
         if bad.any():
             number, remedy = (
                 numbers[int(np.argmax(bad))],
                 "mend it, scale all rows by one factor, or choose a wider form",
             )
-            raise ValueError(f"{name}: number {number} {cause} as {np.dtype(form)}; {remedy}")
+            raise ValueError(f"{name}: number {number} {why} as {np.dtype(form)}; {remedy}")
     return wide
 
 
@@ -315,44 +338,6 @@ def _set_attributes(index, options):
         setattr(index, name, value)
 
 
-def _described(rows):
-    """What tells rows from those of an index that was changed since; arrays in memory have no version."""
-    return {
-        "rows": int(rows.shape[0]),
-        "width": int(rows.shape[1]),
-        "version": getattr(rows, "version", None),
-    }
-
-
-def _replace(path, write, rows):
-    path = files.local_path(path, "path")
-    new, note = files.beside(path, ".new"), files.beside(path, ".rows.json")
-    write(str(new))
-    with open(new, "rb") as file:
-        os.fsync(file.fileno())
-    note.unlink(missing_ok=True)  # a killed writer leaves none rather than that of other rows
-    os.replace(new, path)
-    files.write_json(note, _described(rows))
-    return path
-
-
-def _opened(path, read, rows):
-    path, remedy = files.local_path(path, "path"), "build the index again"
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: missing; build the index first")
-    if rows is not None:
-        written, given = files.read_json(files.beside(path, ".rows.json"), remedy), _described(rows)
-        if written != given:
-            raise ValueError(f"{path}: {files.difference(written, given, 'rows')}; {remedy} from these rows")
-    try:
-        index = read(str(path))
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged or cut short ({_cause(error)}); {remedy}") from None
-    if index is None:
-        raise ValueError(f"{path}: damaged or cut short; {remedy}")
-    return index
-
-
 def _check_search(queries, k, count, width, form=np.float32):
     queries = np.asarray(queries)
     if queries.ndim != 2 or queries.shape[1] != width:
@@ -360,13 +345,3 @@ def _check_search(queries, k, count, width, form=np.float32):
     if not 1 <= k <= count:
         raise ValueError(f"k: {k} is outside 1..{count}, the number of rows; pass a k in that range")
     return _held("queries", queries, range(len(queries)), form)
-
-
-def _cause(error):
-    """What a library says of an error, in one line, without its function, source file and condition.
-
-    >>> print(_cause("Error in void f(int) at /src/a.cpp:12: Error: 'n > 0' failed: too few rows"))
-    too few rows
-    """
-    text = re.sub(r"^Error in .*? at \S+:\d+: ", "", " ".join(str(error).split()))
-    return re.sub(r"^Error: '.*' failed:? ?(?=.)", "", text)[:200]

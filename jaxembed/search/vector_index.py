@@ -1,6 +1,7 @@
 """Vectors on disk: a corpus embedded in resumable steps, and an index that opens without loading."""
 
 import dataclasses
+import functools
 import json
 import re
 import shutil
@@ -11,9 +12,11 @@ import numpy as np
 
 from jaxembed import files
 from jaxembed.arrays import host
+from jaxembed.search import _folders
 
 _FORMAT = "jaxembed-index"
 _VERSION = 1
+_KEYS = {"format", "version", "single", "meta", "arrays", "metadata", "metadata_sha256", "generation"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _GENERATION = re.compile(r"generation-[0-9a-f]{32}")
 
@@ -38,9 +41,9 @@ class Index:
 def save_index(folder, vectors, ids, metadata=None, meta=None):
     """Vector index: writes vectors, ids and metadata into one folder, or replaces those in it.
 
-    The files are written to a new folder inside ``folder``; then ``index.json``, which names it, is
-    replaced in one step. A reader sees the old index or the new one, and a writer that is killed
-    leaves the old one as it was.
+    The files are written to a new folder inside ``folder``; then ``index.json``, which names it and holds
+    the checksums of its files and its own, is replaced in one step. A reader sees the old index or the
+    new one, and a writer that is killed leaves the old one as it was.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp() + "/index"
@@ -50,7 +53,7 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
     [0. 1.] b {'title': 'B'} {'model': 'm1'}
 
     Args:
-        folder: made where it does not exist. One process writes it at a time.
+        folder: made where it does not exist. One process writes it at a time; a second one is refused.
         vectors: array [N, ...] or a dict from names to such arrays, of dtypes that NumPy knows by itself (so
             not bfloat16). Memory-mapped arrays are copied without being loaded whole.
         ids: N integers of up to 64 bits, or N strings, none of which ends in NUL.
@@ -60,6 +63,7 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
     Raises:
         ValueError: when the lengths differ, or a dtype, an id or a name cannot be stored. Also when
             ``folder`` is not on the local disk or holds an ``index.json`` of something else.
+        BlockingIOError: when another process writes the folder; names it.
     """
     folder, single = files.local_path(folder, "folder"), not isinstance(vectors, dict)
     ids = _ids(ids)
@@ -74,27 +78,38 @@ def save_index(folder, vectors, ids, metadata=None, meta=None):
     json.dumps(header)
     _check_owned(folder / "index.json")
     folder.mkdir(parents=True, exist_ok=True)
-    data = folder / f"generation-{uuid.uuid4().hex}"
-    data.mkdir()
-    try:
-        header["arrays"] = {}
-        if metadata is not None:
-            header["metadata"], arrays["offsets.npy"] = _write_lines(data / "metadata.jsonl", metadata)
-        for name, x in arrays.items():
-            with files.written(data / name) as file:
-                np.save(file, x, allow_pickle=False)
-            header["arrays"][name] = {"shape": x.shape, "dtype": x.dtype.str}
-        files.sync_folder(data)
-        files.write_json(folder / "index.json", header | {"generation": data.name})
-    except BaseException:
-        shutil.rmtree(data, ignore_errors=True)
-        raise
-    for old in folder.iterdir():
-        if _GENERATION.fullmatch(old.name) and old.name != data.name:
-            shutil.rmtree(old, ignore_errors=True)
+    with files.held(folder, "a save"):
+        _check_owned(folder / "index.json")
+        data = folder / f"generation-{uuid.uuid4().hex}"
+        data.mkdir()
+        with files.cleared(data):
+            header |= _write(data, arrays, metadata) | {"generation": data.name}
+        try:
+            files.write_json(folder / "index.json", header, sealed=True)
+        except Exception:  # raised before it names the folder
+            shutil.rmtree(data, ignore_errors=True)
+            raise
+        for old in folder.iterdir():
+            if _GENERATION.fullmatch(old.name) and old.name != data.name:
+                shutil.rmtree(old, ignore_errors=True)
 
 
-def load_index(folder):
+def _write(data, arrays, metadata):
+    """Writes the files of a generation; returns what the header says of them."""
+    said = {"arrays": {}}
+    if metadata is not None:
+        path = data / "metadata.jsonl"
+        said["metadata"], arrays["offsets.npy"] = _write_lines(path, metadata)
+        said["metadata_sha256"] = files.digest(path)
+    for name, x in arrays.items():
+        with files.written(data / name) as file:
+            np.save(file, x, allow_pickle=False)
+        said["arrays"][name] = {"shape": x.shape, "dtype": x.dtype.str, "sha256": files.digest(data / name)}
+    files.sync_folder(data)
+    return said
+
+
+def load_index(folder, *, verify=False):
     """Vector index, opened without reading its vectors.
 
     >>> import tempfile
@@ -106,26 +121,47 @@ def load_index(folder):
 
     Args:
         folder: the folder of the index.
+        verify: True reads every file and compares its checksum. False compares the checksums of header, ids
+            and offsets of the metadata, and the sizes of vectors and metadata.
 
     Returns:
-        An ``Index`` whose arrays are read-only and memory-mapped. Nothing in the files is executed.
+        An ``Index`` whose arrays are read-only and memory-mapped. Nothing in the files is executed. It stays
+        what it is when the index is saved anew.
 
     Raises:
         FileNotFoundError: when the folder holds no index or one of its files is missing.
-        ValueError: when a file is damaged, cut short or of another format.
+        ValueError: when a file is damaged, cut short or of another format. With ``verify`` also for an index
+            that an older jaxembed saved without checksums.
     """
     folder = files.local_path(folder, "folder")
-    header = _read_header(folder)
-    data, remedy = folder / header["generation"], "save the index again with save_index"
+    return _folders.steady(
+        lambda: _read_header(folder), functools.partial(_opened, folder, verify=verify), folder
+    )
+
+
+_AGAIN = "save the index again with save_index"
+
+
+def _opened(folder, header, verify):
+    data = folder / header["generation"]
     arrays = {
-        name: files.open_array(data / name, tuple(x["shape"]), x["dtype"], remedy)
+        name: files.open_array(data / name, tuple(x["shape"]), x["dtype"], _AGAIN)
         for name, x in header["arrays"].items()
     }
+    lines = data / "metadata.jsonl"
+    if "metadata" in header:
+        files.check_size(lines, header["metadata"], _AGAIN)
+        _folders.check_offsets(data / "offsets.npy", arrays["offsets.npy"], header["metadata"], _AGAIN)
+    _folders.check_texts(data / "ids.npy", arrays["ids.npy"], _AGAIN)
+    sums = {data / name: x.get("sha256") for name, x in header["arrays"].items()}
+    sums |= {lines: header.get("metadata_sha256")} if "metadata" in header else {}
+    for path, sha256 in sums.items():
+        if sha256 is None and verify:
+            raise ValueError(f"{path}: was saved without a checksum; {_AGAIN}, or leave verify out")
+        if sha256 is not None and (verify or path.name in ("ids.npy", "offsets.npy")):
+            files.check_digest(path, sha256, _AGAIN)
     ids, offsets = arrays.pop("ids.npy"), arrays.pop("offsets.npy", None)
-    metadata = None
-    if offsets is not None:
-        files.check_size(data / "metadata.jsonl", header["metadata"], remedy)
-        metadata = _Lines(data / "metadata.jsonl", offsets)
+    metadata = None if offsets is None else _Lines(lines, offsets)
     vectors = {name.removeprefix("vectors.").removesuffix(".npy"): x for name, x in arrays.items()}
     return Index(vectors["vectors"] if header["single"] else vectors, ids, metadata, header["meta"])
 
@@ -135,6 +171,7 @@ class _Lines(Sequence):
 
     def __init__(self, path, offsets):
         self._path, self._offsets = path, offsets
+        self._bytes = np.memmap(path, np.uint8, "r")  # outlives the file
 
     def __len__(self):
         return len(self._offsets) - 1
@@ -144,9 +181,10 @@ class _Lines(Sequence):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
         start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
-        with open(self._path, "rb") as file:
-            file.seek(start)
-            return json.loads(file.read(stop - start))
+        try:
+            return json.loads(self._bytes[start:stop].tobytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self._path}: entry {index} is damaged ({error}); {_AGAIN}") from None
 
 
 def _storable(name, x):
@@ -184,22 +222,32 @@ def _check_owned(path):
 
 def _read_header(folder):
     path, remedy = folder / "index.json", "delete it and save the index again with save_index"
-    header = files.read_json(path, remedy)
+    header = files.read_json(path, remedy, sealed=True)
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError(f"{path}: is not a jaxembed index; {remedy}")
     if header.get("version") != _VERSION:
         raise ValueError(f"{path}: has version {header.get('version')}, expected {_VERSION}; {remedy}")
     try:
-        arrays = header["arrays"]
-        complete = all(_NAME.fullmatch(name) and {"shape", "dtype"} <= x.keys() for name, x in arrays.items())
-        complete = complete and "ids.npy" in arrays and _GENERATION.fullmatch(header["generation"])
-        complete = complete and ("offsets.npy" in arrays) == ("metadata" in header) and "meta" in header
-        complete = complete and (not header["single"] or "vectors.vectors.npy" in arrays)
-    except (AttributeError, KeyError, TypeError):
+        complete = _complete(header)
+    except (AttributeError, KeyError, TypeError, IndexError):
         complete = False
     if not complete:
         raise ValueError(f"{path}: is incomplete; {remedy}")
     return header
+
+
+def _complete(header):
+    """Whether a header says all that belongs to an index, and nothing that does not fit."""
+    arrays, count = header["arrays"], header["arrays"]["ids.npy"]["shape"][0]
+    lengths = {name: x["shape"][0] for name, x in arrays.items()}
+    complete = header.keys() <= _KEYS and "meta" in header and isinstance(header["single"], bool)
+    complete &= all(_NAME.fullmatch(name) and isinstance(x["dtype"], str) for name, x in arrays.items())
+    complete &= all(type(n) is int for x in arrays.values() for n in x["shape"])
+    complete &= bool(_GENERATION.fullmatch(header["generation"]))
+    complete &= ("offsets.npy" in arrays) == ("metadata" in header)
+    complete &= lengths.pop("offsets.npy", count + 1) == count + 1 and set(lengths.values()) == {count}
+    complete &= all(name.startswith("vectors.") for name in lengths.keys() - {"ids.npy"}) and len(lengths) > 1
+    return complete and (not header["single"] or "vectors.vectors.npy" in arrays)
 
 
 def _write_lines(path, values):

