@@ -36,7 +36,8 @@ page.
 
 Tests run on exactly the versions of [requirements-test-py311.txt](../requirements-test-py311.txt) and
 [requirements-test-py312.txt](../requirements-test-py312.txt), which pip compares with their hashes.
-Packages of which only data files are read are in [requirements-data.txt](../requirements-data.txt), with hashes too.
+Packages of which only data files are read are in [requirements-data.txt](../requirements-data.txt), with
+hashes too.
 """
 
 

@@ -146,14 +146,21 @@ def packed(rng, content, change):
 
 
 def signed(folder, path):
-    """Gives parameters that were changed on purpose the name that their digest asks for."""
+    """Gives a model that was changed on purpose the digest and the checksum that fit it."""
     from jaxembed import files
 
-    if path.suffix == ".npz" and path.exists() and (folder / "model.json").exists():
-        named = path.with_name(f"params-{files.digest(path)[:16]}.npz")
-        model = (folder / "model.json").read_bytes()
-        (folder / "model.json").write_bytes(model.replace(path.name.encode(), named.name.encode()))
-        path.rename(named)
+    model = folder / "model.json"
+    if not path.exists() or not model.exists() or path.suffix not in (".npz", ".json"):
+        return
+    try:
+        saved = json.loads(model.read_bytes())
+        saved.pop("checksum", None)
+        if path.suffix == ".npz":
+            saved["params"] = f"params-{files.digest(path)[:16]}.npz"
+            path.rename(folder / saved["params"])
+        files.write_json(model, saved, sealed=True)
+    except (ValueError, AttributeError, RecursionError):  # no longer an object of JSON
+        return
 
 
 def damage(rng, folder):

@@ -208,7 +208,7 @@ def _index(folder):
 
 
 def _loaded_index(folder):
-    found = search.load_index(folder / "index")
+    found = search.load_index(folder / "index", verify=True)
     return {
         "x": np.array(found.vectors),
         "ids": list(found.ids),
@@ -235,9 +235,11 @@ def _opened_documents(folder):
     return held | {"sum": np.array(found.columns["vectors"][:]), "params": found.params, "meta": found.meta}
 
 
-def _embedded(folder):
-    found = search.embed(lambda b: np.asarray(b, np.float32), VECTORS, path=folder / "a.npy", batch_size=8)
-    return np.array(found)
+def _embedded(folder, verify=True):
+    def encode(batch):
+        return np.asarray(batch, np.float32)
+
+    return np.array(search.embed(encode, VECTORS, path=folder / "a.npy", batch_size=8, verify=verify))
 
 
 def _searched(open_):
@@ -249,18 +251,20 @@ def _searched(open_):
 
 
 INDEXES = {
-    "load_index": Reader(_index, _loaded_index),
-    "open_documents": Reader(_documents, _opened_documents),
-    "embed": Reader(_embedded, _embedded),
+    "load_index": Reader(_index, _loaded_index, whole=True),
+    "open_documents": Reader(_documents, _opened_documents, whole=True),
+    "embed": Reader(lambda f: _embedded(f, False), _embedded, whole=True),
     "open_faiss": Reader(
         lambda f: search.build_faiss(VECTORS, f / "a.index", "Flat"),
         _searched(search.open_faiss),
         needs="faiss",
+        whole=True,
     ),
     "open_usearch": Reader(
         lambda f: search.build_usearch(VECTORS, f / "a.index"),
         _searched(search.open_usearch),
         needs="usearch",
+        whole=True,
     ),
 }
 
