@@ -42,6 +42,9 @@ def reading(path, remedy, *, fault="damaged or cut short ({})", passing=()):
             raise FileNotFoundError(f"{path}: missing; {remedy}") from None
         if isinstance(error, OSError) and error.errno is not None:
             raise type(error)(f"{path}: {error.strerror}; {remedy}") from None
+        if isinstance(error, UnicodeDecodeError):
+            likely = likely_encoding(error.object)
+            raise ValueError(f"{path}: is not UTF-8 but perhaps {likely}; {remedy}") from None
         named = said or type(error).__name__
         raise ValueError(f"{path}: {fault.format(named)}; {remedy}") from error
 

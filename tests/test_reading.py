@@ -20,7 +20,6 @@ RAISED = {
     "memory": (lambda: np.zeros(2**50, np.int8), "Unable to allocate"),
     "overflow": (lambda: (2**70).to_bytes(8, "little"), "int too big to convert"),
     "nothing said": (lambda: _raise(EOFError()), "EOFError"),
-    "decoder": (lambda: b"\xff".decode(), "can't decode byte 0xff"),
     "lines": (lambda: json.loads("\n\n{"), "line 3 column 2"),
 }
 
@@ -36,13 +35,21 @@ def test_what_a_decoder_raises_becomes_one_line(name):
     refused(rf"^a.bin: damaged or cut short \(.*{said}.*\); fetch it again$", read)
 
 
-def test_errors_that_say_it_already_stay(tmp_path):
+def undecodable():
+    try:
+        b"caf\xe9".decode()
+    except UnicodeDecodeError as error:
+        return error
+
+
+def test_errors_that_say_it_already_stay():
     def read(error, **options):
         with files.reading("a.bin", "fetch it again", **options):
             raise error
 
     refused("^a.bin, line 3: odd; mend it$", lambda: read(ValueError("a.bin, line 3: odd; mend it")))
     refused("^a.bin: missing; fetch it again$", lambda: read(FileNotFoundError(2, "No")), FileNotFoundError)
+    refused("^a.bin: is not UTF-8 but perhaps latin-1; fetch", lambda: read(undecodable()))
     refused("^a.bin: Is a directory; fetch", lambda: read(IsADirectoryError(21, "Is a directory")), OSError)
     refused("^a.bin: 'odd'; fetch it again$", lambda: read(KeyError("odd"), fault="{}"))
     with pytest.raises(TypeError, match="^mine$"):
@@ -53,7 +60,7 @@ def test_errors_that_say_it_already_stay(tmp_path):
         read(KeyboardInterrupt())
 
 
-def test_an_error_gets_the_path_of_its_source_once(tmp_path):
+def test_an_error_gets_the_path_of_its_source_once():
     def read(source, text):
         with files.named(source):
             raise ValueError(text)
