@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 2 --durations=20
 
-.PHONY: demo data test slow lint docs benchmarks pages
+.PHONY: demo data test slow lint docs benchmarks pages lock
 
 demo: .venv/demo  ## Installs, then builds a search engine over the installed Python packages.
 	$(BIN)/python -m experiments.quickstart --results runs/quickstart
@@ -27,6 +27,9 @@ docs: .venv/test  ## Writes all pages and those of the API to docs/site; warning
 pages: .venv/test  ## Writes the pages that are made from papers.toml and the results.
 	$(BIN)/python -m experiments.pages
 
+lock: .venv/test  ## Writes the newest versions and their hashes into the locks, and docs/dependencies.md.
+	$(BIN)/python docs/dependencies.py --lock
+
 benchmarks: .venv/test .venv/data  ## Runs every benchmark, one after the other.
 	@for file in $$(grep -l results.main experiments/benchmarks/*.py); do \
 		$(BIN)/python -m "experiments.benchmarks.$$(basename "$$file" .py)" --results runs/benchmarks || exit 1; \
@@ -40,8 +43,14 @@ benchmarks: .venv/test .venv/data  ## Runs every benchmark, one after the other.
 	$(PIP) --editable '.[experiments]'
 	@touch $@
 
-.venv/test: .venv/bin/python pyproject.toml
-	$(PIP) --editable '.[test]'
+# A Python that has a lock gets exactly what it names, compared with its hashes; others get what fits.
+.venv/test: .venv/bin/python pyproject.toml $(wildcard requirements-test-*.txt)
+	@lock=requirements-test-$$($(BIN)/python -c 'import sys; print("py%d%d" % sys.version_info[:2])').txt; \
+	if [ -f $$lock ]; then \
+		$(PIP) --require-hashes -r $$lock && $(PIP) --no-deps --no-build-isolation --editable .; \
+	else \
+		$(PIP) --editable '.[test]'; \
+	fi
 	@touch $@ .venv/demo
 
 .venv/data: .venv/bin/python requirements-data.txt

@@ -43,6 +43,8 @@ NAV = [
     {"Data": "docs/data.md"},
     {"Coming from": "docs/coming_from.md"},
     {"Design": "docs/design.md"},
+    {"Dependencies": "docs/dependencies.md"},
+    {"Security": "SECURITY.md"},
     {"API": "api/jaxembed.html"},
     {"Papers": "docs/papers.md"},
     {"Claims": "docs/claims.md"},

@@ -251,7 +251,8 @@ def unit(x, *, axis=-1):
     wide = x.astype(accumulator(x))
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis=axis, keepdims=True))
     zero = largest == 0
-    scaled = wide / jnp.where(zero, 1, largest)
+    step = jnp.where(largest > 2.0**100, 2.0**-30, 1).astype(wide.dtype)  # the inverse of 1e38 would vanish
+    scaled = (wide * step) / jnp.where(zero, 1, largest * step)
     norm = jnp.sqrt(jnp.where(zero, 1, jnp.sum(scaled**2, axis=axis, keepdims=True)))
     return jnp.where(zero, 0, scaled / norm).astype(x.dtype)
 

@@ -12,6 +12,13 @@ import shutil
 import numpy as np
 
 from jaxembed._locks import held as held
+from jaxembed._reading import LONGEST as LONGEST
+from jaxembed._reading import likely_encoding as likely_encoding
+from jaxembed._reading import lines as lines
+from jaxembed._reading import named as named
+from jaxembed._reading import one_line as one_line
+from jaxembed._reading import reading as reading
+from jaxembed._reading import text_of as text_of
 
 _SEAL = "checksum"  # the key of a JSON file's own checksum
 _BLANK = f'"{_SEAL}": ""'.encode()
@@ -49,10 +56,8 @@ def open_array(path, shape, dtype, remedy):
         dtype: the dtype that it must have, as NumPy writes it ("<f4").
         remedy: what the error tells the reader to do.
     """
-    try:
+    with reading(path, remedy):
         found, order, offset = _npy_header(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: missing; {remedy}") from None
     if found is None:
         raise ValueError(f"{path}: damaged or cut short, without the header of an npy file; {remedy}")
     if found != (dtype, shape):
@@ -85,13 +90,9 @@ def read_json(path, remedy, *, sealed=False):
         sealed: True compares the checksum that ``write_json(sealed=True)`` wrote, and takes it out of the
             value. A file without one is read as it is.
     """
-    try:
+    with reading(path, remedy):
         text = path.read_bytes()
-        value = json.loads(text.decode("utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: missing; {remedy}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged or cut short ({_one_line(error)}); {remedy}") from None
+        value = json.loads(text_of(text, path, remedy))
     if sealed and isinstance(value, dict) and _SEAL in value:
         found = f'"{_SEAL}": "{value.pop(_SEAL)}"'.encode()
         before, _, after = text.rpartition(found)
@@ -237,7 +238,7 @@ def unwritten(path, error):
         path: the file.
         error: what the system or a library said.
     """
-    cause = _one_line(getattr(error, "strerror", None) or error)
+    cause = one_line(getattr(error, "strerror", None) or error)
     found = OSError(f"{path}: could not be written ({cause}); make room, or choose another disk")
     found.errno, found.path = getattr(error, "errno", None), path
     return found
@@ -331,8 +332,14 @@ def difference(old, new, name="meta"):
     return f"{name} is {json.dumps(old)[:80]} there and {json.dumps(new)[:80]} here"
 
 
-def _one_line(error):
-    return " ".join(str(error).split())
+def digest(path):
+    """Returns the sha256 of a file.
+
+    Args:
+        path: the file.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_digest(path, sha256, remedy):
@@ -345,13 +352,3 @@ def check_digest(path, sha256, remedy):
     """
     if digest(path) != sha256:
         raise ValueError(f"{path}: the checksum differs; {remedy}")
-
-
-def digest(path):
-    """Returns the sha256 of a file.
-
-    Args:
-        path: the file.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,6 +20,7 @@ from experiments.length_collapse import passages, tasks
 from experiments.shared import flags, inputs, plots, results, text_models
 from experiments.shared.results import Claim, Result
 from jaxembed import data
+from jaxembed.data.rows import decoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read(cfg, encoder):
         files = sorted(cfg.texts.glob("**/*.txt"))
         if not files:
             raise ValueError(f"--texts {cfg.texts}: no .txt file in this folder")
-        texts = [f.read_text(encoding="utf-8", errors="replace") for f in files]
+        texts = [decoded(f) for f in files]
         found = passages.pieces(encoder, texts, size)
     if len(found) < cfg.passages * cfg.samples:
         raise ValueError(

@@ -99,7 +99,9 @@ def times(column, name):
             if np.isnan(found).any():
                 break
             return found
-    raise ValueError(f"time {name!r} must hold a number or an ISO 8601 time in every row")
+    raise ValueError(
+        f"time {name!r} must hold a number or an ISO 8601 time in every row; mend or drop the others"
+    )
 
 
 def strings(column, name):

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+from jaxembed import files
 from jaxembed.data.click_tables import chunks_of, joined, padded, part_of
 from jaxembed.data.scaling import scale_columns
 
@@ -70,9 +71,10 @@ def click_rows(
         for name, listed in vocabularies.items()
     }
     options = {"longest": longest, "transform": transform or {}, "gaps": bool(scaling)}
-    parts = [part_of(c, schema, known, **options) for c in chunks_of(source, schema, limit, block)]
-    if not sum(len(part["dense"]) for part in parts):
-        raise ValueError("source: holds no rows; check the file, dropped= and limit=")
+    with files.named(source):
+        parts = [part_of(c, schema, known, **options) for c in chunks_of(source, schema, limit, block)]
+        if not sum(len(part["dense"]) for part in parts):
+            raise ValueError("source: holds no rows; check the file, dropped= and limit=")
     columns = {"labels": joined(parts, "labels")} if labels else {}
     columns |= {"ids": {}, "masks": {}, "dense": joined(parts, "dense")}
     for name in schema.features:

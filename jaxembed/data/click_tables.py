@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from jaxembed import files
 from jaxembed.data.cells import arrow, bags, floats, strings, times
 from jaxembed.data.scaling import fit_scaling, scale_columns
 from jaxembed.data.table_files import blocks, demand, limited, tables
@@ -160,11 +161,12 @@ def ctr_table(
     if fill is not None and scaling is None:
         raise ValueError("fill: has no meaning without scaling=; give scaling='none' for numbers as they are")
     known = {name: {} for name in schema.features if name not in hashed}
-    parts = [
-        part_of(chunk, schema, known, longest, transform, gaps=scaling is not None)
-        for chunk in chunks_of(source, schema, limit, block)
-    ]
-    labels = _labels_of(parts, schema, source)
+    with files.named(source):
+        parts = [
+            part_of(chunk, schema, known, longest, transform, gaps=scaling is not None)
+            for chunk in chunks_of(source, schema, limit, block)
+        ]
+        labels = _labels_of(parts, schema, source)
     time = None if schema.time is None else joined(parts, "time")
     splits = _splits(split, fractions, seed, len(labels), time)
     train = np.zeros(len(labels), bool)

@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 
+from jaxembed import files
 from jaxembed.data.click_tables import _check, _ids, chunks_of, joined, padded, part_of
 from jaxembed.data.scaling import fit_scaling, scale_columns
 
@@ -45,7 +46,8 @@ def interactions(
     _check_keys(schema, [name for name in (user, item) if name is not None])
     known = {name: {} for name in schema.features}
     chunks = chunks_of(source, schema, limit, block)
-    parts = [part_of(chunk, schema, known, None, {}, gaps=True) for chunk in chunks]
+    with files.named(source):
+        parts = [part_of(chunk, schema, known, None, {}, gaps=True) for chunk in chunks]
     if schema.label is not None:
         kept = joined(parts, "labels") == 1
         if not kept.any():
@@ -105,7 +107,8 @@ def catalogue(source, schema, *, key="item", least=1, longest=None, scaling="sta
     _check_keys(schema, [key])
     known = {name: {} for name in schema.features}
     chunks = chunks_of(source, schema, limit, 1 << 24)
-    parts = [part_of(chunk, schema, known, longest, {}, gaps=True) for chunk in chunks]
+    with files.named(source):
+        parts = [part_of(chunk, schema, known, longest, {}, gaps=True) for chunk in chunks]
     columns = _columns(parts, schema, known, least, key)
     numbers, names = _numbered(columns["ids"][key], columns["vocabularies"][key], key)
     order = [names[n] for n in numbers]
@@ -148,7 +151,8 @@ def more_rows(found, source, *, limit=None):
         for name, listed in found["vocabularies"].items()
     }
     chunks = chunks_of(source, schema, limit, 1 << 24)
-    parts = [part_of(c, schema, known, reading["longest"], {}, gaps=True) for c in chunks]
+    with files.named(source):
+        parts = [part_of(c, schema, known, reading["longest"], {}, gaps=True) for c in chunks]
     numbers, names = joined(parts, ("ids", key)), list(known[key])
     if not len(numbers):
         raise ValueError("source: holds no rows; check the file and limit=")

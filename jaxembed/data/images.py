@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from jaxembed import files
 from jaxembed.data.click_tables import take
 from jaxembed.data.records import Images
 from jaxembed.extras import brings
@@ -58,7 +59,8 @@ def read_image(source, size=None, *, channels=3, fit="crop", background=255, mos
     _check(channels, fit, background)
     size = None if size is None else _side(size)
     name = "source" if isinstance(source, bytes) else os.fspath(source)
-    content = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+    with files.reading(name, "check the path"):
+        content = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
     if not content:
         raise ValueError(f"{name}: 0 bytes; copy the file again")
     with _opened(content, name) as picture:

@@ -3,6 +3,8 @@
 import csv
 import io
 
+from jaxembed import files
+
 
 def decoded(path, encoding="utf-8"):
     """Reads a text file as one str; a byte order mark is left out.
@@ -11,7 +13,7 @@ def decoded(path, encoding="utf-8"):
     >>> _ = pathlib.Path("users.csv").write_bytes(b"user\\ncaf\\xe9\\n")
     >>> decoded("users.csv")
     Traceback (most recent call last):
-    ValueError: users.csv, line 2: is not utf-8; save the file as UTF-8, or pass encoding=
+    ValueError: users.csv, line 2: is not utf-8 but perhaps latin-1; save the file as UTF-8, or pass encoding=
 
     Args:
         path: of the file.
@@ -22,14 +24,18 @@ def decoded(path, encoding="utf-8"):
         ValueError: for bytes that the encoding does not hold; the message has file and line. For an unknown
             encoding.
     """
-    with open(path, "rb") as file:
+    with files.reading(path, "check the path"), open(path, "rb") as file:
         content = file.read()
     try:
         return content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
+        likely = files.likely_encoding(content)
+        other = f" but perhaps {likely}" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else ""
         remedy = "save the file as UTF-8, or pass encoding="
-        raise ValueError(f"{path}, line {line}: is not {encoding}; {remedy}") from None
+        raise ValueError(f"{path}, line {line}: is not {encoding}{other}; {remedy}") from None
+    except UnicodeError:  # of UTF-16 and the like, which name no place
+        raise ValueError(f"{path}: is not {encoding}; save the file as UTF-8, or pass encoding=") from None
     except (LookupError, TypeError):
         raise ValueError(
             f"encoding: {encoding!r} is unknown; pass a name of Python's, such as 'latin-1'"

@@ -5,12 +5,11 @@ import pathlib
 import re
 import threading
 import zipfile
-import zlib
 from collections.abc import Mapping
 
+from jaxembed import files
 from jaxembed.extras import brings
 
-_LONGEST = 1 << 26  # bytes of the longest row of a text file
 _UNREAD = re.compile(r"In CSV column #(\d+): .*conversion error.* invalid value '(.*)'")
 _TOO_SMALL = ("straddling object", "Empty CSV file or block")  # what pyarrow says of a block below a row
 
@@ -88,15 +87,12 @@ def column_names(path, *, separator=",", quote='"', strip=False):
 def _readable(path):
     """The path of a file that is there; what goes wrong in reading it becomes one line."""
     with brings("data"):
-        import pyarrow
+        import pyarrow  # noqa: F401
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; check the path")
-    try:
+    with files.reading(path, "check the file and the schema", fault="{}"):
         yield path
-    except (pyarrow.ArrowException, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        problem = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: {problem}; check the file and the schema") from None
 
 
 def _parquet(path, columns):
@@ -131,12 +127,16 @@ def _text(path, columns, numbers, form, strip, block):
                         done = seen
                 return
         except pyarrow.ArrowInvalid as error:
+            if "invalid UTF8" in str(error):
+                raise ValueError("is not UTF-8 but perhaps latin-1; save it as UTF-8") from None
             if found := _UNREAD.search(str(error)):
                 raise ValueError(
                     f"column {names[int(found[1])]!r}: invalid value {found[2]!r}, not a number; categories "
                     "belong to categorical=, a text label takes positive=, spaces take strip=True"
                 ) from None
-            if block >= _LONGEST or not any(cause in str(error) for cause in _TOO_SMALL):
+            if block >= files.LONGEST and _TOO_SMALL[0] in str(error):
+                raise ValueError(f"a row is longer than {block} bytes") from None
+            if block >= files.LONGEST or not any(cause in str(error) for cause in _TOO_SMALL):
                 raise
             block *= 2
 

@@ -100,7 +100,7 @@ def masked_words_loss(lift, states, table, *, words, where, bias=None, most=None
     _, places = jax.lax.top_k(jnp.asarray(where).astype(jnp.int32), most)  # masked places come first
     where, words = (jnp.take_along_axis(jnp.asarray(x), places, axis=1) for x in (where, words))
     states = jnp.take_along_axis(jnp.asarray(states), places[..., None], axis=1)
-    states = jnp.where(where[..., None], states, 0).reshape(rows * most, -1)
+    states = jnp.where(where[..., None], states, 0).reshape(rows * most, states.shape[-1])
     scores = inner(lift(states), table)
     if bias is not None:
         scores = scores + bias

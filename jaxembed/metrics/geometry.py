@@ -82,6 +82,8 @@ def filter_rate(weights, mask=None):
     if mask is not None:
         mask = jnp.broadcast_to(mask, weights.shape[:-1])
         weights = jnp.where(mask[..., None, :], weights, 0)
+    if not weights.shape[-1]:
+        return jnp.zeros(weights.shape[:-2], accumulator(weights))
     rest = high_frequency(weights, mask)
     gram = jnp.einsum("...ts,...tr->...sr", rest, rest, precision="highest")
     squared = jnp.linalg.eigvalsh(gram)[..., -1]
@@ -116,7 +118,7 @@ def isotropy(vectors, *, where=None):
 
     Returns:
         Dict of four scalars. For D = 1 ``isoscore`` is 1. Where no vector varies, ``condition`` is infinite
-        and ``isoscore`` 0.
+        and ``isoscore`` 0. Where no row counts, ``partition`` is 0 too.
 
     References:
         J. Mu and P. Viswanath, arXiv:1702.01417 (partition), where the sign of each eigenvector is open: both
@@ -124,20 +126,26 @@ def isotropy(vectors, *, where=None):
         arXiv:2108.07344.
     """
     vectors, where = rows_where(vectors, where)
-    _, directions = spectrum(vectors, where)
+    _, directions = spectrum(_scaled(vectors), where)
     heights = jnp.concatenate(
         [exact_product(vectors, directions), -exact_product(vectors, directions)], axis=1
     )
     partition = jax.nn.logsumexp(jnp.where(where[:, None], heights, -jnp.inf), axis=0)
-    variances, _ = spectrum(vectors - mean_row(vectors, where), where)
+    variances, _ = spectrum(_scaled(vectors - mean_row(vectors, where)), where)
     low, high = variances[-1], variances[0]
     varied = low > jnp.finfo(low.dtype).eps * len(variances) * high
     return {
-        "partition": jnp.exp(jnp.min(partition) - jnp.max(partition)),
+        "partition": jnp.where(jnp.any(where), jnp.exp(jnp.min(partition) - jnp.max(partition)), 0),
         "cosine": mean_cosine(vectors, where),
         "condition": jnp.where(varied, high / jnp.where(varied, low, 1), jnp.inf),
         "isoscore": _isoscore(variances),
     }
+
+
+def _scaled(vectors):
+    """Vectors divided by their largest coordinate, so that no square overflows; shares of spectra stay."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(vectors)))
+    return vectors / jnp.where(largest > 0, largest, 1)
 
 
 def _isoscore(variances):
@@ -200,7 +208,8 @@ def effective_rank(vectors, *, where=None):
         O. Roy and M. Vetterli, EUSIPCO 2007. There p are shares of singular values of the matrix, whose
         squares are those of the covariance.
     """
-    values = covariance_spectrum(vectors, where=where)
+    vectors, where = rows_where(vectors, where)
+    values = covariance_spectrum(_scaled(vectors), where=where)
     total = jnp.sum(values)
     shares = values / jnp.where(total > 0, total, 1)
     entropy = -jnp.sum(jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1)), 0))
@@ -223,10 +232,15 @@ def gate_statistics(gates):
     Returns:
         Dict of two scalars in at least float32.
 
+    Raises:
+        ValueError: for no gates.
+
     References:
         "Rethinking Positive Pairs in Contrastive Learning", arXiv:2410.18200.
     """
     gates = jnp.asarray(gates)
+    if not gates.size:
+        raise ValueError(f"gates: shape {gates.shape}; pass at least one gate")
     gates = gates.astype(accumulator(gates))
     parts = (jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0) for p in (gates, 1 - gates))
     return {"activation": jnp.mean(jnp.sum(gates, axis=-1)), "entropy": -jnp.mean(sum(parts))}

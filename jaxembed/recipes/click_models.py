@@ -220,12 +220,12 @@ def read_params(path):
         path: of the file.
     """
     path, params = pathlib.Path(path), {"exact": {}}
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: missing; {REMEDY}")
-    if f"params-{files.digest(path)[:16]}.npz" != path.name:
-        raise ValueError(f"{path}: damaged or cut short; {REMEDY}")
-    with np.load(path) as stored:
-        for name, array in stored.items():
+    with files.reading(path, REMEDY), np.errstate(all="ignore"):
+        if f"params-{files.digest(path)[:16]}.npz" != path.name:
+            raise ValueError("its digest is another")
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored.items())
+        for name, array in arrays.items():
             *parents, last = name.split("/")
             level = params
             for parent in parents:

@@ -180,7 +180,8 @@ def _nearest(queries, codes, first, last, k):
     number, inside = blocks // (piece // _BLOCK), blocks % (piece // _BLOCK)
     start = _start(number, piece, len(codes))
     places = (start + inside * _BLOCK)[..., None] + jnp.arange(_BLOCK, dtype=jnp.int32)
-    places = jnp.where(places >= number[..., None] * piece, places, len(codes)).reshape(len(blocks), -1)
+    places = jnp.where(places >= number[..., None] * piece, places, len(codes))
+    places = places.reshape(len(blocks), blocks.shape[1] * _BLOCK)
 
     def again(query_and_places):
         query, rows = query_and_places
@@ -188,7 +189,7 @@ def _nearest(queries, codes, first, last, k):
         return found[0][0], found[1][0]
 
     size = max(1, _GATHERED_BYTES // (k * _BLOCK * width))
-    return jax.lax.map(again, (queries, places), batch_size=min(size, len(queries)))
+    return jax.lax.map(again, (queries, places), batch_size=max(1, min(size, len(queries))))
 
 
 def _ranked(queries, words, places, first, last, k):
@@ -217,7 +218,7 @@ def _least(queries, codes, first, last, piece):
         )
 
     least = jax.lax.map(one, jnp.arange(pieces, dtype=jnp.int32))
-    return jnp.swapaxes(least, 0, 1).reshape(len(queries), -1)
+    return jnp.swapaxes(least, 0, 1).reshape(len(queries), least.shape[0] * least.shape[2])
 
 
 def _least_by_query(queries, words, offset):
@@ -243,7 +244,7 @@ def _words(codes):
     if codes.dtype != jnp.uint8:
         return codes
     codes = jnp.pad(codes, ((0, 0), (0, -codes.shape[1] % 4)))
-    return jax.lax.bitcast_convert_type(codes.reshape(len(codes), -1, 4), jnp.uint32)
+    return jax.lax.bitcast_convert_type(codes.reshape(len(codes), codes.shape[1] // 4, 4), jnp.uint32)
 
 
 def _check(queries, codes):

@@ -80,6 +80,7 @@ def reader_overlap(first, second):
         arXiv:2305.12102.
     """
     first, second = (jnp.asarray(x, accumulator(jnp.asarray(x))) for x in (first, second))
+    first, second = (x / jnp.maximum(jnp.max(jnp.abs(x), initial=0), 1) for x in (first, second))
     product = jnp.linalg.norm(inner(first, second))
     scale = jnp.linalg.norm(first) * jnp.linalg.norm(second)
     return jnp.where(scale == 0, 0, product / jnp.where(scale == 0, 1, scale))

@@ -10,7 +10,6 @@ from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
 from jaxembed.train.step import TrainState, compile_step, replay
 from jaxembed.train.sweep import sweep
 
-
 __all__ = [
     "TrainState",
     "bilevel_update",

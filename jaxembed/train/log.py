@@ -17,35 +17,49 @@ def read_metrics(workdir):
 
     Returns:
         List of dicts with "step", "kind" ("train" or "evaluate") and the numbers; [] when there are none.
-        A last line that a crash cut in two is left out.
+        A line that is damaged, such as the last one of a run that was killed, is left out; later ones are
+        read.
     """
-    path = folder_of(workdir) / NAME
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    return _read(folder_of(workdir) / NAME)[0]
+
+
+def _read(path):
+    """The rows of a file, and its damaged lines as bytes."""
+    rows, damaged = [], []
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
+            row = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and type(row.get("step")) is int and isinstance(row.get("kind"), str):
+            rows.append(row)
+        elif line.strip():
+            damaged.append(line)
+    return rows, damaged
 
 
 class MetricLog:
     """Appends rows to ``workdir/metrics.jsonl`` and, when asked, to TensorBoard event files.
 
     Args:
-        workdir: folder of the run, or None to keep the rows in memory alone.
+        workdir: folder of the run, or None to keep the rows in memory alone. Damaged lines of a run that goes
+            on are moved into ``metrics.damaged`` beside the file.
         step: rows after this step belong to a future that was lost, and are dropped.
         write: False on all processes but the first.
         tensorboard: write event files to ``workdir/tensorboard`` too (extra ``tensorboard``).
     """
 
     def __init__(self, workdir, step, *, write=True, tensorboard=False):
-        self.rows = [r for r in read_metrics(workdir) if r["step"] <= step] if workdir else []
+        rows, damaged = _read(folder_of(workdir) / NAME) if workdir else ([], [])
+        self.rows = [r for r in rows if r["step"] <= step]
         self._file = self._events = self._bucket = None
         if workdir and write:
             path = folder_of(workdir) / NAME
             if tensorboard:
                 self._events = _event_writer(path.parent / "tensorboard")
+            if damaged:
+                kept = path.with_suffix(".damaged")
+                kept.write_bytes((kept.read_bytes() if kept.exists() else b"") + b"\n".join([*damaged, b""]))
             text = "".join(json.dumps(r) + "\n" for r in self.rows)
             if not is_local(path):
                 self._bucket, self._text = path, text

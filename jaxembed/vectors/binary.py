@@ -123,6 +123,8 @@ def unpack_bits(packed):
     if packed.dtype != np.uint8:
         raise ValueError(f"packed: {packed.dtype}; pass the uint8 of pack_bits")
     xp = jnp if isinstance(packed, jax.Array) else np
+    if not packed.size:  # which JAX cannot unpack
+        return xp.zeros((*packed.shape[:-1], 8 * packed.shape[-1]), xp.uint8)
     return xp.unpackbits(packed, axis=-1, bitorder="little")
 
 

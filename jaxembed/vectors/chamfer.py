@@ -115,7 +115,7 @@ def ball_carve(queries, mask, *, threshold=0.7):
         L. Dhulipala et al., arXiv:2405.19504, there used for reranking only, with threshold 0.7.
     """
     queries, mask = check_set("queries", queries, mask)
-    return _ball_carve(queries, mask, threshold)
+    return _ball_carve(queries, mask, threshold) if mask.shape[1] else (zero_padding(queries, mask), mask)
 
 
 def implicit_fde_score(planes, queries, documents, query_mask, document_mask):
@@ -217,7 +217,7 @@ def _chamfer_flat(queries, query_mask, tokens, offsets):
     # would be done anew for every product.
     owners = jnp.cumsum(jnp.zeros(len(tokens), jnp.int32).at[offsets].add(1, mode="drop"))
     owned = (owners > 0) & (owners <= count)
-    products = _owned_products(tokens, queries.reshape(query_mask.size, -1), owned)
+    products = _owned_products(tokens, queries.reshape(query_mask.size, queries.shape[-1]), owned)
     best = jax.ops.segment_max(products, owners, count + 2, indices_are_sorted=True)[1:-1]
     best = best.reshape(count, *query_mask.shape)
     return jnp.sum(jnp.where(query_mask[None], best, 0), axis=2).T

@@ -33,7 +33,7 @@ def combine_aspects(vectors, weights=None):
     if not isinstance(weights, jax.core.Tracer) and bool(jnp.any(~(weights >= 0))):
         raise ValueError("weights: hold a negative number or NaN; pass weights from 0 on")
     scaled = vectors * jnp.sqrt(weights).astype(vectors.dtype)[:, None]
-    return scaled.reshape(*vectors.shape[:-2], -1)
+    return scaled.reshape(*vectors.shape[:-2], vectors.shape[-2] * vectors.shape[-1])
 
 
 def init_retrofit(key, width, *, hidden=(512,)):

@@ -78,7 +78,7 @@ def quantise_product(params, x, *, temperature=1.0):
     hard = jax.nn.one_hot(chosen, soft.shape[2], dtype=soft.dtype)
     books = params["codebooks"].astype(soft.dtype)
     parts = jnp.einsum("bmc,mcg->bmg", straight_through(hard, soft), books, precision="highest")
-    joined = parts.reshape(len(parts), -1)
+    joined = parts.reshape(len(parts), parts.shape[1] * parts.shape[2])
     if params.get("rotation") is None:
         return joined
     return jnp.matmul(joined, params["rotation"].T.astype(joined.dtype), precision="highest")

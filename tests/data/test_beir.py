@@ -52,7 +52,7 @@ def test_beir(tmp_path, packed):
         ({"corpus": '{"_id": "a", "text": 3}'}, "corpus.jsonl, line 1: expected"),
         ({"corpus": "[1]"}, "corpus.jsonl, line 1: expected"),
         ({"corpus": "[" * 100_000}, "corpus.jsonl, line 1: expected"),
-        ({"queries": "\n"}, "queries.jsonl holds no texts"),
+        ({"queries": "\n"}, "queries.jsonl: holds no texts"),
         ({"judged": JUDGED + "q1 d1 1\n"}, "line 5: expected query id, document id and integer gain"),
         ({"judged": JUDGED + "q1\td1\thigh\n"}, "line 5: expected query id"),
         ({"judged": JUDGED + "q2\td1\t0.5\n"}, "line 5: expected query id"),
@@ -103,8 +103,8 @@ def test_beir_missing_and_damaged_files(tmp_path):
         data.beir(tmp_path)
     for broken in (gzip.compress(b'{"_id": "a", "text": "b"}\n' * 100)[:-12], b"no gzip"):
         (tmp_path / "corpus.jsonl.gz").write_bytes(broken)
-        with pytest.raises(ValueError, match=r"corpus.jsonl.gz, after line .* fetch the file again"):
+        with pytest.raises(ValueError, match=r"gz: damaged or cut short after line .* fetch the file"):
             data.beir(tmp_path)
     (tmp_path / "corpus.jsonl").write_bytes(b'{"_id": "a", "text": "\xff"}')
-    with pytest.raises(ValueError, match=r"corpus.jsonl, after line 0"):
+    with pytest.raises(ValueError, match=r"corpus.jsonl, line 1: is not UTF-8 but perhaps latin-1; save it"):
         data.beir(tmp_path)

@@ -97,7 +97,10 @@ READERS = {
 @pytest.mark.parametrize("name", READERS)
 def test_a_latin_1_file_is_named_in_one_line(tmp_path, name):
     path = write(tmp_path / "p.txt", "text\tlabel\na\tcafé\n", "latin-1")
-    refused(r"p.txt, line 2: is not utf-8; save the file as UTF-8", lambda: READERS[name](path))
+    refused(
+        r"p.txt, line 2: is not utf-8 but perhaps latin-1; save the file as UTF-8",
+        lambda: READERS[name](path),
+    )
 
 
 @pytest.mark.parametrize("encoding", ["latinx", "base64", 5])

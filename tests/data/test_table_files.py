@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click_files import GOOD, PLAIN, SCHEMA, equal, make_records, text_of, write
 
+from jaxembed.data import table_files
 from jaxembed.data.click_tables import Schema, ctr_table
 
 
@@ -131,3 +132,12 @@ def test_an_archive_of_two_files_is_refused(tmp_path):
         archive.writestr("b.csv", GOOD)
     with pytest.raises(ValueError, match="the archive holds 2 files, not one"):
         ctr_table(tmp_path / "t.zip", Schema(**PLAIN))
+
+
+@pytest.mark.parametrize("place", ["header", "cell"])
+def test_a_latin_1_table_says_so(place, tmp_path):
+    text = "user,käse\nu1,1\n" if place == "header" else "user,y\nu1,1\nkäse,0\n"
+    (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a.csv: is not UTF-8 but perhaps latin-1; ") as caught:
+        list(table_files.blocks(tmp_path / "a.csv", ["user"]))
+    assert "\n" not in str(caught.value)

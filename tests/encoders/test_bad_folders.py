@@ -115,6 +115,23 @@ BAD = {
     "no pooling": (remove("1_Pooling/config.json"), "1_Pooling/config.json: missing"),
     "half the modules": (cut("modules.json"), "modules.json: damaged or cut short"),
     "pickles": (pickled, r"holds pickles only \(pytorch_model.bin\)"),
+    "epsilon below 0": (change("config.json", layer_norm_eps=-1), "layer_norm_eps is -1, outside 0 to 1"),
+    "epsilon of NaN": (change("config.json", layer_norm_eps=float("nan")), "layer_norm_eps is nan, outside"),
+    "huge width": (change("config.json", hidden_size=10**12), "hidden_size is 1000000000000, above 1048576"),
+    "huge number": (
+        change("config.json", vocab_size=10**400),
+        "vocab_size is .*, above 2147483647",
+    ),
+    "nested": (
+        lambda p: (p / "config.json").write_text('{"a":' * 10**5),
+        "config.json: damaged or cut short .*recursion",
+    ),
+    "ids of a tokenizer": (
+        lambda p: (p / "tokenizer.json").write_text(
+            (p / "tokenizer.json").read_text().replace('"w29": 29', '"w29": 4294967295')
+        ),
+        "tokenizer.json: an id is above 2147483647",
+    ),
     "architecture": (
         change("config.json", model_type="t5"),
         "model_type 't5' is unknown; known: bert, roberta",

@@ -1,9 +1,11 @@
 """A folder of documents, queries and judgments in the layout of BEIR."""
 
-import gzip
 import json
 import pathlib
-import zlib
+
+from jaxembed import files
+
+_REMEDY = "save it as UTF-8, or fetch the file again"
 
 
 def beir(folder):
@@ -12,7 +14,7 @@ def beir(folder):
     ``corpus.jsonl`` holds objects with ``_id``, ``title`` and ``text``; ``queries.jsonl`` those with ``_id``
     and ``text``. ``qrels/SPLIT.tsv`` holds query id, document id and integer gain (1 or 1.0), separated by
     tabs. A first line whose gain is not a number is a header. Each file may be compressed and then ends in
-    ``.gz``. Where both forms are there, the plain one is read. Other names in ``qrels``, and those that begin
+    ``.gz``. Where both forms are there, the plain one is read. No line may have more than 64 MB. Other names in ``qrels``, and those that begin
     with a dot, are not read. The text of a document is its title, a space and its text. Judgments may name
     documents that the corpus lacks.
 
@@ -67,14 +69,9 @@ def _existing(folder, name):
 
 def _lines(path):
     """Yields (line number, line) of the lines that are not blank."""
-    number = 0
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, zlib.error) as error:
-        raise ValueError(f"{path}, after line {max(number - 1, 0)}: {error}; fetch the file again") from None
+    for number, line in files.lines(path, _REMEDY):
+        if line.strip():
+            yield number, line
 
 
 def _texts(path):
@@ -86,12 +83,13 @@ def _texts(path):
             text = " ".join(parts).strip()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError(
-                f"{path}, line {number}: expected a JSON object with _id (a text or an integer) and text"
+                f"{path}, line {number}: expected a JSON object with _id (a text or an integer) and text; "
+                "mend the line"
             ) from None
         if texts.setdefault(name, text) != text:
             raise ValueError(f"{path}, line {number}: _id {name!r} has another text before; keep one line")
     if not texts:
-        raise ValueError(f"{path} holds no texts; fetch the file again")
+        raise ValueError(f"{path}: holds no texts; fetch the file again")
     return texts
 
 
@@ -111,7 +109,8 @@ def _judgments(path):
             continue  # the header
         if len(fields) != 3 or gain is None or not gain.is_integer():
             raise ValueError(
-                f"{path}, line {number}: expected query id, document id and integer gain between tabs"
+                f"{path}, line {number}: expected query id, document id and integer gain between tabs; "
+                "mend the line"
             )
         query, document, _ = fields
         if judged.setdefault(query, {}).setdefault(document, int(gain)) != int(gain):

@@ -2,6 +2,7 @@
 
 import functools
 
+from jaxembed import files
 from jaxembed.data.click_tables import Schema, ctr_table
 from jaxembed.data.scaling import log_counts
 from jaxembed.data.sources.packages import package_file
@@ -30,7 +31,8 @@ def movielens_100k(*, drop_threes=True, **options):
         F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 2015, whose terms allow research use.
     """
     folder = package_file("recbole", "dataset_example/ml-100k")
-    return ctr_table(_rated(folder), _ratings("time", drop_threes), **options)
+    with files.named(folder / "ml-100k.inter"):
+        return ctr_table(_rated(folder), _ratings("time", drop_threes), **options)
 
 
 USER = ("age", "gender", "occupation", "zip")
@@ -208,7 +210,8 @@ def avazu(path, *, limit=None, block=1 << 24, **options):
     """
     schema = Schema(label="click", categorical=AVAZU, time="time")
     chunks = _hours(blocks(path, ("click", *AVAZU), numbers=("click",), limit=limit, block=block))
-    return ctr_table(chunks, schema, **{"least": 2} | options)
+    with files.named(path):
+        return ctr_table(chunks, schema, **{"least": 2} | options)
 
 
 def _hours(chunks):

@@ -7,7 +7,9 @@ import unicodedata
 
 import numpy as np
 
+from jaxembed import files
 from jaxembed.data.records import Images
+from jaxembed.data.rows import decoded
 from jaxembed.data.sources.image_folders import image_folder
 from jaxembed.data.sources.packages import fetched, package_file
 from jaxembed.extras import brings
@@ -47,18 +49,17 @@ def emoji(style="openmoji", size=32, *, font=None) -> Images:
     path = _font(style) if font is None else pathlib.Path(font)
     if not path.is_file():
         raise FileNotFoundError(f"font: {path} is not there; pass the path of a font")
-    try:
-        drawn = ImageFont.truetype(io.BytesIO(path.read_bytes()), STYLES[style])
-    except OSError:
-        raise ValueError(f"{path}: not a font that Pillow reads at size {STYLES[style]}") from None
-    nothing = bytes(drawn.getmask("\U0010ffff"))  # what stands for a symbol that the font lacks
     images, names = [], []
-    for number in (n for first, stop in EMOJI for n in range(first, stop)):
-        name = unicodedata.name(chr(number), "").lower()
-        picture = name and _drawn(drawn, chr(number), size, nothing)
-        if picture is not None and name:
-            images.append(picture)
-            names.append(name)
+    fault = f"not a font that Pillow reads at size {STYLES[style]} ({{}})"
+    with files.reading(path, "pass the path of another font", fault=fault):
+        drawn = ImageFont.truetype(io.BytesIO(path.read_bytes()), STYLES[style])
+        nothing = bytes(drawn.getmask("\U0010ffff"))  # what stands for a symbol that the font lacks
+        for number in (n for first, stop in EMOJI for n in range(first, stop)):
+            name = unicodedata.name(chr(number), "").lower()
+            picture = name and _drawn(drawn, chr(number), size, nothing)
+            if picture is not None and name:
+                images.append(picture)
+                names.append(name)
     if not images:
         raise ValueError(f"{path}: draws none of the symbols; pass a font of style {style!r}")
     labels = np.arange(len(images), dtype=np.int32)
@@ -76,6 +77,8 @@ def _drawn(font, symbol, size, nothing):
     from PIL import Image, ImageDraw, ImageOps
 
     left, top, right, bottom = font.getbbox(symbol)
+    if max(right - left, bottom - top) > 16 * font.size:
+        raise ValueError(f"a symbol of {right - left} x {bottom - top} pixels")
     if right <= left or bottom <= top or bytes(font.getmask(symbol)) == nothing:
         return None
     canvas = Image.new("RGB", (right - left, bottom - top), "white")
@@ -113,7 +116,7 @@ def openclipart(size=64, folder=None, **options) -> Images:
     images = image_folder(folder, size, **({"fit": "pad", "bad": "skip"} | options))
     titles, listed = {}, folder / "titles.tsv"
     if listed.is_file():
-        lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = decoded(listed).splitlines()
         titles = dict(line.partition("\t")[::2] for line in lines)
     counts = collections.Counter(titles.values())
     texts = []
@@ -164,7 +167,7 @@ def _sentence(path, language):
     """The sentence of a stamp: the first line is English, the others begin with their language."""
     if not path.is_file():
         return ""
-    first, *others = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    first, *others = decoded(path).splitlines() or [""]
     if language == "en":
         return first.strip()
     key = f"{language}.utf8="

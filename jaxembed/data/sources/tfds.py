@@ -5,16 +5,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxembed import files
 from jaxembed.data.images import fit_image
 from jaxembed.data.records import Images
 from jaxembed.extras import brings
+
+_AGAIN = "prepare the data set again"
 
 
 class _Decoded(Sequence):
     """A random-access source whose records hold str where the stored ones hold bytes."""
 
-    def __init__(self, source):
-        self._source = source
+    def __init__(self, source, place):
+        self._source, self._place = source, place
 
     def __len__(self):
         return len(self._source)
@@ -22,7 +25,8 @@ class _Decoded(Sequence):
     def __getitem__(self, index):
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} records")
-        return _decode(self._source[index % len(self)])
+        with files.reading(self._place, _AGAIN):
+            return _decode(self._source[index % len(self)])
 
 
 def _decode(leaf):
@@ -39,6 +43,7 @@ def _decode(leaf):
     return leaf
 
 
+_UNPREPARED = (NotImplementedError, AssertionError, FileNotFoundError)
 # Builders of these categories register when the category is imported.
 _CATEGORIES = ("", ".text", ".structured", ".question_answering", ".translate", ".summarization", ".image")
 
@@ -68,10 +73,11 @@ def tfds(name, split, *, data_dir=None, download=False):
     builder = _builder(name, data_dir, "array_record" if download else None)
     if download:
         builder.download_and_prepare()
+    place = str(builder.data_dir)
     try:
-        return _Decoded(builder.as_data_source(split=split))
-    except (NotImplementedError, AssertionError, FileNotFoundError):
-        place = str(builder.data_dir)
+        with files.reading(place, _AGAIN, passing=(*_UNPREPARED, ValueError)):
+            return _Decoded(builder.as_data_source(split=split), place)
+    except _UNPREPARED:
         raise ValueError(
             f"name={name!r} is not prepared for random access at {place}; pass download=True, or data_dir= "
             "of a copy that was prepared with file_format='array_record'"
@@ -129,7 +135,10 @@ def _builder(name, data_dir, file_format):
     for category in _CATEGORIES:
         importlib.import_module(f"tensorflow_datasets{category}")
         try:
-            return datasets.builder(name, data_dir=data_dir, **options)
+            with files.reading(
+                data_dir or name, _AGAIN, passing=(datasets.core.DatasetNotFoundError, ValueError)
+            ):
+                return datasets.builder(name, data_dir=data_dir, **options)
         except datasets.core.DatasetNotFoundError:
             continue
     raise ValueError(f"name={name!r} is not a data set of TFDS; datasets.list_builders() lists the names")

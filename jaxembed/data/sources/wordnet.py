@@ -4,6 +4,8 @@ import pathlib
 import re
 import sys
 
+from jaxembed import files
+
 PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
 _SYSTEM = pathlib.Path("/usr/share/wordnet")  # Debian's package wordnet-base
 _EXAMPLES = re.compile(r'[;:]\s*(?=")')
@@ -69,16 +71,13 @@ def _paths(folder, parts):
 
 
 def _senses(path, part):
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if line.startswith("  ") or not line.strip():  # the licence
-                continue
-            try:
-                yield _sense(line, part)
-            except (ValueError, IndexError):
-                raise ValueError(
-                    f"{path}, line {number}: no sense of WordNet; fetch the file again"
-                ) from None
+    for number, line in files.lines(path, "fetch the file again"):
+        if line.startswith("  ") or not line.strip():  # the licence
+            continue
+        try:
+            yield _sense(line, part)
+        except (ValueError, IndexError):
+            raise ValueError(f"{path}, line {number}: no sense of WordNet; fetch the file again") from None
 
 
 def _sense(line, part):
@@ -140,14 +139,13 @@ def wordnet_counts(folder=None):
             "`python -m jaxembed.data.sources.fetch_wordnet` fetches it"
         )
     counts = {}
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                key, place, _, count = line.split()
-                part = "nvars"[int(key.rpartition("%")[2][0]) - 1].replace("s", "a")
-                if int(count):
-                    sense = f"{int(place):08d}-{part}"
-                    counts[sense] = counts.get(sense, 0) + int(count)
-            except (ValueError, IndexError):
-                raise ValueError(f"{path}, line {number}: no entry of senses; fetch the file again") from None
+    for number, line in files.lines(path, "fetch the file again"):
+        try:
+            key, place, _, count = line.split()
+            part = "nvars"[int(key.rpartition("%")[2][0]) - 1].replace("s", "a")
+            if int(count):
+                sense = f"{int(place):08d}-{part}"
+                counts[sense] = counts.get(sense, 0) + int(count)
+        except (ValueError, IndexError):
+            raise ValueError(f"{path}, line {number}: no entry of senses; fetch the file again") from None
     return counts

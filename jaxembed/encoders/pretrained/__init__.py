@@ -25,7 +25,7 @@ from jaxembed.encoders.pretrained.batches import (
     text_batch,
     vectors_of_texts,
 )
-from jaxembed.encoders.pretrained.families import describe
+from jaxembed.encoders.pretrained.families import REMEDY, describe
 from jaxembed.encoders.pretrained.folders import (
     Folder,
     dense_params,
@@ -39,6 +39,7 @@ from jaxembed.encoders.pretrained.hub import find_folder
 from jaxembed.encoders.pretrained.tensors import params_of, read_tensors, todays_names
 from jaxembed.encoders.pretrained.text_model import checked_width, encoder_functions, token_embedding
 from jaxembed.encoders.transformer import transformer
+from jaxembed.files import named, reading
 from jaxembed.ragged import bucket
 
 # What config.json holds that does not change a vector.
@@ -365,31 +366,31 @@ def load(
     """
     check_extra()
     path = find_folder(path, revision=revision, token=token, cache=cache, offline=offline)
-    folder = read_folder(path, causal, pooling)
-    family, embedding, blocks = describe(folder.config)
+    settings = {"dtype": str(dtype and np.dtype(dtype))}
     options = dict.fromkeys(("dropout", "input_dropout", "attention_dropout"), dropout)
     options |= {"dtype": dtype, "checkpoint": checkpoint, "unroll": unroll}
-    model = transformer(*token_embedding(embedding, blocks["width"]), **blocks, **options)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    root = path / folder.root
-    tensors, prefix = todays_names(family, read_tensors(root))
-    params, heads = params_of(family, tensors, prefix, shapes, np.dtype(param_dtype))
-    modes = modes_of(pooling_config(folder.steps))
-    dense, width = dense_params(path, folder.steps, blocks["width"] * len(modes), np.dtype(param_dtype))
-    params |= dense
-    limit = folder.config["max_position_embeddings"] - embedding.get("offset", 0)
-    length = max_length_of(folder, limit, max_length)
-    settings = {"dtype": str(dtype and np.dtype(dtype))}
-    functions = encoder_functions(model.hidden, folder, embedding["vocabulary"], settings)
-    encode, encode_tokens, encode_layers = functions
-    lowercase = {"do_lower_case": folder.settings.get("do_lower_case", False)}
+    param_dtype = np.dtype(param_dtype)
+    with named(path), reading(path, REMEDY, passing=(ValueError,)):
+        folder = read_folder(path, causal, pooling)
+        family, embedding, blocks = describe(folder.config)
+        model = transformer(*token_embedding(embedding, blocks["width"]), **blocks, **options)
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        root = path / folder.root
+        tensors, prefix = todays_names(family, read_tensors(root))
+        params, heads = params_of(family, tensors, prefix, shapes, param_dtype)
+        modes = modes_of(pooling_config(folder.steps))
+        dense, width = dense_params(path, folder.steps, blocks["width"] * len(modes), param_dtype)
+        params |= dense
+        limit = folder.config["max_position_embeddings"] - embedding.get("offset", 0)
+        length = max_length_of(folder, limit, max_length)
+        functions = encoder_functions(model.hidden, folder, embedding["vocabulary"], settings)
+        lowercase = {"do_lower_case": folder.settings.get("do_lower_case", False)}
+        tokenizer = open_tokenizer(root / "tokenizer.json", length, folder.tokenizer | lowercase)
     return Encoder(
         params=jax.tree.map(jnp.asarray, params),
         hidden=model.hidden,
-        encode=encode,
-        encode_tokens=encode_tokens,
-        encode_layers=encode_layers,
-        tokenizer=open_tokenizer(root / "tokenizer.json", length, folder.tokenizer | lowercase),
+        **dict(zip(("encode", "encode_tokens", "encode_layers"), functions, strict=True)),
+        tokenizer=tokenizer,
         max_length=length,
         pooling=modes,
         width=min(width, folder.truncate_dim or width),

@@ -39,8 +39,12 @@ def open_tokenizer(path, max_length, settings):
     read_json(path, remedy)
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more special
+    except BaseException as error:  # the library raises nothing more special, and panics in other classes
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise ValueError(f"{path}: {' '.join(str(error).split())}; {remedy}") from None
+    if max(tokenizer.get_vocab().values(), default=0) >= 2**31:
+        raise ValueError(f"{path}: an id is above {2**31 - 1}; {remedy}")
     side = settings.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
     if side not in ("left", "right"):
         raise ValueError(f"tokenizer_config.json: truncation_side {side!r} is unknown; known: left, right")

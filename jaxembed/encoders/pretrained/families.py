@@ -306,24 +306,34 @@ def with_causal(config, causal):
     return config | changed
 
 
-_COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-_COUNTS += ("max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim", "local_attention")
-_KINDS = dict.fromkeys(("layer_norm_eps", "norm_eps", "rms_norm_eps"), float) | dict.fromkeys(_COUNTS, int)
-_KINDS |= {"type_vocab_size": int}
+_WIDTHS = (
+    "hidden_size",
+    "intermediate_size",
+    "dim",
+    "hidden_dim",
+    "head_dim",
+    "num_hidden_layers",
+    "n_layers",
+)
+_WIDTHS += ("num_attention_heads", "n_heads", "num_key_value_heads")
+_ROWS = ("vocab_size", "max_position_embeddings", "local_attention", "type_vocab_size")
+_MOST = dict.fromkeys(_WIDTHS, 2**20) | dict.fromkeys(_ROWS, 2**31 - 1)  # counts above are not meant
+_MAY_BE_NULL = ("head_dim", "num_key_value_heads")
 
 
 def _check(config):
     """Refuses numbers of a config.json that cannot be meant."""
     field(config, "max_position_embeddings", int, "config.json", REMEDY)
-    for key in _KINDS.keys() & config.keys():
-        value = field(config, key, _KINDS[key], "config.json", REMEDY)
-        if key in _COUNTS and value < 1:
-            raise ValueError(f"config.json: {key} is {value}, below 1; {REMEDY}")
-    for key in ("num_key_value_heads", "head_dim"):
-        if config.get(key) is not None and field(config, key, int, "config.json", REMEDY) < 1:
-            raise ValueError(f"config.json: {key} is {config[key]}, below 1; {REMEDY}")
-    if config.get("type_vocab_size", 0) < 0:
-        raise ValueError(f"config.json: type_vocab_size is {config['type_vocab_size']}, below 0; {REMEDY}")
+    for key in _MOST.keys() & config.keys():
+        if config[key] is None and key in _MAY_BE_NULL:
+            continue
+        value, least = field(config, key, int, "config.json", REMEDY), int(key != "type_vocab_size")
+        if not least <= value <= _MOST[key]:
+            side = f"below {least}" if value < least else f"above {_MOST[key]}"
+            raise ValueError(f"config.json: {key} is {str(value)[:20]}, {side}; {REMEDY}")
+    for key in {"layer_norm_eps", "norm_eps", "rms_norm_eps"} & config.keys():
+        if not 0 <= field(config, key, float, "config.json", REMEDY) <= 1:
+            raise ValueError(f"config.json: {key} is {str(config[key])[:20]}, outside 0 to 1; {REMEDY}")
 
 
 def describe(config):
@@ -348,8 +358,12 @@ def describe(config):
         raise ValueError("config.json: quantization_config is not supported; load the weights before it")
     _check(config)
     try:
-        return FAMILIES[kind], *FAMILIES[kind].read(config)
+        with np.errstate(all="ignore"):
+            embedding, blocks = FAMILIES[kind].read(config)
     except KeyError as error:
         raise ValueError(f"config.json: {error} is missing; a {kind} needs it") from None
-    except (TypeError, AttributeError, ZeroDivisionError) as error:
+    except (TypeError, AttributeError, IndexError, ArithmeticError) as error:
         raise ValueError(f"config.json: a value of the wrong kind ({error}); {REMEDY}") from None
+    if not np.isfinite(blocks.get("frequencies", 0)).all():
+        raise ValueError(f"config.json: the rotations of positions are not finite; {REMEDY}")
+    return FAMILIES[kind], embedding, blocks

@@ -141,7 +141,9 @@ def _steps(modules, read):
     if kinds[:1] and kinds[0] in OLD_TRANSFORMERS:
         kinds[0] = "Transformer"
     if kinds[:1] != ["Transformer"] or kinds.count("Pooling") != 1:
-        raise ValueError("modules.json: needs a Transformer first and one Pooling")
+        raise ValueError(
+            "modules.json: needs a Transformer first and one Pooling; copy the whole folder again"
+        )
     steps = []
     for kind, place in list(zip(kinds, places, strict=True))[1:]:
         if kind not in ("Pooling", "Dense", "Normalize"):

@@ -13,6 +13,8 @@ import pickletools
 
 import numpy as np
 
+from jaxembed import files
+
 REMEDY = "do not use this file"
 ARRAY_NAMES = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
 NAMES = ARRAY_NAMES | {
@@ -38,7 +40,6 @@ VALUES = {
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 TORCH = 0x1950A86A20F9469CFC6C  # with which a file of PyTorch's old layout begins
 DEEPEST = 20  # dicts in one another
-FAULTS = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
 MARK = object()
 
 
@@ -63,18 +64,14 @@ def read_pickled(path):
         ValueError: for an instruction or a name that is not read, a dtype other than floats and integers, or
             a damaged file; one line with its name.
     """
-    with open(path, "rb") as opened:
+    with files.reading(path, REMEDY, fault="not a pickle of arrays alone ({})"), open(path, "rb") as opened:
         file = io.BytesIO(opened.read())  # from which no more can be asked for than there is
-    try:
         first = _run(file)
         if first != TORCH:
             return _values(first, {})
         _run(file), _run(file)  # protocol and system
         tensors = _run(file)
         return _values(tensors, _storages(file, _run(file), _kinds(tensors)))
-    except FAULTS as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ValueError(f"{path}: not a pickle of arrays alone ({reason}); {REMEDY}") from None
 
 
 def _run(file):

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxembed.encoders.pretrained.families import REMEDY
-from jaxembed.files import field, inside, read_json, typed, written
+from jaxembed.files import field, inside, read_json, reading, typed, written
 
 DTYPES = {
     "F64": np.float64,
@@ -86,10 +86,8 @@ def read_safetensors(path):
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise ValueError(f"{path}: damaged or cut short; {REMEDY}")
-        try:
+        with reading(path, REMEDY, fault="its header is damaged ({})"):
             header = json.loads(file.read(length), object_pairs_hook=_once)
-        except ValueError:
-            raise ValueError(f"{path}: its header is damaged; {REMEDY}") from None
     typed(header, dict, path, REMEDY).pop("__metadata__", None)
     for name, entry in header.items():
         _check_entry(entry, f"{path}: {name}")

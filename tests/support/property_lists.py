@@ -1,0 +1,110 @@
+"""What the properties of public functions leave out, and why; functions of ids."""
+
+import numpy as np
+
+from jaxembed import losses, metrics, search
+
+# NaN is the documented value of these where a class, or every example, is missing.
+MAY_BE_NAN = {
+    "auc",
+    "auc_from_bins",
+    "calibration",
+    "completeness",
+    "expected_calibration_error",
+    "grouped_auc",
+}
+MAY_BE_NAN |= {"log_loss", "normalised_entropy", "spearman"}
+# Products and squares of these are not normalised: beyond float32 they are infinities of both signs.
+PRODUCTS = {
+    "compression_target",
+    "dot_nce",
+    "frozen_softmax",
+    "margin_mse",
+    "masked_words_loss",
+    "triplet_loss",
+}
+PRODUCTS |= {
+    "covariance_spectrum",
+    "chamfer",
+    "chamfer_flat",
+    "esa_vectors",
+    "estimate_chamfer",
+    "fit_whiten",
+}
+PRODUCTS |= {"implicit_fde_score", "soft_product", "sparse_similarity"}
+# Examples of one class, or one value, are refused.
+MAY_REFUSE = {"filter_metrics", "fit_platt", "kfold_verification", "pr_auc", "spearman"}
+MAY_REFUSE |= {"threshold_at_recall", "val_at_far"}
+MASKED = {
+    "cosine_loss",
+    "vector_distance",
+    "covariance_spectrum",
+    "effective_rank",
+    "isotropy",
+    "mean_cosine",
+}
+MASKED |= {"high_frequency", "ball_carve", "chamfer", "chamfer_flat", "encode_documents", "encode_queries"}
+MASKED |= {
+    "encode_set",
+    "centre_fde",
+    "fit_centre",
+    "fit_removal",
+    "fit_whiten",
+    "implicit_fde_score",
+    "rerank",
+}
+MASKED |= {"single_vector_candidates"}
+
+HIGHER = "takes or returns functions; what it makes is drawn above"
+GRIDS = "takes Python numbers"
+FILES = "reads or writes files"
+DRAWS = "draws parameters of given sizes"
+RUNS = "runs an encoder, a training or a solver; tested in its room"
+ELSEWHERE = {
+    "losses": dict.fromkeys(
+        ["cached", "espresso", "layer_objective", "quantised", "starbucks", "two_dimensional"], HIGHER
+    )
+    | dict.fromkeys(["score_kl_to_last", "vector_kl_to_last", "masked_autoencoder", "retrofit_loss"], HIGHER)
+    | dict.fromkeys(["diagonal_grid", "espresso_grid", "full_grid", "layer_weights"], GRIDS)
+    | dict.fromkeys(["init_frequency", "init_paragraphs", "sample_partners", "sampled_weights"], DRAWS)
+    | {"two_dimensional_weights": DRAWS, "infer_documents": RUNS, "pv_dm_loss": RUNS},
+    "metrics": dict.fromkeys(["evaluate_classification", "evaluate_clustering", "evaluate_pairs"], RUNS)
+    | dict.fromkeys(["MTEBEncoder", "evaluate_retrieval", "evaluate_similarity", "judgments"], RUNS)
+    | dict.fromkeys(["init_score_adapter", "relevance_logits", "score_parameters", "vector_logits"], DRAWS),
+    "vectors": dict.fromkeys(["init_fde", "init_recurrent", "init_retrofit", "random_hyperplanes"], DRAWS)
+    | {"encoding_length": GRIDS, "truncate_fde": GRIDS, "fit_product": RUNS, "recurrent_codes": RUNS},
+    "tables": dict.fromkeys(["Feature", "Plan", "plan", "by_table", "bytes_of"], GRIDS)
+    | dict.fromkeys(["row_update", "rowwise_adagrad", "sharded_rows"], HIGHER)
+    | {"init_tables": DRAWS, "distinct": "is what touched calls"},
+    "search": dict.fromkeys(["add_documents", "build_documents", "delete_documents", "open_documents"], FILES)
+    | dict.fromkeys(["Documents", "Index", "embed", "load_index", "save_index", "search_codes"], FILES)
+    | dict.fromkeys(["build_faiss", "build_faiss_binary", "build_usearch"], FILES)
+    | dict.fromkeys(["open_faiss", "open_faiss_binary", "open_usearch"], FILES)
+    | {"retrieve": HIGHER},
+}
+
+
+def judged(c, ids):
+    known = np.unique(ids)[:2]
+    return metrics.gains(ids[None], known[None], np.arange(1.0, len(known) + 1)[None])
+
+
+BY_IDS = {
+    "duplicate_mask": lambda c, ids: losses.duplicate_mask(ids),
+    "label_pairs": lambda c, ids: losses.label_pairs(ids)["where"],
+    "batch_triplet_loss": lambda c, ids: losses.batch_triplet_loss(c.x(6, 8), ids)[0],
+    "spread_out": lambda c, ids: losses.spread_out(c.x(6, 8), ids=ids),
+    "sampled_softmax": lambda c, ids: losses.sampled_softmax(c.x(6, 8), c.x(6, 8), ids=ids),
+    "grouped_auc": lambda c, ids: metrics.grouped_auc(np.arange(6) % 2, c.share(6), ids),
+    "gains": judged,
+    "list_overlap": lambda c, ids: metrics.list_overlap(ids[None, :1], ids[None, 3:4], k=1),
+    "neighbour_recall": lambda c, ids: metrics.neighbour_recall(c.x(6, 8), ids),
+    "r_precision": lambda c, ids: metrics.r_precision(c.x(6, 8), ids),
+    "nearest_accuracy": lambda c, ids: metrics.nearest_accuracy(c.x(6, 8), ids, c.x(6, 8), ids, k=2),
+    "all_pairs": lambda c, ids: metrics.all_pairs(c.x(6, 8), ids)[1],
+    "reciprocal_rank_fusion": lambda c, ids: search.reciprocal_rank_fusion([ids[None], ids[None, ::-1]], 3)[
+        0
+    ],
+}
+# Ids that are compared on the device have 32 bits, and ids that are returned have a sign.
+REFUSES_LARGE_IDS = {"sampled_softmax", "reciprocal_rank_fusion"}
