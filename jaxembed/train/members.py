@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.train.fit import TrainState
+from jaxembed.train.step import TrainState
 
 
 def fit_members(*, init, update, batches, steps, epochs, keys, given=(), after=None):
