@@ -40,6 +40,7 @@ NAV = [
     {"Training": "docs/training.md"},
     {"Merging": "docs/merging.md"},
     {"Data": "docs/data.md"},
+    {"What we promise": "docs/reliability.md"},
     {"Coming from": "docs/coming_from.md"},
     {"Design": "docs/design.md"},
     {"API": "api/jaxembed.html"},
