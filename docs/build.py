@@ -41,6 +41,7 @@ NAV = [
     {"Merging": "docs/merging.md"},
     {"Inside trained networks": "docs/kernels.md"},
     {"Data": "docs/data.md"},
+    {"What we promise": "docs/reliability.md"},
     {"Coming from": "docs/coming_from.md"},
     {"Design": "docs/design.md"},
     {"Dependencies": "docs/dependencies.md"},

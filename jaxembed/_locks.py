@@ -15,6 +15,7 @@ except ImportError:  # Windows
 _LOCKS = set()  # descriptors of the locks that this process holds
 # What a file system says that has no locks.
 _LOCKLESS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+_LOCKLESS |= {errno.EBADF}  # of NFS, for a file that is open to read alone
 
 
 @contextlib.contextmanager
@@ -64,12 +65,7 @@ def held(path, what):
 
 def _take(path, lock):
     """Returns the descriptor of a lock that is now ours, or None where there are no locks."""
-    try:
-        descriptor = None if fcntl is None else os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        descriptor = None
+    descriptor = None if fcntl is None else _open(lock)
     if descriptor is None:
         return None
     try:
@@ -86,6 +82,19 @@ def _take(path, lock):
         ) from None
     _LOCKS.add(descriptor)
     return descriptor
+
+
+def _open(lock):
+    """Opens a lock file, to read alone where another user made it; None in a folder that is read-only."""
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        try:
+            return os.open(lock, flags | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
+                raise
+            if error.errno == errno.ENOENT and flags & os.O_CREAT:  # no folder
+                raise
+    return None
 
 
 def _sign(descriptor, owner):

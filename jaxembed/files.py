@@ -192,6 +192,8 @@ def written(path):
     Raises:
         OSError: when the disk is full, or fails; names the file.
     """
+    if os.path.islink(path):  # a stranger's folder shall not choose where we write
+        os.unlink(path)
     file = open(path, "wb")  # noqa: SIM115 (an error here names the path and leaves nothing)
     with cleared(path), file:
         yield file

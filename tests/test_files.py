@@ -111,6 +111,32 @@ def test_without_locks_the_block_runs(tmp_path, monkeypatch):
     assert ran == ["ENOSYS", "Windows", "read-only"]
 
 
+def test_links_of_a_stranger_are_not_written_through(tmp_path):
+    mine, folder = tmp_path / "mine", tmp_path / "folder"
+    folder.mkdir()
+    mine.write_text("kept")
+    for name in (".lock", "x.json.new"):
+        (folder / name).symlink_to(mine)
+    files.write_json(folder / "x.json", {"a": 1})
+    with pytest.raises(OSError, match=r"\.lock"), files.held(folder, "x"):
+        pass
+    assert mine.read_text() == "kept" and files.read_json(folder / "x.json", "") == {"a": 1}
+
+
+def test_lock_that_another_user_made_holds(tmp_path, monkeypatch):
+    real = os.open
+    monkeypatch.setattr(_locks.os, "open", lambda path, flags, mode: real(path, only_to_read(flags), mode))
+
+    def only_to_read(flags):
+        if flags & os.O_RDWR:
+            raise PermissionError(_locks.errno.EACCES, "made by another")
+        return flags
+
+    (tmp_path / ".lock").touch()
+    with files.held(tmp_path, "x"):
+        taken(tmp_path, "another process")
+
+
 # --- files ---
 
 

@@ -67,7 +67,8 @@ def test_an_export_on_a_full_disk(tmp_path, form):
     call = functools.partial(getattr(search, f"build_{form}"), rows, tmp_path / "x")
     call()
     fails(tmp_path, call, [0, 100, 20_000])
-    getattr(search, f"open_{form}")(tmp_path / "x", **{"codes" if "binary" in form else "rows": rows})
+    run = getattr(search, f"open_{form}")(tmp_path / "x", **{"codes" if "binary" in form else "rows": rows})
+    assert run(rows[:1], 1)[1].shape == (1, 1)
 
 
 def test_a_json_file_is_whole_or_as_it_was(tmp_path):
