@@ -43,23 +43,20 @@ hashes too.
 
 def reasons(text):
     """Yields (extra, requirement, reason) of every dependency in pyproject.toml."""
-    extra = ""
+    section, extra = "", None
     for line in text.splitlines():
         if line.startswith("["):
-            extra = {"[project]": "base", "[project.optional-dependencies]": ""}.get(line)
-            continue
-        if extra is None:
-            continue
-        if found := re.match(r"([\w-]+) = \[", line):
+            section = line
+        found = re.match(r"([\w-]+) = \[", line)
+        if found and (section == "[project.optional-dependencies]" or line.startswith("dependencies")):
             extra = "base" if found[1] == "dependencies" else found[1]
-            if found[1] in ("keywords", "classifiers", "license-files"):
-                extra = ""
-        if line.startswith("]"):
-            extra = ""
-        reason = line.partition("#")[2].strip()
-        for wanted in re.findall(r'"([A-Za-z][^"]*)"', line.partition("#")[0]) if extra else []:
-            if not wanted.startswith("jaxembed["):
-                yield extra, wanted, reason
+        if extra is not None:
+            names, _, reason = line.partition("#")
+            for wanted in re.findall(r'"([A-Za-z][^"]*)"', names):
+                if not wanted.startswith("jaxembed["):
+                    yield extra, wanted, reason.strip()
+        if line.startswith("]") or line.partition("#")[0].rstrip().endswith("]"):
+            extra = None
 
 
 def locked(text):

@@ -44,7 +44,7 @@ def test_every_locked_package_has_hashes(name):
     entries = re.split(r"\n(?=\S)", text.replace("\\\n", " ").strip())
     assert len(entries) > 5
     for entry in entries:
-        assert re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+", entry), entry[:80]
+        assert re.match(r"[\w.-]+(\[[\w, -]+\])?==\S+", entry), entry[:80]
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry[:80]
 
 

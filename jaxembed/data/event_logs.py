@@ -48,11 +48,11 @@ def interactions(
     chunks = chunks_of(source, schema, limit, block)
     with files.named(source):
         parts = [part_of(chunk, schema, known, None, {}, gaps=True) for chunk in chunks]
-    if schema.label is not None:
-        kept = joined(parts, "labels") == 1
-        if not kept.any():
-            raise ValueError(f"label {schema.label!r}: no row is 1; check threshold= and positive=")
-    columns = _columns(parts, schema, known, 1)
+        if schema.label is not None:
+            kept = joined(parts, "labels") == 1
+            if not kept.any():
+                raise ValueError(f"label {schema.label!r}: no row is 1; check threshold= and positive=")
+        columns = _columns(parts, schema, known, 1)
     time = None if schema.time is None else joined(parts, "time")
     if schema.label is not None:
         columns, time = _rows_of(columns, kept), time if time is None else time[kept]
@@ -60,12 +60,13 @@ def interactions(
     columns["dense"] = scale_columns(columns["dense"], rules)
     keys = {"user": user, "item": item}
     names, numbers = {}, {"user": None, "item": None}
-    for side, key in keys.items():
-        if key is not None:
-            numbers[side], names[side] = _numbered(
-                columns["ids"].pop(key), columns["vocabularies"].pop(key), key
-            )
-            columns["sizes"].pop(key)
+    with files.named(source):
+        for side, key in keys.items():
+            if key is not None:
+                numbers[side], names[side] = _numbered(
+                    columns["ids"].pop(key), columns["vocabularies"].pop(key), key
+                )
+                columns["sizes"].pop(key)
     found = {"users": numbers["user"], "items": numbers["item"], "time": time, "names": names}
     reading = {"schema": schema, "user": user, "item": item}
     return found | columns | {"scaling": rules, "reading": reading}
@@ -109,10 +110,10 @@ def catalogue(source, schema, *, key="item", least=1, longest=None, scaling="sta
     chunks = chunks_of(source, schema, limit, 1 << 24)
     with files.named(source):
         parts = [part_of(chunk, schema, known, longest, {}, gaps=True) for chunk in chunks]
-    columns = _columns(parts, schema, known, least, key)
-    numbers, names = _numbered(columns["ids"][key], columns["vocabularies"][key], key)
-    order = [names[n] for n in numbers]
-    _check_once(numbers, names, key)
+        columns = _columns(parts, schema, known, least, key)
+        numbers, names = _numbered(columns["ids"][key], columns["vocabularies"][key], key)
+        order = [names[n] for n in numbers]
+        _check_once(numbers, names, key)
     columns["ids"][key] = np.arange(1, len(order) + 1, dtype=np.int32)  # in the order of the rows
     columns["vocabularies"][key] = order
     rules = fit_scaling(columns["dense"], schema.dense, kind=scaling, fill=None)
@@ -153,14 +154,14 @@ def more_rows(found, source, *, limit=None):
     chunks = chunks_of(source, schema, limit, 1 << 24)
     with files.named(source):
         parts = [part_of(c, schema, known, reading["longest"], {}, gaps=True) for c in chunks]
-    numbers, names = joined(parts, ("ids", key)), list(known[key])
-    if not len(numbers):
-        raise ValueError("source: holds no rows; check the file and limit=")
-    _check_empty(names, key)
-    _check_once(numbers, names, key)
-    old = sorted(set(names) & set(found["names"]))
-    if old:
-        raise ValueError(f"{key} {old[0]!r} is in the catalogue already; leave it out of the new rows")
+        numbers, names = joined(parts, ("ids", key)), list(known[key])
+        if not len(numbers):
+            raise ValueError("source: holds no rows; check the file and limit=")
+        _check_empty(names, key)
+        _check_once(numbers, names, key)
+        old = sorted(set(names) & set(found["names"]))
+        if old:
+            raise ValueError(f"{key} {old[0]!r} is in the catalogue already; leave it out of the new rows")
     columns = {"ids": {key: np.zeros(len(names), np.int32)}, "masks": {}}
     for name in [n for n in schema.features if n != key]:
         values = joined(parts, ("ids", name))

@@ -75,7 +75,8 @@ def tfds(name, split, *, data_dir=None, download=False):
         builder.download_and_prepare()
     place = str(builder.data_dir)
     try:
-        with files.reading(place, _AGAIN, passing=(*_UNPREPARED, ValueError)):
+        remedy = f"pass one of its splits, or {_AGAIN}"
+        with files.reading(place, remedy, fault="{}", passing=_UNPREPARED):
             return _Decoded(builder.as_data_source(split=split), place)
     except _UNPREPARED:
         raise ValueError(
