@@ -158,7 +158,8 @@ def concept_vectors(logits, *, kind="sigmoid", k=None):
 
     References:
         D. Bogdanova and M. Yazdani (SESA), arXiv:1708.03246, map to explicit dimensions that are named. The
-        kinds are a design of our own, because the paper's activation is not public.
+        kinds are a design of our own, because the paper's activation is not public. Its recurrent encoder is
+        not here: the head reads the vectors of any encoder.
     """
     logits = jnp.asarray(logits)
     x = logits.astype(accumulator(logits))
