@@ -83,7 +83,8 @@ def encode_aspect(encode, params, batch, aspect):
         ValueError: for an aspect that there is not.
 
     References:
-        M. Ostendorff et al., arXiv:2203.14541, with A separate encoders.
+        M. Ostendorff et al., arXiv:2203.14541, with A separate encoders. Its classifier of pairs is left out:
+        it reads two texts at once, so it has no vectors that could be searched.
     """
     leaves = jax.tree.leaves(params["own"])
     count = len(leaves[0]) if leaves else 1

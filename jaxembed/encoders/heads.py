@@ -154,13 +154,16 @@ def concept_vectors(logits, *, kind="sigmoid", k=None):
         [..., K] in at least float32.
 
     Raises:
-        ValueError: for an unknown kind, or k outside 1..K.
+        ValueError: for an unknown kind, no concepts, or k outside 1..K.
 
     References:
         D. Bogdanova and M. Yazdani (SESA), arXiv:1708.03246, map to explicit dimensions that are named. The
-        kinds are a design of our own, because the paper's activation is not public.
+        kinds are a design of our own, because the paper's activation is not public. Its recurrent encoder is
+        not here: the head reads the vectors of any encoder.
     """
     logits = jnp.asarray(logits)
+    if not logits.shape[-1]:
+        raise ValueError("logits: no concepts; name at least one in init_concepts")
     x = logits.astype(accumulator(logits))
     kinds = {"sigmoid": jax.nn.sigmoid, "softplus": jax.nn.softplus, "linear": lambda x: x}
     if kind not in kinds:

@@ -42,6 +42,7 @@ from jaxembed.losses.paragraphs import (
     pv_dm_loss,
 )
 from jaxembed.losses.quantised import dot_nce, quantised
+from jaxembed.losses.queues import init_queue, push_queue, queued
 from jaxembed.losses.ranking import (
     angle,
     angle_objective,
@@ -103,6 +104,7 @@ __all__ = [
     "info_nce",
     "init_frequency",
     "init_paragraphs",
+    "init_queue",
     "label_pairs",
     "layer_objective",
     "layer_weights",
@@ -116,9 +118,11 @@ __all__ = [
     "over_layers",
     "paragraph_hidden",
     "partner_pairs",
+    "push_queue",
     "pv_dbow_loss",
     "pv_dm_loss",
     "quantised",
+    "queued",
     "ranking_loss",
     "retrofit_loss",
     "sample_partners",

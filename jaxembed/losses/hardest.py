@@ -11,7 +11,7 @@ def hardest(loss, count):
 
     ``hard(q, d, where) = loss(q, d, where=where & kept)``: of the pairs that count, ``kept`` holds the
     positive and the ``count`` documents of largest cosine. With all of them it is the loss itself. Earlier
-    documents (a queue) may follow the first B rows as further negatives.
+    documents may follow the first B rows as further negatives: ``queued(hardest(loss, count))``.
 
     >>> from jaxembed.losses import info_nce
     >>> queries, documents = jnp.eye(3), jnp.array([[1.0, 0.5, 0.1], [0.0, 1.0, 0.5], [0.5, 0.0, 1.0]])

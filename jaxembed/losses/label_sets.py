@@ -75,7 +75,8 @@ def concept_loss(logits, labels, *, unlabelled=0.1, where=None):
     """Concept loss: multi-label cross-entropy in which a label that is not listed counts little.
 
     ``loss[i] = mean over c of -labels log sigmoid(l) - unlabelled (1 - labels) log(1 - sigmoid(l))``. Lists
-    of concepts are seldom complete: what is missing is unknown rather than wrong.
+    of concepts are seldom complete: what is missing is unknown rather than wrong. Where short explanations
+    matter, add the mean of the explicit vectors, times a small weight.
 
     >>> print(concept_loss(jnp.zeros((1, 2)), jnp.array([[1, 0]]), unlabelled=0.5).astype("float16"))
     [0.52]

@@ -47,7 +47,8 @@ def score_map(scores, parameters=None, *, kind="power", positive_slope=True, cen
         ValueError: for an unknown kind, or parameters of another shape.
 
     References:
-        N. Rossi et al., arXiv:2408.04887. The official code takes plain powers, which are NaN or not monotone
+        N. Rossi et al., arXiv:2408.04887. Its rival Choppy, which learns where to cut from all
+        scores of a list, is left out. The official code takes plain powers, which are NaN or not monotone
         below 0, and leaves a free. "offset" is that code's, "temperature" is C. Guo's, arXiv:1706.04599.
     """
     scores = jnp.asarray(scores)

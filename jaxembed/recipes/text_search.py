@@ -3,6 +3,8 @@
 import hashlib
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxembed import data
@@ -76,13 +78,9 @@ def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidat
         raise ValueError(f"vectors: {len(vectors)} rows for {len(texts)} texts; pass those of these texts")
     if not 1 <= k <= len(texts):
         raise ValueError(f"k: {k} is outside 1..{len(texts)}, the number of texts")
-    vectors = np.asarray(vectors, np.float32)
-    if not np.isfinite(vectors).all():
-        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise ValueError(f"vectors: row {row} is not finite; embed its text again")
     prompt = "query" if "query" in encoder.prompts else None
     asked = unit(encoder.encode_texts(list(queries), prompt_name=prompt))
-    vectors = unit(vectors)
+    vectors = _lengths_one(vectors)
     deep = min(max(k, candidates), len(texts)) if fused else k
     scores, rows = ranks.top_k(asked, vectors, deep)
     if fused:
@@ -100,6 +98,21 @@ def search(encoder, texts, queries, *, vectors=None, k=10, fused=False, candidat
         [hit | {"relevance": float(p)} for hit, p, ok in zip(*one, strict=True) if ok]
         for one in zip(found, probable, logits >= cutoff["threshold"], strict=True)
     ]
+
+
+def _lengths_one(vectors):
+    """Unit vectors; NaN and infinities are seen in passing, by the one sum that each row then has."""
+    vectors, sums = _unit_and_sums(jnp.asarray(vectors, jnp.float32))
+    wrong = ~np.isfinite(np.asarray(sums))
+    if wrong.any():
+        raise ValueError(f"vectors: row {int(np.argmax(wrong))} is not finite; embed its text again")
+    return vectors
+
+
+@jax.jit
+def _unit_and_sums(vectors):
+    vectors = unit(vectors)
+    return vectors, jnp.sum(vectors, axis=1)
 
 
 def _calibrated(cutoff, asked, vectors, rows):

@@ -98,11 +98,30 @@ def pack_bits(bits):
     bits = np.asarray(bits) if on_host else bits
     if bits.ndim < 1 or bits.shape[-1] % _BITS or not bits.shape[-1]:
         raise ValueError(f"bits: shape {bits.shape}; pass [..., M] with M a multiple of 8, or fill up with 0")
-    if not isinstance(bits, jax.core.Tracer) and bits.dtype != bool and bool((bits != bits).any()):
-        raise ValueError("bits: hold NaN, which has no sign; mend or leave out those vectors")
+    refuse_nan("bits", bits)
     if on_host:
         return np.packbits(bits > 0, axis=-1, bitorder="little")
     return jnp.packbits(bits > 0, axis=-1, bitorder="little")
+
+
+def refuse_nan(name, x):
+    """Refuses vectors with NaN, of which no code can be made; under jit they pass.
+
+    >>> refuse_nan("x", jnp.zeros((2, 3)))
+
+    Args:
+        name: of the argument.
+        x: [...], any dtype.
+
+    Raises:
+        ValueError: where a number is NaN.
+    """
+    if isinstance(x, jax.core.Tracer) or x.dtype.kind in "biu":
+        return
+    with np.errstate(all="ignore"):
+        total = jnp.vdot(x, x) if isinstance(x, jax.Array) else np.vdot(x, x)  # squares: NaN comes from NaN
+    if total != total:
+        raise ValueError(f"{name}: NaN has no code; mend those vectors, or leave them out")
 
 
 def unpack_bits(packed):
@@ -198,8 +217,7 @@ def sign_codes(x):
         M. Charikar, Similarity estimation techniques from rounding algorithms, doi:10.1145/509907.509965.
     """
     x = x if isinstance(x, jax.Array) else np.asarray(x)
-    if not isinstance(x, jax.core.Tracer) and bool((x != x).any()):
-        raise ValueError("x: holds NaN, which has no sign; mend or leave out those vectors")
+    refuse_nan("x", x)
     return pack_bits(x >= 0)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, on_device
-from jaxembed.vectors.binary import pack_bits, unpack_bits
+from jaxembed.vectors.binary import pack_bits, refuse_nan, unpack_bits
 
 _MOST_LOOPS = 6  # levels up to 127 are int8
 _EXACT = 1024  # products of int8 that a float32 sums exactly: 1024 * 128**2 = 2**24
@@ -60,13 +60,14 @@ def uniform_levels(x, loops, *, step):
         int8 [..., M], as :func:`code_levels` gives them.
 
     Raises:
-        ValueError: for loops out of range.
+        ValueError: for loops out of range, or NaN (which passes under jit).
 
     References:
         J. Max, Quantizing for minimum distortion, doi:10.1109/TIT.1960.1057548, for the steps.
     """
     top = _top(loops)
     x = jnp.asarray(x)
+    refuse_nan("x", x)
     cells = 2 * jnp.floor(x.astype(accumulator(x)) / step) + 1
     return jnp.clip(cells, -top, top).astype(jnp.int8)
 

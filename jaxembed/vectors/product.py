@@ -9,6 +9,7 @@ import numpy as np
 from jaxembed.arrays import accumulator, inner
 from jaxembed.vectors._centres import nearest_centre
 from jaxembed.vectors._entries import clipped, sum_entries
+from jaxembed.vectors.binary import refuse_nan
 
 _ELEMENTS = 2**20  # distances that are held at a time
 _STEPS_PER_ROTATION = 4
@@ -84,7 +85,6 @@ def fit_product(
     return _fit(key, x, rotation, iterations, rotations, rotated=rotations > 0, **static)
 
 
-@jax.jit
 def encode_product(params, x):
     """Product quantisation, encoder: writes each vector as one centre number per part.
 
@@ -98,17 +98,23 @@ def encode_product(params, x):
 
     Args:
         params: the arrays of ``fit_product``, or codebooks [M, C, G] and rotation from elsewhere.
-        x: [B, D], any float dtype. The product code of a NaN means nothing.
+        x: [B, D], any float dtype.
 
     Returns:
         [B, M], uint8 when a part has at most 256 centres, else int32. [B, M, C] is never stored.
 
     Raises:
-        ValueError: when the width of x is not M * G.
+        ValueError: when the width of x is not M * G, or for NaN (which passes under jit).
 
     References:
         H. Jegou, M. Douze and C. Schmid, doi:10.1109/TPAMI.2010.57.
     """
+    refuse_nan("x", x if hasattr(x, "dtype") else np.asarray(x))
+    return _encode(params, x)
+
+
+@jax.jit
+def _encode(params, x):
     codebooks = params["codebooks"]
     dtype = jnp.uint8 if codebooks.shape[1] <= 256 else jnp.int32
     parts = _parts(params, x, "x")

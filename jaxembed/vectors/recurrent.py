@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, check_shape, unit
-from jaxembed.vectors.binary import straight_through_sign
+from jaxembed.vectors.binary import refuse_nan, straight_through_sign
 
 _EPSILON = 1e-5  # added to variances
 
@@ -82,7 +82,8 @@ def recurrent_codes(
         :func:`code_levels` makes them integers.
 
     Raises:
-        ValueError: for vectors of another width, or more loops than the params have.
+        ValueError: for vectors of another width, more loops than the params have, or NaN (which passes under
+            jit).
 
     References:
         Y. Gan et al. (BEBR), arXiv:2302.08714, and its released code.
@@ -93,6 +94,7 @@ def recurrent_codes(
     loops = held if loops is None else loops
     if not 0 <= loops <= held:
         raise ValueError(f"loops: {loops} is outside 0..{held}; the params have no more")
+    refuse_nan("x", x)
     x, kept = unit(x.astype(accumulator(x))), dict(statistics)
 
     def run(name, values):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, check_shape, on_device
+from jaxembed.vectors.binary import refuse_nan
 
 
 def fit_scalar(x, *, bits=8, per="all"):
@@ -59,10 +60,11 @@ def encode_scalar(params, x):
         int8 [..., D]: a quarter of the bytes of float32.
 
     Raises:
-        ValueError: for vectors of another width than the steps.
+        ValueError: for vectors of another width than the steps, or NaN (which passes under jit).
     """
     x, step = jnp.asarray(x), jnp.asarray(params["step"])
     _check_width(step, x, "x")
+    refuse_nan("x", x)
     codes = jnp.round(x.astype(accumulator(x)) / jnp.where(step > 0, step, 1))
     return jnp.clip(codes, -params["levels"], params["levels"]).astype(jnp.int8)
 

@@ -70,6 +70,7 @@ def test_bad_concepts_get_one_line():
             "kind: 'relu'; choose one of sigmoid",
         ),
         (lambda: encoders.concept_vectors(np.zeros((1, 3)), k=4), "k: 4 is outside 1..3"),
+        (lambda: encoders.concept_vectors(np.zeros((1, 0))), "logits: no concepts; name"),
         (
             lambda: encoders.init_concepts(jax.random.key(0), 3, 2, directions=np.ones((2, 4))),
             "directions: shape",

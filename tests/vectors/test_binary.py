@@ -104,8 +104,8 @@ def test_random_hyperplanes_hash_the_angle():
 
 def test_bad_codes_are_named():
     refused("bits: shape .* M a multiple of 8", lambda: vectors.pack_bits(np.ones((2, 12))))
-    refused("bits: hold NaN", lambda: vectors.pack_bits(np.full((1, 8), np.nan)))
-    refused("x: holds NaN", lambda: vectors.sign_codes(jnp.full((1, 8), jnp.nan)))
+    refused("bits: NaN has no code", lambda: vectors.pack_bits(np.full((1, 8), np.nan)))
+    refused("x: NaN has no code", lambda: vectors.sign_codes(jnp.full((1, 8), jnp.nan)))
     refused("packed: int32; pass the uint8", lambda: vectors.unpack_bits(np.zeros((1, 1), np.int32)))
     a, b = np.zeros((2, 4), np.uint8), np.zeros((2, 5), np.uint8)
     refused("queries: 32 bits .* codes have 40 .* one head", lambda: vectors.hamming(a, b))

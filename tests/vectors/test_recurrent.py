@@ -135,5 +135,6 @@ def test_bad_heads_are_named():
     params, statistics = vectors.init_recurrent(KEY, 6, 8)
     refused("loops: 2 is outside 0..1", lambda: vectors.recurrent_codes(params, statistics, X, loops=2))
     refused("x: shape", lambda: vectors.recurrent_codes(params, statistics, X[:, :5]))
+    refused("x: NaN has no code", lambda: vectors.recurrent_codes(params, statistics, X * jnp.nan))
     refused("loops: 9 is outside", lambda: vectors.init_recurrent(KEY, 6, 8, loops=9))
     refused("size: 0 is below 1", lambda: vectors.init_recurrent(KEY, 6, 0))
