@@ -50,7 +50,6 @@ from jaxembed.weights.scattering import scattering
 from jaxembed.weights.trace import convolution_taps, count_macs, count_parameters
 from jaxembed.weights.unit_variance import unit_variance
 
-
 __all__ = [
     "activation_spread",
     "bank_initializer",
