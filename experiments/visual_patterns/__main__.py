@@ -40,7 +40,7 @@ class Config:
     budget: int = 20  # boxes of a picture
     seeds: int = 5
     validate: bool = False  # ask other pictures; the settings above were chosen there
-    quick: bool = False  # one seed, 200 steps, 600 pictures
+    quick: bool = False  # one seed, 400 steps, 600 pictures
     results: pathlib.Path | None = None
 
     def __post_init__(self):
@@ -50,7 +50,7 @@ class Config:
         flags.check(self, limits | {"seeds": (1, 100)})
 
 
-QUICK = {"seeds": 1, "steps": 200, "pictures": 600, "test": 180}
+QUICK = {"seeds": 1, "steps": 400, "pictures": 600, "test": 180}
 SIZES, LOCAL, IMAGE = (1, 2, 3), "on one patch", "anywhere"
 POOLED, PATCHED, OWN = "peaks of all channels", "patch miner", "net tuned on the classes"
 
