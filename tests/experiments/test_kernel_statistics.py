@@ -36,7 +36,7 @@ def written(kind, folder):
     elif kind == "npz":
         np.savez(path, **state())
     else:
-        path.write_bytes(pickle.dumps(state(), protocol=4))
+        path.write_bytes(pickle.dumps(state(), protocol=3))
     return path
 
 
