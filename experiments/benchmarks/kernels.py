@@ -9,7 +9,11 @@ publish them, with singular values of all kernels; "by covariance" gives them ou
 matrix. "drift" is the divergence of two halves of the kernels: scaling, principal components and
 histograms. A run stops where the numbers differ. Arms take turns in one process.
 
-Paper: CNN Filter DB, arXiv:2203.15331.
+"mining" finds pairs of channels in pictures of 48 x 48, the net's pass included; the patch miner, ours too,
+runs the same net on 64 patches of each. "pruned step" is a training step of a net with batch norm that has
+a share of the filters of every layer, beside its multiply-accumulates.
+
+Papers: CNN Filter DB, arXiv:2203.15331; Beta-Rank, arXiv:2304.07461; PatternNet, arXiv:1703.06339.
 """
 
 import dataclasses
@@ -19,7 +23,7 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import timing
+from experiments.benchmarks import kernel_arms, timing
 from experiments.shared import flags, results
 from jaxembed import weights
 
@@ -33,11 +37,12 @@ class Config:
     """Times statistics of kernels."""
 
     layers: int = 16  # of 256 x 256 kernels each: 1,048,576
+    pictures: int = 300  # whose patterns are mined; 0 leaves mining and pruned nets out
     rounds: int = 5
     results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 
     def __post_init__(self):
-        flags.check(self, {"layers": (2, 1000), "rounds": (1, 1000)})
+        flags.check(self, {"layers": (2, 1000), "pictures": (0, 10**5), "rounds": (1, 1000)})
 
 
 def make_kernels(cfg):
@@ -208,8 +213,19 @@ def run(cfg):
     if not TORCH:
         print("torch is not installed; pip install 'jaxembed[peers]' to compare", flush=True)
     rows = statistics(cfg)
-    by_title = {what: [row for row in rows if row["what"] == what] for what in ("quality", "drift")}
-    return results.Result({"summary": summary(rows)} | by_title)
+    found = summary(rows)
+    if cfg.pictures:
+        flags.stage("times mining and pruned nets")
+        mined = kernel_arms.mining(cfg.pictures, cfg.rounds)
+        rows += mined + kernel_arms.pruned_steps(64, cfg.rounds)
+        rates = [row["pictures per second"] for row in mined]
+        found.append(
+            timing.compared("patterns, mining, pictures per second", "patch miner", *rates, rate=True)
+        )
+    by_title = {}
+    for row in rows:
+        by_title.setdefault(row["what"], []).append(row)
+    return results.Result({"summary": found} | by_title)
 
 
 if __name__ == "__main__":

@@ -122,22 +122,22 @@ def trains(t):
     return results.share(np.concatenate([small, *others]))
 
 
-PAPER = "2410.21644"
+SOURCE = "2410.21644"
 CLAIMS = (
     Claim(
-        PAPER,
+        SOURCE,
         "Frozen, filters from DCT, PCA and whitened k-means are a point above random ones with fewest labels",
         asked(lambda t: FEW(t, FITTED), margin=0.01),
     ),
-    Claim(PAPER, "Their gain shrinks with the number of labels", asked(shrinking)),
-    Claim(PAPER, "Trained on, PCA and k-means reach 90 % of the training set in fewer steps", asked(sooner)),
+    Claim(SOURCE, "Their gain shrinks with the number of labels", asked(shrinking)),
+    Claim(SOURCE, "Trained on, PCA and k-means reach 90 % of the training set in fewer steps", asked(sooner)),
     Claim(
-        PAPER,
+        SOURCE,
         "Convolutional k-means learns fewer shifted copies of a filter than k-means",
         asked(fewer_copies),
     ),
     Claim(
-        PAPER,
+        SOURCE,
         "A net of 20 layers does not train from N(0, 0.01^2), and does from He's, orthogonal and LSUV starts",
         trains,
     ),

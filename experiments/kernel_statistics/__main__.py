@@ -4,7 +4,7 @@
     python -m experiments.kernel_statistics --model file.safetensors   # your own network: .npz, .pt, .pkl too
 
 With a file it prints a row for each convolution, says which layers are degenerate, and draws their quality by
-depth. Names of PyTorch, Flax and Keras are known; a file in PyTorch's own format is read without running it.
+depth. Names of PyTorch, Flax and Keras are known. A file of PyTorch before 1.6 is read without running it.
 
 Paper: CNN Filter DB (arXiv:2203.15331). `make data` brings SqueezeNet, MobileNetV2 and EfficientNet-lite0.
 About 3 minutes on 2 CPU cores.
@@ -131,10 +131,10 @@ def nearer(pair):
     return ours
 
 
-PAPER = "2203.15331"
+SOURCE = "2203.15331"
 CLAIMS = (
     Claim(
-        PAPER,
+        SOURCE,
         "Published networks have degenerate layers",
         lambda t: (
             t.get("published")
@@ -142,22 +142,26 @@ CLAIMS = (
         ),
     ),
     Claim(
-        PAPER,
+        SOURCE,
         "Drawn anew, all their layers of 64 kernels of 3 x 3 and more are called random",
         lambda t: t.get("drawn anew") and results.share([r["called random"] == 1 for r in t["drawn anew"]]),
     ),
-    Claim(PAPER, "Training takes layers below random entropy, in nets up to 32 channels wide", trained_below),
     Claim(
-        PAPER,
+        SOURCE, "Training takes layers below random entropy, in nets up to 32 channels wide", trained_below
+    ),
+    Claim(
+        SOURCE,
         "The wider a net is, the nearer its last layer stays to random",
         lambda t: (
             (x := over_widths("to random")(t)) is not None and results.paired(np.diff(x, axis=1)) or None
         ),
     ),
     Claim(
-        PAPER, "Two trained nets are three times nearer to one another than to their start", nearer(small.TWO)
+        SOURCE,
+        "Two trained nets are three times nearer to one another than to their start",
+        nearer(small.TWO),
     ),
-    Claim(PAPER, "So are nets trained on digits and on pieces of photographs", nearer(small.TASKS)),
+    Claim(SOURCE, "So are nets trained on digits and on pieces of photographs", nearer(small.TASKS)),
 )
 
 

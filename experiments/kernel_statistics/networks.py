@@ -58,6 +58,10 @@ def read(path):
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
+    if path.read_bytes()[:2] == b"PK":
+        raise ValueError(
+            f"--model: {path}: in PyTorch's format since 1.6; save the state dict as safetensors"
+        )
     return read_pickled(path)
 
 

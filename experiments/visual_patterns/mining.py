@@ -11,41 +11,38 @@ import optax
 from experiments.visual_patterns import glyphs
 from jaxembed import data, encoders, losses, metrics, train, vectors
 
-CHANNELS = 24
+CHANNELS = 24  # of a net that is tuned on classes; of the net of glyphs one for each of them
 PATCHES, PATCH, ACTIVE = 64, 16, 5  # of a picture; their side in pixels; channels that each one marks
 
 
 @functools.cache
-def net(classes, size):
-    """The net of pictures of 48 pixels, or a shallower one for digits."""
+def net(classes, digits=False, direct=False):
+    """The net of glyphs, or a shallower one of digits; ``direct``: its channels are the classes."""
     stages = [16, CHANNELS]
-    if size > 8:  # a place sees 13 pixels, a glyph and a little more
+    if not digits:  # a place sees 13 pixels, a glyph and a little more
         first = encoders.conv(16, kernel=5, stride=2)
-        stages = [
-            [first],
-            [encoders.conv(24)],
-            [encoders.conv(32, stride=2)],
-            [encoders.conv(CHANNELS, kernel=1)],
-        ]
-    return encoders.convnet(stages, pool="max", width=classes, inputs=1)
+        last = encoders.conv(classes if direct else CHANNELS, kernel=1)
+        stages = [[first], [encoders.conv(16)], [encoders.conv(32, stride=2)], [last]]
+    return encoders.convnet(stages, norm=None, pool="max", width=None if direct else classes, inputs=1)
 
 
 @functools.cache
-def update(classes, size, rate, steps):
-    encode = net(classes, size).encode
+def update(rate, steps, *which):
+    encode, direct = net(*which).encode, which[-1]
 
     def loss_fn(params, batch, key):
-        return losses.one_vs_rest_loss(encode(params, batch["images"]), batch["targets"]).mean(), {}
+        logits = encode(params, batch["images"])
+        logits = 3 * (logits - 1) if direct else logits  # a peak of 1 says that the glyph may be there
+        return losses.one_vs_rest_loss(logits, batch["targets"]).mean(), {}
 
     return train.gradient_update(loss_fn, optax.adam(optax.cosine_decay_schedule(rate, steps)))
 
 
-def trained(images, targets, classes, cfg, seed):
+def trained(images, targets, cfg, seed, classes, digits=False, direct=False):
     """Parameters of an encoder whose channels, by their peaks, tell the targets one versus the rest."""
-    size = images.shape[1]
     return train.fit(
-        init=net(classes, size).init,
-        update=update(classes, size, cfg.learning_rate, cfg.steps),
+        init=net(classes, digits, direct).init,
+        update=update(cfg.learning_rate, cfg.steps, classes, digits, direct),
         batches=data.batches({"images": images, "targets": targets}, cfg.batch_size, seed=seed),
         steps=cfg.steps,
         key=seed,
@@ -53,9 +50,9 @@ def trained(images, targets, classes, cfg, seed):
     ).params
 
 
-@functools.partial(jax.jit, static_argnames=("classes",))
-def last_maps(params, images, classes):
-    return net(classes, 48 if images.shape[1] > 8 else 8).maps(params, images)[-1]
+@functools.partial(jax.jit, static_argnames=("classes", "digits", "direct"))
+def last_maps(params, images, classes, digits=False, direct=False):
+    return net(classes, digits, direct).maps(params, images)[-1]
 
 
 def mine(maps, labels, cfg, *, size, radius, top, candidates=None):
@@ -102,10 +99,9 @@ def held_out(patterns, maps, labels, radius):
 
 
 @functools.partial(jax.jit, static_argnames=("radius", "budget"))
-def proposals(maps, patterns, *, radius, budget, margin):
+def proposals(maps, patterns, *, radius, budget, field):
     """The best boxes of pictures, [B, budget, 4], with scores; minus infinity where nothing fires."""
-    response = vectors.pattern_response(maps, patterns, radius=radius)
-    boxes, peaks = vectors.pattern_boxes(response, glyphs.SIZE, margin=margin)
+    boxes, peaks = vectors.channel_boxes(maps, patterns, glyphs.SIZE, field=field, radius=radius, first=0.5)
     scores = jnp.where(peaks > 1, peaks * patterns.precision.reshape(-1), -jnp.inf)
 
     def best(boxes, scores):
@@ -137,7 +133,7 @@ def _patch_peaks(params, images, corners, classes):
     patches = jax.vmap(lambda image, places: jax.vmap(lambda place: cut(image, place))(places))(
         images, corners
     )
-    maps = net(classes, 48).maps(params, patches.reshape(-1, PATCH, PATCH, 1))[-1]
+    maps = net(classes, False, True).maps(params, patches.reshape(-1, PATCH, PATCH, 1))[-1]
     return vectors.channel_peaks(maps)
 
 
@@ -163,7 +159,7 @@ def patch_rules(transactions, labels, classes, cfg, size, top):
         size=size,
         top=top,
         min_support=cfg.min_support / 10,
-        min_precision=cfg.min_precision / 2,
+        min_precision=cfg.min_precision,
     )
 
 

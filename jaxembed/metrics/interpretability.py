@@ -104,8 +104,8 @@ def pattern_purity(scores, labels, *, top=10):
     """
     scores, labels = host("scores", scores), host("labels", labels)
     check_shape("scores", scores, (None, None))
-    labels = np.broadcast_to(labels[:, None], scores.shape) if labels.ndim == 1 else labels
-    check_shape("labels", labels, scores.shape)
+    check_shape("labels", labels, scores.shape[: max(1, labels.ndim)])
+    labels = np.broadcast_to(labels.reshape(len(labels), -1), scores.shape)
     if top < 1:
         raise ValueError(f"top: {top}; choose 1 and above")
     ranked = np.where(scores > 0, scores, -np.inf)

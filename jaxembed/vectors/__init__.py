@@ -42,6 +42,7 @@ from jaxembed.vectors.levels import (
     uniform_levels,
 )
 from jaxembed.vectors.normalise import entry_means, fit_centre, fit_removal, fit_whiten, standardise
+from jaxembed.vectors.pattern_boxes import channel_boxes, pattern_boxes
 from jaxembed.vectors.product import (
     decode_product,
     encode_product,
@@ -59,7 +60,6 @@ from jaxembed.vectors.visual_patterns import (
     channel_thresholds,
     dilate,
     mine_patterns,
-    pattern_boxes,
     pattern_features,
     pattern_response,
     top_active,
@@ -77,6 +77,7 @@ __all__ = [
     "centre_fde",
     "chamfer",
     "chamfer_flat",
+    "channel_boxes",
     "channel_peaks",
     "channel_thresholds",
     "code_levels",

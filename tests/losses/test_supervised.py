@@ -1,9 +1,11 @@
-"""Softmax over classes of which some are masked."""
+"""Softmax over classes of which some are masked, and classes one versus the rest."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles_losses
 import pytest
+from refusals import refused
 
 from jaxembed import losses
 
@@ -47,3 +49,35 @@ def test_what_masked_classes_hold_does_not_matter():
     for masked in ("drop", "zero"):
         pair = [losses.class_loss(x, LABELS, classes=CLASSES, masked=masked) for x in (LOGITS, spoiled)]
         np.testing.assert_array_equal(*pair)
+
+
+def slow_one_vs_rest(logits, own, weight):
+    found = []
+    for row, mine in zip(np.asarray(logits, np.float64), own, strict=True):
+        s = 1 / (1 + np.exp(-row))
+        found.append(-sum(weight * np.log(p) if y else np.log(1 - p) for p, y in zip(s, mine, strict=True)))
+    return found
+
+
+def test_one_versus_the_rest_is_that_of_the_formula():
+    own = np.arange(7) == LABELS[:, None]
+    np.testing.assert_allclose(
+        losses.one_vs_rest_loss(LOGITS, LABELS), slow_one_vs_rest(LOGITS, own, 6), rtol=1e-5
+    )
+    found = losses.one_vs_rest_loss(LOGITS, LABELS, positive_weight=2.5)
+    np.testing.assert_allclose(found, slow_one_vs_rest(LOGITS, own, 2.5), rtol=1e-5)
+    several = np.random.default_rng(1).random((5, 7)) < 0.4
+    np.testing.assert_allclose(
+        losses.one_vs_rest_loss(LOGITS, several), slow_one_vs_rest(LOGITS, several, 1), rtol=1e-5
+    )
+    np.testing.assert_array_equal(
+        losses.one_vs_rest_loss(LOGITS, own, positive_weight=6.0), losses.one_vs_rest_loss(LOGITS, LABELS)
+    )
+
+
+def test_one_versus_the_rest_is_finite_far_out_and_has_one_line_for_bad_shapes():
+    far = jnp.array([[1e4, -1e4], [-1e4, 1e4]])
+    value, gradient = jax.value_and_grad(lambda x: losses.one_vs_rest_loss(x, jnp.array([0, 0])).sum())(far)
+    assert value == 2e4 and jnp.isfinite(gradient).all()
+    refused("labels: shape", lambda: losses.one_vs_rest_loss(LOGITS, LABELS[:2]))
+    refused("logits: shape", lambda: losses.one_vs_rest_loss(LOGITS[0], LABELS))

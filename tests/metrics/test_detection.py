@@ -235,3 +235,22 @@ def test_limits_and_most_outside_their_range_are_refused(options):
     truths = {"images": [0], "classes": [7], "boxes": [[0, 0, 2, 2]]}
     with pytest.raises(ValueError, match="limits: "):
         metrics.box_average_precision(truths | {"scores": [0.9]}, truths, **options)
+
+
+@pytest.mark.parametrize("limit", [0.2, 0.5])
+@pytest.mark.parametrize("budget", [1, 3, 50])
+def test_recall_of_proposals_is_that_of_loops(budget, limit):
+    rng = np.random.default_rng(0)
+    boxes = np.stack([drawn_boxes(rng, 12, 15.0) for _ in range(9)])
+    scores, truths = rng.normal(size=(9, 12)), np.stack([drawn_boxes(rng, 3, 15.0) for _ in range(9)])
+    scores[0, 0], scores[1, :], where = np.nan, -np.inf, rng.random((9, 3)) < 0.7
+    hits = []
+    for n, k in np.argwhere(where):
+        usable = [i for i in np.argsort(-np.nan_to_num(scores[n], nan=-np.inf), kind="stable")[:budget]]
+        usable = [i for i in usable if scores[n, i] > -np.inf]
+        hits.append(any(oracles_regions.overlap(boxes[n, i], truths[n, k]) >= limit for i in usable))
+    found = metrics.proposal_recall(boxes, scores, truths, budget=budget, limit=limit, where=where)
+    assert found == pytest.approx(np.mean(hits)) and 0 <= found <= 0.9
+    for options in ({"budget": 0}, {"limit": 0.0}, {"where": np.zeros((9, 3), bool)}):
+        with pytest.raises(ValueError, match="pass one of each"):
+            metrics.proposal_recall(boxes, scores, truths, **{"budget": 1} | options)

@@ -49,3 +49,19 @@ def test_completeness_leaves_scores_of_zero_out():
 def test_bad_arguments_get_one_line(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_purity_is_that_of_the_best_items_that_respond():
+    scores = np.array([[3.0, 1, 0, np.nan], [2, 2, -1, 1], [1, 3, 0, 0], [0, 4, 0, 2]])
+    labels = np.array([5, 5, 6, 7])
+    np.testing.assert_allclose(metrics.pattern_purity(scores, labels, top=3), [2 / 3, 1 / 3, np.nan, 1 / 2])
+    np.testing.assert_allclose(metrics.pattern_purity(scores, labels, top=1), [1, 1, np.nan, 1])
+    shown = np.where(scores > 2, 9, -1)  # what each pattern's box shows; -1 is nothing
+    np.testing.assert_allclose(metrics.pattern_purity(scores, shown, top=3), [1 / 3, 2 / 3, np.nan, 1 / 2])
+    for call in (
+        lambda: metrics.pattern_purity(scores, labels, top=0),
+        lambda: metrics.pattern_purity(scores, labels[:2]),
+        lambda: metrics.pattern_purity(scores[0], labels),
+    ):
+        with pytest.raises(ValueError, match=r"pass|choose"):
+            call()
