@@ -65,7 +65,7 @@ METHODS = {  # {name: sizes -> Method}; deployed vectors of all of these are the
     "narrow": lambda s: narrow(s, 3),
     "narrow in part": lambda s: narrow(s, 2.4),
     "mixed dimensions": lambda s: tables.mixed_dimensions(s, WIDTH, alpha=0.5),
-    "autodim": lambda s: tables.autodim(s, WIDTH),
+    "autodim": lambda s: tables.autodim(s, WIDTH, widths=(2, 8)),
     "deeplight": keeping(tables.deeplight),
     "pep": keeping(tables.pep),
     "pep by value": keeping(functools.partial(tables.pep, threshold="value")),
