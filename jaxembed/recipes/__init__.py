@@ -19,7 +19,6 @@ from jaxembed.recipes.table_compression import compress_table
 from jaxembed.recipes.text_search import embed_texts, search
 from jaxembed.recipes.tower_models import TowerModel, load_towers
 
-
 __all__ = [
     "ClickModel",
     "TowerModel",
