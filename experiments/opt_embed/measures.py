@@ -82,4 +82,4 @@ def draw(axes, numbers):
     right.set_xlim(0, 1.05)
     for panel in (left, right):
         panel.grid(alpha=0.3)
-    plots.legend(right, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    plots.legend(right, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)

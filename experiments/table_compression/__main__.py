@@ -113,8 +113,7 @@ CLAIMS = (
 def figures(numbers):
     """A picture for each table of clicks."""
     names = dict.fromkeys(row["table"] for row in numbers.get("AUC", ()))
-    draw = functools.partial(drawing.draw, numbers=numbers)
-    return {name: (functools.partial(draw, name=name), (1, 2)) for name in names}
+    return {name: functools.partial(drawing.draw, numbers=numbers, name=name) for name in names}
 
 
 if __name__ == "__main__":

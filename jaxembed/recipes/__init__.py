@@ -15,6 +15,7 @@ from jaxembed.recipes.image_training import fine_tune_images
 from jaxembed.recipes.merging import merge_encoders
 from jaxembed.recipes.recommending import train_towers
 from jaxembed.recipes.sets import index_sets, search_sets
+from jaxembed.recipes.table_compression import compress_table
 from jaxembed.recipes.text_search import embed_texts, search
 from jaxembed.recipes.tower_models import TowerModel, load_towers
 
@@ -23,6 +24,7 @@ __all__ = [
     "TowerModel",
     "bigranular_search",
     "click_logits",
+    "compress_table",
     "cutoff_logits",
     "embed_images",
     "embed_texts",

@@ -63,7 +63,8 @@ def fit_click_methods(
     rows = len(columns["train"]["labels"])
     if not 1 <= batch_size <= rows:
         raise ValueError(f"batch_size={batch_size}: give 1 to {rows}, the number of training rows")
-    widths = jax.eval_shape(lambda: _vectors(method, method.init(jax.random.key(0)), columns["train"]["ids"]))
+    shapes = jax.eval_shape(method.init, jax.random.key(0)), columns["train"]["ids"]
+    widths = jax.eval_shape(functools.partial(_vectors, method), *shapes)
     options = {"layers": 1, "hidden": (64,)} | network
     draw = functools.partial(encoders.init_dcn, width=widths.shape[1], **options)
 

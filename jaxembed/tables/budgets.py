@@ -12,8 +12,8 @@ MOST = 2**31
 def within(make, bytes, *, low=1, high=None):
     """Budget: solves the one free setting of a method for the bytes that it takes when stored.
 
-    Returns the method of the most bytes that are not above those asked for (:func:`storage_bytes`), which
-    must be at least 99 % of them.
+    Returns the method of the most bytes that are not above those asked for (:func:`storage_bytes`), if these
+    are at least 99 % of them. Else it returns that of the next more bytes, if these are at most 101 %.
 
     >>> from jaxembed.tables import hash_table
     >>> method = within(lambda rows: hash_table(1000, 4, rows=rows), 1000)
@@ -96,10 +96,12 @@ def _chosen(found, bytes):
     below = max((f for f in found if f[0] <= bytes), key=lambda f: f[0], default=None)
     above = min((f for f in found if f[0] > bytes), key=lambda f: f[0], default=None)
     name = found[0][1].settings["method"]
-    if below is None:
+    if below is None and above[0] > (1 + TOLERANCE) * bytes:
         raise ValueError(f"bytes={bytes}: {name} takes at least {above[0]} bytes here; give as many or more")
-    if below[0] >= (1 - TOLERANCE) * bytes:
+    if below is not None and below[0] >= (1 - TOLERANCE) * bytes:
         return below[1]
+    if above is not None and above[0] <= (1 + TOLERANCE) * bytes:
+        return above[1]
     if above is None:
         raise ValueError(f"bytes={bytes}: {name} takes at most {below[0]} bytes here; give as many or fewer")
     raise ValueError(

@@ -12,6 +12,7 @@ from jaxembed.tables.factorized import TABLE, own_rows, read_rows
 from jaxembed.tables.methods import at_once, check_count, plain_settings, row_method, values_of
 
 MODES = ("vq", "sx")
+PIECE = 2**14  # rows that are compared with the centres at a time
 
 
 def dpq(sizes, width, *, parts=8, centres=32, mode="vq", initialiser=None):
@@ -24,13 +25,14 @@ def dpq(sizes, width, *, parts=8, centres=32, mode="vq", initialiser=None):
     >>> from jaxembed.tables import storage_bytes, training_bytes
     >>> m = dpq(1000, 16, parts=4, centres=16)
     >>> print(training_bytes(m), storage_bytes(m))
-    65024 3026
+    65024 3024
 
     Args:
         sizes: number of values, or {feature: number of values}.
         width: width D of the vectors.
         parts: S, divides the width.
-        centres: K of every part, at most 65,536; codes take ``ceil(log2 K)`` bits.
+        centres: K of every part, at most 65,536; codes take ``ceil(log2 K)`` bits, those of a value
+            whole bytes.
         mode: "vq" or "sx".
         initialiser: of rows and centres, as in :func:`~jaxembed.tables.full_table`.
 
@@ -58,7 +60,7 @@ def mgqe(sizes, width, *, counts, parts=4, centres=256, rare=64, top=0.1, initia
 
     >>> from jaxembed.tables import storage_bytes
     >>> storage_bytes(mgqe(1000, 16, counts=np.arange(1000), parts=4, centres=256, rare=64))
-    19744
+    19740
 
     Args:
         sizes: number of values, or {feature: number of values}.
@@ -149,9 +151,7 @@ def _coded(settings, sizes, width, parts, books, member, mode, initialiser):
         most = books[0] if member is None else jnp.where(member, books[0], books[-1])
         found = _nearest(centres["keys"], table, most) if mode == "vq" else _largest(centres["keys"], table)
         groups = [found] if member is None else [found[np.flatnonzero(m)] for m in (member, ~member)]
-        packed = {
-            f"group_{i}": pack(g.reshape(-1), b) for i, (g, b) in enumerate(zip(groups, bits, strict=True))
-        }
+        packed = {f"group_{i}": pack(*pair) for i, pair in enumerate(zip(groups, bits, strict=True))}
         return {"centres": {"values": centres["keys" if mode == "vq" else "values"]}, "codes": packed}
 
     return row_method(
@@ -185,15 +185,22 @@ def _split(centres, rows):
 
 
 def _nearest(centres, rows, most):
-    """Codes int32 [M, S]: the nearest of the first ``most`` centres of each part."""
+    """Codes int32 [M, S]: the nearest of the first ``most`` centres of each part, PIECE rows at a time."""
 
-    def part(pair):
-        book, x = pair
-        distances = squared_distances(x, book)
-        open_ = jnp.arange(len(book)) < (most if jnp.ndim(most) == 0 else most[:, None])
-        return jnp.argmin(jnp.where(open_, distances, jnp.inf), axis=1).astype(jnp.int32)
+    def piece(pair):
+        x, most = pair
+        distances = jax.vmap(squared_distances)(_split(centres, x), centres)
+        open_ = jnp.arange(centres.shape[1]) < most[:, None]
+        return jnp.argmin(jnp.where(open_, distances, jnp.inf), axis=2).T.astype(jnp.int32)
 
-    return jax.lax.map(part, (centres, _split(centres, rows))).T
+    most = jnp.broadcast_to(most, rows.shape[:1])
+    if len(rows) <= PIECE:
+        return piece((rows, most))
+    cut = [
+        jnp.pad(x, [(0, -len(rows) % PIECE)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, PIECE, *x.shape[1:])
+        for x in (rows, most)
+    ]
+    return jax.lax.map(piece, tuple(cut)).reshape(-1, centres.shape[0])[: len(rows)]
 
 
 def _products(centres, rows):
@@ -224,10 +231,9 @@ def _quantised(centres, q, mode, most):
 
 def _unpacked(packed, rows, place, parts, bits):
     """Codes int32 [M, S] of values, from one group or from that of the frequent or the rare ones."""
-    steps = jnp.arange(parts, dtype=jnp.int32)
 
     def at(group, places):
-        return unpack(packed[f"group_{group}"], places[:, None] * parts + steps, bits[group])
+        return unpack(packed[f"group_{group}"], places, parts, bits[group])
 
     if len(bits) == 1:
         return at(0, jnp.maximum(rows, 0))

@@ -47,54 +47,57 @@ def rank(index, numbers):
 
 
 def pack(numbers, bits):
-    """Packed numbers: writes small integers one after the other, ``bits`` each; :func:`unpack` reads them.
+    """Packed numbers: writes the small integers of each row one after the other; :func:`unpack` reads them.
 
-    >>> packed = pack(jnp.array([5, 0, 63, 7]), 6)
-    >>> print(packed.shape, unpack(packed, jnp.array([2, 0]), 6))
-    (5,) [63  5]
+    >>> packed = pack(jnp.array([[5, 0, 63, 7], [1, 2, 3, 4]]), 6)
+    >>> print(packed.shape, unpack(packed, jnp.array([1, 0]), 4, 6))
+    (2, 3) [[ 1  2  3  4]
+     [ 5  0 63  7]]
 
     Args:
-        numbers: integers [M] in 0..2**bits - 1.
+        numbers: integers [N, S] in 0..2**bits - 1.
         bits: 1 to 16.
 
     Returns:
-        uint8 [ceil(M bits / 8) + 2]; the last two bytes let every number be read as three.
+        uint8 [N, ceil(S bits / 8)]: rows begin at whole bytes.
     """
-    spread = (numbers.astype(jnp.uint32)[:, None] >> jnp.arange(bits, dtype=jnp.uint32)) & 1
-    flat = spread.reshape(-1)
-    flat = jnp.pad(flat, (0, -len(flat) % 8 + 16)).reshape(-1, 8)
-    return jnp.sum(flat << jnp.arange(8, dtype=jnp.uint32), axis=1).astype(jnp.uint8)
+    spread = (numbers.astype(jnp.uint32)[..., None] >> jnp.arange(bits, dtype=jnp.uint32)) & 1
+    flat = spread.reshape(len(numbers), -1)
+    flat = jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % 8))).reshape(len(numbers), -1, 8)
+    return jnp.sum(flat << jnp.arange(8, dtype=jnp.uint32), axis=2).astype(jnp.uint8)
 
 
-def unpack(packed, places, bits):
-    """Reads packed numbers; see :func:`pack`.
+def unpack(packed, rows, parts, bits):
+    """Reads rows of packed numbers; see :func:`pack`.
 
     Args:
         packed: of :func:`pack`.
-        places: integers [...], which numbers.
+        rows: integers [M], which rows.
+        parts: S, numbers of a row.
         bits: as they were packed with.
 
     Returns:
-        int32 [...].
+        int32 [M, S].
     """
-    places = places.astype(jnp.int32)
-    if bits == 8:
-        return packed[places].astype(jnp.int32)
-    inside = (places % 8) * bits  # eight numbers fill whole bytes, so that no product is large
-    first = (places // 8) * bits + inside // 8
-    window = sum(packed[first + k].astype(jnp.uint32) << (8 * k) for k in range(3))
-    return ((window >> (inside % 8).astype(jnp.uint32)) & (2**bits - 1)).astype(jnp.int32)
+    found = jax.lax.optimization_barrier(packed[rows])  # else each number would gather its row anew
+    found = jnp.pad(found, ((0, 0), (0, 2))).astype(jnp.uint32)
+    first, shift = np.divmod(np.arange(parts, dtype=np.uint32) * np.uint32(bits), np.uint32(8))
+    window = sum(found[:, first + k] << np.uint32(8 * k) for k in range(3))
+    return ((window >> shift) & np.uint32(2**bits - 1)).astype(jnp.int32)
 
 
 def sparse_rows(table, keep):
-    """Sparse rows: the entries of a table that are largest in magnitude, with their places.
+    """Sparse rows: the entries of a table that are largest in magnitude, and a bitmap of their places.
 
-    More entries than rows are stored as CSR, with a pointer for each row; fewer as COO, with the row of each
-    entry. Columns take one byte up to a width of 256.
+    A bit says of each entry whether it is kept, and ranks say which value is its own (:func:`rank_bits`):
+    ``V P / 4`` bytes, where P is D raised to a power of two below 32 or a multiple of 32. Where fewer bytes
+    result, rows without a kept entry are left out of that bitmap, and a second one says which these are. The
+    columns of CSR would take a byte for each entry and a search; a bitmap of 16 columns is smaller than that
+    and is read at once.
 
     >>> stored = sparse_rows(jnp.array([[0.0, 3.0], [1.0, 2.0]]), 2)
-    >>> print(stored["values"], stored["columns"], stored["rows"])
-    [3. 2.] [1 1] [0 1]
+    >>> print(stored["values"], stored["flags"]["words"])
+    [3. 2.] [10]
     >>> print(read_sparse(stored, jnp.array([1, 0]), 2))
     [[0. 2.]
      [0. 3.]]
@@ -104,18 +107,30 @@ def sparse_rows(table, keep):
         keep: int, how many entries are kept, 1 to V * D; ties go to the lowest place.
 
     Returns:
-        {"values": [keep], "columns": uint8, uint16 or int32 [keep], and "starts" int32 [V + 1] or "rows"
-        int32 [keep]}, row by row.
+        {"values": [keep] row by row, "flags": {"words", "before"}}, and "rows": {"words", "before"} where
+        rows are left out.
     """
     height, width = table.shape
     flat = table.reshape(-1)
     places = jnp.sort(jnp.argsort(-jnp.abs(flat), stable=True)[:keep])
-    rows = (places // width).astype(jnp.int32)
-    kind = jnp.uint8 if width <= 2**8 else jnp.uint16 if width <= 2**16 else jnp.int32
-    stored = {"values": flat[places], "columns": (places % width).astype(kind)}
-    if keep <= height + 1:
-        return stored | {"rows": rows}
-    return stored | {"starts": jnp.searchsorted(rows, jnp.arange(height + 1)).astype(jnp.int32)}
+    flags = jnp.zeros(flat.shape, bool).at[places].set(True).reshape(height, width)
+    flags = jnp.pad(flags, ((0, 0), (0, _padded(width) - width)))
+    stored = {"values": flat[places]}
+    if not _two_levels(height, width, keep):
+        return stored | {"flags": rank_bits(flags.reshape(-1))}
+    some = jnp.any(flags, axis=1)
+    target = jnp.where(some, jnp.cumsum(some) - 1, height)
+    packed = jnp.zeros((min(keep, height), flags.shape[1]), bool).at[target].set(flags, mode="drop")
+    return stored | {"flags": rank_bits(packed.reshape(-1)), "rows": rank_bits(some)}
+
+
+def _padded(width):
+    """Bits of a row: rows do not straddle words, and words do not straddle rows of 32 and more."""
+    return -(-width // WORD) * WORD if width > WORD else 2 ** (width - 1).bit_length()
+
+
+def _two_levels(height, width, keep):
+    return sparse_bytes(height, width, keep, levels=2) < sparse_bytes(height, width, keep, levels=1)
 
 
 def read_sparse(stored, rows, width):
@@ -123,40 +138,52 @@ def read_sparse(stored, rows, width):
 
     Args:
         stored: of :func:`sparse_rows`.
-        rows: integers [M]; a row outside the table reads zeros.
+        rows: integers [M] below V; a negative one reads zeros.
         width: D.
 
     Returns:
         [M, D].
     """
-    if "starts" in stored:
-        last = len(stored["starts"]) - 1
-        inside = jnp.where((rows < 0) | (rows >= last), last, rows)
-        first, end = stored["starts"][inside], stored["starts"][jnp.minimum(inside + 1, last)]
-    else:
-        first, end = (jnp.searchsorted(stored["rows"], rows, side=side) for side in ("left", "right"))
-    places = first[:, None] + jnp.arange(min(width, len(stored["values"])), dtype=jnp.int32)
-    values = stored["values"].at[places].get(mode="fill", fill_value=0)
-    values = jnp.where(places < end[:, None], values, 0)
-    columns = stored["columns"].at[places].get(mode="fill", fill_value=0).astype(jnp.int32)
-    return jnp.einsum("mk,mkd->md", values, (columns[..., None] == jnp.arange(width)).astype(values.dtype))
+    some = rows >= 0
+    if "rows" in stored:
+        inside, rows = rank(stored["rows"], rows)
+        some = some & inside
+    bits = _padded(width)
+    first = jnp.where(some, rows, 0) * bits if bits < WORD else jnp.where(some, rows, 0) * (bits // WORD)
+    word = first // WORD if bits < WORD else first
+    word = word[:, None] + jnp.arange(max(1, bits // WORD))
+    words, before = stored["flags"]["words"][word], stored["flags"]["before"][word]
+    shift = (first % WORD).astype(jnp.uint32)[:, None] if bits < WORD else jnp.uint32(0)
+    below = words & ((jnp.uint32(1) << shift) - 1)
+    start = before + jax.lax.population_count(below).astype(jnp.int32)
+    lanes = jnp.arange(min(bits, WORD), dtype=jnp.uint32)
+    own = (words >> shift)[..., None]
+    kept = (own >> lanes) & 1 == 1
+    ranks = jax.lax.population_count(own & ((jnp.uint32(1) << lanes) - 1)).astype(jnp.int32)
+    kept = kept.reshape(len(rows), -1)[:, :width] & some[:, None]
+    places = (start[..., None] + ranks).reshape(len(rows), -1)[:, :width]
+    return jnp.where(kept, stored["values"][jnp.where(kept, places, 0)], 0)
 
 
-def sparse_bytes(height, width, keep):
-    """Bytes of sparse rows: a float32 and a column for each kept entry, and the rows.
+def sparse_bytes(height, width, keep, levels=None):
+    """Bytes of sparse rows: a float32 for each kept entry, and the bitmaps.
 
     >>> sparse_bytes(100, 16, 300), sparse_bytes(100, 16, 50)
-    (1904, 450)
+    (1600, 432)
 
     Args:
         height, width: of the table.
         keep: number of kept entries.
+        levels: 1 for a bitmap of all rows, 2 for one of rows that have an entry; None for the smaller.
 
     Returns:
         int.
     """
-    column = 1 if width <= 2**8 else 2 if width <= 2**16 else 4
-    return keep * (4 + column) + 4 * (height + 1 if keep > height + 1 else keep)
+    if levels is None:
+        return min(sparse_bytes(height, width, keep, n) for n in (1, 2))
+    rows = height if levels == 1 else min(keep, height)
+    above = 8 * -(-height // WORD) if levels == 2 else 0
+    return 4 * keep + 8 * -(-rows * _padded(width) // WORD) + above
 
 
 def most_frequent(counts, sizes, share):

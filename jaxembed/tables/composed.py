@@ -164,14 +164,18 @@ def check_params(method, params):
     wanted = max(forms, key=lambda form: len(set(form) & set(given)) - len(set(form) ^ set(given)))
     name = method.settings["method"]
     for path in sorted(set(wanted) | set(given)):
-        have, need = (x and (x.shape, str(x.dtype)) for x in (given.get(path), wanted.get(path)))
+        have, need = (_described(form.get(path)) for form in (given, wanted))
         if have != need:
             raise ValueError(
-                f"params: {path!r} is {have}, {name} here has {need}; make it with the settings of training"
+                f"params: {path!r} is {have}, in {name} here {need}; make it with the settings of training"
             )
     for path, array in given.items():
         if jnp.issubdtype(array.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(array))):
             raise ValueError(f"params: {path!r} holds NaN or infinite numbers; restore an earlier step")
+
+
+def _described(x):
+    return "missing" if x is None else f"{x.dtype} {list(x.shape)}"
 
 
 def _deployed_of(method):

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxembed.tables.codes import by_table
 from jaxembed.tables.codes import codes as plan_codes
-from jaxembed.tables.lookup import init_tables, lookup, rows_of
+from jaxembed.tables.lookup import init_tables, lookup, row_and_sign, rows_of
 from jaxembed.tables.methods import (
     Method,
     at_once,
@@ -62,10 +62,11 @@ def own_rows(numbers, index=None):
 
 def read_rows(table, codes):
     """Vectors {feature: [..., D]} of codes {feature: [..., 1]}, by one gather."""
+    table = jnp.asarray(table)
     return at_once(lambda rows: rows_of(table, rows[:, 0]), codes)
 
 
-def plan_method(plan, *, initialiser=None):
+def plan_method(plan, *, rows=None, initialiser=None):
     """Plan as a method: tables of :func:`~jaxembed.tables.plan`, multiplexed or per feature.
 
     ``vectors(params, ids) = lookup(plan, params, codes(plan, ids))``, one vector for each id.
@@ -78,15 +79,31 @@ def plan_method(plan, *, initialiser=None):
 
     Args:
         plan: :class:`~jaxembed.tables.Plan`; how its features combine their values does not matter here.
+        rows: optional :class:`~jaxembed.tables.Method` of one vocabulary of ``plan.height`` values and width
+            ``plan.width`` that stores the rows of the shared table; its params are "table/embedding". None
+            stores them as an array.
         initialiser: as in :func:`~jaxembed.tables.init_tables`.
 
     Returns:
-        :class:`~jaxembed.tables.Method`; it trains with :func:`~jaxembed.tables.row_update`, importances
-        included.
+        :class:`~jaxembed.tables.Method`; without ``rows`` it trains with
+        :func:`~jaxembed.tables.row_update`, importances included.
+
+    Raises:
+        ValueError: for a method of other rows than those of the plan.
     """
+    shape = plan.height, plan.width
+    if rows is not None and (rows.settings.get("sizes"), rows.settings.get("width")) != shape:
+        raise ValueError(
+            f"rows: are not those of the plan; give a method of {plan.height} values and width {plan.width}"
+        )
 
     def codes(ids):
         shapes = {name: np.shape(x) for name, x in ids.items()}
+        unknown = sorted(set(ids) - {f.name for f in plan.features})
+        if unknown:
+            raise ValueError(
+                f"ids: {unknown} are not features; choose among {[f.name for f in plan.features]}"
+            )
         flat = {name: x.reshape(-1) for name, x in _arrays(ids).items()}
         found = by_table(plan, plan_codes(plan, flat, only=list(ids)))
         return {
@@ -94,21 +111,41 @@ def plan_method(plan, *, initialiser=None):
             for path, group in found.items()
         }
 
+    def gather(table, codes):
+        if rows is None or not isinstance(table, dict):
+            return rows_of(table, codes)
+        row, flipped = row_and_sign(jnp.asarray(codes))
+        vectors = jnp.where((row < 0)[..., None], 0, rows.vectors(table, jnp.maximum(row, 0)))
+        return jnp.where(flipped[..., None], -vectors, vectors)
+
     def read(params, codes, key=None):
         given = {n: c for group in codes.values() for n, c in group.items()}
         flat = {n: c.reshape(-1, c.shape[-1]) for n, c in given.items()}
-        found = lookup(plan, params, flat)
+        found = lookup(plan, params, flat, gather=gather)
         return {n: v.reshape(*given[n].shape[:-1], v.shape[-1]) for n, v in found.items()}
 
+    def with_rows(params, function):
+        if rows is None:
+            return params
+        return params | {"table": params["table"] | {"embedding": function(params["table"]["embedding"])}}
+
+    def init(key):
+        params = init_tables(key, plan, initialiser=initialiser)
+        return with_rows(params, lambda _: rows.init(jax.random.fold_in(key, 1)))
+
+    def held(params):
+        return 0 if rows is None else rows.bytes(params) - counted_bytes(params)
+
     return Method(
-        init=lambda key: init_tables(key, plan, initialiser=initialiser),
+        init=init,
         vectors=lambda params, ids, key=None: read(params, codes(ids)),
-        penalty=lambda params: jnp.zeros(()),
-        bytes=counted_bytes,
-        deploy=lambda params: params,
-        settings={"method": "plan", "plan": dataclasses.asdict(plan)},
-        codes=codes,
-        read=read,
+        penalty=lambda params: jnp.zeros(()) if rows is None else rows.penalty(params["table"]["embedding"]),
+        bytes=lambda params: counted_bytes(params) + held(params["table"]["embedding"]),
+        deploy=lambda params: with_rows(params, rows and rows.deploy),
+        settings={"method": "plan", "plan": dataclasses.asdict(plan)}
+        | ({"rows": rows.settings} if rows else {}),
+        codes=codes if rows is None else None,
+        read=read if rows is None else None,
     )
 
 
@@ -214,9 +251,12 @@ def robe(sizes, width, *, slots, block=None, multiplexed=True, signed=True, seed
         of a plan in place of the authors' linear hash.
     """
     check_count("width", width)
+    check_count("slots", slots)
     block = width if block is None else block
     if block < 1 or width % block:
         raise ValueError(f"block={block} does not divide width={width}; choose a divisor")
+    if slots < block:
+        raise ValueError(f"slots={slots}: a block reads {block} of them; give as many or more")
     options = {"rows": slots, "width": 1, "span": block, "signed": signed, "seed": seed}
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
     return _planned("robe", sizes, width // block, options | {"multiplexed": multiplexed}, draw)

@@ -88,6 +88,8 @@ def supernet(sizes, width, *, weight=3e-4, order=1, per="field", fallback=False,
         return at_once(_deployed(params, fields, width) or vectors, _pairs(codes))
 
     def deploy(params):
+        if "index" in params:
+            return params
         table = params["table"]["embedding"]
         if isinstance(table, jax.core.Tracer):
             raise ValueError("params: traced; deploy after training, since the rows it keeps follow from it")
@@ -250,6 +252,12 @@ def masked_table(sizes, width, *, kept, widths, fallback=False, initialiser=None
 
         return at_once(_deployed(params, fields, width) or vectors, _pairs(codes))
 
+    def deploy(params):
+        if "index" in params:
+            return params
+        table = params["table"]["embedding"]
+        return compact_rows(table, kept, widths, fields, fallback=params.get("fallback"))
+
     settings = {"method": "masked_table", "width": width, "widths": widths.tolist(), "fallback": fallback}
     return row_method(
         settings | {"sizes": dict(values.sizes), "kept": int(kept.sum())},
@@ -257,9 +265,7 @@ def masked_table(sizes, width, *, kept, widths, fallback=False, initialiser=None
         init,
         _codes,
         read,
-        deploy=lambda params: compact_rows(
-            params["table"]["embedding"], kept, widths, fields, fallback=params.get("fallback")
-        ),
+        deploy=deploy,
         held=index,
     )
 

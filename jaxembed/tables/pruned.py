@@ -24,7 +24,7 @@ def deeplight(sizes, width, *, keep, initialiser=None):
     >>> from jaxembed.tables import storage_bytes, training_bytes
     >>> m = deeplight(100, 16, keep=200)
     >>> print(training_bytes(m), storage_bytes(m))
-    6400 1404
+    6400 1200
 
     Args:
         sizes: number of values, or {feature: number of values}.

@@ -141,7 +141,8 @@ def round_to_step(key, values, step, dtype):
     References:
         S. Gupta et al., arXiv:1502.02551.
     """
-    if not isinstance(values, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(values))):
+    finite = jnp.all(jnp.isfinite(values))
+    if not isinstance(finite, jax.core.Tracer) and not finite:
         raise ValueError("values: hold NaN or infinite numbers; integers have no place for them, drop them")
     info, scaled = jnp.iinfo(dtype), values / step
     scaled = jnp.where(jnp.isfinite(scaled), scaled, 0)

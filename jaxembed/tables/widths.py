@@ -183,7 +183,8 @@ def autodim(sizes, width, *, widths=None, temperature=1.0, initialiser=None):
 
     Returns:
         :class:`~jaxembed.tables.Method`. In training it is larger than a full table. It reads no listed rows:
-        the moments of a table change with every row.
+        the moments of a table change with every row. What it takes when stored is known after training:
+        ``deploy`` is not for jit.
 
     Raises:
         ValueError: for widths out of range.
@@ -216,7 +217,8 @@ def autodim(sizes, width, *, widths=None, temperature=1.0, initialiser=None):
 
     def one(part, rows, key):
         if "logits" not in part:  # deployed
-            return rows_of(part["embedding"], rows) @ part["kernel"] + part["bias"]
+            found = rows_of(part["embedding"], rows) @ part["kernel"] + part["bias"]
+            return jnp.where(rows[..., None] < 0, 0, found)
         log_share = jax.nn.log_softmax(part["logits"])
         if key is None:
             shares = jax.nn.one_hot(jnp.argmax(log_share), len(widths))
@@ -231,6 +233,8 @@ def autodim(sizes, width, *, widths=None, temperature=1.0, initialiser=None):
         return {n: one(params[n], jnp.asarray(c[..., 0]), keys[n]) for n, c in codes[""].items()}
 
     def deploy(params):
+        if all("logits" not in part for part in params.values()):
+            return params
         chosen = autodim_widths(params)
         return {n: _folded(params[n][f"width_{w}"]) for n, w in chosen.items()}
 
@@ -257,7 +261,13 @@ def autodim_widths(params):
 
     Returns:
         {feature: int}; of a single vocabulary the feature is "values".
+
+    Raises:
+        ValueError: under jit.
     """
+
+    if any(isinstance(part["logits"], jax.core.Tracer) for part in params.values()):
+        raise ValueError("params: are traced; the widths are known after training, call this outside of jit")
 
     def widest(part):
         widths = sorted(int(name.removeprefix("width_")) for name in part if name.startswith("width_"))

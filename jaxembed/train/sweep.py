@@ -28,7 +28,8 @@ def sweep(cells, compute, folder, *, processes=1, say=None):
         cells: list of dicts of JSON values, which name the cells.
         compute: ``cell -> JSON value``; with several processes a function of a module.
         folder: local path of the files, made if it is missing.
-        processes: how many work here; each new one imports what ``compute`` needs.
+        processes: how many work here; each new one imports what ``compute`` needs. Where the first is killed,
+            the others end with the cell at hand.
         say: optional ``(cell, its value)``, called here for each cell that this process computed.
 
     Returns:
@@ -58,10 +59,11 @@ def sweep(cells, compute, folder, *, processes=1, say=None):
 
 def _work(cells, compute, folder, say=None, wait=False):
     """Computes what is neither there nor computed elsewhere; with ``wait`` also waits for the latter."""
+    parent = multiprocessing.parent_process()
     for cell in cells:
         path = cell_path(folder, cell)
-        if path.exists():
-            continue
+        if path.exists() or (parent is not None and not parent.is_alive()):
+            continue  # where the command was killed, its other processes end with the cell at hand
         with _locked(path.with_suffix(".lock"), wait) as mine:
             if mine and not path.exists():
                 value = compute(cell)

@@ -122,3 +122,30 @@ def test_documents_hold_as_many_keywords_of_their_labels_as_asked():
     np.testing.assert_allclose(np.bincount(labels[:, 1]), 40, atol=20)
     with pytest.raises(ValueError, match="noise: -1 is below 0"):
         toy.aspect_documents(0, noise=-1)
+
+
+def test_planted_clicks_are_what_their_truth_says():
+    table = toy.planted_clicks(3, rows=60_000, values=12)
+    ids, labels = table["columns"]["ids"], table["columns"]["labels"]
+    assert [len(rows) for rows in table["splits"].values()] == [40_000, 10_000, 10_000]
+    assert np.array_equal(np.concatenate([*table["splits"].values()]), np.arange(60_000))
+    assert table["sizes"] == dict.fromkeys(ids, 12)
+    spreads = {}
+    for name, x in ids.items():
+        counts = np.bincount(x, minlength=12)
+        assert counts[0] > 2 * counts[3] > 2 * counts[11] > 0  # Zipf
+        means = np.bincount(x, labels, 12) / counts
+        noise = np.sqrt(0.25 / counts)
+        spreads[name] = np.abs(means - labels.mean()) / noise
+    useful = table["useful"]
+    assert np.mean([s[useful[n]] for n, s in spreads.items() if useful[n].all()]) > 4
+    assert np.max(spreads["f6"]) < 4 and np.max(spreads["f7"]) < 4
+
+
+def test_planted_clicks_come_again_with_their_seed():
+    first, again, other = (toy.planted_clicks(s, rows=600)["columns"]["labels"] for s in (0, 0, 1))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    with pytest.raises(ValueError, match="rows: 5 is below 6"):
+        toy.planted_clicks(0, rows=5)
+    with pytest.raises(ValueError, match="values: 1 is below 2"):
+        toy.planted_clicks(0, values=1)

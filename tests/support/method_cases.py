@@ -42,6 +42,12 @@ def narrow(sizes, inner):
     return tables.narrow_table(sizes, WIDTH, inner=inner)
 
 
+def masked(sizes):
+    """OptEmbed's last stage: two of three rows stay, of each feature the first numbers."""
+    widths = [6, 3] if isinstance(sizes, dict) else [5]
+    return tables.masked_table(sizes, WIDTH, kept=np.arange(total(sizes)) % 3 != 2, widths=widths)
+
+
 METHODS = {  # {name: sizes -> Method}; deployed vectors of all of these are the trained ones
     "full": lambda s: tables.full_table(s, WIDTH),
     "hash": lambda s: tables.hash_table(s, WIDTH, rows=13),
@@ -65,11 +71,12 @@ METHODS = {  # {name: sizes -> Method}; deployed vectors of all of these are the
     "narrow": lambda s: narrow(s, 3),
     "narrow in part": lambda s: narrow(s, 2.4),
     "mixed dimensions": lambda s: tables.mixed_dimensions(s, WIDTH, alpha=0.5),
-    "autodim": lambda s: tables.autodim(s, WIDTH),
+    "autodim": lambda s: tables.autodim(s, WIDTH, widths=(2, 8)),
     "deeplight": keeping(tables.deeplight),
     "pep": keeping(tables.pep),
     "pep by value": keeping(functools.partial(tables.pep, threshold="value")),
     "autosrh": keeping(autosrh),
+    "masked": masked,
 }
 INTEGERS = ("int8", "int16", "alpt")  # integer_update trains these
 BUDGETS = {  # {name: (setting -> Method, options of within)} of methods with a setting that meets any budget

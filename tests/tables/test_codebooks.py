@@ -79,15 +79,15 @@ def test_rare_values_use_the_first_centres_and_fewer_bits():
     np.testing.assert_array_equal(
         np.asarray(method.vectors(deployed, np.arange(40))).reshape(40, 2, 2), found
     )
-    assert deployed["codes"]["group_0"].nbytes == 10 * 2 * 4 // 8 + 2
-    assert deployed["codes"]["group_1"].nbytes == -(-30 * 2 * 2 // 8) + 2
+    assert deployed["codes"]["group_0"].nbytes == 10
+    assert deployed["codes"]["group_1"].nbytes == 30
 
 
 def test_bytes_of_codes_are_their_closed_form():
     n, d, s, k = 1000, 16, 4, 256
     method = tables.mgqe(n, d, counts=np.arange(n), parts=s, centres=k, rare=64, top=0.1)
     bits = 100 * s * 8 + 900 * s * 6
-    assert tables.storage_bytes(method) == 4 * k * d + bits // 8 + 4 + 8 * -(-n // 32)
+    assert tables.storage_bytes(method) == 4 * k * d + bits // 8 + 8 * -(-n // 32)
     assert tables.training_bytes(method) == 4 * (n * d + k * d) + 8 * -(-n // 32)
 
 

@@ -180,7 +180,7 @@ def test_settings_out_of_range_are_refused():
     refused("sizes", lambda: tables.full_table({"a": 2**31}, 4))
     refused("rows", lambda: tables.quotient_remainder(100, 4, rows=5))
     refused("block=3", lambda: tables.robe(10, 4, slots=9, block=3))
-    refused("span", lambda: tables.robe(10, 8, slots=4))
+    refused("slots=4", lambda: tables.robe(10, 8, slots=4))
     refused("rank", lambda: tables.tensor_train(10, 4, rank=0))
     refused("encoding", lambda: tables.dhe(10, 4, hidden=2, encoding="other"))
     refused("encoding", lambda: tables.dhe(10, 4, hidden=2, hashes=3, encoding="normal"))

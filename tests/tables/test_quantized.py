@@ -55,12 +55,12 @@ def test_lsq_rounding_has_the_values_and_gradients_of_torch():
 
 
 @pytest.mark.peers
-def test_an_int8_table_is_the_quantised_embedding_of_torch():
+def test_an_int8_table_holds_the_levels_of_torch():
     torch = pytest.importorskip("torch")
     method = tables.integer_table(20, 4, step=0.05)
     params = method.init(jax.random.key(0))
     stored = torch.tensor(np.asarray(params["table"]["embedding"]).astype(np.float32) * np.float32(0.05))
-    theirs = torch.quantize_per_tensor(stored, 0.05, 0, torch.qint8).dequantize()[[3, 7]]
+    theirs = torch.fake_quantize_per_tensor_affine(stored, 0.05, 0, -128, 127)[[3, 7]]
     np.testing.assert_allclose(method.vectors(params, np.array([3, 7])), theirs.numpy(), rtol=1e-6)
 
 
@@ -127,12 +127,12 @@ def test_integers_learn_and_rows_that_are_not_read_keep_their_bits(make, listed)
 
 
 def test_the_gradient_of_a_learned_step_is_that_of_lsq():
-    method = tables.alpt(6, 4, step=0.1)
+    method = tables.alpt(20, 4, step=0.1)
     old, new, _ = trained(method, 1, listed=True, rate=0.0, step_rule=optax.sgd(1.0))
     q = np.asarray(old["table"]["embedding"], np.float32)
     # With rate 0 the rows lie on multiples of the step: round(w / s) - w / s is 0, and no step moves.
     np.testing.assert_allclose(new["step"]["embedding"], old["step"]["embedding"], atol=1e-5)
-    np.testing.assert_array_equal(new["table"]["embedding"][[0, 1, 3, 4]], q[[0, 1, 3, 4]])
+    np.testing.assert_array_equal(np.asarray(new["table"]["embedding"])[[0, 1, 3, 4]], q[[0, 1, 3, 4]])
 
 
 def test_rows_whose_step_is_not_finite_stay_as_they_were():

@@ -81,6 +81,20 @@ def test_processes_share_the_cells(program):
     assert computed(folder) == list(range(6))
 
 
+def test_the_others_end_with_the_cell_at_hand_when_the_first_is_killed(program):
+    start, folder = program
+    first, deadline = start(2), time.monotonic() + 60
+    while len(computed(folder)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    time.sleep(1.5)  # of six cells at 0.3 seconds
+    begun = computed(folder)
+    assert len(begun) < 6
+    time.sleep(0.5)
+    assert computed(folder) == begun and len(done(folder)) >= len(begun) - 1
+
+
 def test_cells_that_read_alike_have_files_of_their_own(tmp_path):
     alike = [{"x": "a b"}, {"x": "a-b"}, {"x": 1}, {"x": 1.5}, {"x": None}, {"y": None}]
     assert len({cell_path(tmp_path, cell) for cell in alike}) == len(alike)

@@ -1,0 +1,212 @@
+"""How fast are compressed tables read, and how much memory does training them take, beside a full table?
+
+    python -m experiments.benchmarks.compression
+    python -m experiments.benchmarks.compression --values 100000 --rounds 2
+
+About 5 minutes on 2 CPU cores. Every method is set to a quarter of the bytes of the full table, or as near as
+its own setting comes. One lookup reads 4,096 x 26 values that follow Zipf's law, in the form that is served
+(codes, sparse rows, integers). All methods are timed in turn, again and again, so that a busy machine slows
+all of them equally. "times gather" divides by the time of the full table's lookup, a plain gather.
+"operations" are those of one value, as the compiled program counts them: where arithmetic dominates, as in a
+tensor train and a deep hash, they say more than the time.
+
+Training takes the step that suits the method: rows that a batch touches where it lists them, integers by
+stochastic rounding, all parameters by Adagrad otherwise. "extra" is what the compiled step needs beside
+parameters, state and batch.
+"""
+
+import dataclasses
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.benchmarks import timing
+from experiments.shared import flags, results
+from jaxembed import tables, train
+
+FULL = "full table"
+ARITHMETIC = ("tensor train", "deep hash")  # whose time is that of their products
+LIMIT = 3  # times a gather, for all others
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of the measurements."""
+
+    values: int = 1_000_000  # rows of the full table
+    width: int = 16
+    batch_size: int = 4096
+    fields: int = 26
+    zipf: float = 1.05  # exponent of the frequencies
+    share: float = 0.25  # of the bytes of the full table
+    rounds: int = 9
+    seed: int = 0
+    results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
+
+    def __post_init__(self):
+        flags.check(self, {"values": (1000, 10**8), "width": (1, 256), "rounds": (1, 1000)})
+
+
+def draw(cfg):
+    """Ids int32 [batch_size, fields] and how often each value occurs in a longer stream."""
+    rng = np.random.default_rng(cfg.seed)
+    share = 1 / np.arange(1, cfg.values + 1) ** cfg.zipf
+    share = rng.permutation(share / share.sum())
+    ids = rng.choice(cfg.values, (cfg.batch_size, cfg.fields), p=share)
+    return ids.astype(np.int32), share * 1e7
+
+
+def methods(cfg, counts):
+    """{name: Method} at the share of the bytes."""
+    n, d = cfg.values, cfg.width
+    size = cfg.share * 4 * n * d
+    block = max(1, n // 100)
+    within = functools.partial(tables.within, bytes=size)
+    return {
+        FULL: tables.full_table(n, d),
+        "hash": within(lambda k: tables.hash_table(n, d, rows=k)),
+        "quotient-remainder": within(lambda k: tables.quotient_remainder(n, d, rows=k)),
+        "ROBE": within(lambda k: tables.robe(n, d, slots=k)),
+        "tensor train": tables.tensor_train(n, d, rank=16),
+        "deep hash": tables.dhe(n, d, hidden=32, hashes=64, layers=2),
+        "AdaptEmb": within(lambda k: tables.adapt_emb(n, d, counts=counts, rows=k)),
+        "Dedup": tables.dedup(n, d, block=block, keep=max(1, round(cfg.share * -(-n // block)))),
+        "MGQE": tables.mgqe(n, d, counts=counts, parts=4),
+        "DPQ": tables.dpq(n, d, parts=8, centres=32),
+        "INT8": tables.integer_table(n, d),
+        "INT16": tables.integer_table(n, d, bits=16),
+        "ALPT": tables.alpt(n, d),
+        "mixed dimensions": tables.narrow_table(n, d, inner=max(1.0, cfg.share * d)),
+        "DeepLight, PEP, AutoSrh": within(lambda k: tables.deeplight(n, d, keep=k)),
+        "pruned to 1 in 32": tables.deeplight(n, d, keep=max(1, n * d // 32)),
+    }
+
+
+# Lookups
+
+
+def look_up(cfg, made, ids):
+    """Rows of the report: time, bytes and operations of the served form of every method."""
+    calls, found, ids = {}, [], jnp.asarray(ids.ravel())
+    for name, method in made.items():
+        flags.stage(f"{name}: served form")
+        served = jax.jit(lambda key, m=method: m.deploy(m.init(key)))(jax.random.key(cfg.seed))
+        read = jax.jit(method.vectors).lower(served, ids).compile()
+        cost = read.cost_analysis() or {}
+        row = {
+            "method": name,
+            "MB": method.bytes(served) / 1e6,
+            "operations": cost.get("flops", 0) / len(ids),
+        }
+        found.append(row)
+        calls[name] = functools.partial(read, served, ids)
+    flags.stage("lookups in turn")
+    times = timing.in_turns(calls, cfg.rounds, block=3, warm=1)
+    for row in found:
+        time = times[row["method"]]
+        row |= {"ms": 1e3 * time["median"], "times gather": time["median"] / times[FULL]["median"]}
+        row["CPU times gather"] = time["cpu"] / times[FULL]["cpu"]
+        row["M values/s"] = len(ids) / time["median"] / 1e6
+    return found
+
+
+# Memory in training
+
+
+def update_of(method, rows):
+    """The step that suits a method: ``(init, step)``."""
+    settings = method.settings["method"]
+
+    def loss_fn(params, batch, key):
+        if "codes" in batch:
+            found = method.read(params, batch["codes"], key)
+        else:
+            found = method.vectors(params, batch["ids"], key)
+        return jnp.vdot(found, batch["cotangent"]) + method.penalty(params), {}
+
+    rules = {path: tables.rowwise_adagrad(0.01) for path in rows}
+    if settings in ("integer_table", "alpt"):
+        rules = {path: rule for path, rule in rules.items() if path.startswith("table/")}
+        step = None if settings == "alpt" else method.settings["step"]
+        return tables.integer_update(loss_fn, optax.sgd(0.01), rules, step=step)
+    if rows:
+        return tables.row_update(loss_fn, optax.sgd(0.01), rules)
+    return train.gradient_update(loss_fn, optax.adagrad(0.01))
+
+
+def memory(cfg, made, ids):
+    """Rows of the report: bytes of a training step of every method."""
+    found, shape = [], (*ids.shape, cfg.width)
+    cotangent = jnp.ones(shape)
+    for name, method in made.items():
+        flags.stage(f"{name}: training step")
+        few = method.codes is not None and name not in ("tensor train", "ROBE")
+        batch = {"cotangent": cotangent, "ids": jnp.asarray(ids)}
+        if few:
+            batch |= tables.touched_rows(method, ids, None, ids.size + 1)
+        init, step = update_of(method, batch.get("rows", {}))
+        params = jax.eval_shape(method.init, jax.random.key(0))
+        state = jax.eval_shape(init, params)
+
+        def run(params, opt_state, batch, step=step):
+            state = train.TrainState(jnp.int32(0), params, opt_state, None)
+            state, _ = step(state, batch, jax.random.key(0))
+            return state.params, state.opt_state
+
+        compiled = jax.jit(run, donate_argnums=(0, 1)).lower(params, state, batch).compile()
+        sizes = {"parameters MB": tables.training_bytes(method), "state MB": _bytes(state)}
+        sizes["extra MB"] = timing.program_bytes(compiled)
+        row = {"method": name, "step": "listed rows" if few else "all parameters"}
+        found.append(row | {column: size / 1e6 for column, size in sizes.items()})
+    return found
+
+
+def _bytes(tree):
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+# Reporting
+
+
+def draw_lookups(rows, axes):
+    ordered = sorted(rows, key=lambda row: row["times gather"])
+    names = [row["method"] for row in ordered]
+    colours = ["C1" if name in ARITHMETIC else "C0" for name in names]
+    bars = axes.barh(names, [row["times gather"] for row in ordered], color=colours)
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.axvline(LIMIT, color="0.5", linestyle=":")
+    axes.set(xlabel="time of a lookup, in lookups of a full table", xscale="log")
+    axes.set_title("Reading compressed tables (orange: arithmetic dominates)")
+    axes.margins(x=0.15)
+
+
+def figures(numbers):
+    return {"": functools.partial(draw_lookups, numbers["lookups"])}
+
+
+def summary(found):
+    """The slowest lookup of those that are gathers, and the plain gather itself."""
+    plain = next(row for row in found if row["method"] == FULL)
+    return [
+        timing.compared(
+            f"lookup, {row['method']}, M values/s", FULL, row["M values/s"], plain["M values/s"], rate=True
+        )
+        for row in found
+        if row["method"] != FULL
+    ]
+
+
+def run(cfg):
+    ids, counts = draw(cfg)
+    made = methods(cfg, counts)
+    found = look_up(cfg, made, ids)
+    tables_of = {"summary": summary(found), "lookups": found, "memory in training": memory(cfg, made, ids)}
+    return results.Result(tables_of, {"distinct": len(np.unique(ids))})
+
+
+if __name__ == "__main__":
+    results.main("benchmarks.compression", Config, run, figures=figures)
