@@ -188,23 +188,11 @@ def figures(numbers):
     return {"": functools.partial(draw_lookups, numbers["lookups"])}
 
 
-def summary(found):
-    """The slowest lookup of those that are gathers, and the plain gather itself."""
-    plain = next(row for row in found if row["method"] == FULL)
-    return [
-        timing.compared(
-            f"lookup, {row['method']}, M values/s", FULL, row["M values/s"], plain["M values/s"], rate=True
-        )
-        for row in found
-        if row["method"] != FULL
-    ]
-
-
 def run(cfg):
     ids, counts = draw(cfg)
     made = methods(cfg, counts)
     found = look_up(cfg, made, ids)
-    tables_of = {"summary": summary(found), "lookups": found, "memory in training": memory(cfg, made, ids)}
+    tables_of = {"lookups": found, "memory in training": memory(cfg, made, ids)}
     return results.Result(tables_of, {"distinct": len(np.unique(ids))})
 
 
