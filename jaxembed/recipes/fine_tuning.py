@@ -120,7 +120,7 @@ def fine_tune(
 
 @functools.lru_cache(maxsize=4)
 def _start(encoder, head):
-    """``key -> params``: those of an encoder, and of the head where there is one; the same object each time."""
+    """``key -> params``: those of an encoder, and of the head where there is one; one object for each."""
 
     def init(key):
         params = jax.tree.map(jnp.copy, encoder.params)
