@@ -1,5 +1,7 @@
 """The arms that both parts compare: merges with fixed coefficients, and coefficients fitted on a probe."""
 
+import functools
+
 import jax
 import numpy as np
 import optax
@@ -47,9 +49,15 @@ def fitted(start, vectors, loss_fn, probe, steps):
     return found
 
 
+@functools.lru_cache(maxsize=2)
+def value_of(loss_fn):
+    """The compiled loss; the same object for the same loss."""
+    return jax.jit(lambda params, batch: loss_fn(params, batch, None)[0])
+
+
 def probe_losses(loss_fn, models, probe):
     """{arm: mean loss on the probe}."""
-    value = jax.jit(lambda params, batch: loss_fn(params, batch, None)[0])
+    value = value_of(loss_fn)
     return {arm: float(np.mean([value(p, b) for b in probe])) for arm, p in models.items()}
 
 

@@ -46,7 +46,12 @@ def prepare(cfg):
         ranks = metrics.partner_ranks(encode(glosses[held]), encode(words[held]))
         return {"mean": [close["spearman"], float(np.mean(ranks == 1))]}
 
-    return {"encoder": encoder, "pairs": pairs, "evaluate": evaluate, "loss": loss_of(encoder.encode)}
+    def init(key):
+        return jax.tree.map(jnp.copy, encoder.params)
+
+    # One init and one loss for all that is trained: each new one would be compiled, with the encoder inside.
+    task = {"encoder": encoder, "pairs": pairs, "evaluate": evaluate}
+    return task | {"init": init, "loss": loss_of(encoder.encode)}
 
 
 def loss_of(encode):
@@ -95,7 +100,7 @@ def models(cfg, task, seed):
 
     def trained(shares, steps, probe):
         return train.fit(
-            init=lambda key: jax.tree.map(jnp.copy, start),
+            init=task["init"],
             loss_fn=loss_fn,
             tx=optimizer(cfg.learning_rate, steps),
             batches=Batches(cfg, task, shares, 10 * seed + int(shares[0] > shares[1]), probe),

@@ -104,7 +104,7 @@ def fine_tune(
         return dataclasses.replace(encoder, params={n: x for n, x in params.items() if n != HEAD})
 
     state = train.fit(
-        init=functools.partial(_start, encoder, head),
+        init=_start(encoder, head),
         loss_fn=loss_fn,
         tx=_optimizer(rate, warmup, steps, frozen),
         batches=data.batches(np.arange(count), batch_size, make=make, seed=seed),
@@ -118,10 +118,15 @@ def fine_tune(
     return trained(state.params)
 
 
-def _start(encoder, head, key):
-    """The parameters of an encoder, and those of the head where there is one."""
-    params = jax.tree.map(jnp.copy, encoder.params)
-    return params | ({HEAD: encoders.init_mlp(key, (encoder.width, encoder.width))} if head else {})
+@functools.lru_cache(maxsize=4)
+def _start(encoder, head):
+    """``key -> params``: those of an encoder, and of the head where there is one; one object for each."""
+
+    def init(key):
+        params = jax.tree.map(jnp.copy, encoder.params)
+        return params | ({HEAD: encoders.init_mlp(key, (encoder.width, encoder.width))} if head else {})
+
+    return init
 
 
 @functools.lru_cache(maxsize=16)

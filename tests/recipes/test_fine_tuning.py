@@ -94,7 +94,7 @@ def test_a_head_trains_along_and_is_not_kept(plain):
 
 
 def test_the_head_is_a_dense_layer_with_tanh(plain):
-    params = fine_tuning._start(plain, True, jax.random.key(0))
+    params = fine_tuning._start(plain, True)(jax.random.key(0))
     batch = plain.tokenize(["w5 w6", "w7"], length=4)
     layer = params[fine_tuning.HEAD]["layer_0"]
     wanted = np.tanh(mean_of_words(params, batch) @ layer["kernel"] + layer["bias"])

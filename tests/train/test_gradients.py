@@ -270,3 +270,22 @@ def test_rules_by_path_are_their_own_optimizers():
     mixed = run(tx=train.by_path([(r"^table/", optax.sgd(0.1))], TX), steps=1)
     for tx, part in ((optax.sgd(0.1), "table"), (TX, "head")):
         chex.assert_trees_all_close(mixed.params[part], run(tx=tx, steps=1).params[part], atol=1e-6)
+
+
+def test_steps_whose_gradient_is_not_finite_can_be_skipped():
+    """A batch of NaN leaves no trace: the run ends where one without it ends."""
+
+    def loss_fn(params, batch, key):
+        return jnp.sum((params["w"] - batch["x"]) ** 2), {}
+
+    def ended(values):
+        update = train.gradient_update(loss_fn, optax.apply_if_finite(optax.adam(0.1), 3))
+        state = TrainState(jnp.int32(0), {"w": jnp.zeros(2)}, update[0]({"w": jnp.zeros(2)}))
+        for x in values:
+            state = update[1](state, {"x": jnp.full(2, x)}, jax.random.key(0))[0]
+        return state
+
+    skipped, plain = ended([1.0, np.nan, 2.0, np.inf, 3.0]), ended([1.0, 2.0, 3.0])
+    chex.assert_trees_all_equal(skipped.params, plain.params)
+    assert int(skipped.opt_state.total_notfinite) == 2
+    assert np.isnan(ended([1.0, *[np.nan] * 4]).params["w"]).all()  # more than three in a row are no accident
