@@ -128,7 +128,7 @@ def _text(path, columns, numbers, form, strip, block):
                 return
         except pyarrow.ArrowInvalid as error:
             if "invalid UTF8" in str(error):
-                raise ValueError("is not UTF-8 but perhaps latin-1; save it as UTF-8") from None
+                raise ValueError(f"{path}: is not UTF-8 but perhaps latin-1; save it as UTF-8") from None
             if found := _UNREAD.search(str(error)):
                 raise ValueError(
                     f"column {names[int(found[1])]!r}: invalid value {found[2]!r}, not a number; categories "

@@ -222,7 +222,7 @@ def read_params(path):
     path, params = pathlib.Path(path), {"exact": {}}
     with files.reading(path, REMEDY), np.errstate(all="ignore"):
         if f"params-{files.digest(path)[:16]}.npz" != path.name:
-            raise ValueError("its digest is another")
+            raise ValueError(f"{path}: damaged or cut short; {REMEDY}")
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored.items())
         for name, array in arrays.items():

@@ -240,7 +240,7 @@ def test_sizes_make_a_plan_that_takes_every_batch():
         (b"y,c,d\n1,a,NaN\n", {}, {}, "dense 'd' holds nan"),
         (b"y,c,d\n1,a,inf\n", {}, {}, "dense 'd' holds inf"),
         (b"y,c,d\n1,a,few\n", {}, {}, "invalid value 'few'"),
-        (b"y,c,d\n1,\xff\xfe,1\n", {}, {}, "invalid UTF8 data"),
+        (b"y,c,d\n1,\xff\xfe,1\n", {}, {}, "t.csv: is not UTF-8 but perhaps latin-1; save it"),
         (b"y,c,d\n1,a,1\n1,a\n", {}, {}, "Expected 3 columns, got 2"),
         (GOOD, {"names": ("y", "c", "d", "e")}, {}, "Expected 4 columns, got 3"),
         (GOOD, {"names": ("y", "c")}, {}, "Expected 2 columns, got 3"),
