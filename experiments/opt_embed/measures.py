@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.shared import plots, results
+from experiments.shared import results
 from jaxembed import metrics, tables
 
 
@@ -65,21 +65,30 @@ def at_most_half(t):
 
 
 def draw(axes, numbers):
-    """Left: the width that a search gives each field, over its planted rank. Right: AUC over what is left."""
+    """Left: the width that a search gives each field, by planted rank. Right: AUC lost over what is left."""
     left, right = axes.ravel()
+    ranks = sorted({row["planted rank"] for row in numbers["fields"]})
     for f, row in enumerate(numbers["fields"]):
-        place = row["planted rank"] + 0.12 * (f % 2 - 0.5)
-        colour = "0.5" if row["planted rank"] == 0 else "C0"
+        place, colour = ranks.index(row["planted rank"]) + 0.24 * (f % 2 - 0.5), f"C{f // 2}"
         left.errorbar(place, row["width"], row["± width"] or 0, fmt="o", color=colour, capsize=2)
-        left.annotate(row["field"], (place, row["width"]), (5, 4), textcoords="offset points", fontsize=8)
-    left.set(xlabel="planted rank (0: noise)", ylabel="searched width, of 16", title="Widths of eight fields")
+        left.annotate(row["field"], (place, row["width"]), (4, 4), textcoords="offset points", fontsize=8)
+    left.set_xticks(range(len(ranks)), [f"{rank}" if rank else "0, noise" for rank in ranks])
+    left.set(xlabel="planted rank of a field", ylabel="searched width, of 16", title="Widths follow ranks")
+    seeds = numbers["by seed"]
     for i, row in enumerate(numbers["arms"]):
-        spreads = {"xerr": row["± share"] or 0, "yerr": row["± AUC"] or 0}
+        arm = list(seeds[0])[i]
+        losses = [s[arm]["AUC"] - s["full table"]["AUC"] for s in seeds]
+        mean, spread = results.spread(losses)
         right.errorbar(
-            row["share"], row["AUC"], fmt="o", color=f"C{i}", label=row["table"], capsize=2, **spreads
+            row["share"], mean, spread or 0, row["± share"] or 0, fmt="o", color=f"C{i}", capsize=2
         )
-    right.set(xlabel="share of the numbers that stay", ylabel="test AUC", title="What is left, trained anew")
-    right.set_xlim(0, 1.05)
+        up = -12 if i % 2 else 6
+        side = (
+            {"ha": "right", "xytext": (-6, up)} if row["share"] > 0.6 else {"ha": "left", "xytext": (6, up)}
+        )
+        right.annotate(row["table"], (row["share"], mean), textcoords="offset points", fontsize=8, **side)
+    right.axhline(0, color="0.5", ls="--")
+    right.set(xlabel="share of the numbers that stay", ylabel="test AUC - full table's", title="What is lost")
+    right.set_xlim(0, 1.1)
     for panel in (left, right):
         panel.grid(alpha=0.3)
-    plots.legend(right, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
