@@ -6,8 +6,8 @@
 1 minute on 2 CPU cores. A model of a hundred million parameters in float32, as a text encoder has them: a
 table, and kernels stacked by layer. The peer is NumPy's copy of the same bytes, into memory that is there
 already ("memcpy") and into new memory ("memcpy, new memory"). "in place" writes the result into the memory of
-the start, which a merge without it has to find first. Arms take turns in one process. The summary compares the
-least time of each, because new memory is slow to come now and then.
+the start, which a merge without it has to find first. Arms take turns in one process. The summary compares
+the least time of each, because new memory is slow to come now and then.
 
 Paper: Self Positioning, arXiv:2410.15035.
 """
