@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 2 --durations=20
 
-.PHONY: demo data test slow lint docs benchmarks pages lock
+.PHONY: demo data test slow lint docs benchmarks faults pages lock
 
 demo: .venv/demo  ## Installs, then builds a search engine over the installed Python packages.
 	$(BIN)/python -m experiments.quickstart --results runs/quickstart
@@ -34,6 +34,9 @@ benchmarks: .venv/test .venv/data  ## Runs every benchmark, one after the other.
 	@for file in $$(grep -l results.main experiments/benchmarks/*.py); do \
 		$(BIN)/python -m "experiments.benchmarks.$$(basename "$$file" .py)" --results runs/benchmarks || exit 1; \
 	done
+
+faults: .venv/test  ## Kills runs and damages files; counts what was lost or silent.
+	$(BIN)/python -m experiments.reliability --results runs/reliability
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxembed needs Python 3.11 or newer; run make PYTHON=python3.11 ...")'

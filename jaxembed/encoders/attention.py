@@ -222,3 +222,24 @@ class Attention(nn.Module):
             self.put_variable("attention", "weights", weights)
         mixed = mixed.reshape(*x.shape[:2], self.heads * size)
         return tokenwise(nn.Dense(width, self.out_bias, dtype=self.dtype, name="out"), mixed)
+
+
+def windows_of_blocks(window, layers):
+    """One window for each block, or None."""
+    if window is None:
+        return None
+    windows = (window,) * layers if isinstance(window, int) else tuple(window)
+    if len(windows) != layers:
+        raise ValueError(
+            f"window has {len(windows)} entries for layers={layers}; give one per block, or an int"
+        )
+    return windows
+
+
+def temperatures_of_blocks(temperature, layers):
+    """One temperature for each block: [L] or [L, H]."""
+    check_temperature(temperature)
+    temperature = jnp.asarray(temperature)
+    if temperature.ndim and temperature.shape[0] != layers:
+        raise ValueError(f"temperature {temperature.shape}: give a float, [L] or [L, H] with L={layers}")
+    return jnp.broadcast_to(temperature, (layers, *temperature.shape[1:]))

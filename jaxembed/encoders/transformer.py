@@ -7,8 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_temperature
-from jaxembed.encoders.attention import Attention, attention_mask, tokenwise
+from jaxembed.arrays import accumulator
+from jaxembed.encoders.attention import (
+    Attention,
+    attention_mask,
+    temperatures_of_blocks,
+    tokenwise,
+    windows_of_blocks,
+)
 from jaxembed.encoders.pooling import mean_pool
 from jaxembed.encoders.positions import distance_buckets
 from jaxembed.extras import brings
@@ -210,7 +216,7 @@ def transformer(
 
     made = Block(heads, mlp_width or 4 * width, dropout, dtype, **block)
     _check_block(made)
-    windows = _per_layer(window, layers)
+    windows = windows_of_blocks(window, layers)
     lengths, norms = (width, layers, positions, distances), (final_norm, first_norm)
     stack = _Stack(made, *lengths, windows, frequencies, causal, *norms, checkpoint, unroll, input_dropout)
 
@@ -326,7 +332,7 @@ class _Stack(NamedTuple):
             shape = (self.layers, np.shape(self.frequencies)[-1])
             each["frequencies"] = np.broadcast_to(self.frequencies, shape)
         if temperature is not None:
-            each["temperature"] = _temperatures(temperature, self.layers)
+            each["temperature"] = temperatures_of_blocks(temperature, self.layers)
         if not self.first_norm:
             each["normed"] = np.arange(self.layers) > 0
         made = jax.tree.leaves(params["blocks"])[0].shape[0]
@@ -358,25 +364,6 @@ def _apply(block, params, x, given, stores):
         return block.apply({"params": params}, x, **given), None
     x, stored = block.apply({"params": params}, x, mutable=["attention"], **given)
     return x, stored["attention"]["attention"]["weights"]
-
-
-def _per_layer(window, layers):
-    if window is None:
-        return None
-    windows = (window,) * layers if isinstance(window, int) else tuple(window)
-    if len(windows) != layers:
-        raise ValueError(
-            f"window has {len(windows)} entries for layers={layers}; give one per block, or an int"
-        )
-    return windows
-
-
-def _temperatures(temperature, layers):
-    check_temperature(temperature)
-    temperature = jnp.asarray(temperature)
-    if temperature.ndim and temperature.shape[0] != layers:
-        raise ValueError(f"temperature {temperature.shape}: give a float, [L] or [L, H] with L={layers}")
-    return jnp.broadcast_to(temperature, (layers, *temperature.shape[1:]))
 
 
 def one_block(params, number=0):

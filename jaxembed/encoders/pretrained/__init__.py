@@ -362,7 +362,7 @@ def load(
         FileNotFoundError: when the folder or one of its files is missing, or the hub has no such name.
         ValueError: for an unknown architecture, pooling or module; for a checkpoint that is pickled, damaged
             or does not fit its config.json; for a path that leaves the folder. Also for a length above the
-            model's positions or without place for a word.
+            positions or without place for a word.
     """
     check_extra()
     path = find_folder(path, revision=revision, token=token, cache=cache, offline=offline)
