@@ -15,9 +15,9 @@ of the exact neighbours that are found, and queries a second, 256 at a time.
 
 Int8 rows meet float queries on both sides; faiss scales each coordinate by itself. XLA has no fast product of
 int8 on a CPU, so rows are widened to floats in the cache: for one query that is most of the time. Product
-codes are made by comparing many rows with one centre after the other, in registers. They are scanned by summing
-table entries, of which one look-up reads those of 16 queries side by side: a single query gets one number for a
-look-up, and 256 queries go through the codes 16 times.
+codes are made by comparing many rows with one centre after the other, in registers. They are scanned by
+summing table entries, of which one look-up reads those of 16 queries side by side: a single query gets one
+number for a look-up, and 256 queries go through the codes 16 times.
 """
 
 import dataclasses
