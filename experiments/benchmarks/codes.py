@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.codes
     python -m experiments.benchmarks.codes --rows 100000 --rounds 3
 
-3 minutes on 2 quiet cores. Compared is faiss-cpu; a row whose package is not installed is left out. Every
+4 minutes on 2 cores. Compared is faiss-cpu; a row whose package is not installed is left out. Every
 row of a group is timed in turn, again and again, so that a busy machine slows all of them equally. Both find
 the same rows, which is checked before anything is timed.
 
@@ -15,8 +15,9 @@ of the exact neighbours that are found, and queries a second, 256 at a time.
 
 Int8 rows meet float queries on both sides; faiss scales each coordinate by itself. XLA has no fast product of
 int8 on a CPU, so rows are widened to floats in the cache: for one query that is most of the time. Product
-codes are made by comparing a row with one centre after the other, in registers; they are scanned by summing
-table entries, of which one look-up reads those of 16 queries. A single query reads 4 bytes a look-up.
+codes are made by comparing many rows with one centre after the other, in registers. They are scanned by
+summing table entries, of which one look-up reads those of 16 queries side by side: a single query gets one
+number for a look-up, and 256 queries go through the codes 16 times.
 """
 
 import dataclasses

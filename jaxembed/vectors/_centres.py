@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 _ROWS = 2048  # rows that are compared with the centres by one matrix product
 _LANES = 16_384  # rows that are compared with one centre after the other
-_WIDE = 16  # width from which matrix products are faster
+WIDE = 16  # width from which matrix products are faster
 _TERMS = 32  # products that are written out in one step
 
 
@@ -15,7 +15,7 @@ def nearest_centre(columns, centres):
     origin = jnp.mean(centres, axis=0)  # distances keep their digits far from zero
     columns, centres = columns - origin[:, None], centres - origin
     half = jnp.sum(centres**2, axis=1) / 2
-    if len(columns) >= _WIDE:
+    if len(columns) >= WIDE:
         return _by_product(columns, centres, half)
     return jax.lax.platform_dependent(columns, centres, half, cpu=_one_by_one, default=_by_product)
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, inner
-from jaxembed.vectors._centres import nearest_centre
+from jaxembed.vectors._centres import WIDE, nearest_centre
 from jaxembed.vectors._entries import clipped, sum_entries
 from jaxembed.vectors.binary import refuse_nan
 
 _ELEMENTS = 2**20  # distances that are held at a time
+_UNHELD = 2**23  # distances of narrow parts, which are compared one by one: enough work for all processors
 _STEPS_PER_ROTATION = 4
 _MOST = 10_000  # steps until no centre moves: rounding may move one back and forth
 
@@ -121,7 +122,8 @@ def _encode(params, x):
     if not parts.size:
         return jnp.zeros(parts.shape[:2], dtype)
     columns = jnp.transpose(parts, (1, 2, 0))
-    together = max(1, _ELEMENTS // (len(parts) * codebooks.shape[1]))
+    most = _UNHELD if codebooks.shape[2] < WIDE else _ELEMENTS
+    together = max(1, most // (len(parts) * codebooks.shape[1]))
     pair = columns, codebooks.astype(parts.dtype)
     codes = jax.lax.map(
         lambda part: nearest_centre(*part), pair, batch_size=together if together > 1 else None
