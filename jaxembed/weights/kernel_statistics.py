@@ -87,7 +87,7 @@ def random_entropy(count, size=9):
     0.9056 0.9499 1.294
 
     Args:
-        count: kernels of the layer, in * out.
+        count: kernels of a layer [kh, kw, in, out], in * out.
         size: numbers of a kernel, kh * kw.
 
     Returns:

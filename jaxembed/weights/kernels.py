@@ -48,7 +48,7 @@ def kernels(params, size=None, *, layout=None):
     found = {}
     for path, leaf in jax.tree.leaves_with_path(params):
         name = path_of(path)
-        order = layout_of(name, leaf, layout)
+        order = _layout_of(name, leaf, layout)
         if order is not None:
             kernel = leaf if order == "HWIO" else leaf.transpose(2, 3, 1, 0)
             if sides in (None, tuple(kernel.shape[:2])):
@@ -85,7 +85,7 @@ def with_kernels(params, kernels, *, layout=None):
         name = path_of(path)
         if name not in kernels:
             return leaf
-        order = layout_of(name, leaf, layout)
+        order = _layout_of(name, leaf, layout)
         kernel = kernels[name] if order == "HWIO" else kernels[name].transpose(3, 2, 0, 1)
         return kernel.astype(leaf.dtype)
 
@@ -111,7 +111,7 @@ def kernel_rows(kernel):
     return kernel.reshape(kh * kw, inputs * outputs).T
 
 
-def layout_of(name, leaf, layout=None):
+def _layout_of(name, leaf, layout=None):
     """The order of axes of a leaf, "HWIO" or "OIHW"; None where it is not the kernel of a convolution."""
     if layout not in LAYOUTS:
         raise ValueError(f"layout: {layout!r}; pass None, 'HWIO' or 'OIHW'")
@@ -128,7 +128,7 @@ def layout_of(name, leaf, layout=None):
 
 
 def check_kernel(kernel):
-    """The kernel, where it has four axes; refuses other arrays."""
+    """The kernel, where it is [kh, kw, in, out]; refuses other arrays."""
     if getattr(kernel, "ndim", None) != 4:
         raise ValueError(f"kernel: shape {np.shape(kernel)}; pass [kh, kw, in, out], see weights.kernels")
     return kernel
