@@ -179,9 +179,9 @@ def one_vs_rest_loss(logits, labels, *, positive_weight=None):
     ``loss[n] = -sum over c of w y log s + (1 - y) log(1 - s)`` with ``s = sigmoid(logits[n, c])`` and y 1 for
     the row's classes. The weight w makes up for the classes that a row is not of.
 
-    >>> print(one_vs_rest_loss(jnp.zeros((1, 3)), jnp.array([1])).round(3))
+    >>> print(one_vs_rest_loss(jnp.zeros((1, 3)), jnp.array([1])).astype("float16"))
     [2.773]
-    >>> print(one_vs_rest_loss(jnp.zeros((1, 3)), jnp.array([[True, True, False]])).round(3))
+    >>> print(one_vs_rest_loss(jnp.zeros((1, 3)), jnp.array([[True, True, False]])).astype("float16"))
     [2.079]
 
     Args:
