@@ -182,7 +182,7 @@ def one_vs_rest_loss(logits, labels, *, positive_weight=None):
     >>> print(one_vs_rest_loss(jnp.zeros((1, 3)), jnp.array([1])).astype("float16"))
     [2.773]
     >>> print(one_vs_rest_loss(jnp.zeros((1, 3)), jnp.array([[True, True, False]])).astype("float16"))
-    [2.079]
+    [2.08]
 
     Args:
         logits: [N, C].

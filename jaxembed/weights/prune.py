@@ -28,7 +28,7 @@ def channel_sizes(params, graph):
         graph: {path: axes}; paths are those of ``jax.tree.leaves_with_path``, joined by "/".
 
     Returns:
-        {name: int}, in the order of the graph.
+        {name: int C}, in the order of the graph; an axis of that name is [C].
 
     Raises:
         ValueError: for a path that the tree lacks, another number of axes, or sizes that contradict one

@@ -28,7 +28,7 @@ def count_macs(function, *arguments, per_output=0):
 
     Args:
         function: of the arguments; all loops in it have a fixed length.
-        arguments: trees of arrays of any shape, or of their ``jax.ShapeDtypeStruct``.
+        arguments: trees of arrays of any shape [...], or of their ``jax.ShapeDtypeStruct``.
         per_output: operations added for each number that a convolution gives. With 4 the count is that of
             the package thop, which counts a batch norm after each of them.
 
@@ -48,7 +48,7 @@ def count_parameters(params):
     80
 
     Args:
-        params: tree of arrays of any shape, or of their ``jax.ShapeDtypeStruct``.
+        params: tree of arrays of any shape [...], or of their ``jax.ShapeDtypeStruct``.
 
     Returns:
         int.
