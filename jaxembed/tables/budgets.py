@@ -1,19 +1,18 @@
 """Budgets: the setting of a method at which it takes the bytes that were asked for."""
 
 import numpy as np
-
 from jaxembed.tables.methods import storage_bytes
-
-TOLERANCE = 0.01
 CLOSE = 0.999  # of the bytes asked for: near enough where the setting is a float
 MOST = 2**31
 
 
-def within(make, bytes, *, low=1, high=None):
+def within(make, bytes, *, low=1, high=None, tolerance=0.01):
     """Budget: solves the one free setting of a method for the bytes that it takes when stored.
 
     Returns the method of the most bytes that are not above those asked for (:func:`storage_bytes`), if these
-    are at least 99 % of them. Else it returns that of the next more bytes, if these are at most 101 %.
+    are at least 99 % of them. Else it returns that of the next more bytes, if these are at most 101 %. Some
+    settings have few steps: the rank of a tensor train, the units of a deep hash. With a ``tolerance`` of 0.1
+    they too meet any budget above their floor.
 
     >>> from jaxembed.tables import hash_table
     >>> method = within(lambda rows: hash_table(1000, 4, rows=rows), 1000)
@@ -26,13 +25,14 @@ def within(make, bytes, *, low=1, high=None):
         bytes: those asked for.
         low: least setting. An int solves over ints, a float over floats.
         high: largest setting; None with ints tries ever larger ones.
+        tolerance: share of the bytes by which the method may differ.
 
     Returns:
         :class:`~jaxembed.tables.Method`.
 
     Raises:
         ValueError: for bytes below what the method takes at least, above what it takes at most, or between
-            two settings that are both more than 1 % away. It names those bytes.
+            two settings that are both further away than the tolerance. It names those bytes.
     """
     if isinstance(bytes, bool) or not isinstance(bytes, int | float | np.number) or not bytes > 0:
         raise ValueError(f"bytes={bytes!r}; give a number above 0")
@@ -58,7 +58,7 @@ def within(make, bytes, *, low=1, high=None):
     if len(feasible) == 2 and feasible[0] > feasible[1]:
         ends = ends[::-1]  # bytes fall with the setting
     _bisect(size, *ends, bytes, whole)
-    return _chosen([found for found in known.values() if found is not None], bytes)
+    return _chosen([found for found in known.values() if found is not None], bytes, tolerance)
 
 
 def _doubled(size, low, high, bytes):
@@ -92,15 +92,15 @@ def _bisect(size, small, large, bytes, whole):
         small, large = (small, middle) if fewer else (middle, large)
 
 
-def _chosen(found, bytes):
+def _chosen(found, bytes, tolerance):
     below = max((f for f in found if f[0] <= bytes), key=lambda f: f[0], default=None)
     above = min((f for f in found if f[0] > bytes), key=lambda f: f[0], default=None)
     name = found[0][1].settings["method"]
-    if below is None and above[0] > (1 + TOLERANCE) * bytes:
+    if below is None and above[0] > (1 + tolerance) * bytes:
         raise ValueError(f"bytes={bytes}: {name} takes at least {above[0]} bytes here; give as many or more")
-    if below is not None and below[0] >= (1 - TOLERANCE) * bytes:
+    if below is not None and below[0] >= (1 - tolerance) * bytes:
         return below[1]
-    if above is not None and above[0] <= (1 + TOLERANCE) * bytes:
+    if above is not None and above[0] <= (1 + tolerance) * bytes:
         return above[1]
     if above is None:
         raise ValueError(f"bytes={bytes}: {name} takes at most {below[0]} bytes here; give as many or fewer")

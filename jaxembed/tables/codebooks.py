@@ -98,24 +98,12 @@ def _coded(settings, sizes, width, parts, books, member, mode, initialiser):
     bits = [max(1, math.ceil(math.log2(k))) for k in books]
     held = None if member is None else jax.tree.map(np.asarray, jax.jit(rank_bits)(member))
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
-    shape = (parts, books[0], width // parts)
-
-    def init(key):
-        keys = jax.random.split(key, 3)
-        drawn = {"keys": draw(keys[1], (shape[0] * shape[1], shape[2])).reshape(shape)}
-        if mode == "sx":
-            drawn["values"] = draw(keys[2], (shape[0] * shape[1], shape[2])).reshape(shape)
-        return {"table": {"embedding": draw(keys[0], (values.total, width))}, "centres": drawn}
 
     def codes(numbers, index):
         found = own_rows(numbers)
         if index is not None:
             found["place"] = {n: _place(index, x)[..., None] for n, x in numbers.items()}
         return found
-
-    def allowed(place):
-        """How many centres each value may use."""
-        return jnp.where(place >= 0, books[0], books[-1])
 
     def read(params, codes, key):
         joined = codes[TABLE]
@@ -127,36 +115,55 @@ def _coded(settings, sizes, width, parts, books, member, mode, initialiser):
     def vectors(params, rows, place):
         if "table" in params:
             q = read_rows(params["table"]["embedding"], {"": rows[:, None]})[""]
-            most = books[0] if member is None else allowed(place)
+            most = books[0] if member is None else jnp.where(place >= 0, books[0], books[-1])
             return jnp.where(rows[:, None] < 0, 0, _quantised(params["centres"], q, mode, most))
         found = _unpacked(params["codes"], rows, place, parts, bits)
         return jnp.where(rows[:, None] < 0, 0, _centres(params["centres"]["values"], found))
 
+    def whole():
+        """How many centres each of all values may use."""
+        return books[0] if member is None else jnp.where(member, books[0], books[-1])
+
     def penalty(params):
-        table, centres = params["table"]["embedding"], params["centres"]
         if mode == "sx":
             return jnp.zeros(())
-        most = books[0] if member is None else jnp.where(member, books[0], books[-1])
-        rows = jax.lax.stop_gradient(table)
-        error = jnp.mean(
-            (_centres(centres["keys"], _nearest(centres["keys"], rows, most)) - rows) ** 2, axis=1
+        return _distance(
+            params["centres"]["keys"], jax.lax.stop_gradient(params["table"]["embedding"]), whole()
         )
-        counts = jnp.any(rows != 0, axis=1)
-        return jnp.sum(jnp.where(counts, error, 0)) / jnp.maximum(jnp.sum(counts), 1)
 
     def deploy(params):
         if "codes" in params:
             return params
         table, centres = params["table"]["embedding"], params["centres"]
-        most = books[0] if member is None else jnp.where(member, books[0], books[-1])
-        found = _nearest(centres["keys"], table, most) if mode == "vq" else _largest(centres["keys"], table)
+        found = (
+            _nearest(centres["keys"], table, whole()) if mode == "vq" else _largest(centres["keys"], table)
+        )
         groups = [found] if member is None else [found[np.flatnonzero(m)] for m in (member, ~member)]
         packed = {f"group_{i}": pack(*pair) for i, pair in enumerate(zip(groups, bits, strict=True))}
         return {"centres": {"values": centres["keys" if mode == "vq" else "values"]}, "codes": packed}
 
+    def init(key):
+        return _drawn(key, draw, (values.total, width), (parts, books[0], width // parts), mode)
+
     return row_method(
         settings | {"parts": int(parts)}, values, init, codes, read, deploy=deploy, penalty=penalty, held=held
     )
+
+
+def _drawn(key, draw, table, shape, mode):
+    """First params: rows of a shape, and centres [S, K, G] of another."""
+    keys = jax.random.split(key, 3)
+    names = ("keys", "values") if mode == "sx" else ("keys",)
+    flat = (shape[0] * shape[1], shape[2])
+    centres = {name: draw(k, flat).reshape(shape) for name, k in zip(names, keys[1:], strict=False)}
+    return {"table": {"embedding": draw(keys[0], table)}, "centres": centres}
+
+
+def _distance(centres, rows, most):
+    """Mean squared distance of rows to their centres; rows of zeros do not count."""
+    error = jnp.mean((_centres(centres, _nearest(centres, rows, most)) - rows) ** 2, axis=1)
+    counts = jnp.any(rows != 0, axis=1)
+    return jnp.sum(jnp.where(counts, error, 0)) / jnp.maximum(jnp.sum(counts), 1)
 
 
 def _check(width, parts, books, mode):

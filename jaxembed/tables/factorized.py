@@ -97,31 +97,10 @@ def plan_method(plan, *, rows=None, initialiser=None):
             f"rows: are not those of the plan; give a method of {plan.height} values and width {plan.width}"
         )
 
-    def codes(ids):
-        shapes = {name: np.shape(x) for name, x in ids.items()}
-        unknown = sorted(set(ids) - {f.name for f in plan.features})
-        if unknown:
-            raise ValueError(
-                f"ids: {unknown} are not features; choose among {[f.name for f in plan.features]}"
-            )
-        flat = {name: x.reshape(-1) for name, x in _arrays(ids).items()}
-        found = by_table(plan, plan_codes(plan, flat, only=list(ids)))
-        return {
-            path: {n: c.reshape(*shapes[n.partition("/")[0]], c.shape[-1]) for n, c in group.items()}
-            for path, group in found.items()
-        }
-
-    def gather(table, codes):
-        if rows is None or not isinstance(table, dict):
-            return rows_of(table, codes)
-        row, flipped = row_and_sign(jnp.asarray(codes))
-        vectors = jnp.where((row < 0)[..., None], 0, rows.vectors(table, jnp.maximum(row, 0)))
-        return jnp.where(flipped[..., None], -vectors, vectors)
-
     def read(params, codes, key=None):
         given = {n: c for group in codes.values() for n, c in group.items()}
         flat = {n: c.reshape(-1, c.shape[-1]) for n, c in given.items()}
-        found = lookup(plan, params, flat, gather=gather)
+        found = lookup(plan, params, flat, gather=rows_of if rows is None else _gather_of(rows))
         return {n: v.reshape(*given[n].shape[:-1], v.shape[-1]) for n, v in found.items()}
 
     def with_rows(params, function):
@@ -133,20 +112,51 @@ def plan_method(plan, *, rows=None, initialiser=None):
         params = init_tables(key, plan, initialiser=initialiser)
         return with_rows(params, lambda _: rows.init(jax.random.fold_in(key, 1)))
 
-    def held(params):
-        return 0 if rows is None else rows.bytes(params) - counted_bytes(params)
-
+    if rows is None:
+        rest = {"penalty": lambda params: jnp.zeros(()), "bytes": counted_bytes}
+    else:
+        rest = {"penalty": lambda params: rows.penalty(params["table"]["embedding"])}
+        rest["bytes"] = lambda params: (
+            counted_bytes(with_rows(params, lambda _: ())) + rows.bytes(params["table"]["embedding"])
+        )
+    settings = {"method": "plan", "plan": dataclasses.asdict(plan)}
     return Method(
         init=init,
-        vectors=lambda params, ids, key=None: read(params, codes(ids)),
-        penalty=lambda params: jnp.zeros(()) if rows is None else rows.penalty(params["table"]["embedding"]),
-        bytes=lambda params: counted_bytes(params) + held(params["table"]["embedding"]),
+        vectors=lambda params, ids, key=None: read(params, _codes_of(plan, ids)),
         deploy=lambda params: with_rows(params, rows and rows.deploy),
-        settings={"method": "plan", "plan": dataclasses.asdict(plan)}
-        | ({"rows": rows.settings} if rows else {}),
-        codes=codes if rows is None else None,
+        settings=settings if rows is None else settings | {"rows": rows.settings},
+        codes=(lambda ids: _codes_of(plan, ids)) if rows is None else None,
         read=read if rows is None else None,
+        **rest,
     )
+
+
+def _codes_of(plan, ids):
+    """{path: {feature: codes [..., reads]}} of ids of any shape."""
+    known = [f.name for f in plan.features]
+    unknown = sorted(set(ids) - set(known))
+    if unknown:
+        raise ValueError(f"ids: {unknown} are not features; choose among {known}")
+    shapes = {name: np.shape(x) for name, x in ids.items()}
+    flat = {name: x.reshape(-1) for name, x in _arrays(ids).items()}
+    found = by_table(plan, plan_codes(plan, flat, only=list(ids)))
+    return {
+        path: {n: c.reshape(*shapes[n.partition("/")[0]], c.shape[-1]) for n, c in group.items()}
+        for path, group in found.items()
+    }
+
+
+def _gather_of(method):
+    """A gather from the params of a method in place of a table; importances are arrays as ever."""
+
+    def gather(table, codes):
+        if not isinstance(table, dict):
+            return rows_of(table, codes)
+        row, flipped = row_and_sign(jnp.asarray(codes))
+        vectors = jnp.where((row < 0)[..., None], 0, method.vectors(table, jnp.maximum(row, 0)))
+        return jnp.where(flipped[..., None], -vectors, vectors)
+
+    return gather
 
 
 def _arrays(ids):

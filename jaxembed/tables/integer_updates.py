@@ -84,41 +84,40 @@ def _integer_update(loss_fn, tx, rules, fixed, step_rule):
         tables = {path: _leaf(state.params, path) for path in steps_of}
         listed = {path: batch.get("rows", {}).get(path) for path in steps_of}
         dense, params = _replaced(state.params, hidden), state.params
-        steps, small = {}, {}
-        for path, rows in listed.items():
-            steps[path] = fixed or _taken(_leaf(params, steps_of[path]), rows, 1)
-            small[path] = _taken(tables[path], rows, 0).astype(jnp.float32) * steps[path]
+        steps = {p: fixed or _taken(_leaf(params, steps_of[p]), rows, 1) for p, rows in listed.items()}
+        small = {p: _taken(tables[p], rows, 0).astype(jnp.float32) * steps[p] for p, rows in listed.items()}
         gradient, metrics = jax.grad(evaluated, has_aux=True)((dense, small), batch, key)
         updates, dense_state = tx.update(wide(gradient[0]), state.opt_state["dense"], wide(dense))
         dense, states, moved = optax.apply_updates(dense, updates), [], {}
         for (path, rule), old in zip(rules, state.opt_state["rows"], strict=True):
-            given = _nest(path, gradient[1][path]), _nest(path, small[path])
-            change, rows_state = _ruled(rule, old["rows"], listed[path], *given, tables[path])
-            moved[path] = small[path] + _leaf(change, path)
-            states.append(old | {"rows": rows_state})
+            given = listed[path], _nest(path, gradient[1][path]), _nest(path, small[path]), tables[path]
+            change, rows_state = _ruled(rule, old["rows"], *given)
+            moved[path], states = small[path] + _leaf(change, path), [*states, old | {"rows": rows_state}]
 
         def rounded(steps):
             found = {path: round_learned(moved[path], steps[path], tables[path].dtype) for path in moved}
             return evaluated((dense, found), batch, key)[0]
 
-        slopes = None if fixed else jax.grad(rounded)(steps)
-        written = {}
+        written, slopes = {}, None if fixed else jax.grad(rounded)(steps)
         for i, (path, table) in enumerate(tables.items()):
             rows = listed[path]
             if not fixed:
-                slope = slopes[path] / (moved[path].size * jnp.iinfo(table.dtype).max) ** 0.5
-                change, states[i]["step"] = _ruled(
-                    step_rule, states[i]["step"], rows, slope, steps[path], table
-                )
-                steps[path] = jnp.maximum(steps[path] + change, steps[path] / 1000)  # stays above 0
+                given = states[i]["step"], rows, slopes[path], steps[path], table
+                steps[path], states[i]["step"] = _stepped(step_rule, *given)
                 written[steps_of[path]] = _put(_leaf(params, steps_of[path]), rows, steps[path])
             noise = jax.random.fold_in(jax.random.fold_in(key, NOISE), i)
             written[path] = _rounded(noise, table, rows, moved[path], steps[path])
         opt_state = {"dense": dense_state, "rows": states}
-        params = _replaced(dense, written)
-        return dataclasses.replace(state, params=params, opt_state=opt_state), metrics
+        return dataclasses.replace(state, params=_replaced(dense, written), opt_state=opt_state), metrics
 
     return init, step
+
+
+def _stepped(rule, state, rows, slopes, steps, table):
+    """Learned steps after a step of their own, which leaves them above 0, and the state of their rule."""
+    scaled = slopes / (steps.size * table.shape[1] * jnp.iinfo(table.dtype).max) ** 0.5
+    change, state = _ruled(rule, state, rows, scaled, steps, table)
+    return jnp.maximum(steps + change, steps / 1000), state
 
 
 def _rounded(key, table, rows, moved, steps):

@@ -12,6 +12,7 @@ from models import write_model
 
 from experiments.benchmarks import (
     codes,
+    compression,
     device,
     image_arms,
     images,
@@ -105,6 +106,20 @@ def test_the_benchmark_of_towers_runs_without_its_peer(tmp_path, monkeypatch):
     assert list(asked) == ["recommend", "search of 3 places", "search of 8 places"]
     assert asked["recommend"]["users"] == 30 and all(row["users/s"] > 0 for row in asked.values())
     assert {row["peer"] for row in tabled["summary"]} == {"our search of 3 places", "our search of 8 places"}
+
+
+@pytest.mark.slow
+@pytest.mark.experiment
+def test_the_benchmark_of_compressed_tables_reads_and_trains_every_method(tmp_path):
+    small = {"values": 2000, "batch_size": 16, "fields": 2, "rounds": 1, "results": tmp_path}
+    tabled = found(compression, compression.Config(**small))
+    rows = {row["method"]: row for row in tabled["lookups"]}
+    assert rows["full table"]["times gather"] == 1 and rows["hash"]["MB"] == pytest.approx(0.032, rel=0.01)
+    assert all(row["times gather"] > 0 and row["MB"] <= 0.128 for row in rows.values())
+    memory = {row["method"]: row for row in tabled["memory in training"]}
+    assert list(memory) == list(rows)
+    assert memory["INT8"]["parameters MB"] < memory["full table"]["parameters MB"] / 3.9
+    assert memory["tensor train"]["step"] == "all parameters" and memory["hash"]["step"] == "listed rows"
 
 
 @pytest.mark.experiment
