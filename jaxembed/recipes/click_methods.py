@@ -68,24 +68,7 @@ def fit_click_methods(
     options = {"layers": 1, "hidden": (64,)} | network
     draw = functools.partial(encoders.init_dcn, width=widths.shape[1], **options)
 
-    def tuned(given):
-        return method if given is None else tables.fine_tuned(method, given["table"])
-
-    def init(key, rate, given=None):
-        below, above = jax.random.split(key)
-        return {
-            "table": tuned(given).init(below),
-            "network": draw(above) if given is None else given["network"],
-        }
-
-    def rule(rate, given=None):
-        def loss_fn(params, batch, key):
-            found = click_logits(tuned(given), params, batch["ids"], key)
-            loss = jnp.mean(optax.sigmoid_binary_cross_entropy(found, batch["labels"]))
-            return loss + tuned(given).penalty(params["table"]), {}
-
-        return (update or _adam)(loss_fn, rate)
-
+    init, rule, tuned = _walk(method, draw, update or _adam)
     params = train.fit_members(
         init=init,
         update=rule,
@@ -100,6 +83,28 @@ def fit_click_methods(
         return params
     whole = jax.vmap(lambda floats, given: tuned(given).deploy(floats))(params["table"], start)
     return params | {"table": whole}
+
+
+def _walk(method, draw, update):
+    """What ``train.fit_members`` needs: ``init``, ``update``, and the method of a member that has a start."""
+
+    def tuned(given):
+        return method if given is None else tables.fine_tuned(method, given["table"])
+
+    def init(key, rate, given=None):
+        below, above = jax.random.split(key)
+        network = draw(above) if given is None else given["network"]
+        return {"table": tuned(given).init(below), "network": network}
+
+    def rule(rate, given=None):
+        def loss_fn(params, batch, key):
+            found = click_logits(tuned(given), params, batch["ids"], key)
+            loss = jnp.mean(optax.sigmoid_binary_cross_entropy(found, batch["labels"]))
+            return loss + tuned(given).penalty(params["table"]), {}
+
+        return update(loss_fn, rate)
+
+    return init, rule, tuned
 
 
 def _adam(loss_fn, rate):

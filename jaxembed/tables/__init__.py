@@ -8,16 +8,6 @@ from jaxembed.tables.evolution import evolve
 from jaxembed.tables.factorized import full_table, hash_table, plan_method, quotient_remainder, robe
 from jaxembed.tables.integer_updates import integer_update
 from jaxembed.tables.lookup import init_tables, lookup, rows_of
-from jaxembed.tables.masks import (
-    fields_of_rows,
-    long_tail_slope,
-    prefix_mask,
-    row_margins,
-    row_mask,
-    sample_widths,
-    surrogate_step,
-    threshold_penalty,
-)
 from jaxembed.tables.methods import Method, storage_bytes, training_bytes
 from jaxembed.tables.opt_embed import kept_rows, masked_table, search_masks, supernet
 from jaxembed.tables.plans import Feature, Plan, plan
@@ -35,6 +25,16 @@ from jaxembed.tables.quantized import alpt, integer_table, round_learned, round_
 from jaxembed.tables.ragged_rows import compact_rows, kept_numbers, ragged_bytes, ragged_lookup
 from jaxembed.tables.remapped import adapt_emb, dedup
 from jaxembed.tables.rounding import stochastic_round
+from jaxembed.tables.row_masks import (
+    fields_of_rows,
+    long_tail_slope,
+    prefix_mask,
+    row_margins,
+    row_mask,
+    sample_widths,
+    surrogate_step,
+    threshold_penalty,
+)
 from jaxembed.tables.sharded import sharded_rows
 from jaxembed.tables.statistics import bytes_of, collision_stats, reader_angles, reader_overlap
 from jaxembed.tables.updates import distinct, row_update, rowwise_adagrad, touched

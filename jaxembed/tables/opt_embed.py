@@ -8,7 +8,9 @@ from jaxembed.tables.compact import rank
 from jaxembed.tables.evolution import evolve
 from jaxembed.tables.factorized import TABLE
 from jaxembed.tables.lookup import rows_of
-from jaxembed.tables.masks import (
+from jaxembed.tables.methods import at_once, row_method, values_of
+from jaxembed.tables.ragged_rows import check_kept, compact_rows, ragged_bytes, ragged_index, ragged_lookup
+from jaxembed.tables.row_masks import (
     fields_of_rows,
     prefix_mask,
     row_margins,
@@ -16,8 +18,6 @@ from jaxembed.tables.masks import (
     sample_widths,
     threshold_penalty,
 )
-from jaxembed.tables.methods import at_once, row_method, values_of
-from jaxembed.tables.ragged_rows import check_kept, compact_rows, ragged_bytes, ragged_index, ragged_lookup
 
 FAR = 10.0  # what a candidate loses for each time that it is over the budget
 ROWS = "rows of the whole table"  # not a parameter: its codes stay global where a batch has a list of rows

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.tables.compact import rank, rank_bits
-from jaxembed.tables.masks import check_sizes, fields_of_rows
+from jaxembed.tables.row_masks import check_sizes, fields_of_rows
 
 
 def compact_rows(table, kept, widths, sizes, *, fallback=None):

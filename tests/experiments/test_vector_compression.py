@@ -31,7 +31,7 @@ def test_large_codes_find_what_vectors_find_and_small_ones_less(texts):
         large, small = (codes.recall_of(way, texts, size, 0, "test") for size in (4 * WIDTH, 4))
         assert large > exact - 0.05 and small < large
     bits = [codes.recall_of(codes.BINARY, texts, size, 0, "test") for size in (32, 4, 1)]
-    assert bits[0] > bits[1] > bits[2]
+    assert bits[0] >= bits[1] > bits[2]
 
 
 def test_signs_of_all_coordinates_are_the_signs(texts):

@@ -8,7 +8,7 @@ from jaxembed.arrays import accumulator, straight_through
 
 
 def long_tail_slope(x):
-    """Long-tail slope: the derivative that stands in for that of a step.
+    """Long-tail slope: the derivative that a step is given.
 
     ``slope(x) = 2 - 4 |x|`` up to ``|x| = 0.4``, then 0.4 up to ``|x| = 1``, then 0. The tail lets a row far
     from its threshold still move.
@@ -127,7 +127,7 @@ def sample_widths(key, shape, width):
         width: D, an int.
 
     Returns:
-        int32 of that shape.
+        int32 [...] of that shape.
 
     References:
         arXiv:2208.04482.
