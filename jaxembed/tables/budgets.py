@@ -1,7 +1,9 @@
 """Budgets: the setting of a method at which it takes the bytes that were asked for."""
 
 import numpy as np
+
 from jaxembed.tables.methods import storage_bytes
+
 CLOSE = 0.999  # of the bytes asked for: near enough where the setting is a float
 MOST = 2**31
 
