@@ -48,7 +48,7 @@ def make(task, name, budget):
     }
     if name in by_knob:
         high = {"Dedup": -(-sum(sizes.values()) // 4), "CompoEmb": sum(sizes.values())}
-        high |= dict.fromkeys(("DeepLight", "PEP", "AutoSrh"), entries)
+        high |= dict.fromkeys(("DeepLight", "PEP", "AutoSrh"), entries) | dict.fromkeys(("DPQ", "MGQE"), 256)
         return fitted(by_knob[name], budget, high.get(name))
     if name == "MDE":
         return tables.within(
@@ -64,8 +64,8 @@ def make(task, name, budget):
 
 
 def _parts(budget, sizes):
-    """Parts of a product code, as many as a third of the budget has bytes for each value: 1 to 8."""
-    return int(2 ** np.clip(np.floor(np.log2(budget / 3 / sum(sizes.values()))), 0, 3))
+    """Parts of a product code, as many as a third of the budget has bytes for each value: 1 to 4."""
+    return int(2 ** np.clip(np.floor(np.log2(budget / 3 / sum(sizes.values()))), 0, 2))
 
 
 def no_larger(method, budget):
@@ -83,9 +83,9 @@ def fitted(make, budget, high=None):
     except ValueError as error:
         if "next sizes" not in str(error) and "at most" not in str(error):
             raise
-    low, high = 1, high or 2
-    while tables.storage_bytes(make(high)) <= budget and high < 2**24:
-        low, high = high, 2 * high
+        if "at most" in str(error):
+            return make(high)
+    low, high = 1, high or 2**16
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if tables.storage_bytes(make(middle)) <= budget else (low, middle)

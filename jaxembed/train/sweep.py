@@ -90,7 +90,7 @@ def cell_path(folder, cell):
     """The file of a cell: its name tells the cell, and a digest keeps apart those that read alike.
 
     >>> print(cell_path("runs", {"data": "toy", "rate": 0.1}).name)
-    toy_0.1_1b0b3d1e.json
+    toy-0.1_43030918.json
 
     Args:
         folder: path.
