@@ -225,21 +225,6 @@ def test_responses_move_with_the_picture_and_ignore_the_scale_of_a_channel():
     assert (more >= vectors.pattern_features(MAPS, patterns)).all()
 
 
-def test_boxes_hold_the_connected_region_of_the_peak():
-    response = np.zeros((1, 5, 8, 2), np.float32)
-    response[0, 1:3, 1:4, 0] = 4
-    response[0, 3, 4, 0] = 2.5  # touches at a corner
-    response[0, 4, 7, 0] = 4  # apart
-    response[0, 0, 0, 0] = 2  # half is not above half
-    boxes, scores = jax.jit(lambda r: vectors.pattern_boxes(r, (50, 160)))(response)
-    np.testing.assert_array_equal(boxes[0], [[20, 10, 100, 40], [0, 0, 0, 0]])
-    np.testing.assert_array_equal(scores[0], [4, 0])
-    tight, _ = vectors.pattern_boxes(response, (50, 160), relative=0.7)
-    np.testing.assert_array_equal(tight[0, 0], [20, 10, 80, 30])
-    wider, _ = vectors.pattern_boxes(response, (50, 160), relative=0.7, margin=15)
-    np.testing.assert_array_equal(wider[0, 0], [5, 0, 95, 45])
-
-
 def test_thresholds_are_quantiles_of_other_classes_and_positive():
     peaks, labels = np.abs(RNG.normal(size=(50, 3))), np.arange(50) % 2
     peaks[:, 2] = 0
