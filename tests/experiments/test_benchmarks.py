@@ -16,6 +16,7 @@ from experiments.benchmarks import (
     image_arms,
     images,
     locality,
+    merging,
     multivector,
     table_arms,
     tables,
@@ -229,7 +230,8 @@ def test_kept_results_have_the_name_of_their_settings_and_the_summary_of_their_r
     assert summary == saved["tables"]["summary"] and len(summary) >= 3
     assert all(set(row) == {"task", "peer", "ours", "theirs", "ratio"} for row in summary)
     if module is not device:
-        assert {row["ratio"] > 1 for row in summary} == {True, False}  # also where we are slower
+        slower = {True, False} if module is not merging else {False}  # no merge is as fast as one copy
+        assert {row["ratio"] > 1 for row in summary} == slower  # also where we are slower
         assert {"summary"} | module.by_title(rows).keys() == saved["tables"].keys()
 
 

@@ -379,9 +379,8 @@ def load(
     params |= dense
     limit = folder.config["max_position_embeddings"] - embedding.get("offset", 0)
     length = max_length_of(folder, limit, max_length)
-    settings = {"dtype": str(dtype and np.dtype(dtype))}
-    functions = encoder_functions(model.hidden, folder, embedding["vocabulary"], settings)
-    encode, encode_tokens, encode_layers = functions
+    given = model.hidden, folder, embedding["vocabulary"], {"dtype": str(dtype and np.dtype(dtype))}
+    encode, encode_tokens, encode_layers = encoder_functions(*given)
     lowercase = {"do_lower_case": folder.settings.get("do_lower_case", False)}
     return Encoder(
         params=jax.tree.map(jnp.asarray, params),
