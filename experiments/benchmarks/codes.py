@@ -216,11 +216,11 @@ def reranked(codes, known, asked, rows, k):
     return search.rerank_vectors(asked, places, rows, k)
 
 
-def summary(rows):
+def summary(cfg, rows):
     """Our rates beside those of faiss."""
     found = []
-    for group in dict.fromkeys(row["group"] for row in rows):
-        rates = {row["method"]: row["per second"] for row in rows if row["group"] == group}
+    for group in dict.fromkeys(row["group"] for row in rows if "group" in row):
+        rates = {row["method"]: row["per second"] for row in rows if row.get("group") == group}
         if FAISS in rates:
             found.append(timing.compared(f"{group}, /s", FAISS, rates[OURS], rates[FAISS], rate=True))
     return found
@@ -231,7 +231,7 @@ def run(cfg):
     for name, part in (("binary codes", hamming), ("int8 codes", integers), ("product codes", product)):
         flags.stage(f"times {name}")
         tables[name] = part(cfg, faiss)
-    compared = summary([r for rows in tables.values() for r in rows])
+    compared = summary(cfg, [r for rows in tables.values() for r in rows])
     flags.stage("times locality batches")
     tables["locality batches"] = locality.rows(min(50_000, max(2000, cfg.rows // 20)), rounds=cfg.rounds)
     flags.stage("compares what a vector may cost")

@@ -199,33 +199,37 @@ def statistics(cfg):
     return found + compared("drift", drift, cfg.rounds, count, 0.02)
 
 
-def summary(rows):
-    """Our kernels per second beside those of NumPy and torch."""
-    rates = {(row["what"], row["arm"]): row["M kernels per second"] for row in rows}
-    return [
+def by_title(rows):
+    """Rows as tables of their own: {title: rows}."""
+    found = {}
+    for row in rows:
+        found.setdefault(row["what"], []).append(row)
+    return found
+
+
+def summary(cfg, rows):
+    """Our kernels per second beside those of NumPy and torch, and mining beside the patch miner."""
+    rates = {(row["what"], row["arm"]): row.get("M kernels per second") for row in rows}
+    found = [
         timing.compared(f"kernels, {what}, M per second", peer, rates[what, "jaxembed"], rate, rate=True)
         for (what, peer), rate in rates.items()
         if peer in ("NumPy", "torch")
     ]
+    mined = [row["pictures per second"] for row in rows if "pictures per second" in row]
+    if mined:
+        title = "patterns, mining, pictures per second"
+        found.append(timing.compared(title, "patch miner", *mined, rate=True))
+    return found
 
 
 def run(cfg):
     if not TORCH:
         print("torch is not installed; pip install 'jaxembed[peers]' to compare", flush=True)
     rows = statistics(cfg)
-    found = summary(rows)
     if cfg.pictures:
         flags.stage("times mining and pruned nets")
-        mined = kernel_arms.mining(cfg.pictures, cfg.rounds)
-        rows += mined + kernel_arms.pruned_steps(64, cfg.rounds)
-        rates = [row["pictures per second"] for row in mined]
-        found.append(
-            timing.compared("patterns, mining, pictures per second", "patch miner", *rates, rate=True)
-        )
-    by_title = {}
-    for row in rows:
-        by_title.setdefault(row["what"], []).append(row)
-    return results.Result({"summary": found} | by_title)
+        rows += kernel_arms.mining(cfg.pictures, cfg.rounds) + kernel_arms.pruned_steps(64, cfg.rounds)
+    return results.Result({"summary": summary(cfg, rows)} | by_title(rows))
 
 
 if __name__ == "__main__":

@@ -83,10 +83,30 @@ def calls(start, vectors):
     return found
 
 
+def by_title(rows):
+    """Rows as tables of their own: {title: rows}."""
+    return {"merging": rows}
+
+
+def summary(cfg, rows):
+    """A pair merged beside one copy: in place, and into new memory."""
+    least, peers = {row["arm"]: row["least ms"] for row in rows}, {"": NEW, ", in place": COPY}
+    return [
+        timing.compared(
+            f"merge two models of {cfg.millions:g}M by {rule}{where}, ms",
+            peer,
+            least[rule + where],
+            least[peer],
+            rate=False,
+        )
+        for where, peer in peers.items()
+        for rule in ("linear", "slerp")
+    ]
+
+
 def run(cfg):
     """Times of each arm, and a pair merged beside one copy."""
     start, *vectors = (model(cfg, seed) for seed in range(3))
-    count = sum(x.size for x in jax.tree.leaves(start))
     times = timing.in_turns(calls(start, vectors), cfg.rounds)
     copy = times[COPY]["least"]
     rows = [
@@ -98,18 +118,7 @@ def run(cfg):
         }
         for arm, t in times.items()
     ]
-    pairs = {f"{rule}, in place": COPY for rule in ("linear", "slerp")} | {"linear": NEW, "slerp": NEW}
-    summary = [
-        timing.compared(
-            f"merge two models of {count / 1e6:.0f}M by {arm}, ms",
-            peer,
-            1e3 * times[arm]["least"],
-            1e3 * times[peer]["least"],
-            rate=False,
-        )
-        for arm, peer in pairs.items()
-    ]
-    return results.Result({"summary": summary, "merging": rows}, {"parameters": count})
+    return results.Result({"summary": summary(cfg, rows)} | by_title(rows))
 
 
 if __name__ == "__main__":

@@ -231,8 +231,17 @@ def measure_recommending(cfg):
     return found
 
 
-def summary(steps, asked):
-    known = {row["arm"]: row.get("ms", row.get("users/s")) for row in (*steps, *asked)}
+def by_title(rows):
+    """Rows as tables of their own: {title: rows}."""
+    found = {}
+    for row in rows:
+        found.setdefault("recommending" if "users" in row else "training step", []).append(row)
+    return found
+
+
+def summary(cfg, rows):
+    """A step beside that of torch, and recommending beside the plain search."""
+    known = {row["arm"]: row.get("ms", row.get("users/s")) for row in rows}
     found = [
         timing.compared(
             f"training step{part}, ms", "torch", known[f"{OURS}{part}"], known[f"torch{part}"], rate=False
@@ -250,8 +259,8 @@ def summary(steps, asked):
 def run(cfg):
     if not table_arms.TORCH:
         print("torch is not installed; pip install 'jaxembed[peers]' to compare with it", flush=True)
-    steps, asked = measure_steps(cfg), measure_recommending(cfg)
-    return results.Result({"summary": summary(steps, asked), "training step": steps, "recommending": asked})
+    rows = [*measure_steps(cfg), *measure_recommending(cfg)]
+    return results.Result({"summary": summary(cfg, rows)} | by_title(rows))
 
 
 if __name__ == "__main__":

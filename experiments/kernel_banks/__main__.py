@@ -16,8 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.kernel_banks import banks, deep, frozen, pictures
+from experiments.kernel_banks import banks, deep, frozen
 from experiments.kernel_banks.banks import ALIGNED, DRAWN, FITTED, PCA, WHITE
+from experiments.kernel_banks.pictures import figures
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
 from jaxembed import data
@@ -176,4 +177,4 @@ def run(cfg):
 
 
 if __name__ == "__main__":
-    results.main("kernel_banks", Config, run, CLAIMS, figures=pictures.figures, quick=QUICK, check=look)
+    results.main("kernel_banks", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)

@@ -15,7 +15,8 @@ import pathlib
 
 import numpy as np
 
-from experiments.kernel_statistics import networks, pictures, small
+from experiments.kernel_statistics import networks, small
+from experiments.kernel_statistics.pictures import figures
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
 from jaxembed import weights
@@ -191,4 +192,4 @@ def run(cfg):
 
 
 if __name__ == "__main__":
-    results.main("kernel_statistics", Config, run, CLAIMS, figures=pictures.figures, quick=QUICK, check=look)
+    results.main("kernel_statistics", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)

@@ -135,9 +135,12 @@ def encoder_init(encoder):
     return lambda key: jax.tree.map(jnp.copy, encoder.params)
 
 
-def finite(encoder):
-    """Whether all parameters are numbers."""
-    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(encoder.params))
+def unless_diverging(run, *given, **options):
+    """What a training returns, or None where its loss or gradient is not finite."""
+    try:
+        return run(*given, **options)
+    except FloatingPointError:
+        return None
 
 
 def choose(encoder, arm, batch, rates, targets, *, seeds, steps, size):
@@ -157,8 +160,8 @@ def choose(encoder, arm, batch, rates, targets, *, seeds, steps, size):
     """
     update = {rate: make_update(encoder, arm, rate, steps) for rate in rates}
     run = functools.partial(fit, encoder, batch=batch["train"], steps=steps, size=size)
-    first = {rate: run(update[rate], seed=0) for rate in rates}
-    good = [rate for rate in rates if finite(first[rate])]
+    first = {rate: unless_diverging(run, update[rate], seed=0) for rate in rates}
+    good = [rate for rate in rates if first[rate] is not None]
     for rate in set(rates) - set(good):
         print(f"at rate {rate} training diverges", flush=True)
     if not good:

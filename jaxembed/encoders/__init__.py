@@ -23,6 +23,7 @@ from jaxembed.encoders.heads import (
     init_concepts,
     init_word_head,
     lift,
+    one_block,
     prefix_dense,
     with_first,
 )
@@ -67,7 +68,7 @@ from jaxembed.encoders.pyramids import (
 )
 from jaxembed.encoders.regions import roi_align
 from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
-from jaxembed.encoders.transformer import Block, Transformer, one_block, transformer
+from jaxembed.encoders.transformer import Block, Transformer, transformer
 from jaxembed.encoders.words import weighted_bag
 
 __all__ = [

@@ -364,33 +364,3 @@ def _apply(block, params, x, given, stores):
         return block.apply({"params": params}, x, **given), None
     x, stored = block.apply({"params": params}, x, mutable=["attention"], **given)
     return x, stored["attention"]["attention"]["weights"]
-
-
-def one_block(params, number=0):
-    """Copies the parameters of one block out of the stack of a transformer.
-
-    A decoder of one :class:`Block` starts so in Starbucks' pre-training (SMAE): as the first block of the
-    published encoder, which it does not share afterwards.
-
-    >>> params = {"blocks": {"mlp_in": {"bias": jnp.array([[1.0, 2.0], [3.0, 4.0]])}}}
-    >>> print(one_block(params, 1)["mlp_in"]["bias"])
-    [3. 4.]
-
-    Args:
-        params: of :func:`transformer`; those under "blocks" carry a leading [L].
-        number: which block, from 0.
-
-    Returns:
-        Dict of arrays without that axis, as ``Block.apply({"params": ...}, x)`` takes them.
-
-    Raises:
-        ValueError: for a block that is not there.
-
-    References:
-        S. Zhuang et al., Starbucks, arXiv:2410.13230.
-    """
-    blocks = params["blocks"]
-    count = len(jax.tree.leaves(blocks)[0])
-    if not 0 <= number < count:
-        raise ValueError(f"number={number} is outside 0..{count - 1}, the blocks that are there")
-    return jax.tree.map(lambda x: jnp.array(x[number]), blocks)

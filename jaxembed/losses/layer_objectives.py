@@ -220,7 +220,7 @@ def adaptive_layers(
     References:
         X. Li et al., arXiv:2402.14776, as the class AdaptiveLayerLoss of sentence-transformers 5.7 and later
         has it. That class adds the KL of several drawn layers up, where it is their mean here. It also draws
-        the embeddings below the first block, which are no layer here.
+        the embeddings below the first block, which do not count here.
     """
     if layers < 1:
         raise ValueError(f"layers: {layers}; pass at least 1")

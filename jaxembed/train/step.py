@@ -87,6 +87,7 @@ def prepared(init, update, mesh, rules):
 
 
 def hashable(shardings):
+    """Leaves and structure of a tree, as :func:`compiled` takes them."""
     leaves, structure = jax.tree.flatten(shardings)
     return tuple(leaves), structure
 

@@ -16,7 +16,9 @@ from experiments.benchmarks import (
     device,
     image_arms,
     images,
+    kernels,
     locality,
+    merging,
     multivector,
     table_arms,
     tables,
@@ -240,12 +242,17 @@ def test_kept_results_have_the_name_of_their_settings_and_the_summary_of_their_r
     assert results.on_device(flags.run_name(cfg), saved["details"]) == saved["run"]
     assert results.path_of(saved["experiment"], saved["run"]) == path
     rows = [row for title, rows in saved["tables"].items() if title != "summary" for row in rows]
+    if module is compression:  # compares its own lookups, and has no peer
+        assert len(saved["tables"]["lookups"]) >= 10
+        return
     summary = module.summary(rows) if module is text else module.summary(cfg, rows)
     assert summary == saved["tables"]["summary"] and len(summary) >= 3
     assert all(set(row) == {"task", "peer", "ours", "theirs", "ratio"} for row in summary)
     if module is not device:
-        assert {row["ratio"] > 1 for row in summary} == {True, False}  # also where we are slower
-        assert {"summary"} | module.by_title(rows).keys() == saved["tables"].keys()
+        sides = {merging: {False}, kernels: {True}}.get(module, {True, False})  # no merge is one copy's speed
+        assert {row["ratio"] > 1 for row in summary} == sides  # also where we are slower
+        if module is not codes:  # whose tables are of several kinds
+            assert {"summary"} | module.by_title(rows).keys() == saved["tables"].keys()
 
 
 def test_the_kept_picture_is_drawn_from_its_numbers(tmp_path):
