@@ -241,11 +241,11 @@ def unit(x, *, axis=-1):
      [0.  0. ]]
 
     Args:
-        x: [..., D], any float dtype.
+        x: [..., D], any dtype.
         axis: the axis of the coordinates.
 
     Returns:
-        [..., D] in the dtype of ``x``; the norm is accumulated in at least float32.
+        [..., D] in the dtype of ``x``, of integers in float32; the norm is accumulated in at least float32.
     """
     x = jnp.asarray(x)
     wide = x.astype(accumulator(x))
@@ -254,7 +254,9 @@ def unit(x, *, axis=-1):
     step = jnp.where(largest > 2.0**100, 2.0**-30, 1).astype(wide.dtype)  # the inverse of 1e38 would vanish
     scaled = (wide * step) / jnp.where(zero, 1, largest * step)
     norm = jnp.sqrt(jnp.where(zero, 1, jnp.sum(scaled**2, axis=axis, keepdims=True)))
-    return jnp.where(zero, 0, scaled / norm).astype(x.dtype)
+    return jnp.where(zero, 0, scaled / norm).astype(
+        x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else wide.dtype
+    )
 
 
 def inner(x, y):

@@ -30,6 +30,11 @@ def test_unit_has_length_one_at_any_size(size):
     np.testing.assert_allclose(across.sum(-1), 0, atol=1e-4)  # a longer vector has the same direction
 
 
+def test_unit_vectors_of_integers_are_floats():
+    found = arrays.unit(jnp.array([[3, 4]], jnp.uint8))
+    np.testing.assert_allclose(found, [[0.6, 0.8]], atol=1e-6)
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_unit_along_any_axis(axis):
     x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)

@@ -252,13 +252,15 @@ def aspect_pairs(label_sets, *, most=100):
         int64 [P, 2], the smaller number first, each pair once, sorted.
 
     Raises:
-        ValueError: where no two documents share a label.
+        ValueError: where no two documents share a label, and for a text in the place of a list of labels.
 
     References:
         M. Ostendorff et al., arXiv:2203.14541. Its code counts within each split, so call this for each.
     """
     members = {}
     for i, labels in enumerate(label_sets):
+        if isinstance(labels, str | bytes):
+            raise ValueError(f"label_sets[{i}]: {labels!r} is a text; pass a list of labels")
         for label in set(labels):
             members.setdefault(label, []).append(i)
     count, found = len(label_sets), []

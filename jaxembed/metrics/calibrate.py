@@ -57,6 +57,8 @@ def score_map(scores, parameters=None, *, kind="power", positive_slope=True, cen
     x = scores.astype(accumulator(scores))
     if not size:
         return x
+    if parameters is None:
+        raise ValueError(f"parameters: None; {kind!r} takes [B, {size}], or choose raw")
     parameters = jnp.asarray(parameters)
     if parameters.ndim != 2 or parameters.shape[1] != size or parameters.shape[0] not in (1, len(x)):
         raise ValueError(f"parameters: {parameters.shape} for {len(x)} queries; {kind!r} takes [B, {size}]")
@@ -250,7 +252,7 @@ def fit_platt(labels, scores, *, kind="linear", where=None, steps=100):
         float64 [1, n], ``parameters`` of :func:`score_map` with ``positive_slope=False``.
 
     Raises:
-        ValueError: for labels of one class, NaN scores, shapes that differ, or another kind.
+        ValueError: for labels of one class, scores that are not finite, shapes that differ, or another kind.
 
     References:
         J. Platt, Advances in Large Margin Classifiers, 1999; C. Guo et al., arXiv:1706.04599, who choose the
@@ -259,6 +261,8 @@ def fit_platt(labels, scores, *, kind="linear", where=None, steps=100):
     if kind not in ("linear", "temperature"):
         raise ValueError(f"kind: {kind!r}; choose linear or temperature")
     labels, scores = pooled(labels, scores, where)
+    if np.isinf(scores).any():
+        raise ValueError("scores: hold an infinity; leave such pairs out by where=")
     positive = int(labels.sum())
     negative = len(labels) - positive
     targets = np.where(labels, (positive + 1) / (positive + 2), 1 / (negative + 2))

@@ -64,13 +64,15 @@ def threshold_at_recall(labels, scores, *, recall=0.95, relevant=None, where=Non
 
     Raises:
         ValueError: for a recall outside 0..1 or one that the candidates cannot reach, labels of one class, or
-            NaN scores.
+            NaN scores. Also for fewer ``relevant`` ones than the labels have.
     """
     if not 0 < recall <= 1:
         raise ValueError(f"recall: {recall} is outside 0..1; pass a share of the relevant pairs")
     positive, scores = pooled(labels, scores, where)
     found = int(positive.sum())
     total = found if relevant is None else int(relevant)
+    if total < found:
+        raise ValueError(f"relevant: {total}, but {found} candidates are; count those of all queries")
     needed = math.ceil(recall * total - 1e-9)
     if needed > found:
         raise ValueError(

@@ -48,11 +48,13 @@ def explanation_precision(concepts, shared):
         float within 0..1.
 
     Raises:
-        ValueError: for shapes that do not fit, or where no pair has a concept in common.
+        ValueError: for shapes that do not fit, concepts out of range, or where no pair has one in common.
     """
     concepts, shared = host("concepts", concepts), host("shared", shared) == 1
     check_shape("concepts", concepts, (None, None))
     check_shape("shared", shared, (len(concepts), None))
+    if not ((concepts >= 0) & (concepts < shared.shape[1])).all():
+        raise ValueError(f"concepts: a number outside 0..{shared.shape[1] - 1}; pass what explain returned")
     count = np.minimum(shared.sum(axis=1), concepts.shape[1])
     if not count.any():
         raise ValueError("shared: no pair has a concept in common; nothing can be explained")

@@ -139,6 +139,7 @@ def unpack_bits(packed):
     Raises:
         ValueError: for another dtype.
     """
+    packed = packed if isinstance(packed, jax.Array) else np.asarray(packed)
     if packed.dtype != np.uint8:
         raise ValueError(f"packed: {packed.dtype}; pass the uint8 of pack_bits")
     xp = jnp if isinstance(packed, jax.Array) else np

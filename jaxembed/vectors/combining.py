@@ -22,11 +22,14 @@ def combine_aspects(vectors, weights=None):
         weights: [A], at least 0; may be traced. Default 1 for each.
 
     Returns:
-        [..., A * D]. A weight of 1 beside zeros is the search in one aspect.
+        [..., A * D], of integers in float32. A weight of 1 beside zeros is the search in one aspect.
 
     Raises:
-        ValueError: for weights of another shape, or negative ones outside of jit.
+        ValueError: for vectors or weights of another shape, or negative weights outside of jit.
     """
+    vectors = jnp.asarray(vectors)
+    if vectors.ndim < 2:
+        raise ValueError(f"vectors: shape {vectors.shape}; pass [..., A, D]")
     vectors = unit(vectors)
     weights = jnp.ones(vectors.shape[-2]) if weights is None else jnp.asarray(weights)
     check_shape("weights", weights, (vectors.shape[-2],))

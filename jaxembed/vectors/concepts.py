@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, inner, unit
+from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit
 
 
 def explicit_similarity(first, second, *, weights=None, normalise=True):
@@ -81,8 +81,15 @@ def top_concepts(vectors, k):
 
     Returns:
         ``concepts`` int32 [N, k] and ``values`` [N, k].
+
+    Raises:
+        ValueError: for a k out of range.
     """
-    values, concepts = jax.lax.top_k(jnp.asarray(vectors), k)
+    vectors = jnp.asarray(vectors)
+    check_shape("vectors", vectors, (None, None))
+    if not 1 <= k <= vectors.shape[1]:
+        raise ValueError(f"k: {k} is outside 1..{vectors.shape[1]}, the number of concepts")
+    values, concepts = jax.lax.top_k(vectors, k)
     return concepts, values
 
 
@@ -102,8 +109,17 @@ def sparse_similarity(queries, concepts, values):
 
     Returns:
         [B, N] in at least float32, a score function for ``search.scan_top_k``.
+
+    Raises:
+        ValueError: for a concept that the queries lack; under jit it counts nothing.
     """
-    queries = jnp.asarray(queries)
+    queries, concepts = jnp.asarray(queries), on_device("concepts", concepts)
+    known = (concepts >= 0) & (concepts < queries.shape[1])
+    if not isinstance(known, jax.core.Tracer) and not known.all():
+        raise ValueError(
+            f"concepts: a number outside 0..{queries.shape[1] - 1}; pass what top_concepts returned"
+        )
+    values = jnp.where(known, values, 0)
     wide = queries.astype(accumulator(queries))
     return jax.lax.map(lambda q: jnp.sum(q[concepts] * values, axis=1), wide)
 

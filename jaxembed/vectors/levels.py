@@ -60,12 +60,14 @@ def uniform_levels(x, loops, *, step):
         int8 [..., M], as :func:`code_levels` gives them.
 
     Raises:
-        ValueError: for loops out of range, or NaN (which passes under jit).
+        ValueError: for loops out of range, a step that is not above 0, or NaN (which passes under jit).
 
     References:
         J. Max, Quantizing for minimum distortion, doi:10.1109/TIT.1960.1057548, for the steps.
     """
     top = _top(loops)
+    if not isinstance(step, jax.core.Tracer) and not np.all(np.asarray(step) > 0):
+        raise ValueError(f"step: {step} is not above 0; pass the width of a cell")
     x = jnp.asarray(x)
     refuse_nan("x", x)
     cells = 2 * jnp.floor(x.astype(accumulator(x)) / step) + 1
@@ -91,13 +93,17 @@ def levels_to_bits(levels, loops):
         uint8 [..., loops + 1, M / 8], a NumPy array for a NumPy array.
 
     Raises:
-        ValueError: for loops out of range or another number of coordinates.
+        ValueError: for loops out of range, another number of coordinates, and (not under jit) levels of
+            other loops.
     """
     top = _top(loops)
     xp = jnp if isinstance(levels, jax.Array) else np
-    numbers = (xp.asarray(levels).astype(np.int32) + top) // 2
+    numbers = xp.asarray(levels).astype(np.int32) + top
+    odd = (numbers >= 0) & (numbers <= 2 * top) & (numbers % 2 == 0)
+    if not isinstance(levels, jax.core.Tracer) and not odd.all():
+        raise ValueError(f"levels: are not those of {loops} loops; pass what code_levels returned for them")
     shifts = np.arange(loops, -1, -1, dtype=np.int32)[:, None]
-    return pack_bits((numbers[..., None, :] >> shifts) & 1)
+    return pack_bits((numbers[..., None, :] >> (shifts + 1)) & 1)
 
 
 def bits_to_levels(planes):

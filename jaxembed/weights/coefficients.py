@@ -84,7 +84,10 @@ def fit_coefficients(
     vectors = list(vectors)
     _check(rule, start, vectors, batches, steps, limit, init, greedy)
     groups = grouped(start, granularity, stacked)
-    tx, key = _default_rule() if tx is None else tx, jax.random.key(key) if isinstance(key, int) else key
+    tx, key = (
+        _default_rule() if tx is None else tx,
+        jax.random.key(key) if isinstance(key, int | np.integer) else key,
+    )
     products = np.asarray(_whole_gram(vectors))
     _check_vectors(products, rule)
     run = functools.partial(

@@ -188,3 +188,5 @@ def test_aspect_pairs_are_all_that_share_a_label():
     assert data.aspect_pairs([list(s) * 2 for s in sets], most=8).tolist() == wanted
     with pytest.raises(ValueError, match="label_sets: no two documents share a label that is left"):
         data.aspect_pairs([["a"], ["b"], []])
+    with pytest.raises(ValueError, match=r"label_sets\[1\]: 'parsing' is a text; pass a list of labels"):
+        data.aspect_pairs([["tagging"], "parsing"])  # not of its letters

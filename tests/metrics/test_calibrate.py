@@ -266,6 +266,8 @@ def test_a_temperature_has_no_slope_left_and_classes_told_apart_stay_finite():
             lambda: metrics.fit_platt([0, 1], [0.1, np.nan]),
             "scores: hold NaN; leave such pairs out by where=",
         ),
+        (lambda: metrics.fit_platt([0, 1], [0.1, -np.inf]), "scores: hold an infinity; leave such pairs out"),
+        (lambda: metrics.score_map(SCORES), r"parameters: None; 'power' takes \[B, 3\], or choose raw"),
         (lambda: metrics.fit_platt([0, 2], [0.1, 0.2]), "labels: a value outside {0, 1}"),
         (lambda: metrics.fit_platt([0, 1], [0.1]), r"scores: \(1,\) with labels \(2,\)"),
         (lambda: metrics.fit_platt([0, 1], [0.1, 1], kind="power"), "kind: 'power'; choose linear or temp"),

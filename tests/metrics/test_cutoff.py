@@ -86,6 +86,10 @@ def test_a_threshold_above_all_leaves_nothing():
             lambda: metrics.threshold_at_recall([1, 0, 1], [3, 2, 1.0], recall=0.95, relevant=4),
             "recall: 0.95 cannot be reached, 2 of 4 relevant documents are candidates; pass at most 0.5",
         ),
+        (
+            lambda: metrics.threshold_at_recall([1, 0, 1], [3, 2, 1.0], relevant=1),
+            "relevant: 1, but 2 candidates are; count those of all queries",
+        ),
         (lambda: metrics.threshold_at_recall([1, 0], [3, 2], recall=1.5), "recall: 1.5 is outside 0..1"),
         (lambda: metrics.threshold_at_recall([1, 0], [3, 2], recall=0), "recall: 0 is outside 0..1"),
         (lambda: metrics.threshold_at_recall([0, 0], [3, 2]), "labels: only negatives"),

@@ -43,6 +43,8 @@ def test_completeness_leaves_scores_of_zero_out():
         (lambda: metrics.concept_auc(VECTORS[:3], LABELS), r"labels: shape \(30, 6\); pass \[3, 6\]"),
         (lambda: metrics.concept_auc(VECTORS * np.nan, LABELS), "scores: NaN"),
         (lambda: metrics.explanation_precision([[0]], [[0, 0]]), "shared: no pair has a concept in common"),
+        (lambda: metrics.explanation_precision([[-1]], [[0, 1]]), "concepts: a number outside 0..1"),
+        (lambda: metrics.explanation_precision([[2]], [[0, 1]]), "concepts: a number outside 0..1"),
         (lambda: metrics.completeness([[0.3]], [1.0, 2.0]), r"scores: shape \(2,\); pass \[1\]"),
     ],
 )

@@ -107,6 +107,7 @@ def test_bad_codes_are_named():
     refused("bits: NaN has no code", lambda: vectors.pack_bits(np.full((1, 8), np.nan)))
     refused("x: NaN has no code", lambda: vectors.sign_codes(jnp.full((1, 8), jnp.nan)))
     refused("packed: int32; pass the uint8", lambda: vectors.unpack_bits(np.zeros((1, 1), np.int32)))
+    refused("packed: int64; pass the uint8", lambda: vectors.unpack_bits([[131]]))
     a, b = np.zeros((2, 4), np.uint8), np.zeros((2, 5), np.uint8)
     refused("queries: 32 bits .* codes have 40 .* one head", lambda: vectors.hamming(a, b))
     refused("codes: int8", lambda: vectors.hamming(a, a.astype(np.int8)))

@@ -53,5 +53,7 @@ def test_bad_arguments_get_one_line():
         vectors.combine_aspects(Q, jnp.array([1.0, -1.0, 0.0]))
     with pytest.raises(ValueError, match=r"weights: shape \(2,\); pass \[3\]"):
         vectors.combine_aspects(Q, jnp.ones(2))
+    with pytest.raises(ValueError, match=r"vectors: shape \(5,\); pass"):
+        vectors.combine_aspects(Q[0, 0])
     with pytest.raises(ValueError, match=r"x: shape \(4, 3\); pass \[any, 5\]"):
         vectors.retrofit(vectors.init_retrofit(jax.random.key(0), 5), Q[:, 0, :3])

@@ -117,6 +117,11 @@ def test_classic_esa_is_the_product_of_tf_idf():
         (lambda: vectors.explicit_similarity(A, D, weights=W[:3]), r"weights: shape \(3,\); pass \[8\]"),
         (lambda: vectors.explain(A, D), r"second: shape \(6, 8\); pass \[4, 8\]"),
         (lambda: vectors.explain(A, A, top=9), "top: 9 is outside 1..8, the number of concepts"),
+        (lambda: vectors.top_concepts(A, 9), "k: 9 is outside 1..8, the number of concepts"),
+        (
+            lambda: vectors.sparse_similarity(A, np.array([[8]]), np.ones((1, 1))),
+            r"concepts: a number outside 0..7",
+        ),
         (lambda: vectors.esa_vectors(A, A[:0]), "concept_texts: the list is empty"),
         (lambda: vectors.esa_vectors(A, A[:, :3]), r"concept_texts: shape \(4, 3\); pass \[any, 8\]"),
     ],

@@ -131,7 +131,7 @@ def test_a_second_fit_compiles_nothing():
         return jnp.sum(flat(params) ** 2)
 
     for seed in range(3):
-        fit(VECTORS[seed % 2 : seed % 2 + 2], loss=loss, steps=4, key=seed)
+        fit(VECTORS[seed % 2 : seed % 2 + 2], loss=loss, steps=4, key=np.int64(seed))
 
 
 def test_sharded_trees_give_the_same():
