@@ -16,7 +16,7 @@ import pathlib
 import numpy as np
 
 from experiments.kernel_statistics import networks, small
-from experiments.kernel_statistics.pictures import figures
+from experiments.kernel_statistics.pictures import figures, matrix_of, patterns_of
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
 from jaxembed import weights
@@ -98,7 +98,7 @@ def own(cfg):
     few = sum(row["kernels"] < 16 or row["kernel"].startswith("1 x 1 x") for row in layers)
     told += f"\n{few} layers of 1 x 1 or with fewer than 16 kernels are judged by their dead kernels alone"
     details = {"layers": {cfg.model.stem: layers}, "seeds": 1}
-    details |= pictures.patterns_of({cfg.model.stem: params})
+    details |= patterns_of({cfg.model.stem: params})
     return Result({"summary": summary(cfg.model.stem, layers), "layers": layers}, details, closing=told)
 
 
@@ -187,7 +187,7 @@ def run(cfg):
     flags.stage("compares populations")
     tables["drift"] = small.drift(cfg, nets)
     populations = networks.published() | small.populations(cfg, nets)
-    details = {"layers": layers} | pictures.patterns_of(populations) | pictures.matrix_of(populations)
+    details = {"layers": layers} | patterns_of(populations) | matrix_of(populations)
     return Result(tables, details)
 
 

@@ -60,6 +60,7 @@ GRIDS = "takes Python numbers"
 FILES = "reads or writes files"
 DRAWS = "draws parameters of given sizes"
 RUNS = "runs an encoder, a training or a solver; tested in its room"
+BY_HAND = "takes inputs that are made by hand, in tests of its module"
 ELSEWHERE = {
     "losses": dict.fromkeys(
         ["adaptive_layers", "cached", "espresso", "layer_objective", "quantised", "queued"]
@@ -79,6 +80,7 @@ ELSEWHERE = {
     },
     "metrics": dict.fromkeys(["evaluate_classification", "evaluate_clustering", "evaluate_pairs"], RUNS)
     | dict.fromkeys(["MTEBEncoder", "evaluate_retrieval", "evaluate_similarity", "judgments"], RUNS)
+    | dict.fromkeys(["pattern_purity", "proposal_recall"], BY_HAND)
     | dict.fromkeys(["init_score_adapter", "relevance_logits", "score_parameters", "vector_logits"], DRAWS),
     "vectors": dict.fromkeys(["init_fde", "init_recurrent", "init_retrofit", "random_hyperplanes"], DRAWS)
     | {"encoding_length": GRIDS, "truncate_fde": GRIDS, "fit_product": RUNS, "recurrent_codes": RUNS},
@@ -91,6 +93,87 @@ ELSEWHERE = {
     | dict.fromkeys(["open_faiss", "open_faiss_binary", "open_usearch"], FILES)
     | {"retrieve": HIGHER},
 }
+
+
+METHODS = "a method of compressed tables, under the laws of test_methods_laws, or a part of one"
+PATTERNS = "patterns of images; inputs are made by hand in test_visual_patterns and test_association"
+ELSEWHERE["tables"] |= dict.fromkeys(
+    [
+        "Method",
+        "adapt_emb",
+        "alpt",
+        "autodim",
+        "autodim_widths",
+        "autosrh",
+        "autosrh_rule",
+        "check_params",
+        "compact_rows",
+        "dedup",
+        "deeplight",
+        "dhe",
+        "dpq",
+        "evolve",
+        "fields_of_rows",
+        "fine_tuned",
+        "full_table",
+        "hash_table",
+        "integer_table",
+        "integer_update",
+        "keep_largest",
+        "kept_numbers",
+        "kept_rows",
+        "long_tail_slope",
+        "masked_table",
+        "mgqe",
+        "mixed_dimensions",
+        "narrow_table",
+        "narrow_tables",
+        "pep",
+        "pep_left",
+        "per_feature",
+        "plan_method",
+        "prefix_mask",
+        "pruned_update",
+        "quotient_remainder",
+        "ragged_bytes",
+        "ragged_lookup",
+        "robe",
+        "round_learned",
+        "round_to_step",
+        "row_margins",
+        "row_mask",
+        "sample_widths",
+        "search_masks",
+        "storage_bytes",
+        "supernet",
+        "surrogate_step",
+        "tensor_train",
+        "threshold_penalty",
+        "touched_rows",
+        "training_bytes",
+        "within",
+    ],
+    METHODS,
+)
+ELSEWHERE["vectors"] |= dict.fromkeys(
+    [
+        "Patterns",
+        "Rules",
+        "association_rules",
+        "candidate_channels",
+        "channel_boxes",
+        "channel_peaks",
+        "channel_thresholds",
+        "dilate",
+        "mine_patterns",
+        "pack_places",
+        "pattern_boxes",
+        "pattern_features",
+        "pattern_response",
+        "top_active",
+    ],
+    PATTERNS,
+)
 
 
 def judged(c, ids):
