@@ -1,5 +1,6 @@
 """One flipped bit, one damaged file, one number that is not finite: nothing is silent, nothing is lost."""
 
+import json
 import os
 import shutil
 import threading
@@ -253,6 +254,25 @@ def test_parameters_that_an_update_made_infinite_are_not_saved(tmp_path):
     ):
         train.fit(**given)
     assert np.isfinite(train.restore_params(tmp_path)["root"])
+
+
+def test_a_checkpoint_without_a_record_resumes_with_its_random_keys(tmp_path):
+    def init(key):
+        return {"root": jnp.float32(4.0)}, {"key": jax.random.key(7)}
+
+    def loss_fn(params, batch, key, extra):
+        later, now = jax.random.split(extra["key"])
+        return (params["root"] - batch["x"] - jax.random.normal(now)) ** 2, ({}, {"key": later})
+
+    given = small([0.0] * 4, init=init, loss_fn=loss_fn, workdir=tmp_path)
+    wanted = train.fit(**given | {"workdir": None}, steps=4)
+    train.fit(**given, steps=2)
+    path = tmp_path / "checkpoints" / "2" / "_CHECKPOINT_METADATA"
+    held = json.loads(path.read_text())
+    held["custom_metadata"] = {"meta": held["custom_metadata"]["meta"]}  # as versions before records wrote it
+    path.write_text(json.dumps(held))
+    found = train.fit(**given, steps=4)
+    assert found.params["root"] == wanted.params["root"]
 
 
 def test_at_least_one_checkpoint_is_kept_and_another_best_resumes(tmp_path):

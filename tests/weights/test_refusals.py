@@ -5,15 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed import weights
+from jaxembed import vectors, weights
 
 
 def test_arguments_without_a_meaning_are_refused():
     rows = np.random.default_rng(0).normal(size=(20, 9))
+    maps = jnp.ones((2, 4, 4, 3))
     params, graph = {"a": jnp.ones((1, 1, 1, 4))}, {"a": (None, None, None, "a")}
     for match, call in (
         ("wavelengths", lambda: weights.gabor_bank(3, wavelengths=[0.0])),
         ("0 orientations", lambda: weights.gabor_bank(3, orientations=0)),
+        ("count 0", lambda: weights.draw_patches(jax.random.key(0), np.ones((1, 4, 4, 1)), 2, 0)),
+        ("candidates: 3", lambda: vectors.mine_patterns(maps, [0, 1], np.ones(3), np.array([[0, 3]] * 2))),
         ("bins: 0", lambda: weights.drift_matrix({"a": rows, "b": rows}, bins=0)),
         ("1 shares", lambda: weights.weighted_symmetric_kl(rows, rows, jnp.ones(1))),
         ("keep: 'a' has numbers outside", lambda: weights.channel_masks({"a": [4]}, {"a": 4})),
