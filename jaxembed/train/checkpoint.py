@@ -32,7 +32,8 @@ class _Kept:
         steps = sorted(c.step for c in checkpoints)
         kept = set(steps[-self.keep :])
         if self.best is not None:
-            known = {s: self.numbers[s] for s in steps if self.numbers.get(s)}
+            name = self.best.removeprefix("-")
+            known = {s: self.numbers[s] for s in steps if name in (self.numbers.get(s) or ())}
             kept |= {_best_of(known, self.best)} | {s for s in steps if s not in self.numbers}
         return [c.step in kept for c in checkpoints]
 
@@ -48,21 +49,25 @@ class Checkpoints:
         keep: number of latest checkpoints that are kept.
         best: name of the number whose best checkpoint is kept too ("-name": lower is better), or None.
         meta: JSON value that describes the run; must equal the stored one.
-        clear: removes what killed saves left; False beside a run that may be saving.
+        clear: removes what killed saves left; False beside a run that may be saving, which only reads.
 
     Raises:
-        ValueError: when the folder cannot be written or holds a run with another ``meta``.
+        ValueError: when the folder cannot be written or holds a run with another ``meta``, and for ``keep``
+            below 1.
     """
 
     def __init__(self, workdir, *, keep=2, best=None, meta=None, clear=True):
+        if keep < 1:
+            raise ValueError(f"keep={keep}: a run resumes from its latest checkpoint; keep at least 1")
         self.folder = folder_of(workdir)
         self._clear = clear
         self._workdir, self._meta = str(workdir), json.loads(json.dumps(meta))
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".writable-{jax.process_index()}"
-            probe.touch()
-            probe.unlink()
+            if clear:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                probe = self.folder / f".writable-{jax.process_index()}"
+                probe.touch()
+                probe.unlink()
         except Exception as error:  # clients of buckets raise errors of their own
             raise ValueError(
                 f"workdir={str(workdir)!r} cannot be written ({_reason(error)}); name another"
@@ -106,7 +111,7 @@ class Checkpoints:
                     f"workdir={str(self.folder)!r} holds another experiment: "
                     f"{files.difference(stored, self._meta)}; name another workdir or delete this one"
                 )
-        elif jax.process_index() == 0:
+        elif jax.process_index() == 0 and self._clear:
             if is_local(path):
                 files.write_json(path, self._meta)
             else:
@@ -160,6 +165,9 @@ class Checkpoints:
         with _damages():
             record = opened(folder)
             stored = _described(self._inner, step) if record is None else _split(record["arrays"])
+        if record is None:  # such a version says of random keys what they consist of
+            keys = {k for k, (_, kind) in described(wanted["rest"]).items() if kind.startswith("key<")}
+            stored["rest"] = {k: v for k, v in stored["rest"].items() if k not in keys}
         _compare_shapes(self.folder, stored["params"], described(wanted["params"]))
         _compare_dtypes(self.folder, "parameter ", stored["params"], described(wanted["params"]))
         _compare_dtypes(self.folder, "", stored["rest"], described(wanted["rest"]))
@@ -327,6 +335,8 @@ def restore_params(workdir, *, step=None, best=None):
 
 def restore_before(workdir, step, state, meta):
     """Loads the last checkpoint before a step into the form of an abstract state, or returns None."""
+    if not (folder_of(workdir) / "checkpoints").is_dir():
+        raise FileNotFoundError(f"workdir={str(workdir)!r} holds no run; pass its folder, or None")
     saved = Checkpoints(workdir, meta=meta, clear=False)
     try:
         earlier = [s for s in saved._steps() if s < step]

@@ -17,7 +17,7 @@ from jaxembed.train.gradients import NONFINITE, gradient_update
 from jaxembed.train.log import MetricLog, patience_left, score
 from jaxembed.train.mesh import make_mesh, place_batch
 from jaxembed.train.step import BATCH_RULES, STOP, compiled, hashable, prepared
-from jaxembed.train.stopping import Agreement, Flight, report, signals, stop
+from jaxembed.train.stopping import Agreement, Finite, Flight, report, signals, stop
 from jaxembed.train.workdir import folder_of, is_local
 
 
@@ -54,6 +54,7 @@ def fit(
     state donated and placed by ``rules``. Ctrl-C ends the run after the current step, saves, and raises
     KeyboardInterrupt; SIGTERM does the same and raises SystemExit(143). Several processes agree on the step
     after which they stop. A step whose loss or gradient is not finite ends the run, and is never saved.
+    Nor are parameters that an update made infinite.
 
     >>> import jax.numpy as jnp
     >>> import optax
@@ -85,7 +86,7 @@ def fit(
         log_every: steps between log rows, each the mean over its steps.
         evaluate_every: steps between evaluations; default only after the last step.
         save_every: steps between checkpoints; the last step is always saved.
-        keep: number of latest checkpoints kept, and the best.
+        keep: number of latest checkpoints kept, at least 1, and the best.
         best: name of the number from ``evaluate`` by which the best checkpoint is kept ("-name": lower is
             better); load it with ``restore_params(workdir, best=best)``.
         patience: stop after so many evaluations without improvement of ``best``.
@@ -131,8 +132,9 @@ def fit(
         log = MetricLog(workdir, int(state.step), write=jax.process_index() == 0, tensorboard=tensorboard)
         stack.callback(log.close)
         loop = _Loop(program, step_key, mesh, log, saved, evaluate, every, best, patience, nonfinite)
+        finite = Finite(state.params) if saved else None
         with _tracer(profile, workdir) as trace, _bar(int(state.step), steps, progress) as bar:
-            return loop.run(state, batches, steps, tuple(map(tuple, batch_rules)), bar, trace)
+            return loop.run(state, batches, steps, tuple(map(tuple, batch_rules)), bar, trace, finite)
 
 
 def _check(loss_fn, tx, update, batches, evaluate, best, patience):
@@ -188,7 +190,7 @@ class _Loop:
     patience: int | None
     nonfinite: str
 
-    def run(self, state, batches, steps, batch_rules, bar, trace):
+    def run(self, state, batches, steps, batch_rules, bar, trace, finite):
         """Runs the steps that are left and returns the last state."""
         first, window, began = int(state.step), [], time.perf_counter()
         with _ahead(batches, first, steps) as next_batch, signals() as received, jax.set_mesh(self.mesh):
@@ -211,7 +213,7 @@ class _Loop:
                 paused = time.perf_counter()
                 numbers = self._evaluated(done, state, done == steps)
                 began += time.perf_counter() - paused
-                self._save(done, state, numbers, last)
+                self._save(done, state, numbers, last, finite)
                 if stopped:
                     stop(stopped, done, self.saved and self.saved.folder)
         return state
@@ -245,10 +247,11 @@ class _Loop:
             score(numbers, self.best)  # raises for a number that evaluate does not return
         return numbers
 
-    def _save(self, done, state, numbers, last):
+    def _save(self, done, state, numbers, last, finite):
         """Saves when it is due, at the end, and wherever a best one could be."""
         ranked = self.best is not None and numbers is not None
         if self.saved and (last or ranked or _due(done, self.every.save)):
+            finite.check(done, state.params, self.saved.latest)
             self.saved.save(done, state, numbers)
 
     def _exhausted(self):

@@ -125,7 +125,7 @@ def _fault(metrics):
 
 def replay(
     workdir, step, *, init, batches, loss_fn=None, tx=None, update=None, key=0, mesh=None, rules=(),
-    batch_rules=BATCH_RULES, meta=None,
+    batch_rules=BATCH_RULES, meta=None, nonfinite="stop",
 ):  # fmt: skip
     """Replay: does one step of a run again, bit for bit, to look at it.
 
@@ -141,23 +141,27 @@ def replay(
     Args:
         workdir: folder of the run, or None to start from the first parameters.
         step: number of the step, the first is 1.
-        init, batches, loss_fn, tx, update, key, mesh, rules, batch_rules, meta: as in :func:`fit`, and as the
-            run had them.
+        init, batches, loss_fn, tx, update, key, mesh, rules, batch_rules, meta, nonfinite: as in :func:`fit`,
+            and as the run had them. "stop" does a step whose numbers are not finite, "skip" leaves its state.
 
     Returns:
         (:class:`TrainState` before the step, after it, {name: scalar}).
 
     Raises:
+        FileNotFoundError: for a workdir without a run.
         ValueError: for a step below 1, and what :func:`fit` refuses of these arguments.
     """
     if step < 1:
         raise ValueError(f"step={step}: the first step is 1")
+    if nonfinite not in ("stop", "skip"):
+        raise ValueError(f"nonfinite={nonfinite!r}; choose 'stop' or 'skip'")
     update = gradient_update(loss_fn, tx) if update is None else update
     mesh = make_mesh() if mesh is None else mesh
     key = jax.random.key(key) if isinstance(key, int | np.integer) else key
     init_key, step_key = jax.random.split(key)
     make_state, abstract = prepared(init, update, mesh, tuple(map(tuple, rules)))
-    program = compiled(update, *hashable(jax.tree.map(lambda leaf: leaf.sharding, abstract)))
+    placed = hashable(jax.tree.map(lambda leaf: leaf.sharding, abstract))
+    program = compiled(update, *placed, skip=nonfinite == "skip")
     state = restore_before(workdir, step, abstract, meta) if workdir else None
     state = make_state(init_key) if state is None else state
     with jax.set_mesh(mesh):

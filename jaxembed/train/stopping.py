@@ -8,6 +8,7 @@ import sys
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -111,6 +112,40 @@ def stop(number, done, folder):
         print(message, file=sys.stderr)
         raise SystemExit(128 + number)
     raise KeyboardInterrupt(message)
+
+
+class Finite:
+    """Refuses to save parameters that an update made NaN or infinite from finite gradients.
+
+    Args:
+        params: those that the run begins with; an array that is not finite there is left alone.
+    """
+
+    def __init__(self, params):
+        self._known = nonfinite_leaves(params)
+
+    def check(self, step, params, last_good):
+        """Raises FloatingPointError with the path of the first such array."""
+        bad = nonfinite_leaves(params) - self._known
+        if bad:
+            path = path_of(jax.tree.leaves_with_path(params)[min(bad)][0])
+            good = "no checkpoint is kept" if last_good is None else f"checkpoint {last_good} is kept"
+            raise FloatingPointError(
+                f"step {step}: parameter {path} is not finite after it, although its gradient is, so it is "
+                f"not saved; {good}; lower the rate"
+            )
+
+
+def nonfinite_leaves(params):
+    """The places of the arrays of a tree that hold NaN or an infinity, as a set."""
+    return set(np.flatnonzero(np.asarray(_nonfinite(jax.tree.leaves(params)))).tolist())
+
+
+@jax.jit
+def _nonfinite(leaves):
+    floats = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
+    bad = [~jnp.all(jnp.isfinite(x)) if f else jnp.array(False) for x, f in zip(leaves, floats, strict=True)]
+    return jnp.stack(bad) if bad else jnp.zeros(0, bool)
 
 
 def report(step, metrics, params, batch, folder, last_good):

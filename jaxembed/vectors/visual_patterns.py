@@ -197,7 +197,7 @@ def mine_patterns(
         :class:`Patterns`. It runs under ``jit``.
 
     Raises:
-        ValueError: for shapes that do not fit, or a size outside 1..q.
+        ValueError: for shapes that do not fit, channels that maps lack, or a size outside 1..q.
 
     References:
         H. Li et al., PatternNet, arXiv:1703.06339, by its abstract; rules and defaults are a reconstruction.
@@ -214,6 +214,10 @@ def mine_patterns(
         check_shape("thresholds", thresholds, shape)
     else:
         check_shape("thresholds", thresholds, shape[1:])
+    if not isinstance(candidates, jax.core.Tracer) and candidates.size and candidates.max() >= shape[1]:
+        raise ValueError(
+            f"candidates: {int(candidates.max())} is outside 0..{shape[1] - 1}, the channels of maps"
+        )
     limits = min_support, min_precision, max_overlap
     thresholds = jnp.broadcast_to(thresholds, shape)
     return _mined(maps, labels, thresholds, candidates, limits, size=size, radius=radius, top=top)

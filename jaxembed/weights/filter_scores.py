@@ -54,8 +54,9 @@ def feature_rank(maps):
 
 
 def activation_spread(
-    kernel, inputs, outputs, *, stride=1, padding=None, ratio="out_over_in", epsilon=0.0, released=False
-):
+    kernel, inputs, outputs, *, stride=1, padding=None, dilation=1, ratio="out_over_in", epsilon=0.0,
+    released=False,
+):  # fmt: skip
     """Beta-rank: a filter's L1 score times how much it changes the spread of the data.
 
     ``score[k] = mean |kernel[..., k]| * sum over places p of a[p, k] / b[p]``. Here ``a`` is the standard
@@ -77,6 +78,7 @@ def activation_spread(
         stride: of both directions, or (rows, columns).
         padding: rows and columns of zeros on each side, ((top, bottom), (left, right)), or "SAME" or "VALID".
             None takes half the kernel on each side. Zeros count as numbers that are read.
+        dilation: of the kernel in both directions, or (rows, columns).
         ratio: "out_over_in" or "in_over_out".
         epsilon: added to the divisor.
         released: True reads windows of channels and rows, over all columns, as the released code does by a
@@ -88,7 +90,8 @@ def activation_spread(
         output has the score 0, and with "in_over_out" infinity, unless ``epsilon`` is positive.
 
     Raises:
-        ValueError: for shapes that do not fit, a single picture, or an unknown ratio.
+        ValueError: for shapes that do not fit, also outputs of another size than stride, padding and dilation
+            give, a single picture, or an unknown ratio.
 
     References:
         M. Hosseini et al., Beta-Rank, arXiv:2304.07461. The mean of absolute weights stands for their sum,
@@ -110,15 +113,21 @@ def activation_spread(
         raise ValueError(f"ratio: {ratio!r}; pass one of {', '.join(map(repr, RATIOS))}")
     wide = accumulator(kernel, inputs, outputs)
     steps = (stride, stride) if np.ndim(stride) == 0 else tuple(stride)
+    apart = (dilation, dilation) if np.ndim(dilation) == 0 else tuple(dilation)
     shape = outputs.shape[1:3]
     x = inputs.astype(wide)
     if released:
-        before = _window_deviation(jnp.moveaxis(x, 3, 1)[:, :, :, None], (kh, kw), steps, shape)
+        before = _window_deviation(jnp.moveaxis(x, 3, 1)[:, :, :, None], (kh, kw), steps, apart, shape)
     else:
         x = x.reshape(*x.shape[:3], groups, read)
-        edges = _edges(x.shape[1:3], (kh, kw), steps, padding)
-        x = jnp.pad(x, ((0, 0), *edges, (0, 0), (0, 0)))
-        before = jnp.repeat(_window_deviation(x, (kh, kw), steps, shape), filters // groups, axis=-1)
+        reach = tuple((k - 1) * d + 1 for k, d in zip((kh, kw), apart, strict=True))
+        x = jnp.pad(x, ((0, 0), *_edges(x.shape[1:3], reach, steps, padding), (0, 0), (0, 0)))
+        wanted = tuple((n - r) // s + 1 for n, r, s in zip(x.shape[1:3], reach, steps, strict=True))
+        if shape != wanted:
+            raise ValueError(
+                f"outputs: maps of {shape}; stride, padding and dilation give {wanted}; pass all of them"
+            )
+        before = jnp.repeat(_window_deviation(x, (kh, kw), steps, apart, shape), filters // groups, axis=-1)
     after = jnp.std(outputs.astype(wide), axis=0)
     over, under = (after, before) if ratio == "out_over_in" else (before, after)
     counted = before > 0  # False for NaN
@@ -135,15 +144,15 @@ def _edges(sides, size, steps, padding):
     return tuple(tuple(map(int, pair)) for pair in padding)
 
 
-def _window_deviation(x, size, steps, shape):
+def _window_deviation(x, size, steps, apart, shape):
     """Standard deviation [*shape, G] over pictures, windows and channels of [N, a, b, G, c].
 
     Within a place, and between the places of a window, apart: nothing cancels.
     """
     mean, variance = jnp.mean(x, axis=(0, 4)), jnp.var(x, axis=(0, 4))
     (rows, some), (columns, more) = (
-        _windows(side, k, step, count)
-        for side, k, step, count in zip(x.shape[1:3], size, steps, shape, strict=True)
+        _windows(side, k, step, gap, count)
+        for side, k, step, gap, count in zip(x.shape[1:3], size, steps, apart, shape, strict=True)
     )
     there = (some[:, :, None, None] & more)[..., None]
     mean, variance = (m[rows[:, :, None, None], columns] for m in (mean, variance))  # [a', kh, b', kw, G]
@@ -153,9 +162,9 @@ def _window_deviation(x, size, steps, shape):
     return jnp.sqrt(jnp.sum(jnp.where(there, squares, 0), axis=(1, 3)) / total)
 
 
-def _windows(side, size, step, count):
+def _windows(side, size, step, gap, count):
     """Numbers [count, size] of the places of each window, and whether they exist."""
-    places = np.arange(count)[:, None] * step + np.arange(size)
+    places = np.arange(count)[:, None] * step + np.arange(size) * gap
     return np.minimum(places, side - 1), places < side
 
 

@@ -107,13 +107,22 @@ def weighted_symmetric_kl(first, second, shares, *, bounds=None, bins=70):
     Returns:
         Scalar, at least 0 and the same in both directions. NaN where a coefficient is NaN.
 
+    Raises:
+        ValueError: for another number of components or shares, or no bins.
+
     References:
         P. Gavrikov and J. Keuper, arXiv:2203.15331.
     """
     first, second = _checked("first", first), _checked("second", second)
+    if not first.shape[1] == second.shape[1] == np.size(shares):
+        raise ValueError(
+            f"second: shape {second.shape} and {np.size(shares)} shares; pass as many components as first's "
+            f"{first.shape[1]}"
+        )
     if bounds is None:
         both = jnp.concatenate([first, second])
         bounds = jnp.min(both), jnp.max(both)
+    _check_bins(bins)
     p, q = (_histograms(x, *bounds, bins) for x in (first, second))
     return _divergence(p, q, shares)
 
@@ -144,6 +153,7 @@ def drift_matrix(groups, *, basis=None, bins=70):
     References:
         P. Gavrikov and J. Keuper, arXiv:2203.15331.
     """
+    _check_bins(bins)
     if len(groups) < 2:
         raise ValueError(f"groups: {len(groups)}; pass at least two populations of kernels")
     rows = {name: scaled_rows(_checked(f"groups[{name!r}]", x)) for name, x in groups.items()}
@@ -180,6 +190,11 @@ def _histograms(x, low, high, bins):
 def _divergence(p, q, shares):
     """``sum_i shares[i] sum_b (p - q) log(p / q)``, both directions of KL in one."""
     return jnp.sum(shares * jnp.sum((p - q) * (jnp.log(p) - jnp.log(q)), axis=1))
+
+
+def _check_bins(bins):
+    if bins < 1:
+        raise ValueError(f"bins: {bins}; a histogram has at least 1")
 
 
 def _checked(name, rows):

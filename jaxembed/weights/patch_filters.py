@@ -29,9 +29,11 @@ def draw_patches(key, images, size, count, *, shifts=0):
         [N, P] with P = k * k * C, in the order of the axes of a kernel, float.
 
     Raises:
-        ValueError: for pictures that are smaller than ``size + shifts``.
+        ValueError: for pictures that are smaller than ``size + shifts``, and numbers below 1.
     """
     images = jnp.asarray(images)
+    if min(size, count) < 1 or shifts < 0:
+        raise ValueError(f"size: {size}, count {count}, shifts {shifts}; pass at least 1, 1 and 0")
     if images.ndim != 4 or min(images.shape[1:3], default=0) < size + shifts or not len(images):
         raise ValueError(f"images: shape {images.shape}; pass [B, H, W, C] with sides from {size + shifts}")
     return _drawn(key, images, size, count, shifts)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import unit
+from jaxembed.arrays import accumulator, unit
 from jaxembed.weights.kernels import kernels, with_kernels
 
 
@@ -72,10 +72,17 @@ def gabor_bank(size, *, orientations=8, wavelengths=None, phases=(0.0, math.pi /
     Returns:
         NumPy array [orientations * wavelengths * phases, k * k], float32; phases change fastest.
 
+    Raises:
+        ValueError: for a size, a count or a wavelength that is not above 0.
+
     References:
         J. G. Daugman, JOSA A 1985.
     """
     wavelengths = (size / 1.5,) if wavelengths is None else tuple(wavelengths)
+    if min(size, orientations, len(wavelengths), len(phases)) < 1 or not min(wavelengths) > 0:
+        raise ValueError(
+            f"size: {size}, {orientations} orientations, wavelengths {wavelengths}; pass numbers above 0"
+        )
     place = np.arange(size) - (size - 1) / 2
     y, x = np.meshgrid(place, place, indexing="ij")
     found = []
@@ -143,6 +150,7 @@ def bank_initializer(bank, *, gain=2**0.5, signs=True):
     bank = jnp.asarray(bank)
     if bank.ndim != 2 or not bank.size:
         raise ValueError(f"bank: shape {bank.shape}; pass [K, P], a filter in each row")
+    bank = bank.astype(accumulator(bank))
 
     def init(key, shape, dtype=jnp.float32):
         *window, inputs, outputs = shape

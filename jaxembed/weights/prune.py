@@ -99,7 +99,9 @@ def prune(params, graph, keep, *, scores=None, rescale=None):
     kept = _by_channel(graph, keep, "keep")
     for name, ids in kept.items():
         _check_kept(name, ids, sizes[name])
-    scores = None if rescale is None else _by_channel(graph, scores, "scores")
+    scores = {} if rescale is None else _by_channel(graph, scores, "scores")
+    for name, values in scores.items():
+        check_shape(f"scores[{name!r}]", jnp.asarray(values), (sizes[name],))
 
     def cut(path, leaf):
         axes = graph.get(path_of(path), ())
@@ -130,11 +132,13 @@ def channel_masks(keep, sizes):
         {name: bool [C]}.
 
     Raises:
-        ValueError: for a name without a size.
+        ValueError: for a name without a size, and numbers that :func:`prune` refuses.
     """
     unknown = sorted(set(keep) - set(sizes))
     if unknown:
         raise ValueError(f"keep: {unknown} without a size; pass names of channel_sizes(params, graph)")
+    for name, ids in keep.items():
+        _check_kept(name, ids, sizes[name])
     return {name: jnp.zeros(sizes[name], bool).at[jnp.asarray(ids)].set(True) for name, ids in keep.items()}
 
 
@@ -161,11 +165,13 @@ def mask_channels(params, graph, masks):
         Tree of the same shapes and dtypes. NaN in masked channels becomes 0.
 
     Raises:
-        ValueError: for names that the graph lacks, or masks of another length.
+        ValueError: for names that the graph lacks, or masks of another length or dtype.
     """
     sizes = channel_sizes(params, graph)
-    masks = {name: jnp.asarray(mask, bool) for name, mask in _by_channel(graph, masks, "masks").items()}
+    masks = {name: jnp.asarray(mask) for name, mask in _by_channel(graph, masks, "masks").items()}
     for name, mask in masks.items():
+        if mask.dtype != bool:
+            raise ValueError(f"masks: {name!r} has {mask.dtype}; pass bool, such as those of channel_masks")
         check_shape(f"masks[{name!r}]", mask, (sizes[name],))
 
     def masked(path, leaf):

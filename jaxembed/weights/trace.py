@@ -109,8 +109,9 @@ def convolution_taps(function, params, *arguments):
 
     Returns:
         {path: {"kernel": [kh, kw, in, out], "inputs": [N, h, w, C], "outputs": [N, h', w', out], "stride":
-        (int, int), "padding": ((int, int), (int, int))}}, in this order of axes whatever the function uses:
-        arguments of :func:`activation_spread`. A kernel that is used again has its first use here.
+        (int, int), "padding": ((int, int), (int, int)), "dilation": (int, int)}}, in this
+        order of axes whatever the function uses: arguments of :func:`activation_spread`. A kernel that is
+        used again has its first use here.
 
     Raises:
         ValueError: where no convolution reads an array of ``params``.
@@ -164,4 +165,5 @@ def _tap(options, inputs, kernel, outputs):
         "outputs": jnp.transpose(outputs, last[1]),
         "stride": tuple(options["window_strides"]),
         "padding": tuple(tuple(pair) for pair in options["padding"]),
+        "dilation": tuple(options["rhs_dilation"]),
     }

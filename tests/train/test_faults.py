@@ -1,5 +1,6 @@
 """One flipped bit, one damaged file, one number that is not finite: nothing is silent, nothing is lost."""
 
+import json
 import os
 import shutil
 import threading
@@ -226,6 +227,61 @@ def test_replay_gives_the_bits_of_the_run(tmp_path):
         chex.assert_trees_all_equal(after.params, state.params)
     with pytest.raises(ValueError, match="step=0: the first step is 1"):
         train.replay(tmp_path, 0, **told)
+
+
+def test_replay_passes_skipped_steps_as_the_run_did_and_writes_nothing(tmp_path):
+    xs = [0.5, np.nan, 0.25, 0.0]
+    given = small(xs, steps=4, nonfinite="skip")
+    state = train.fit(**given)
+    told = {k: given[k] for k in ("init", "loss_fn", "tx", "batches", "mesh", "nonfinite")}
+    _, after, _ = train.replay(None, 4, **told)
+    chex.assert_trees_all_equal(after.params, state.params)
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        train.replay(tmp_path / "typo", 4, **told)
+    assert not (tmp_path / "typo").exists()
+    with pytest.raises(ValueError, match="nonfinite='ignore'; choose"):
+        train.replay(None, 4, **told | {"nonfinite": "ignore"})
+
+
+def test_parameters_that_an_update_made_infinite_are_not_saved(tmp_path):
+    def loss_fn(params, batch, key):
+        return jnp.mean(params["root"] * batch["x"]), {}
+
+    tx = optax.sgd(lambda count: jnp.where(count == 2, 3e38, 0.1) * 2)
+    given = small([1.5] * 4, steps=4, save_every=1, keep=1, workdir=tmp_path, loss_fn=loss_fn, tx=tx)
+    with pytest.raises(
+        FloatingPointError, match="step 3: parameter root is not finite .*checkpoint 2 is kept"
+    ):
+        train.fit(**given)
+    assert np.isfinite(train.restore_params(tmp_path)["root"])
+
+
+def test_a_checkpoint_without_a_record_resumes_with_its_random_keys(tmp_path):
+    def init(key):
+        return {"root": jnp.float32(4.0)}, {"key": jax.random.key(7)}
+
+    def loss_fn(params, batch, key, extra):
+        later, now = jax.random.split(extra["key"])
+        return (params["root"] - batch["x"] - jax.random.normal(now)) ** 2, ({}, {"key": later})
+
+    given = small([0.0] * 4, init=init, loss_fn=loss_fn, workdir=tmp_path)
+    wanted = train.fit(**given | {"workdir": None}, steps=4)
+    train.fit(**given, steps=2)
+    path = tmp_path / "checkpoints" / "2" / "_CHECKPOINT_METADATA"
+    held = json.loads(path.read_text())
+    held["custom_metadata"] = {"meta": held["custom_metadata"]["meta"]}  # as versions before records wrote it
+    path.write_text(json.dumps(held))
+    found = train.fit(**given, steps=4)
+    assert found.params["root"] == wanted.params["root"]
+
+
+def test_at_least_one_checkpoint_is_kept_and_another_best_resumes(tmp_path):
+    with pytest.raises(ValueError, match="keep=0"):
+        train.fit(**small([0.0] * 4, steps=2, workdir=tmp_path, keep=0))
+    for steps, name in ((2, "first"), (4, "-second")):
+        measure = {"best": name, "evaluate": lambda state, n=name: {n.removeprefix("-"): 1.0}}
+        train.fit(**small([0.0] * 4, steps=steps, workdir=tmp_path, keep=1, **measure))
+    assert int(train.fit(**small([0.0] * 4, steps=4, workdir=tmp_path)).step) == 4
 
 
 def test_many_saves_leave_no_files_open_and_no_threads(tmp_path):
