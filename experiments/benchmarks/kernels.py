@@ -215,7 +215,7 @@ def summary(cfg, rows):
         for (what, peer), rate in rates.items()
         if peer in ("NumPy", "torch")
     ]
-    mined = [row["pictures per second"] for row in rows if "pictures per second" in row]
+    mined = [row["pictures per second"] for row in rows if row["what"] == "mining"]
     if mined:
         title = "patterns, mining, pictures per second"
         found.append(timing.compared(title, "patch miner", *mined, rate=True))
