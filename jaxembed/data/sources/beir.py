@@ -14,9 +14,9 @@ def beir(folder):
     ``corpus.jsonl`` holds objects with ``_id``, ``title`` and ``text``; ``queries.jsonl`` those with ``_id``
     and ``text``. ``qrels/SPLIT.tsv`` holds query id, document id and integer gain (1 or 1.0), separated by
     tabs. A first line whose gain is not a number is a header. Each file may be compressed and then ends in
-    ``.gz``. Where both forms are there, the plain one is read. No line may have more than 64 MB. Other names in ``qrels``, and those that begin
-    with a dot, are not read. The text of a document is its title, a space and its text. Judgments may name
-    documents that the corpus lacks.
+    ``.gz``. Where both forms are there, the plain one is read. No line may have more than 64 MB. Other names
+    in ``qrels``, and those that begin with a dot, are not read. The text of a document is its title, a space
+    and its text. Judgments may name documents that the corpus lacks.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
