@@ -119,11 +119,7 @@ def fit(
     make_state, abstract = prepared(init, update, mesh, tuple(map(tuple, rules)))
     every = _Every(log_every, evaluate_every, save_every)
     with contextlib.ExitStack() as stack:
-        if workdir:
-            stack.enter_context(_held(workdir))
-        saved = Checkpoints(workdir, keep=keep, best=best, meta=meta) if workdir else None
-        if saved:
-            stack.callback(saved.close)
+        saved = _opened(stack, workdir, keep=keep, best=best, meta=meta)
         resumed = saved is not None and saved.latest is not None
         state = saved.restore(abstract) if resumed else make_state(init_key)
         program = compiled(
@@ -154,6 +150,16 @@ def _check_places(workdir, profile, tensorboard):
         raise ValueError("profile: needs a workdir to write to")
     if workdir and (profile or tensorboard) and not is_local(folder_of(workdir)):
         raise ValueError(f"workdir={str(workdir)!r}: profile and tensorboard write to the local disk only")
+
+
+def _opened(stack, workdir, **options):
+    """The checkpoints of a workdir that is locked for this run, or None; a stack of contexts closes both."""
+    if not workdir:
+        return None
+    stack.enter_context(_held(workdir))
+    saved = Checkpoints(workdir, **options)
+    stack.callback(saved.close)
+    return saved
 
 
 def _held(workdir):
