@@ -122,14 +122,14 @@ def long_run(folder, steps, saves):
         return {"rows": float(len(rows))}
 
     worker.trained(
-        steps, worker.Batches(), workdir=folder, save_every=steps // saves, evaluate=counted,
-        evaluate_every=steps // 10,
+        steps, worker.Batches(), workdir=folder, save_every=max(1, steps // saves), evaluate=counted,
+        evaluate_every=max(1, steps // 10),
     )  # fmt: skip
     return rows
 
 
 def flat(rows):
     """Whether nothing grew after the first tenth of a long run."""
-    first, last = rows[1], rows[-1]
+    first, last = rows[min(1, len(rows) - 1)], rows[-1]
     small = all(last[k] <= first[k] + 3 for k in ("descriptors", "threads"))
     return small and last["programs"] == first["programs"] and last["MB"] <= 1.1 * first["MB"] + 20
