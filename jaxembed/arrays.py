@@ -42,6 +42,9 @@ def wide(tree):
     return jax.tree.map(widened, tree)
 
 
+NONFINITE = "nonfinite"  # the metric by which an update names the first gradient that is not finite
+
+
 def first_nonfinite(tree):
     """First array of a tree that holds NaN or an infinity.
 

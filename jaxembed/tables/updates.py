@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxembed.arrays import first_nonfinite, wide
+from jaxembed.arrays import NONFINITE, first_nonfinite, wide
 from jaxembed.tables.codes import by_table, codes
 from jaxembed.tables.lookup import row_and_sign
 from jaxembed.tables.plans import IMPORTANCE
@@ -225,7 +225,7 @@ def _row_update(loss_fn, tx, rules, parts, stochastic):
         gradient, (metrics, extra) = jax.grad(evaluated, has_aux=True)(
             (dense, small), batch, key, state.extra
         )
-        metrics = {**metrics, "nonfinite": first_nonfinite(_replaced(*gradient))}
+        metrics = {**metrics, NONFINITE: first_nonfinite(_replaced(*gradient))}
         updates, dense_state = tx.update(wide(gradient[0]), state.opt_state["dense"], wide(dense))
         params, states = optax.apply_updates(dense, updates), []
         for (path, rule), rule_state in zip(rules, state.opt_state["rows"], strict=True):

@@ -165,13 +165,14 @@ class Checkpoints:
         with _damages():
             record = opened(folder)
             stored = _described(self._inner, step) if record is None else _split(record["arrays"])
+        asked = {name: described(tree) for name, tree in wanted.items()}
         if record is None:  # such a version says of random keys what they consist of
-            keys = {k for k, (_, kind) in described(wanted["rest"]).items() if kind.startswith("key<")}
+            keys = {k for k, (_, kind) in asked["rest"].items() if kind.startswith("key<")}
             stored["rest"] = {k: v for k, v in stored["rest"].items() if k not in keys}
-        _compare_shapes(self.folder, stored["params"], described(wanted["params"]))
-        _compare_dtypes(self.folder, "parameter ", stored["params"], described(wanted["params"]))
-        _compare_dtypes(self.folder, "", stored["rest"], described(wanted["rest"]))
-        if record is not None and stored["rest"] != {k: v for k, v in described(wanted["rest"]).items()}:
+        _compare_shapes(self.folder, stored["params"], asked["params"])
+        _compare_dtypes(self.folder, "parameter ", stored["params"], asked["params"])
+        _compare_dtypes(self.folder, "", stored["rest"], asked["rest"])
+        if record is not None and stored["rest"] != asked["rest"]:
             raise ValueError(
                 f"workdir={str(self.folder)!r}: checkpoint {step} is of another optimiser; "
                 "name another workdir or delete this one"

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from jaxembed import extras, files
+from jaxembed.arrays import NONFINITE
 from jaxembed.train.checkpoint import Checkpoints
-from jaxembed.train.gradients import NONFINITE, gradient_update
+from jaxembed.train.gradients import gradient_update
 from jaxembed.train.log import MetricLog, patience_left, score
 from jaxembed.train.mesh import make_mesh, place_batch
 from jaxembed.train.step import BATCH_RULES, STOP, compiled, hashable, prepared

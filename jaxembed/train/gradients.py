@@ -10,10 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxembed.arrays import accumulator, first_nonfinite, wide
+from jaxembed.arrays import NONFINITE, accumulator, first_nonfinite, wide
 from jaxembed.train.mesh import path_of
-
-NONFINITE = "nonfinite"  # the metric by which an update names the first gradient that is not finite
 
 
 @functools.lru_cache(maxsize=64)

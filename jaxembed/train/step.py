@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from jaxembed.arrays import NONFINITE
 from jaxembed.train.checkpoint import restore_before
-from jaxembed.train.gradients import NONFINITE, gradient_update
+from jaxembed.train.gradients import gradient_update
 from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
 
 BATCH_RULES = ((r"^rows/", P()), (r"", P("data")))  # distinct table rows are replicated, the rest is split

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxembed.train.gradients import NONFINITE
+from jaxembed.arrays import NONFINITE
 from jaxembed.train.mesh import path_of
 from jaxembed.train.step import STOP
 
