@@ -34,7 +34,7 @@ class Config:
     scored: int = 128  # pictures by which filters are scored
     batches: int = 10  # over which selections are compared
     seeds: int = 10  # of digits; half of them of other sets
-    validate: bool = False  # ask pictures that are neither trained on nor tested; the settings are from there
+    validate: bool = False  # ask pictures that are neither trained on nor tested
     quick: bool = False  # digits only, two seeds
     results: pathlib.Path | None = None
 

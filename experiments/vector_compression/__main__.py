@@ -22,7 +22,7 @@ class Config:
     queries: int = 400  # their first sentences; half as many validate, twice as many train DPQ
     bytes: tuple[int, ...] = (384, 96, 48, 24, 12)  # of a vector
     seeds: int = 5
-    validate: bool = False  # ask other sentences; the settings were chosen there
+    validate: bool = False  # ask other sentences, on which to choose settings
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
     quick: bool = False  # 900 documents, 100 sentences, two sizes, one seed
     workdir: pathlib.Path = pathlib.Path("runs/vector_compression")  # keeps the vectors

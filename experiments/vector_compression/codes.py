@@ -14,7 +14,7 @@ from jaxembed.arrays import unit
 FLOAT, INT8, BINARY = "float32, first coordinates", "INT8, first coordinates", "signs"
 WAYS = (FLOAT, INT8, BINARY, "PQ", "DPQ")
 DRAWN = (BINARY, "PQ", "DPQ")  # what depends on a seed
-STEPS, BATCH, RATE, TEMPERATURE, SOFTNESS = 150, 128, 3e-3, 0.05, 0.01  # of DPQ, chosen with --validate
+STEPS, BATCH, RATE, TEMPERATURE, SOFTNESS = 150, 128, 3e-3, 0.05, 0.01  # of DPQ, not searched
 
 
 def texts(model, documents, queries, folder):
