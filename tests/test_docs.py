@@ -144,7 +144,7 @@ def test_the_site_leads_from_functions_to_the_api_and_copies_files(tmp_path):
     assert files == ["experiments/one/results/a.png"]
     named = {p for entry in build.NAV for p in entry.values() if p.endswith(".md")}
     written = {p.as_posix() for p in build.pages() if p.parts[0] == "docs"}
-    assert named == written | {"README.md"}
+    assert named == written | {"README.md", "SECURITY.md"}
 
 
 def test_one_version_everywhere():
