@@ -168,6 +168,22 @@ def check_integers(name, array):
         )
 
 
+def check_whole(**numbers):
+    """Refuses numbers that are not integers; 2.0 is not one, nor is True.
+
+    >>> check_whole(keep=2, steps=np.int64(3))
+
+    Args:
+        numbers: static numbers by the name of the argument.
+
+    Raises:
+        ValueError: with the number.
+    """
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{name}: {value!r} is not an integer; pass one")
+
+
 def narrow_ids(**ids):
     """Returns ids as arrays of JAX's integers; ids that these cannot hold are numbered anew on the host.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import check_shape, on_device
+from jaxembed.arrays import check_shape, check_whole, on_device
 
 BITS = 32
 
@@ -75,6 +75,7 @@ def association_rules(
     check_shape("active", active, (None,) * 3)
     check_shape("labels", labels, active.shape[:1])
     check_shape("candidates", candidates, (None, None))
+    check_whole(size=size, top=top)
     limits = min_support, min_precision, max_overlap
     return _rules(active, labels, candidates, limits, size=size, top=top)
 

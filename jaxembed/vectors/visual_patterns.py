@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, on_device
+from jaxembed.arrays import accumulator, check_shape, check_whole, on_device
 from jaxembed.vectors.association import class_rules, pack_places
 
 RULES = ("quantile", "information")
@@ -59,9 +59,11 @@ def dilate(maps, radius=1):
     """
     maps = on_device("maps", maps)
     check_shape("maps", maps, (None,) * 4)
-    side = 2 * radius + 1
-    sizes, edge = (1, side, side, 1), ((0, 0), (radius, radius), (radius, radius), (0, 0))
-    return jax.lax.reduce_window(maps, -jnp.inf, jax.lax.max, sizes, (1,) * 4, edge) if radius else maps
+    for axis in (1, 2) if radius else ():  # a square is a row of columns
+        sizes, edges = [1] * 4, [(0, 0)] * 4
+        sizes[axis], edges[axis] = 2 * radius + 1, (radius, radius)
+        maps = jax.lax.reduce_window(maps, -jnp.inf, jax.lax.max, sizes, (1,) * 4, edges)
+    return maps
 
 
 def channel_thresholds(peaks, labels=None, *, rule="quantile", quantile=0.95):
@@ -105,12 +107,31 @@ def channel_thresholds(peaks, labels=None, *, rule="quantile", quantile=0.95):
     classes = int(labels.max()) + 1 if labels.size else 0
     if classes < 2 or labels.min() < 0:
         raise ValueError(f"labels: {classes} classes; number two or more from 0")
+    own = jnp.asarray(labels == np.arange(classes)[:, None])
     if rule == "quantile":
-        others = [wide[np.flatnonzero(labels != c)] for c in range(classes)]
-        found = [jnp.quantile(x, quantile, axis=0) for x in others]
+        found = _quantiles_of_others(wide, own, quantile)
     else:
-        found = [_most_information(wide, jnp.asarray(labels == c)) for c in range(classes)]
-    return jnp.maximum(jnp.stack(found), least)
+        found = jnp.stack([_most_information(wide, row) for row in own])
+    return jnp.maximum(found, least)
+
+
+@jax.jit
+def _quantiles_of_others(peaks, own, quantile):
+    """Quantiles [C, K] of the peaks [n, K] of pictures outside each class; one sort serves all classes."""
+    order = jnp.argsort(peaks, axis=0)
+    values = jnp.take_along_axis(peaks, order, axis=0)
+
+    def one(mine):
+        others = ~mine[order]
+        ranks, count = jnp.cumsum(others, axis=0), jnp.sum(~mine)
+        place = quantile * (count - 1).astype(values.dtype)
+        below = jnp.floor(place).astype(jnp.int32)
+        rows = [jnp.argmax(ranks >= k + 1, axis=0) for k in (below, jnp.minimum(below + 1, count - 1))]
+        low, high = (jnp.take_along_axis(values, row[None], axis=0)[0] for row in rows)
+        bad = (jnp.isnan(values) & others).any(axis=0) | (count == 0)
+        return jnp.where(bad, jnp.nan, low + (high - low) * (place - below))
+
+    return jax.lax.map(one, own)
 
 
 def _most_information(peaks, own):
@@ -151,6 +172,7 @@ def candidate_channels(kernel, count=15):
     """
     kernel = on_device("kernel", kernel)
     check_shape("kernel", kernel, (None, None))
+    check_whole(count=count)
     if not 1 <= count <= len(kernel):
         raise ValueError(f"count: {count} of {len(kernel)} channels; choose 1 to {len(kernel)}")
     values, channels = jax.lax.top_k(kernel.T, count)
@@ -208,6 +230,7 @@ def mine_patterns(
     check_shape("maps", maps, (None,) * 4)
     check_shape("labels", labels, maps.shape[:1])
     check_shape("candidates", candidates, (None, None))
+    check_whole(size=size, top=top, radius=radius or 0)
     thresholds = jnp.asarray(thresholds)
     shape = (len(candidates), maps.shape[-1])
     if thresholds.ndim == 2:
@@ -231,8 +254,11 @@ def _mined(maps, labels, thresholds, candidates, limits, *, size, radius, top):
     def one(row):
         chosen, own, limit = row
         place = jnp.maximum(chosen, 0)
-        active = jnp.take(seen, place, axis=-1) > limit[place]
-        return class_rules(pack_places(active), labels, (chosen, own), len(candidates), size, top, limits)
+        if 3 * len(place) < maps.shape[-1]:
+            words = pack_places(jnp.take(seen, place, axis=-1) > limit[place])
+        else:  # bits of all channels take less time than a choice among floats
+            words = jnp.take(pack_places(seen > limit), place, axis=-1)
+        return class_rules(words, labels, (chosen, own), len(candidates), size, top, limits)
 
     rules = jax.lax.map(one, (candidates, jnp.arange(len(candidates)), thresholds))
     own = jnp.take_along_axis(thresholds[:, None], rules.items, axis=-1)
@@ -320,6 +346,7 @@ def top_active(vectors, count):
     """
     vectors = on_device("vectors", vectors)
     check_shape("vectors", vectors, (None, None))
+    check_whole(count=count)
     if not 1 <= count <= vectors.shape[1]:
         raise ValueError(f"count: {count} of {vectors.shape[1]} entries; choose 1 to {vectors.shape[1]}")
     places = jax.lax.top_k(vectors, count)[1]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, on_device
+from jaxembed.arrays import accumulator, check_shape, check_whole, on_device
 
 RATIOS = ("out_over_in", "in_over_out")
 
@@ -208,10 +208,11 @@ def select_filters(scores, keep):
         int32 [keep], sorted.
 
     Raises:
-        ValueError: for ``keep`` outside 1..C.
+        ValueError: for ``keep`` that is not an integer within 1..C.
     """
     scores = on_device("scores", scores)
     check_shape("scores", scores, (None,))
+    check_whole(keep=keep)
     if not 1 <= keep <= len(scores):
         raise ValueError(f"keep: {keep} of {len(scores)} filters; choose 1 to {len(scores)}")
     lowest = jnp.where(jnp.isnan(scores), -jnp.inf, scores.astype(accumulator(scores)))
@@ -240,6 +241,7 @@ def selection_stability(selections, count):
     References:
         M. Hosseini et al., Beta-Rank, arXiv:2304.07461.
     """
+    check_whole(count=count)
     chosen = np.concatenate([np.ravel(x) for x in selections]) if len(selections) else np.zeros(0, int)
     if not chosen.size or chosen.min() < 0 or chosen.max() >= count:
         raise ValueError(f"selections: none, or numbers outside 0..{count - 1}; pass numbers of filters")

@@ -2,12 +2,13 @@
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, exact_product, spectrum
+from jaxembed.arrays import accumulator, check_whole, exact_product
 
 FLOOR = float(np.finfo(np.float32).eps)  # density of an empty bin
 
@@ -28,9 +29,7 @@ def scaled_rows(rows):
     References:
         P. Gavrikov and J. Keuper, arXiv:2203.15331.
     """
-    rows = _checked("rows", rows)
-    most = jnp.max(jnp.abs(rows), axis=1, keepdims=True)
-    return rows / jnp.where(most == 0, 1, most)
+    return _scaled(_checked("rows", rows))[0]
 
 
 def fit_kernel_basis(rows):
@@ -53,14 +52,7 @@ def fit_kernel_basis(rows):
     References:
         P. Gavrikov and J. Keuper, arXiv:2203.15331.
     """
-    rows = _checked("rows", rows)
-    mean = jnp.mean(rows, axis=0)
-    values, directions = spectrum(rows - mean, jnp.ones(len(rows), bool))
-    largest = jnp.take_along_axis(directions, jnp.argmax(jnp.abs(directions), axis=0)[None], axis=0)
-    total = jnp.sum(values)
-    shares = jnp.where(total > 0, values / jnp.where(total > 0, total, 1), 1 / len(values))
-    shares = jnp.where(jnp.isnan(total), jnp.nan, shares)
-    return {"mean": mean, "components": (directions * jnp.sign(largest)).T, "shares": shares}
+    return _basis([_checked("rows", rows)])
 
 
 def kernel_coefficients(basis, rows):
@@ -80,7 +72,7 @@ def kernel_coefficients(basis, rows):
     rows = _checked("rows", rows)
     if rows.shape[1] != len(basis["mean"]):
         raise ValueError(f"rows: shape {rows.shape}; the basis has kernels of {len(basis['mean'])} numbers")
-    return exact_product(rows - basis["mean"], basis["components"].T)
+    return _coefficients(basis, rows).T
 
 
 def weighted_symmetric_kl(first, second, shares, *, bounds=None, bins=70):
@@ -123,7 +115,7 @@ def weighted_symmetric_kl(first, second, shares, *, bounds=None, bins=70):
         both = jnp.concatenate([first, second])
         bounds = jnp.min(both), jnp.max(both)
     _check_bins(bins)
-    p, q = (_histograms(x, *bounds, bins) for x in (first, second))
+    p, q = (_histograms(x.T, *bounds, bins) for x in (first, second))
     return _divergence(p, q, shares)
 
 
@@ -156,15 +148,18 @@ def drift_matrix(groups, *, basis=None, bins=70):
     _check_bins(bins)
     if len(groups) < 2:
         raise ValueError(f"groups: {len(groups)}; pass at least two populations of kernels")
-    rows = {name: scaled_rows(_checked(f"groups[{name!r}]", x)) for name, x in groups.items()}
+    rows = {name: _checked(f"groups[{name!r}]", x) for name, x in groups.items()}
     sizes = {x.shape[1] for x in rows.values()}
     if len(sizes) > 1:
         raise ValueError(f"groups: kernels of {sorted(sizes)} numbers; pass kernels of one size")
-    for name, x in rows.items():
-        if not bool(jnp.isfinite(x).all()):
+    scaled, finite = zip(*(_scaled(x) for x in rows.values()), strict=True)
+    for name, good in zip(rows, finite, strict=True):
+        if not good:
             raise ValueError(f"groups[{name!r}]: NaN or infinite weights; leave them out")
-    basis = fit_kernel_basis(jnp.concatenate(list(rows.values()))) if basis is None else basis
-    found = [kernel_coefficients(basis, x) for x in rows.values()]
+    basis = _basis(scaled) if basis is None else basis
+    if len(basis["mean"]) not in sizes:
+        raise ValueError(f"basis: of {len(basis['mean'])} numbers; pass that of kernels of {min(sizes)}")
+    found = [_coefficients(basis, x) for x in scaled]
     low, high = min(float(x.min()) for x in found), max(float(x.max()) for x in found)
     histograms = [_histograms(x, low, high, bins) for x in found]
     matrix = np.zeros((len(found), len(found)))
@@ -173,17 +168,75 @@ def drift_matrix(groups, *, basis=None, bins=70):
     return matrix
 
 
+@jax.jit
+def _scaled(rows):
+    """Rows over their largest weights, and whether all are finite."""
+    most = jnp.max(jnp.abs(rows), axis=1, keepdims=True)
+    return rows / jnp.where(most == 0, 1, most), jnp.isfinite(most).all()
+
+
+@jax.jit
+def _basis(groups):
+    """PCA basis of the rows of all groups together."""
+    count = sum(map(len, groups))
+    mean = sum(jnp.sum(x, axis=0) for x in groups) / count
+    moments = sum(exact_product((x - mean).T, x - mean) for x in groups) / count
+    values, directions = jnp.linalg.eigh(moments)
+    values, directions = jnp.maximum(values[::-1], 0), directions[:, ::-1]
+    largest = jnp.take_along_axis(directions, jnp.argmax(jnp.abs(directions), axis=0)[None], axis=0)
+    total = jnp.sum(values)
+    shares = jnp.where(total > 0, values / jnp.where(total > 0, total, 1), 1 / len(values))
+    shares = jnp.where(jnp.isnan(total), jnp.nan, shares)
+    return {"mean": mean, "components": (directions * jnp.sign(largest)).T, "shares": shares}
+
+
+@jax.jit
+def _coefficients(basis, rows):
+    """Coefficients [D, N], a component after the other, as histograms read them fastest."""
+    return jnp.einsum("ij,nj->in", basis["components"], rows - basis["mean"], precision="highest")
+
+
 @functools.partial(jax.jit, static_argnames="bins")
 def _histograms(x, low, high, bins):
-    """Shares [D, bins] of [N, D], empty bins floored."""
-    count, size = x.shape
+    """Shares [D, bins] of coefficients [D, N], empty bins floored."""
     span = jnp.where(high > low, high - low, 1)
     places = jnp.clip(((x - low) * (bins / span)).astype(jnp.int32), 0, bins - 1)
-    counts = jnp.zeros((size, bins), jnp.int32).at[jnp.arange(size), places].add(1)
-    density = counts.astype(x.dtype) * (bins / (count * span))
+    by_product = functools.partial(_counts_by_product, bins=bins)
+    counts = jax.lax.platform_dependent(places, tpu=by_product, default=functools.partial(_counts, bins=bins))
+    density = counts.astype(x.dtype) * (bins / (x.shape[1] * span))
     density = jnp.where(counts > 0, density, FLOOR)
     known = jnp.isfinite(x).all()
     return jnp.where(known, density / jnp.sum(density, axis=1, keepdims=True), jnp.nan)
+
+
+def _counts(places, bins):
+    """How often each number below ``bins`` occurs in each row of [D, N], int32 [D, bins].
+
+    One component at a time: a CPU scatters into one line of counts far faster than into a table.
+    """
+
+    def one(row):
+        return jnp.zeros(bins, jnp.int32).at[row].add(1, mode="promise_in_bounds")
+
+    return jax.lax.map(one, places)
+
+
+def _counts_by_product(places, bins, block=8192):
+    """The same without a scatter, which a TPU does slowly: products of one-hot vectors of both digits."""
+    size, count = places.shape
+    low = math.isqrt(bins - 1) + 1  # places = high digit * low + low digit
+    high = -(-bins // low)
+    padded = jnp.pad(places, ((0, 0), (0, -count % block)), constant_values=-1)  # one-hot of -1 is 0
+    blocks = jnp.moveaxis(padded.reshape(size, -1, block), 1, 0)
+
+    def add(total, part):
+        first = jax.nn.one_hot(part // low, high, dtype=jnp.bfloat16)
+        last = jax.nn.one_hot(part % low, low, dtype=jnp.bfloat16)
+        found = jnp.einsum("dnh,dnl->dhl", first, last, preferred_element_type=jnp.float32)
+        return total + found.astype(jnp.int32), None
+
+    total = jax.lax.scan(add, jnp.zeros((size, high, low), jnp.int32), blocks)[0]
+    return total.reshape(size, -1)[:, :bins]
 
 
 @jax.jit
@@ -193,6 +246,7 @@ def _divergence(p, q, shares):
 
 
 def _check_bins(bins):
+    check_whole(bins=bins)
     if bins < 1:
         raise ValueError(f"bins: {bins}; a histogram has at least 1")
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_whole
 from jaxembed.weights.kernels import check_kernel, kernels
 
 LOW = 0.5 / math.log10(9)  # of the largest entropy; below it kernels repeat one another
@@ -140,6 +140,7 @@ def filter_orthogonality(kernel, *, groups=1):
     References:
         P. Gavrikov and J. Keuper, arXiv:2203.15331.
     """
+    check_whole(groups=groups)
     return _compiled_orthogonality(check_kernel(kernel), groups)
 
 
@@ -174,6 +175,7 @@ def layer_quality(kernel, *, threshold=0.01, groups=1):
         P. Gavrikov and J. Keuper, arXiv:2203.15331. The floor for other sizes than 3 x 3 and the least of 16
         kernels are ours.
     """
+    check_whole(groups=groups)
     return _compiled_quality(check_kernel(kernel), threshold, groups)
 
 
@@ -209,6 +211,7 @@ def model_quality(params, size=None, *, threshold=0.01, groups=None, layout=None
     unknown = (groups or {}).keys() - found.keys()
     if unknown:
         raise ValueError(f"groups: {min(unknown)!r} is not among the kernels; pass paths of kernels(params)")
+    check_whole(**{f"groups[{path!r}]": number for path, number in (groups or {}).items()})
     measured = {}
     for path, kernel in found.items():
         measured[path] = _measured(np.asarray(kernel), threshold, (groups or {}).get(path, 1), np)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import exact_product, unit
+from jaxembed.arrays import check_whole, exact_product, unit
 from jaxembed.weights._patches import checked_patches
 
 
@@ -71,6 +71,7 @@ def sparse_filters(key, patches, count, *, penalty=0.1, rate=0.5, steps=200, bat
         B. Olshausen and D. Field, Nature 1996; J. Mairal et al., Online dictionary learning, 2009.
     """
     patches = checked_patches(patches, count)
+    check_whole(steps=steps, batch_size=batch_size)
     return _dictionary(key, patches, count, penalty, rate, steps, batch_size)
 
 
@@ -121,6 +122,7 @@ def oja_filters(key, patches, count, *, rate=0.05, steps=2000, batch_size=32):
         E. Oja, 1982; T. Sanger, Optimal unsupervised learning in a single-layer linear network, 1989.
     """
     patches = checked_patches(patches, count)
+    check_whole(steps=steps, batch_size=batch_size)
     if count > patches.shape[1]:
         raise ValueError(f"count: {count} is above {patches.shape[1]}, the directions there are; lower it")
     return _hebbian(key, patches, count, rate, steps, batch_size)
@@ -169,6 +171,7 @@ def som_filters(key, patches, grid, *, steps=10_000, rate=(0.5, 0.02), width=Non
         T. Kohonen, 1982; as a bank of filters, arXiv:2410.21644.
     """
     patches = checked_patches(patches)
+    check_whole(steps=steps, **{f"grid[{i}]": side for i, side in enumerate(grid)})
     if len(grid) != 2 or min(grid) < 1:
         raise ValueError(f"grid: {grid}; pass (rows, columns), both at least 1")
     width = (max(1.0, max(grid) / 2), 0.5) if width is None else width

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, exact_product, spectrum, unit
-from jaxembed.weights._patches import checked_patches, upright
+from jaxembed.arrays import accumulator, check_whole, exact_product, spectrum, unit
+from jaxembed.weights._patches import check_finite_patches, checked_patches, upright
 
 
 def draw_patches(key, images, size, count, *, shifts=0):
@@ -32,6 +32,7 @@ def draw_patches(key, images, size, count, *, shifts=0):
         ValueError: for pictures that are smaller than ``size + shifts``, and numbers below 1.
     """
     images = jnp.asarray(images)
+    check_whole(size=size, count=count, shifts=shifts)
     if min(size, count) < 1 or shifts < 0:
         raise ValueError(f"size: {size}, count {count}, shifts {shifts}; pass at least 1, 1 and 0")
     if images.ndim != 4 or min(images.shape[1:3], default=0) < size + shifts or not len(images):
@@ -123,6 +124,7 @@ def pca_filters(patches, count):
         T.-H. Chan et al. (PCANet), arXiv:1404.3606.
     """
     patches = checked_patches(patches)
+    check_whole(count=count)
     if not 1 <= count <= patches.shape[1]:
         raise ValueError(
             f"count: {count} is outside 1..{patches.shape[1]}, the directions there are; choose one"
@@ -157,11 +159,15 @@ def lda_filters(patches, labels, count, *, ridge=1e-3):
     if labels.shape != (len(patches),) or labels.dtype.kind not in "iu":
         raise ValueError(f"labels: {labels.dtype} {labels.shape}; pass integers [{len(patches)}]")
     names, numbers = np.unique(labels, return_inverse=True)
+    check_whole(count=count)
     if not 1 <= count < len(names):
         raise ValueError(
             f"count: {count} is outside 1..{len(names) - 1}, one fewer than the classes; choose one"
         )
-    return _discriminants(patches, numbers, count, len(names), ridge)
+    found = _discriminants(patches, numbers, count, len(names), ridge)
+    if not isinstance(found, jax.core.Tracer) and not jnp.isfinite(found).all():
+        raise ValueError("patches: no variance within classes; pass patches that differ, or a ridge above 0")
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=("count", "classes"))
@@ -210,6 +216,8 @@ def kmeans_filters(key, patches, count, *, steps=30, spherical=True):
     patches = jnp.asarray(patches)
     if patches.ndim not in (2, 3) or not patches.size:
         raise ValueError(f"patches: shape {patches.shape}; pass [N, P], or [N, M, P] with M shifts")
+    check_finite_patches(patches)
+    check_whole(count=count, steps=steps)
     if not 1 <= count <= len(patches):
         raise ValueError(f"count: {count} is outside 1..{len(patches)}, the number of patches; choose one")
     patches = patches.astype(accumulator(patches))

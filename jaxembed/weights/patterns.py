@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, unit
+from jaxembed.arrays import accumulator, check_whole, unit
 from jaxembed.weights.kernels import kernels, with_kernels
 
 
@@ -32,12 +32,13 @@ def dct_bank(size, count=None):
         NumPy array [count, k * k] for :func:`bank_initializer`, float32.
 
     Raises:
-        ValueError: for a count outside 1..k * k.
+        ValueError: for a count outside 1..k * k, or numbers that are not integers.
 
     References:
         N. Ahmed et al., Discrete cosine transform, 1974; as filters of nets, M. Ulicny et al.,
         arXiv:1812.03205.
     """
+    check_whole(size=size, count=1 if count is None else count)
     count = size * size if count is None else count
     if size < 1 or not 1 <= count <= size * size:
         raise ValueError(
@@ -73,11 +74,12 @@ def gabor_bank(size, *, orientations=8, wavelengths=None, phases=(0.0, math.pi /
         NumPy array [orientations * wavelengths * phases, k * k], float32; phases change fastest.
 
     Raises:
-        ValueError: for a size, a count or a wavelength that is not above 0.
+        ValueError: for a size, a count or a wavelength that is not above 0, or counts that are not integers.
 
     References:
         J. G. Daugman, JOSA A 1985.
     """
+    check_whole(size=size, orientations=orientations)
     wavelengths = (size / 1.5,) if wavelengths is None else tuple(wavelengths)
     if min(size, orientations, len(wavelengths), len(phases)) < 1 or not min(wavelengths) > 0:
         raise ValueError(
@@ -251,15 +253,20 @@ def receptive_fields(layers):
         [(side of the field, step)] in pixels, one pair for each layer.
 
     Raises:
-        ValueError: for numbers below 1.
+        ValueError: for numbers that are not integers from 1 on, and for more or fewer of them.
     """
     found, field, step = [], 1, 1
     for layer in layers:
-        kernel, stride, dilation = (*layer, 1)[:3]
-        if min(kernel, stride, dilation) < 1:
+        numbers = tuple(layer) if np.ndim(layer) == 1 else ()
+        if len(numbers) not in (2, 3) or not all(_natural(n) for n in numbers):
             raise ValueError(
-                f"layers: {tuple(layer)}; pass (kernel, stride) or (kernel, stride, dilation) from 1"
+                f"layers: {layer}; pass integers (kernel, stride) or (kernel, stride, dilation) from 1"
             )
+        kernel, stride, dilation = (*numbers, 1)[:3]
         field, step = field + (kernel - 1) * dilation * step, step * stride
         found.append((field, step))
     return found
+
+
+def _natural(number):
+    return isinstance(number, int | np.integer) and number >= 1

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator
+from jaxembed.arrays import accumulator, check_whole
 
 
 def scattering(images, scales=2, *, angles=8, order=2):
@@ -39,6 +39,7 @@ def scattering(images, scales=2, *, angles=8, order=2):
         (4 * 2^j); pictures are mirrored at their edges.
     """
     images = jnp.asarray(images)
+    check_whole(scales=scales, angles=angles)
     if images.ndim != 4 or not images.size or any(n % 2**scales for n in images.shape[1:3]):
         raise ValueError(
             f"images: shape {images.shape}; pass [B, H, W, C] with sides in steps of {2**scales}"

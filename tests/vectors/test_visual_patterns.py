@@ -274,6 +274,30 @@ def test_nan_never_fires():
     assert not active[:, 0].any() and not active[1].any()
 
 
+@pytest.mark.parametrize("quantile", [0.0, 0.3, 0.95, 1.0])
+def test_quantiles_are_those_of_the_pictures_of_other_classes(quantile):
+    rng = np.random.default_rng(0)
+    peaks, labels = rng.integers(1, 6, size=(50, 4)).astype(np.float32), rng.integers(3, size=50)
+    peaks[labels == 2, 3] = np.nan  # which only class 2 does not see
+    found = vectors.channel_thresholds(peaks, labels, quantile=quantile)
+    expected = [np.quantile(peaks[labels != c], quantile, axis=0) for c in range(3)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_few_and_many_candidates_give_the_same_patterns(count):
+    rng = np.random.default_rng(0)
+    maps, labels = jnp.asarray(rng.random((40, 5, 5, 24)), jnp.float32), np.arange(40) % 2
+    limits, chosen = rng.uniform(0.9, 0.99, (2, 24)), np.stack([rng.permutation(24)[:count] for _ in "ab"])
+    given = {"size": 2, "min_support": 0.0, "min_precision": 0.0, "max_overlap": 1.0, "top": 30}
+    found = vectors.mine_patterns(maps, labels, limits, chosen, **given)
+    active = vectors.dilate(maps).reshape(40, 25, 24) > limits[:, None, None]
+    for c in range(2):
+        rules = vectors.association_rules(active[c], labels, chosen, **given)
+        for mine, theirs in zip(found[:4], rules, strict=True):
+            np.testing.assert_array_equal(mine[c], theirs[c])
+
+
 def test_bad_input_has_one_line():
     refused("size: 5", lambda: vectors.mine_patterns(MAPS, LABELS, np.ones(4), EVERY, size=5))
     refused("size: 3, top 0", lambda: vectors.mine_patterns(MAPS, LABELS, np.ones(4), EVERY, top=0))

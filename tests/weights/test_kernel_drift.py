@@ -9,6 +9,7 @@ import pytest
 from refusals import refused
 
 from jaxembed import weights
+from jaxembed.weights import kernel_drift
 
 RNG = np.random.default_rng(0)
 MIX = RNG.normal(size=(9, 9))
@@ -91,6 +92,20 @@ def test_drift_with_a_basis_of_others():
     assert found > 0 and found != weights.drift_matrix(groups)[0, 1]
 
 
+@pytest.mark.parametrize(("count", "bins"), [(1, 1), (20_000, 70), (8192, 7)])
+def test_counts_are_those_of_numpy_on_every_kind_of_device(count, bins):
+    places = RNG.integers(bins, size=(3, count)).astype(np.int32)
+    expected = [np.bincount(row, minlength=bins) for row in places]
+    for counts in (kernel_drift._counts, kernel_drift._counts_by_product):
+        np.testing.assert_array_equal(counts(jnp.asarray(places), bins), expected)
+
+
+def test_divergence_is_mapped_over_many_populations():
+    first, second = jnp.asarray(RNG.normal(size=(2, 5, 40, 3)))
+    drift = lambda x, y: weights.weighted_symmetric_kl(x, y, jnp.ones(3), bins=9)  # noqa: E731
+    np.testing.assert_allclose(jax.vmap(drift)(first, second), [*map(drift, first, second)], rtol=1e-4)
+
+
 def test_bad_input_is_refused_in_one_line():
     refused("groups: 1; pass at least two", lambda: weights.drift_matrix({"one": ONE}))
     refused(r"groups: kernels of \[4, 9\] numbers", lambda: weights.drift_matrix({"a": ONE, "b": ONE[:, :4]}))
@@ -101,5 +116,7 @@ def test_bad_input_is_refused_in_one_line():
     refused(r"groups\['b'\]: NaN or infinite", lambda: weights.drift_matrix({"a": ONE, "b": broken}))
     basis = weights.fit_kernel_basis(ONE)
     refused("the basis has kernels of 9", lambda: weights.kernel_coefficients(basis, ONE[:, :4]))
+    other = weights.fit_kernel_basis(ONE[:, :4])
+    refused("basis: of 4 numbers", lambda: weights.drift_matrix({"a": ONE, "b": TWO}, basis=other))
     assert math.isnan(weights.weighted_symmetric_kl(broken, ONE, jnp.full(9, 1 / 9)))
     assert np.isnan(weights.fit_kernel_basis(broken)["shares"]).all()

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from refusals import refused
 
 from jaxembed import vectors, weights
 
@@ -30,6 +31,65 @@ def test_arguments_without_a_meaning_are_refused():
             call()
     kernel = weights.bank_initializer(np.eye(9, dtype=int))(jax.random.key(0), (3, 3, 4, 8))
     assert kernel.dtype == jnp.float32
+
+
+def test_counts_that_are_not_integers_are_refused_in_one_line():
+    kernel, scores, rows = np.ones((3, 3, 2, 4)), np.ones(3), np.ones((20, 9))
+    key, maps = jax.random.key(0), np.ones((2, 4, 4, 3))
+    weights.filter_orthogonality(kernel, groups=2)  # 2.0 does not pass as what is compiled for 2
+    every = np.array([[0, 1, 2]] * 2)
+    for match, call in (
+        ("keep: 1.5 is not an integer", lambda: weights.select_filters(scores, 1.5)),
+        ("count: 8.0 is not", lambda: weights.selection_stability([[0]], 8.0)),
+        ("size: 3.0 is not an integer", lambda: weights.dct_bank(3.0)),
+        ("count: 2.0 is not", lambda: weights.dct_bank(3, 2.0)),
+        ("orientations: True is not", lambda: weights.gabor_bank(3, orientations=True)),
+        ("groups: 2.0 is not an integer", lambda: weights.filter_orthogonality(kernel, groups=2.0)),
+        ("groups: 2.0 is not", lambda: weights.layer_quality(kernel, groups=2.0)),
+        ("groups.*: 2.0 is", lambda: weights.model_quality({"a/kernel": kernel}, groups={"a/kernel": 2.0})),
+            "groups.*: 2.0 is",
+            lambda: weights.model_quality({"a": {"kernel": kernel}}, groups={"a/kernel": 2.0}),
+        ),
+        (r"layers: 3; pass integers \(kernel", lambda: weights.receptive_fields([3])),
+        (r"layers: \(3, 1.0\); pass", lambda: weights.receptive_fields([(3, 1), (3, 1.0)])),
+        (r"layers: \(3,\); pass", lambda: weights.receptive_fields([(3,)])),
+        ("bins: 7.0 is not", lambda: weights.drift_matrix({"a": rows, "b": rows}, bins=7.0)),
+        ("size: 2.0 is not", lambda: weights.draw_patches(key, np.ones((1, 4, 4, 1)), 2.0, 3)),
+        ("count: 2.0 is not", lambda: weights.pca_filters(rows, 2.0)),
+        ("count: 1.0 is not", lambda: weights.lda_filters(rows, np.arange(20) % 2, 1.0)),
+        ("count: 2.0 is not", lambda: weights.kmeans_filters(key, rows, 2.0)),
+        ("count: 2.0 is not", lambda: weights.sparse_filters(key, rows, 2.0)),
+        ("steps: 9.0 is not", lambda: weights.oja_filters(key, rows, 2, steps=9.0)),
+        (r"grid\[1\]: 2.0 is not", lambda: weights.som_filters(key, rows, (2, 2.0))),
+        ("scales: 1.0 is not", lambda: weights.scattering(np.ones((1, 4, 4, 1)), 1.0)),
+        ("count: 2.0 is not", lambda: vectors.candidate_channels(np.ones((3, 2)), 2.0)),
+        ("count: 2.0 is not", lambda: vectors.top_active(rows, 2.0)),
+        ("size: 2.0 is not", lambda: vectors.association_rules(rows > 0, np.zeros(20, int), every, size=2.0)),
+        ("radius: 1.0 is", lambda: vectors.mine_patterns(maps, [0, 1], np.ones(3), every, radius=1.0)),
+    ):
+        refused(match, call)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_patches_with_nan_are_refused_by_every_fit(bad):
+    key, rows = jax.random.key(0), np.ones((20, 9))
+    rows[3, 3] = bad
+    for call in (
+        lambda: weights.som_filters(key, rows, (2, 2)),
+        lambda: weights.oja_filters(key, rows, 2),
+        lambda: weights.sparse_filters(key, rows, 2),
+        lambda: weights.sparse_codes(rows, np.eye(9)),
+        lambda: weights.kmeans_filters(key, rows, 2),
+        lambda: weights.pca_filters(rows, 2),
+        lambda: weights.lda_filters(rows, np.arange(20) % 2, 1),
+    ):
+        refused("patches: NaN or infinite numbers; leave those patches out", call)
+
+
+def test_classes_without_variance_have_no_discriminants():
+    labels = np.arange(20) % 2
+    for rows in (np.zeros((20, 9)), np.where(labels[:, None] == 1, 1.0, np.zeros((20, 9)))):
+        refused("patches: no variance within classes", lambda rows=rows: weights.lda_filters(rows, labels, 1))
 
 
 def test_spread_reads_the_places_of_dilated_kernels_and_refuses_other_maps():
