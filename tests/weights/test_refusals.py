@@ -46,7 +46,7 @@ def test_counts_that_are_not_integers_are_refused_in_one_line():
         ("orientations: True is not", lambda: weights.gabor_bank(3, orientations=True)),
         ("groups: 2.0 is not an integer", lambda: weights.filter_orthogonality(kernel, groups=2.0)),
         ("groups: 2.0 is not", lambda: weights.layer_quality(kernel, groups=2.0)),
-        ("groups.*: 2.0 is", lambda: weights.model_quality({"a/kernel": kernel}, groups={"a/kernel": 2.0})),
+        (
             "groups.*: 2.0 is",
             lambda: weights.model_quality({"a": {"kernel": kernel}}, groups={"a/kernel": 2.0}),
         ),
