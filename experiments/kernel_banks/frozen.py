@@ -13,6 +13,7 @@ from jaxembed import data, losses, train, weights
 
 SCATTERED, PIXELS = "scattering", "pixels"
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the ridge, in mean variances of the features
+CHUNK = 200  # pictures that are scattered at once: each takes some megabytes
 ENOUGH, EVERY = 0.9, 5  # of the training set, looked at each so many steps
 
 
@@ -30,7 +31,8 @@ def other_features(name, images):
     if name == PIXELS:
         return images.reshape(len(images), -1)
     scales = 1 if images.shape[1] == 8 else 2
-    return weights.scattering(images, scales).reshape(len(images), -1)
+    parts = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+    return jnp.concatenate([weights.scattering(x, scales).reshape(len(x), -1) for x in parts])
 
 
 @jax.jit
@@ -54,11 +56,13 @@ def accuracies(cfg, task):
     """{(bank, labels): accuracy of each seed}. The strength is chosen on a fifth of the labels."""
     found = {}
     for name in (*BANKS, SCATTERED, PIXELS):
+        same = None if name in BANKS else other_features(name, task.held["images"])
         for seed in range(cfg.seeds):
             for count in cfg.labels:
                 few = banks.labelled(task, seed, count)
                 make = maker(cfg, name, seed, count)
-                known, held = make(few["images"]), make(task.held["images"])
+                known = make(few["images"])
+                held = make(task.held["images"]) if same is None else same
                 accuracy = classified(known, few["labels"], held, task.held["labels"])
                 found.setdefault((name, count), []).append(accuracy)
     return found

@@ -192,8 +192,8 @@ def kmeans_filters(key, patches, count, *, steps=30, spherical=True):
     - else: to the nearest centre, which becomes the mean of its patches.
 
     A centre without patches moves to the patch that fits its centre worst. With all shifts of every patch,
-    [N, M, P], each patch takes part in the one shift that fits a centre best (convolutional k-means): filters
-    then are not shifted copies of one another.
+    [N, M, P], each patch takes part in the one shift that fits a centre best (convolutional k-means), so that
+    centres need not be shifted copies of one another.
 
     >>> patches = jnp.array([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0], [0.1, 3.0]])
     >>> print(jnp.linalg.norm(kmeans_filters(jax.random.key(0), patches, 2), axis=1).round(3))
