@@ -22,6 +22,8 @@ from jaxembed.data.pairs import (
     example_pairs,
     hard_negatives,
     inverse_cloze,
+    label_text_pairs,
+    labelled_pairs,
     split_pairs,
     uniform_rows,
 )
@@ -94,6 +96,8 @@ __all__ = [
     "image_folder",
     "interactions",
     "inverse_cloze",
+    "label_text_pairs",
+    "labelled_pairs",
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
