@@ -13,6 +13,7 @@ from jaxembed.recipes import _click_networks as networks
 from jaxembed.recipes.click_models import ClickModel, read_params, scored, write_params
 
 TINY = 128  # features with at most so many values have rows of their own in the plan that is made here
+GOING = "last epoch with a member in training"  # the number that stops growing when the run may end
 PARTS = ("columns", "splits", "sizes", "vocabularies", "scaling", "reading")
 
 
@@ -27,6 +28,7 @@ def fit_clicks(
     rate=1e-3,
     decay=0.0,
     row_rate=None,
+    patience=None,
     members=1,
     initialiser=None,
     seed=0,
@@ -62,6 +64,8 @@ def fit_clicks(
         row_rate: learning rate of Adagrad for the rows of the shared table that a batch touches. Only these
             are then read and written (``tables.row_update``), as suits big tables. None trains the whole
             table by Adam.
+        patience: epochs without a better validation AUC after which a member's training ends; what it gains
+            later does not count, and the run ends with the last member. None trains all epochs.
         members: number of models trained side by side on the same batches, each with hashes and first
             parameters of its own; 1 with ``row_rate``.
         initialiser: ``(key, shape) -> array`` of the embeddings; the default is uniform within 0.05, for
@@ -82,7 +86,8 @@ def fit_clicks(
         B. Coleman et al., Unified Embedding, arXiv:2305.12102; R. Wang et al., DCN V2, arXiv:2008.13535.
     """
     _check_table(table)
-    _check_settings({"epochs": epochs, "batch_size": batch_size, "members": members}, rate, row_rate, decay)
+    counts = {"epochs": epochs, "batch_size": batch_size, "members": members}
+    _check_settings(counts | ({} if patience is None else {"patience": patience}), rate, row_rate, decay)
     plan = default_plan(table) if plan is None else plan
     networks.check_plan(plan, table)
     network = networks.options(model, network)
@@ -90,10 +95,11 @@ def fit_clicks(
     walk = networks.walk(plan, members, networks.network(model, network, *shape), initialiser, row_rate)
     rows = table["splits"]["train"]
     mesh, size = _sized(mesh, batch_size, len(rows))
-    evaluate, kept = _watch(walk, table, len(rows) // size, workdir)
+    evaluate, kept = _watch(walk, table, len(rows) // size, workdir, patience)
+    waits = {"best": GOING, "patience": 1} if patience is not None and evaluate is not None else {}
     settings = {"batch_size": size, "rate": rate, "row_rate": row_rate, "decay": decay, "members": members}
     settings |= {"model": model if isinstance(model, str) else "given", "seed": seed}
-    settings["network"] = networks.named(network)
+    settings |= {"network": networks.named(network)} | ({} if patience is None else {"patience": patience})
     state = train.fit(
         init=walk.init,
         update=walk.update(optax.chain(optax.add_decayed_weights(decay), optax.adam(rate))),
@@ -108,18 +114,19 @@ def fit_clicks(
         evaluate_every=len(rows) // size,
         save_every=len(rows) // size,
         progress=progress,
+        **waits,
     )
     found = {name: table[name] for name in ("vocabularies", "scaling", "reading")}
-    found |= _best(kept, walk.stacked(state.params), epochs, members)
+    found |= _best(kept, walk.stacked(state.params), epochs, members, patience)
     return ClickModel(plan, model=model, network=network, **found)
 
 
-def _best(kept, last, epochs, members):
+def _best(kept, last, epochs, members, patience):
     """The parameters after the best epochs, or the last ones where no epoch was measured."""
     history = list(kept["history"].values())
     if not history:
         return {"params": jax.tree.map(np.asarray, last), "epochs": [epochs] * members, "history": []}
-    best = (np.argmax(history, axis=0) + 1).tolist()
+    best = (np.argmax(within_patience(history, patience)[0], axis=0) + 1).tolist()
     return {"params": kept["params"], "epochs": best, "history": history}
 
 
@@ -178,7 +185,36 @@ def _sized(mesh, batch_size, rows):
     return train.make_mesh(1), size
 
 
-def _watch(walk, table, steps, workdir):
+def within_patience(history, patience):
+    """Early stopping of members that are trained side by side: what each would have seen alone.
+
+    >>> print(*within_patience([[0.5], [0.4], [0.9]], 1))
+    [[ 0.5]
+     [ 0.4]
+     [-inf]] [False]
+
+    Args:
+        history: [epochs, S], validation AUCs up to now.
+        patience: epochs without a better one that end a member's training, or None.
+
+    Returns:
+        ``history`` as float64 with -inf where a member had ended, and bool [S]: who goes on.
+    """
+    seen = np.array(history, np.float64)
+    going = np.ones(seen.shape[1], bool)
+    if patience is None:
+        return seen, going
+    for s, column in enumerate(seen.T):
+        best = 0
+        for epoch, auc in enumerate(column):
+            best = epoch if auc > column[best] else best
+            if epoch - best >= patience:
+                column[epoch + 1 :], going[s] = -np.inf, False
+                break
+    return seen, going
+
+
+def _watch(walk, table, steps, workdir, patience):
     """What measures the validation rows after an epoch, and what it keeps: {"history", "params"}.
 
     With a workdir the best parameters are there too, so that a resumed run knows those of earlier epochs.
@@ -198,12 +234,14 @@ def _watch(walk, table, steps, workdir):
         found = scored(functools.partial(score, state.params), columns, rows)
         aucs, epoch = [float(metrics.auc(labels, s)) for s in found], int(state.step) // steps
         kept["history"] = {e: a for e, a in kept["history"].items() if e < epoch} | {epoch: aucs}
-        kept["params"] = better(kept.get("params"), walk.stacked(state.params), [*kept["history"].values()])
+        seen, going = within_patience([*kept["history"].values()], patience)
+        kept["params"] = better(kept.get("params"), walk.stacked(state.params), seen)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             rest = {"history": kept["history"]}
             write_params(folder, kept["params"], "best.json", rest)
-        return {"validation AUC": float(np.mean(aucs))}
+        more = {} if patience is None else {GOING: float(epoch * going.any())}
+        return {"validation AUC": float(np.mean(aucs))} | more
 
     return evaluate, kept
 
