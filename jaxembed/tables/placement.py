@@ -19,6 +19,7 @@ def placement(plan, mesh, kind="rows", *, axis="model", batch_axis="data"):
       vectors are split along their width, and what reads them gathers.
     - "replicated": every device holds all, as suits tiny tables. Exact tables of a plan always are.
 
+    >>> import jax
     >>> from jaxembed.tables import Feature, plan
     >>> p = plan([Feature("user", chunks=2)], rows=8, width=4, tables=2)
     >>> mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
@@ -64,6 +65,7 @@ def assigned():
     ``custom_vjp`` puts the new table where the gradient of the table belongs. This transformation turns it
     into the update that ``optax.apply_updates`` then adds, up to the rounding of one subtraction and one sum.
 
+    >>> import jax.numpy as jnp
     >>> tx = assigned()
     >>> table, new = {"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([5.0, 2.0])}
     >>> updates, _ = tx.update(new, tx.init(table), table)

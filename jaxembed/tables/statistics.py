@@ -98,12 +98,12 @@ def gradient_parts(readers, codes, ids, residuals):
     - inter: ``readers[s] S(v)`` of the values v of other features s in this row. They do not change what
       feature t reads where ``readers[s] . readers[t] = 0``.
 
-    >>> readers = {"user": np.array([1.0, 0.0]), "film": np.array([0.0, 1.0])}
+    >>> readers = {"user": np.array([1.0, 2.0]), "film": np.array([1.0, 1.0])}
     >>> codes = {"user": np.array([[0], [0]]), "film": np.array([[1], [0]])}
     >>> ids = {"user": np.array([3, 4]), "film": np.array([3, 5])}
     >>> found = gradient_parts(readers, codes, ids, np.array([0.5, -1.0]))
     >>> print(*(found["user"][part].tolist() for part in ("true", "intra", "inter")))
-    [[0.5, 0.0], [-1.0, 0.0]] [[-1.0, 0.0], [0.5, 0.0]] [[0.0, -1.0], [0.0, -1.0]]
+    [[0.5, 1.0], [-1.0, -2.0]] [[-1.0, -2.0], [0.5, 1.0]] [[-1.0, -1.0], [-1.0, -1.0]]
 
     Args:
         readers: {feature: [D]}, the vectors that read the features; they do not learn here.
