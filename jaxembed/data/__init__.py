@@ -16,7 +16,7 @@ from jaxembed.data.event_logs import (
 )
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
-from jaxembed.data.masking import hide, masked_batch, word_masks
+from jaxembed.data.masking import hide, masked_batch, random_window, word_masks
 from jaxembed.data.pairs import (
     aspect_pairs,
     example_pairs,
@@ -120,6 +120,7 @@ __all__ = [
     "pack",
     "package_file",
     "proximity_graph",
+    "random_window",
     "read_image",
     "read_images",
     "reuters",

@@ -14,7 +14,8 @@ from jaxembed.recipes.click_models import ClickModel, read_params, scored, write
 
 TINY = 128  # features with at most so many values have rows of their own in the plan that is made here
 GOING = "last epoch with a member in training"  # the number that stops growing when the run may end
-PARTS = ("columns", "splits", "sizes", "vocabularies", "scaling", "reading")
+READ = ("vocabularies", "scaling", "reading")  # parts of a table that say how further rows are read
+PARTS = ("columns", "splits", "sizes", *READ)
 
 
 def fit_clicks(
@@ -86,39 +87,41 @@ def fit_clicks(
         B. Coleman et al., Unified Embedding, arXiv:2305.12102; R. Wang et al., DCN V2, arXiv:2008.13535.
     """
     _check_table(table)
-    counts = {"epochs": epochs, "batch_size": batch_size, "members": members}
-    _check_settings(counts | ({} if patience is None else {"patience": patience}), rate, row_rate, decay)
+    waiting = {} if patience is None else {"patience": patience}
+    counts = {"epochs": epochs, "batch_size": batch_size, "members": members} | waiting
+    _check_settings(counts, rate, row_rate, decay)
     plan = default_plan(table) if plan is None else plan
     networks.check_plan(plan, table)
     network = networks.options(model, network)
-    shape = networks.shape_of(plan, table["columns"]["dense"].shape[1])
+    shape, rows = networks.shape_of(plan, table["columns"]["dense"].shape[1]), table["splits"]["train"]
     walk = networks.walk(plan, members, networks.network(model, network, *shape), initialiser, row_rate)
-    rows = table["splits"]["train"]
     mesh, size = _sized(mesh, batch_size, len(rows))
-    evaluate, kept = _watch(walk, table, len(rows) // size, workdir, patience)
-    waits = {"best": GOING, "patience": 1} if patience is not None and evaluate is not None else {}
+    evaluate, kept, waits = _watch(walk, table, per_epoch := len(rows) // size, workdir, patience)
     settings = {"batch_size": size, "rate": rate, "row_rate": row_rate, "decay": decay, "members": members}
-    settings |= {"model": model if isinstance(model, str) else "given", "seed": seed}
-    settings |= {"network": networks.named(network)} | ({} if patience is None else {"patience": patience})
+    settings |= {"model": model if isinstance(model, str) else "given", "seed": seed} | waiting
     state = train.fit(
         init=walk.init,
         update=walk.update(optax.chain(optax.add_decayed_weights(decay), optax.adam(rate))),
         batches=data.batches(rows, size, make=walk.batch_maker(table["columns"], size), seed=seed),
-        steps=epochs * (len(rows) // size),
+        steps=epochs * per_epoch,
         key=seed,
         mesh=mesh,
         rules=[(r"^table/", P("model", None) if row_rate else P(None, "model", None))],
         workdir=workdir,
-        meta={"plan": dataclasses.asdict(plan), "sizes": table["sizes"]} | settings,
+        meta=_described(plan, table, settings | {"network": networks.named(network)}),
         evaluate=evaluate,
-        evaluate_every=len(rows) // size,
-        save_every=len(rows) // size,
+        evaluate_every=per_epoch,
+        save_every=per_epoch,
         progress=progress,
         **waits,
     )
-    found = {name: table[name] for name in ("vocabularies", "scaling", "reading")}
-    found |= _best(kept, walk.stacked(state.params), epochs, members, patience)
+    found = _best(kept, walk.stacked(state.params), epochs, members, patience) | {n: table[n] for n in READ}
     return ClickModel(plan, model=model, network=network, **found)
+
+
+def _described(plan, table, settings):
+    """What a checkpoint is compared with: the plan, the sizes of the vocabularies and the settings."""
+    return {"plan": dataclasses.asdict(plan), "sizes": table["sizes"]} | settings
 
 
 def _best(kept, last, epochs, members, patience):
@@ -222,7 +225,7 @@ def _watch(walk, table, steps, workdir, patience):
     columns, rows = table["columns"], table["splits"]["validation"]
     labels, kept = columns["labels"][rows], {"history": {}}
     if len(np.unique(labels)) < 2:
-        return None, kept
+        return None, kept, {}
     folder = None if workdir is None else files.local_path(workdir, "workdir") / "best"
     if folder is not None and (folder / "best.json").exists():
         found = files.read_json(folder / "best.json", "remove the workdir")
@@ -243,7 +246,7 @@ def _watch(walk, table, steps, workdir, patience):
         more = {} if patience is None else {GOING: float(epoch * going.any())}
         return {"validation AUC": float(np.mean(aucs))} | more
 
-    return evaluate, kept
+    return evaluate, kept, {} if patience is None else {"best": GOING, "patience": 1}
 
 
 def _chosen(kept, last, epochs):

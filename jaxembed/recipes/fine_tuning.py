@@ -115,34 +115,25 @@ def fine_tune(
     """
     pairs = checked_pairs(encoder, pairs, batch_size, sizes, guide, blocks)
     switch, prompts = checked_parts(pairs, in_batch, prompts, violators, rank and frozen)
-    texts = {name: pairs[name] for name in ("first", "second", "negatives") if pairs.get(name) is not None}
-    scores, count = pairs.get("scores"), len(texts["first"])
+    count = len(pairs["first"])
     steps = max(1, count // batch_size) if steps is None else steps
-    guides = {} if guide is None else {n: guide.encode_texts(x, progress=True) for n, x in texts.items()}
-    given = {"scores": scores, "guides": guides, "in_batch": switch, "prompts": prompts}
-    make = batch_maker(encoder, texts, min(length, encoder.max_length), **given)
-    sizes = None if sizes is None else tuple(sizes)
-    temperature = None if loss else temperature
+    texts, make = _reader(encoder, pairs, guide, length, in_batch=switch, prompts=prompts)
     encode = _headed(encoder.encode) if head else encoder.encode
-    loss_fn = objective(encode, tuple(texts), loss, sizes, temperature, margin, tuple(blocks), violators)
-    loss_fn = loss_fn if rank is None else _adapted(loss_fn)
-
-    def trained(params):
-        return dataclasses.replace(encoder, params=kept_params(encoder, params))
-
+    rules = (None if loss else temperature, margin, tuple(blocks), violators)
+    loss_fn = objective(encode, tuple(texts), loss, None if sizes is None else tuple(sizes), *rules)
     state = train.fit(
         init=_start(encoder, head, rank),
-        loss_fn=loss_fn,
+        loss_fn=loss_fn if rank is None else _adapted(loss_fn),
         tx=_optimizer(rate, warmup, steps, frozen),
         batches=data.batches(np.arange(count), batch_size, make=make, seed=seed),
         steps=steps,
         key=seed,
         mesh=mesh or (train.make_mesh(1) if batch_size % jax.device_count() else None),
         workdir=workdir,
-        evaluate=evaluate and (lambda state: evaluate(trained(state.params))),
+        evaluate=evaluate and (lambda state: evaluate(_trained(encoder, state.params))),
         evaluate_every=evaluate_every,
     )
-    return trained(state.params)
+    return _trained(encoder, state.params)
 
 
 @functools.lru_cache(maxsize=4)
@@ -172,11 +163,13 @@ def _adapted(loss_fn):
     return run
 
 
-def kept_params(encoder, params):
-    """Parameters of an encoder after training: without the head, adapters added to their kernels."""
+def _trained(encoder, params):
+    """The encoder after training: without the head, adapters added to their kernels."""
     if ADAPTERS in params:
-        return weights.low_rank(encoder.params, params[ADAPTERS], SCALE)
-    return {name: x for name, x in params.items() if name != HEAD}
+        kept = weights.low_rank(encoder.params, params[ADAPTERS], SCALE)
+    else:
+        kept = {name: x for name, x in params.items() if name != HEAD}
+    return dataclasses.replace(encoder, params=kept)
 
 
 @functools.lru_cache(maxsize=16)
@@ -187,6 +180,14 @@ def _headed(encode):
         return encoders.mlp(params[HEAD], encode(params, batch, key), activation=jnp.tanh, final=True)
 
     return run
+
+
+def _reader(encoder, pairs, guide, length, **options):
+    """The texts of pairs by name, and what makes batches of them; a guide reads them all first."""
+    texts = {name: pairs[name] for name in ("first", "second", "negatives") if pairs.get(name) is not None}
+    guides = {} if guide is None else {n: guide.encode_texts(x, progress=True) for n, x in texts.items()}
+    options |= {"scores": pairs.get("scores"), "guides": guides}
+    return texts, batch_maker(encoder, texts, min(length, encoder.max_length), **options)
 
 
 def batch_maker(encoder, texts, length, *, scores=None, guides=None, in_batch=None, prompts=None):

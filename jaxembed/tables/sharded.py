@@ -45,7 +45,16 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
 
 
 def mesh_axes(name, value, mesh):
-    """The mesh axes of an argument as a tuple; refuses one that the mesh lacks or that comes twice."""
+    """The mesh axes of an argument as a tuple; refuses one that the mesh lacks or that comes twice.
+
+    Args:
+        name: of the argument, for the error.
+        value: str, or a tuple or list of str.
+        mesh: ``jax.sharding.Mesh``.
+
+    Returns:
+        Tuple of str.
+    """
     axes = tuple(value) if isinstance(value, tuple | list) else (value,)
     if not axes or len(set(axes)) < len(axes) or set(axes) - set(mesh.shape):
         raise ValueError(

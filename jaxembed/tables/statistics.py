@@ -165,8 +165,8 @@ def row_norms(table, codes=None):
         float64 [R], in the order of the rows.
 
     References:
-        B. Coleman et al., Unified Embedding, arXiv:2305.12102. Norms grow alike in tables for each feature:
-        they are no evidence for sharing.
+        B. Coleman et al., Unified Embedding, arXiv:2305.12102. Norms grow in tables for each feature as well:
+        they are not evidence for sharing.
     """
     table = np.asarray(table, np.float64)
     if codes is not None:
