@@ -3,6 +3,7 @@
     python -m experiments.false_negatives                          # WordNet, false negatives planted
     python -m experiments.false_negatives --sts path/to/stsb       # and STS-B's test pairs
     python -m experiments.false_negatives --compare modes --rates 0 0.5    # violators alone, triplets
+    python -m experiments.false_negatives --compare batches --rates 0    # batches of 16 to 256 pairs
     python -m experiments.false_negatives --model folder --pairs pairs.tsv    # fine-tune on your own pairs
     python -m experiments.false_negatives --model folder --paper   # on SNLI and MultiNLI, prepared with TFDS
 
@@ -29,7 +30,7 @@ from jaxembed import data, metrics, recipes, train
 class Config:
     """Trains a small encoder beside several rules for who counts as a negative."""
 
-    compare: Literal["guides", "modes"] = "guides"  # rules of who is hidden, or modes of one guide
+    compare: Literal["guides", "modes", "batches"] = "guides"  # who is hidden; modes of a guide; batch sizes
     rates: tuple[float, ...] = (0.0, 0.25, 0.5)  # shares of a batch that repeat a sense of the batch
     senses: int = 3000  # trained on, each with two pairs of texts
     test: int = 1000  # senses that are searched
@@ -64,7 +65,10 @@ class Config:
 
 
 QUICK = {"seeds": 1, "steps": 60, "senses": 600, "test": 200}
-RUNS = {"modes": {"rates": (0.0, 0.5)}}  # usual settings that are not the defaults
+RUNS = {
+    "modes": {"rates": (0.0, 0.5)},
+    "batches": {"rates": (0.0,)},
+}  # usual settings that are not the defaults
 PAPER = {"batch_size": 1024, "steps": 2000, "temperature": 0.01, "learning_rate": 2e-5, "length": 128}
 
 
@@ -72,11 +76,11 @@ def compare(cfg, task):
     """One row for each rate and arm, with the numbers of each seed as "runs"."""
     rows, update = [], rules.updates(cfg, task["encode"])
     for rate, (arm, rule) in itertools.product(cfg.rates, rules.ARMS[cfg.compare].items()):
-        runs = []
+        runs, own = [], rules.settings(cfg, arm)
         for seed in range(cfg.seeds):
-            given = {"batches": planted.batches_of(cfg, task, rate, seed, arm == RANDOM), "key": seed}
-            given["mesh"] = text_models.mesh_for(cfg.batch_size)
-            state = train.fit(init=task["init"], update=update[arm], steps=cfg.steps, **given)
+            given = {"batches": planted.batches_of(own, task, rate, seed, arm == RANDOM), "key": seed}
+            given["mesh"] = text_models.mesh_for(own.batch_size)
+            state = train.fit(init=task["init"], update=update[arm], steps=own.steps, **given)
             runs.append(task["evaluate"](state.params))
         row = {"arm": arm, "rate": rate}
         for name in runs[0]:
@@ -126,6 +130,16 @@ CLAIMS = (
         GIST,
         "Guided triplets beside the guided loss are better than the loss alone, at every share",
         asked(TRIPLETS, lambda x: x, over=GUIDED),
+    ),
+    Claim(
+        "",
+        "At equal numbers of pairs, batches of 256 are better than batches of 16",
+        asked(rules.MANY, lambda x: x, over=rules.FEW),
+    ),
+    Claim(
+        "",
+        "A temperature of 1 is worse than the usual one",
+        asked(rules.USUAL, lambda x: x, over=rules.BLUNT),
     ),
     Claim(
         "",
@@ -204,7 +218,8 @@ def run(cfg):
     if cfg.pairs is not None or cfg.paper:
         return own_pairs(cfg)
     rows = compare(cfg, planted.prepare(cfg))
-    return Result({"arms": rows, "gains": gains(rows)})
+    hidden = {} if cfg.compare == "batches" else {"gains": gains(rows)}
+    return Result({"arms": rows} | hidden)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Who counts as a negative: the arms of the story, and the loss of each."""
 
-import functools
-
 import numpy as np
 import optax
 
 from experiments.false_negatives.planted import BLOCKS
+from experiments.shared import flags
 from jaxembed import losses, train
 
 PLAIN, BARE, TRUTH, RANDOM = "InfoNCE", "all blocks", "all blocks, true senses", "all blocks, random guide"
@@ -13,13 +12,15 @@ GUIDED, WIDER = "all blocks, guided", "all blocks, guided, margin 0.05"
 HARD, TRIPLETS = "all blocks, guided, violators alone", "all blocks, guided, with triplets"
 GUIDES = {PLAIN: None, BARE: None, GUIDED: 0.0, WIDER: 0.05, RANDOM: 0.0, TRUTH: "truth"}
 MODES = {BARE: None, GUIDED: 0.0, HARD: "violators", TRIPLETS: "triplets"}
-ARMS = {"guides": GUIDES, "modes": MODES}
+FEW, USUAL, MANY, BLUNT = (f"InfoNCE, {n}" for n in ("16 pairs", "64 pairs", "256 pairs", "temperature 1"))
+BATCHES = {FEW: {"batch_size": 16}, USUAL: {}, MANY: {"batch_size": 256}, BLUNT: {"temperature": 1.0}}
+ARMS = {"guides": GUIDES, "modes": MODES, "batches": dict.fromkeys(BATCHES)}
 LINES = {BARE: "--", PLAIN: "--", RANDOM: ":"}  # of the picture; others are whole
 
 
 def make_loss(encode, arm, temperature):
     """The loss of an arm: the same blocks everywhere, other pairs left out, or a term beside it."""
-    blocks, rule = ("qd",) if arm == PLAIN else BLOCKS, (GUIDES | MODES)[arm]
+    blocks, rule = ("qd",) if arm.startswith(PLAIN) else BLOCKS, (GUIDES | MODES).get(arm)
 
     def loss_fn(params, batch, key):
         query, document = (encode(params, batch[side]) for side in ("query", "document"))
@@ -40,11 +41,22 @@ def make_loss(encode, arm, temperature):
     return loss_fn
 
 
+def settings(cfg, arm):
+    """The settings of an arm: batches of another size see as many pairs, at a rate in proportion."""
+    size = BATCHES.get(arm, {}).get("batch_size", cfg.batch_size)
+    rate = (cfg.learning_rate or 3e-4) * size / cfg.batch_size
+    changes = BATCHES.get(arm, {}) | {"steps": max(1, cfg.steps * cfg.batch_size // size)}
+    return flags.changed(cfg, learning_rate=rate, **changes)
+
+
 def updates(cfg, encode):
     """{arm: its training step} of what a run compares."""
-    tx = optax.adam(cfg.learning_rate or 3e-4)
-    made = functools.partial(make_loss, encode, temperature=cfg.temperature)
-    return {arm: train.gradient_update(made(arm), tx) for arm in ARMS[cfg.compare]}
+    made = {}
+    for arm in ARMS[cfg.compare]:
+        own = settings(cfg, arm)
+        loss_fn = make_loss(encode, arm, own.temperature)
+        made[arm] = train.gradient_update(loss_fn, optax.adam(own.learning_rate))
+    return made
 
 
 def gain(rows, arm, over=BARE):

@@ -20,6 +20,7 @@ from jaxembed.data.masking import hide, masked_batch, random_window, word_masks
 from jaxembed.data.pairs import (
     aspect_pairs,
     example_pairs,
+    graded_pairs,
     hard_negatives,
     inverse_cloze,
     label_text_pairs,
@@ -86,6 +87,7 @@ __all__ = [
     "fit_image",
     "fit_scaling",
     "flights",
+    "graded_pairs",
     "hard_negatives",
     "hashed",
     "hide",

@@ -140,6 +140,36 @@ def labelled_pairs(labelled, *, seed, kind="examples", names=None):
     return {"first": texts} | {name: [second[i] for i in rows] for name, rows in chosen.items()}
 
 
+def graded_pairs(pairs, *, least=4.0):
+    """Pairs of graded texts: keeps the similar ones, each in both directions, for a loss without grades.
+
+    >>> made = graded_pairs({"first": ["a", "b"], "second": ["c", "d"], "scores": [4.5, 1.0]})
+    >>> print(made)
+    {'first': ['a', 'c'], 'second': ['c', 'a']}
+
+    Args:
+        pairs: ``data.records.Pairs`` with "scores".
+        least: number, in the units of the scores. 4 of 5 is that of NV-Embed for STS.
+
+    Returns:
+        ``data.records.Pairs`` without scores: all kept pairs, then all of them turned. Their negatives are
+        mined (:func:`hard_negatives`).
+
+    Raises:
+        ValueError: for pairs without scores, or where none is kept.
+
+    References:
+        C. Lee et al. (NV-Embed), arXiv:2405.17428.
+    """
+    if pairs.get("scores") is None:
+        raise ValueError("pairs: hold no scores; give graded pairs")
+    kept = np.flatnonzero(np.asarray(pairs["scores"]) >= least)
+    if not len(kept):
+        raise ValueError(f"least={least}: no pair has such a score; lower it")
+    first, second = ([pairs[side][i] for i in kept] for side in ("first", "second"))
+    return {"first": first + second, "second": second + first}
+
+
 def hard_negatives(queries, documents, positives, *, count, share=0.95, block=1024):
     """Hard negative mining: finds documents near a query that are clearly less similar than its own.
 

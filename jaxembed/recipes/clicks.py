@@ -95,8 +95,8 @@ def fit_clicks(
     network = networks.options(model, network)
     shape, rows = networks.shape_of(plan, table["columns"]["dense"].shape[1]), table["splits"]["train"]
     walk = networks.walk(plan, members, networks.network(model, network, *shape), initialiser, row_rate)
-    mesh, size = _sized(mesh, batch_size, len(rows))
-    evaluate, kept, waits = _watch(walk, table, per_epoch := len(rows) // size, workdir, patience)
+    mesh, size, per_epoch = _sized(mesh, batch_size, len(rows))
+    evaluate, kept, waits = _watch(walk, table, per_epoch, workdir, patience)
     settings = {"batch_size": size, "rate": rate, "row_rate": row_rate, "decay": decay, "members": members}
     settings |= {"model": model if isinstance(model, str) else "given", "seed": seed} | waiting
     state = train.fit(
@@ -176,16 +176,17 @@ def _check_settings(counts, rate, row_rate, decay):
 
 
 def _sized(mesh, batch_size, rows):
-    """The mesh and a batch size that its devices divide; too few rows go to one device."""
+    """The mesh, a batch size that its devices divide and steps of an epoch; few rows go to one device."""
     given, mesh = mesh is not None, train.make_mesh() if mesh is None else mesh
     devices, size = mesh.shape["data"], min(batch_size, rows)
     if size >= devices:
-        return mesh, size - size % devices
+        size -= size % devices
+        return mesh, size, rows // size
     if given:
         raise ValueError(
             f"mesh: {devices} devices for batches of {size} rows; give make_mesh(1) or more rows"
         )
-    return train.make_mesh(1), size
+    return train.make_mesh(1), size, rows // size
 
 
 def within_patience(history, patience):

@@ -225,3 +225,13 @@ def test_labelled_texts_become_triplets_of_either_kind():
         data.labelled_pairs(labelled, seed=3, kind="labels", names={"a": "about a"})
     with pytest.raises(ValueError, match="kind='names'"):
         data.labelled_pairs(labelled, seed=3, kind="names")
+
+
+def test_similar_texts_of_graded_pairs_ask_for_each_other():
+    pairs = {"first": list("abc"), "second": list("xyz"), "scores": np.array([4.0, 3.9, 5.0])}
+    made = data.graded_pairs(pairs)
+    assert made == {"first": ["a", "c", "x", "z"], "second": ["x", "z", "a", "c"]}
+    with pytest.raises(ValueError, match="least=6: no pair has such a score"):
+        data.graded_pairs(pairs, least=6)
+    with pytest.raises(ValueError, match="pairs: hold no scores"):
+        data.graded_pairs({"first": ["a"], "second": ["b"]})

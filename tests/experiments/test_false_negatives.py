@@ -69,6 +69,19 @@ def test_modes_are_compared_with_the_guided_loss():
     assert found["gain, guided, violators alone"] == pytest.approx(-0.1)
 
 
+def test_batches_see_as_many_pairs_at_a_rate_in_proportion():
+    cfg = Config(steps=300, batch_size=64, compare="batches")
+    found = {arm: rules.settings(cfg, arm) for arm in rules.BATCHES}
+    assert [x.steps * x.batch_size for x in found.values()] == [300 * 64] * 4
+    rates = [x.learning_rate for x in found.values()]
+    np.testing.assert_allclose(rates, np.array([0.25, 1, 4, 1]) * 3e-4)
+    assert [x.temperature for x in found.values()] == [0.05] * 3 + [1.0]
+    assert rules.settings(cfg, GUIDED).steps == 300
+    tops = {rules.FEW: 0.3, rules.USUAL: 0.4, rules.MANY: 0.5, rules.BLUNT: 0.1}
+    rows = [{"arm": a, "rate": 0, "runs": [{"top-1": x + s / 10} for s in range(5)]} for a, x in tops.items()]
+    assert verdicts(rows) == [results.REPRODUCED] * 2
+
+
 def test_mask_quality_counts_what_a_perfect_guide_hides():
     cfg = Config(senses=40, batch_size=16)
     vectors = np.repeat(np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32), 2, axis=0)
