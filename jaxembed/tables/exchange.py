@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxembed.tables.lookup import narrow, row_and_sign, rows_of
@@ -40,12 +41,19 @@ def exchanged_rows(mesh, axis="data", *, capacity):
         :func:`~jaxembed.tables.rows_of`, differentiable in reverse mode; the same object for the same
         arguments. It raises ValueError when the devices do not divide V or B.
 
+    Raises:
+        ValueError: for a capacity below 1, a mesh with explicit axes, or an axis that it lacks.
+
     References:
         The exchange of TorchRec and HugeCTR, with blocks of rows in the place of rows by modulo: codes that
         are hashed are spread as evenly by either.
     """
     if isinstance(capacity, bool) or not isinstance(capacity, int | np.integer) or capacity < 1:
         raise ValueError(f"capacity={capacity!r}; give an int of at least 1")
+    if AxisType.Explicit in mesh.axis_types:
+        raise ValueError(
+            "mesh: has explicit axes; make it with Auto axes (train.make_mesh), or use sharded_rows"
+        )
     return _exchanged_rows(mesh, mesh_axes("axis", axis, mesh), int(capacity))
 
 

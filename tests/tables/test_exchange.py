@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from programs import collectives, elements
 
@@ -109,6 +109,9 @@ def test_an_exchange_names_what_does_not_fit():
         tables.exchanged_rows(mesh, capacity=0)
     with pytest.raises(ValueError, match="axis='rows': the mesh has the axes"):
         tables.exchanged_rows(mesh, "rows", capacity=1)
+    explicit = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    with pytest.raises(ValueError, match="mesh: has explicit axes"):
+        tables.exchanged_rows(explicit, capacity=1)
     gather = tables.exchanged_rows(mesh, "model", capacity=1)
     with pytest.raises(ValueError, match="table: 30 rows are not divisible by the 4 devices of mesh axis"):
         gather(jnp.ones((30, 2)), jnp.zeros(4, int))
