@@ -12,15 +12,14 @@ Papers: Unified Embedding (arXiv:2305.12102), DCN V2 (arXiv:2008.13535). `make d
 """
 
 import dataclasses
+import functools
 import pathlib
 import time
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments.ctr_tables import click_flags, dots, gains
+from experiments.ctr_tables import click_flags, dots, gains, readers
 from experiments.shared import flags, results
 from jaxembed import metrics, recipes, tables
 
@@ -59,7 +58,7 @@ class Config:
     epochs: int | None = None  # of these, each seed is tested after the best on the validation rows
     seeds: int | None = None  # of parameters and hashes, trained side by side on the same batches
     tiny: int = 128  # features with at most so many values keep exact rows in every arm
-    angles: bool = True  # with compare chunks: measure the angles between readers too
+    angles: bool = True  # with compare chunks: the single-layer model too, its readers and its rows
     results: pathlib.Path | None = None
 
 
@@ -153,30 +152,6 @@ def compare(cfg, table, total):
     return rows
 
 
-def readers(cfg, count):
-    """One vector reads each feature, all of them equal at first: the model of the paper's analysis."""
-
-    def init(key):
-        return {"readers": jnp.tile(jax.random.normal(key, (1, cfg.width)) * cfg.width**-0.5, (count, 1))}
-
-    def apply(params, found, dense):
-        return jnp.einsum("tbd,td->b", jnp.stack([*found.values()]), params["readers"])
-
-    return init, apply
-
-
-def reader_angles(cfg, table, total):
-    """Mean angle between the readers of two features, for each budget, all features in the one table."""
-    rows, pairs = [], np.triu_indices(len(table["sizes"]), 1)
-    whole = table | {"splits": table["splits"] | {"validation": np.zeros(0, int)}}  # the last epoch counts
-    for budget in (2, *cfg.budgets):
-        plan = make_plan(table["sizes"], round(budget * total), tiny=0, width=cfg.width)
-        model, _ = fit(cfg, whole, plan, 10, model=readers(cfg, len(table["sizes"])))
-        angles = [np.asarray(tables.reader_angles(r))[pairs] for r in model.params["network"]["readers"]]
-        rows.append({"budget": budget, "mean angle": float(np.mean(angles))})
-    return rows
-
-
 def run(cfg):
     click_flags.check_flags(cfg, Config)
     if cfg.predict is not None:
@@ -189,7 +164,8 @@ def run(cfg):
     total = cfg.rows or sum(table["sizes"].values())
     found = {"test AUC": compare(cfg, table, total)}
     if cfg.angles and cfg.compare == "chunks":
-        found["reader angles"] = reader_angles(cfg, table, total)
+        plan = functools.partial(make_plan, table["sizes"], tiny=0, width=cfg.width)
+        found["readers"] = readers.measure(cfg, table, lambda b: plan(round(b * total)), cfg.budgets)
     return results.Result(found, {"sizes": table["sizes"]}, config=cfg)
 
 
@@ -212,6 +188,11 @@ CLAIMS = (
         UNIFIED,
         "The fewer rows the features share, the more their readers turn away from one another (degrees)",
         gains.turning,
+    ),
+    results.Claim(
+        UNIFIED,
+        "Where readers are frozen, the mean square of rows grows as rows get fewer (times, first to last)",
+        gains.growing,
     ),
     results.Claim(
         OWN, f"Sharing gains where whole rows collide: {', '.join(WHOLE)}", gains.of_schemes(*WHOLE)

@@ -43,5 +43,13 @@ def of_schemes(*names, **options):
 
 def turning(t):
     """Whether the readers turn away from one another as the rows shrink, and by how many degrees."""
-    angles = [row["mean angle"] for row in t.get("reader angles", ())]
+    angles = [row["mean angle"] for row in (*t.get("reader angles", ()), *t.get("readers", ()))]
     return results.holds(np.all(np.diff(angles) > 0), angles[-1] - angles[0]) if angles else None
+
+
+def growing(t):
+    """Whether rows grow in every seed as they get fewer, and how many times as long their squares are."""
+    squares = np.array([row["squares"] for row in t.get("readers", ())])
+    if not len(squares):
+        return None
+    return results.holds(np.all(np.diff(squares, axis=0) > 0), float((squares[-1] / squares[0]).mean()))

@@ -2,22 +2,26 @@
 
     python -m experiments.definitions                          # WordNet
     python -m experiments.definitions --sts path/to/stsb       # and STS-B's test pairs
+    python -m experiments.definitions --compare sentences      # pretrained pooler, prompt, SimCSE
     python -m experiments.definitions --pairs entries.tsv --model folder    # your own dictionary
 
-Papers: DefSent (arXiv:2105.04339), DefSent+ (arXiv:2405.16153). `make data` brings WordNet and the encoder.
+Papers: DefSent (arXiv:2105.04339), DefSent+ (arXiv:2405.16153), SimCSE (arXiv:2104.08821). `make data` brings
+WordNet and the encoder.
 About 5 minutes on 2 CPU cores; with --seeds 5, 8 minutes, the claims get intervals and verdicts.
 """
 
 import dataclasses
 import functools
 import pathlib
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.definitions import dictionaries
-from experiments.definitions.training import even, fit, open_encoder, progressive, whiten, with_blocks
+from experiments.definitions import dictionaries, sentences
+from experiments.definitions.sentences import ONE, POOLER, PROMPT, RAW, RAW_PROMPT, SIMCSE
+from experiments.definitions.training import even, fit, open_encoder, progressive, start, whiten, with_blocks
 from experiments.shared import flags, inputs, plots, results, text_models
 from experiments.shared.results import Claim, Result
 from jaxembed import losses, metrics, train, vectors
@@ -27,12 +31,14 @@ from jaxembed import losses, metrics, train, vectors
 class Config:
     """Trains the first blocks of a text encoder on definitions against frozen vectors of entries."""
 
+    compare: Literal["tables", "sentences"] = "tables"  # vectors of entries, or ways to read a sentence
     pairs: pathlib.Path | None = None  # a file of your own: entry, tab, definition; one definition a line
     words: int = 2000  # entries of WordNet that are drawn anew for each seed
     test: int = 500  # held-out senses whose examples look for their definitions
     steps: int = 100  # of a stage
     batch_size: int = 32
     learning_rate: float = 1e-4
+    simcse_rate: float = 3e-5  # SimCSE's, as published
     scale: float = 5.0  # multiplies the products with entries, whose mean length is made 1
     length: int = 16  # tokens of a definition in training
     blocks: int | None = None  # first blocks of the model that are kept; None: 2 on WordNet, else all
@@ -48,33 +54,23 @@ class Config:
     def __post_init__(self):
         limits = {"words": (10, 10**7), "test": (2, 10**6), "steps": (1, 10**7), "batch_size": (1, 10**6)}
         limits |= {"length": (3, 512), "seeds": (1, 100), "scale": (1e-6, 1e6), "blocks": (1, 1000)}
-        flags.check(self, limits | {"learning_rate": (1e-9, 10)})
-        flags.exclude(self, "pairs", ("words", "test", "paper"))
+        flags.check(self, limits | {"learning_rate": (1e-9, 10), "simcse_rate": (1e-9, 10)})
+        flags.exclude(self, "pairs", ("words", "test", "paper", "compare"))
 
 
 QUICK = {"seeds": 1, "steps": 20, "words": 300, "test": 100}
 PAPER = {"words": 10**7, "steps": 6000, "learning_rate": 2e-5, "length": 141, "seeds": 1}
-RAW, DEFSENT, ONE, WHITE = "raw", "DefSent", "DefSent+, one stage", "DefSent+, one stage, whitened"
+DEFSENT, WHITE = "DefSent", "DefSent+, one stage, whitened"
 TWO, ON = "DefSent+, two stages", "DefSent+, two stages, continued"
 
 
-def start(encoder):
-    """What is trained: the blocks, and a layer that starts as the identity and is thrown away afterwards.
-
-    Word vectors stay as they are.
-    """
-    width = encoder.width
-    pooler = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
-    return {"blocks": encoder.params["blocks"], "pooler": pooler}
-
-
-def make_update(cfg, encoder):
+def make_update(cfg, encoder, activation=jnp.tanh):
     """The step of every stage; what is frozen travels as ``extra``, so that all stages share a program."""
 
     def loss_fn(params, batch, key, frozen):
         table, rest = frozen
         states = encoder.encode(rest | {"blocks": params["blocks"]}, batch["text"])
-        sentence = jnp.tanh(states @ params["pooler"]["kernel"] + params["pooler"]["bias"])
+        sentence = activation(states @ params["pooler"]["kernel"] + params["pooler"]["bias"])
         loss = losses.frozen_softmax(sentence, table, positives=batch["entry"], temperature=1 / cfg.scale)
         return loss.mean(), ({}, frozen)
 
@@ -116,15 +112,21 @@ def train_arms(cfg, encoder, update, trained, names, seed):
     return found, {n: {k: float(v) for k, v in scores.items()} for n, scores in even_tables.items()}, share
 
 
-def one_draw(cfg, encoder, update, seed, score):
+def one_draw(cfg, encoder, updates, seed, score):
     """Numbers by arm, isotropy by table and what was drawn, of one seed; and the parameters by arm."""
     entries, examples = dictionaries.dictionary(cfg, seed)
     trained, held = dictionaries.split(cfg, entries, seed)
-    found, tables, share = train_arms(cfg, encoder, update, trained, list(entries), seed)
+    if cfg.compare == "sentences":
+        readers = sentences.train_arms(cfg, encoder, updates, trained, len(entries), seed)
+        found, tables, share = readers, {}, {}
+    else:
+        given = updates(jnp.tanh), trained, list(entries), seed
+        found, tables, share = train_arms(cfg, encoder, *given)
+        readers = {arm: with_blocks(encoder, params) for arm, params in found.items()}
     numbers = {}
-    for arm, params in found.items():
+    for arm, reader in readers.items():
         given = trained, held, examples, len(entries), score
-        numbers[arm] = dictionaries.evaluate(with_blocks(encoder, params), *given)
+        numbers[arm] = dictionaries.evaluate(reader, *given)
         print(f"seed {seed}, {arm}: {numbers[arm]}", flush=True)
     share |= {"entries": len(entries), "definitions": len(trained), "held out": len(held)}
     return {"numbers": numbers, "isotropy": tables, "data": share}, found
@@ -152,22 +154,29 @@ def gap(t, measure, above, below):
 
 
 def rise(t):
-    """The answer to the claim about the IsoScore of the entries."""
+    """The answer to the claim about the IsoScore of the entries; None where no tables are compared."""
+    if not t["draws"][0]["isotropy"]:
+        return None
     stages = [f"entries, {n}" for n in ("raw", "stage 1", "stage 2")]
     return results.paired(np.diff([[d["isotropy"][n]["isoscore"] for n in stages] for d in t["draws"]]))
 
 
-PLUS = "2405.16153"
+PLUS, DROPPED = "2405.16153", "2104.08821"
 CLAIMS = (
     *(
-        Claim(PLUS, f"{measure}: {sentence}", functools.partial(gap, measure=measure, above=a, below=b))
+        Claim(paper, f"{measure}: {sentence}", functools.partial(gap, measure=measure, above=a, below=b))
         for measure in ("entry MRR", "example MRR", "STS-B")
-        for sentence, a, b in (
-            ("DefSent is above the raw encoder", DEFSENT, RAW),
-            ("DefSent+ is above DefSent", ONE, DEFSENT),
-            ("whitened entries are better than raw ones", WHITE, ONE),
-            ("a second stage adds", TWO, ONE),
-            ("starting again is better than going on", TWO, ON),
+        for sentence, a, b, paper in (
+            ("DefSent is above the raw encoder", DEFSENT, RAW, PLUS),
+            ("DefSent+ is above DefSent", ONE, DEFSENT, PLUS),
+            ("whitened entries are better than raw ones", WHITE, ONE, PLUS),
+            ("a second stage adds", TWO, ONE, PLUS),
+            ("starting again is better than going on", TWO, ON, PLUS),
+            ("a pretrained pooler is better than a layer that starts as the identity", POOLER, ONE, PLUS),
+            ("after training a prompt is better than the mean", PROMPT, ONE, PLUS),
+            ("before training a prompt is better than the mean", RAW_PROMPT, RAW, PLUS),
+            ("SimCSE is above the raw encoder", SIMCSE, RAW, DROPPED),
+            ("DefSent+ is above SimCSE on the same definitions", ONE, SIMCSE, PLUS),
         )
     ),
     Claim(PLUS, "The IsoScore of the entries rises with the stages", rise),
@@ -204,15 +213,17 @@ def look(cfg):
 def run(cfg):
     """Every arm for every draw of entries; with a user's dictionary the encoder of two stages is saved."""
     whole, encoder = open_encoder(cfg)
-    update, score = make_update(cfg, encoder), text_models.similarity(cfg.sts) if cfg.sts else None
+    updates = functools.lru_cache(functools.partial(make_update, cfg, encoder))
+    score = text_models.similarity(cfg.sts) if cfg.sts else None
     draws = []
     for seed in range(cfg.seeds):
-        numbers, found = one_draw(cfg, encoder, update, seed, score)
+        numbers, found = one_draw(cfg, encoder, updates, seed, score)
         draws.append(numbers)
     if cfg.pairs is not None:
         text_models.save_trained(with_blocks(whole, found[TWO]), cfg.workdir, f"the encoder of {TWO!r}")
     isotropy = [{"table": n} | scores for n, scores in draws[0]["isotropy"].items()]
-    return Result({"arms": summary(draws), "isotropy, first seed": isotropy}, {"draws": draws})
+    tables = {"arms": summary(draws)} | ({"isotropy, first seed": isotropy} if isotropy else {})
+    return Result(tables, {"draws": draws})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,16 @@ def open_encoder(cfg):
     return encoder, dataclasses.replace(encoder, encode=encode, width=width)
 
 
+def start(encoder):
+    """What is trained: the blocks, and a layer that starts as the identity and is thrown away afterwards.
+
+    Word vectors stay as they are.
+    """
+    width = encoder.width
+    pooler = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
+    return {"blocks": encoder.params["blocks"], "pooler": pooler}
+
+
 def with_blocks(encoder, params):
     """The encoder with trained blocks."""
     return dataclasses.replace(encoder, params=encoder.params | {"blocks": params["blocks"]})

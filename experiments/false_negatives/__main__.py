@@ -2,6 +2,8 @@
 
     python -m experiments.false_negatives                          # WordNet, false negatives planted
     python -m experiments.false_negatives --sts path/to/stsb       # and STS-B's test pairs
+    python -m experiments.false_negatives --compare modes --rates 0 0.5    # violators alone, triplets
+    python -m experiments.false_negatives --compare batches --rates 0    # batches of 16 to 256 pairs
     python -m experiments.false_negatives --model folder --pairs pairs.tsv    # fine-tune on your own pairs
     python -m experiments.false_negatives --model folder --paper   # on SNLI and MultiNLI, prepared with TFDS
 
@@ -12,21 +14,23 @@ About 4 minutes on 2 CPU cores.
 import dataclasses
 import itertools
 import pathlib
+from typing import Literal
 
 import numpy as np
-import optax
 
-from experiments.false_negatives import planted
+from experiments.false_negatives import planted, rules
 from experiments.false_negatives.planted import BLOCKS
+from experiments.false_negatives.rules import BARE, GUIDED, HARD, RANDOM, TRIPLETS, gain, gains
 from experiments.shared import flags, inputs, plots, results, text_models
 from experiments.shared.results import Claim, Result
-from jaxembed import data, losses, metrics, recipes, train
+from jaxembed import data, metrics, recipes, train
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Trains a small encoder beside several rules for who counts as a negative."""
 
+    compare: Literal["guides", "modes", "batches"] = "guides"  # who is hidden; modes of a guide; batch sizes
     rates: tuple[float, ...] = (0.0, 0.25, 0.5)  # shares of a batch that repeat a sense of the batch
     senses: int = 3000  # trained on, each with two pairs of texts
     test: int = 1000  # senses that are searched
@@ -54,48 +58,29 @@ class Config:
         limits |= {"learning_rate": (1e-9, 10), "margin": (-2, 2)}
         flags.check(self, limits | {"rates": (0, 0.5)})  # a sense has two pairs: at most half are repeats
         for own in ("pairs", "paper"):
-            flags.exclude(self, own, ("rates", "senses", "seeds", "width", "validate", "sts"))
+            flags.exclude(self, own, ("compare", "rates", "senses", "seeds", "width", "validate", "sts"))
         flags.exclude(self, "pairs", ("paper",))
         if self.margin and self.pairs is None and not self.paper:
             raise ValueError("--margin: has no meaning without --pairs or --paper; the arms have their own")
 
 
 QUICK = {"seeds": 1, "steps": 60, "senses": 600, "test": 200}
+RUNS = {
+    "modes": {"rates": (0.0, 0.5)},
+    "batches": {"rates": (0.0,)},
+}  # usual settings that are not the defaults
 PAPER = {"batch_size": 1024, "steps": 2000, "temperature": 0.01, "learning_rate": 2e-5, "length": 128}
-PLAIN, BARE, TRUTH, RANDOM = "InfoNCE", "all blocks", "all blocks, true senses", "all blocks, random guide"
-GUIDED, WIDER = "all blocks, guided", "all blocks, guided, margin 0.05"
-ARMS = {PLAIN: None, BARE: None, GUIDED: 0.0, WIDER: 0.05, RANDOM: 0.0, TRUTH: "truth"}
-LINES = dict(zip(ARMS, ("--", "--", "-", "-", ":", "-"), strict=True))  # of the picture
-
-
-def make_loss(encode, arm, temperature):
-    """The loss of an arm: the same blocks everywhere, other pairs left out."""
-    blocks, rule = ("qd",) if arm == PLAIN else BLOCKS, ARMS[arm]
-
-    def loss_fn(params, batch, key):
-        query, document = (encode(params, batch[side]) for side in ("query", "document"))
-        where = None
-        if rule == "truth":
-            where = losses.duplicate_mask(batch["sense"], blocks=blocks)
-        elif rule is not None:
-            seen = batch["guide"]
-            where = losses.guided_mask(seen["query"], seen["document"], margin=rule, blocks=blocks)
-        loss = losses.info_nce(query, document, where=where, temperature=temperature, blocks=blocks)
-        return loss.mean(), {}
-
-    return loss_fn
 
 
 def compare(cfg, task):
     """One row for each rate and arm, with the numbers of each seed as "runs"."""
-    tx, rows = optax.adam(cfg.learning_rate or 3e-4), []
-    update = {a: train.gradient_update(make_loss(task["encode"], a, cfg.temperature), tx) for a in ARMS}
-    for rate, (arm, rule) in itertools.product(cfg.rates, ARMS.items()):
-        runs = []
+    rows, update = [], rules.updates(cfg, task["encode"])
+    for rate, (arm, rule) in itertools.product(cfg.rates, rules.ARMS[cfg.compare].items()):
+        runs, own = [], rules.settings(cfg, arm)
         for seed in range(cfg.seeds):
-            given = {"batches": planted.batches_of(cfg, task, rate, seed, arm == RANDOM), "key": seed}
-            given["mesh"] = text_models.mesh_for(cfg.batch_size)
-            state = train.fit(init=task["init"], update=update[arm], steps=cfg.steps, **given)
+            given = {"batches": planted.batches_of(own, task, rate, seed, arm == RANDOM), "key": seed}
+            given["mesh"] = text_models.mesh_for(own.batch_size)
+            state = train.fit(init=task["init"], update=update[arm], steps=own.steps, **given)
             runs.append(task["evaluate"](state.params))
         row = {"arm": arm, "rate": rate}
         for name in runs[0]:
@@ -107,33 +92,13 @@ def compare(cfg, task):
     return rows
 
 
-def gain(rows, arm):
-    """Top-1 of an arm above that of the same blocks without a guide: [seeds, rates], rates in order."""
-    tops = {(row["arm"], row["rate"]): np.array([run["top-1"] for run in row["runs"]]) for row in rows}
-    return np.stack([tops[arm, rate] - tops[BARE, rate] for rate in sorted({r for _, r in tops})], axis=1)
-
-
-def gains(rows):
-    """What hiding gains over the same blocks, and the share of the true senses' gain that a guide gets."""
-    found = []
-    for i, rate in enumerate(sorted({row["rate"] for row in rows})):
-        by_arm = {arm: gain(rows, arm)[:, i] for arm in (GUIDED, WIDER, RANDOM, TRUTH)}
-        row = {"rate": rate} | {
-            f"gain, {arm.split(', ', 1)[1]}": float(g.mean()) for arm, g in by_arm.items()
-        }
-        best = by_arm[TRUTH].mean()
-        row["share of true senses"] = float(by_arm[GUIDED].mean() / best) if rate and best > 0 else None
-        found.append({"rate": rate} | row | {"seeds won": int((by_arm[GUIDED] > 0).sum())})
-    return found
-
-
-def asked(arm, differences, **options):
-    """The answer to a claim about the gain of an arm, [seeds, rates]; None where rates are too few."""
+def asked(arm, differences, over=BARE, **options):
+    """The answer to a claim about the gain of an arm, [seeds, rates]; None without it or with few rates."""
 
     def ours(t):
-        if "arms" not in t:
+        if not {arm, over} <= {row["arm"] for row in t.get("arms", ())}:
             return None
-        found = differences(gain(t["arms"], arm))
+        found = differences(gain(t["arms"], arm, over))
         return results.paired(found, **options) if found.size else None
 
     return ours
@@ -157,6 +122,26 @@ CLAIMS = (
         asked(GUIDED, lambda x: np.diff(x, axis=1)),
     ),
     Claim(
+        GIST,
+        "Negatives that the encoder ranks too high are better alone than with the others, at every share",
+        asked(HARD, lambda x: x, over=GUIDED),
+    ),
+    Claim(
+        GIST,
+        "Guided triplets beside the guided loss are better than the loss alone, at every share",
+        asked(TRIPLETS, lambda x: x, over=GUIDED),
+    ),
+    Claim(
+        "",
+        "At equal numbers of pairs, batches of 256 are better than batches of 16",
+        asked(rules.MANY, lambda x: x, over=rules.FEW),
+    ),
+    Claim(
+        "",
+        "A temperature of 1 is worse than the usual one",
+        asked(rules.USUAL, lambda x: x, over=rules.BLUNT),
+    ),
+    Claim(
         "",
         "A random guide is not above none, whatever share of the senses repeats",
         asked(RANDOM, lambda x: x, denied=True),
@@ -175,7 +160,8 @@ def figures(numbers):
     def draw(axes):
         axes[0, 0].figure.set_size_inches(5 * len(shown) + 3, 5)
         for panel, (key, label) in zip(axes[0], shown.items(), strict=True):
-            for arm, style in LINES.items():
+            for arm in dict.fromkeys(row["arm"] for row in rows):
+                style = rules.LINES.get(arm, "-")
                 lines = [[r[k] or 0 for r in rows if r["arm"] == arm] for k in ("rate", key, f"± {key}")]
                 panel.errorbar(*lines, label=arm, capsize=3, marker="o", ls=style)
             panel.set(xlabel="share of each batch that repeats a sense", ylabel=label)
@@ -232,10 +218,19 @@ def run(cfg):
     if cfg.pairs is not None or cfg.paper:
         return own_pairs(cfg)
     rows = compare(cfg, planted.prepare(cfg))
-    return Result({"arms": rows, "gains": gains(rows)})
+    hidden = {} if cfg.compare == "batches" else {"gains": gains(rows)}
+    return Result({"arms": rows} | hidden)
 
 
 if __name__ == "__main__":
     results.main(
-        "false_negatives", Config, run, CLAIMS, figures=figures, quick=QUICK, paper=PAPER, check=look
+        "false_negatives",
+        Config,
+        run,
+        CLAIMS,
+        figures=figures,
+        quick=QUICK,
+        paper=PAPER,
+        check=look,
+        runs=RUNS,
     )

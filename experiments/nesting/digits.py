@@ -8,19 +8,35 @@ import optax
 from jaxembed import data, encoders, losses, metrics, train
 from jaxembed.arrays import unit
 
-TRAIN = 1297  # of the 1,797 digits
+HELD = 500  # images of the 1,797 that test, or with validate those before them
+RATES = (1e-3, 2e-3, 4e-3)  # among which each arm has chosen, on validation images alone
 
 
-def read(seeds):
+def read(seeds, validate=False):
     """The digits, in an order of its own for each seed: the first 1,297 train, 500 test.
 
+    With ``validate`` the test images are left out: the first 797 train, and the 500 after them choose.
+
     Returns:
-        images float32 [1797, S, 8, 8] in 0..1, labels int32 [1797, S].
+        images float32 [N, S, 8, 8] in 0..1, labels int32 [N, S]; the last 500 of N are held out.
     """
     known = data.digits()
     images, labels = known["images"][..., 0], known["labels"]
     orders = np.stack([np.random.default_rng(s).permutation(len(labels)) for s in range(seeds)], axis=1)
+    orders = orders[:-HELD] if validate else orders
     return images[orders], labels[orders]
+
+
+def runs(rates, validate):
+    """What is trained, as (name in the table, arm, rate): at the rate that an arm has chosen, or at all.
+
+    Args:
+        rates: {arm: its rate}.
+        validate: True tries all of RATES, and the name says which.
+    """
+    if not validate:
+        return [(arm, arm, rate) for arm, rate in rates.items()]
+    return [(f"{arm}, rate {rate:g}", arm, rate) for arm in rates for rate in RATES]
 
 
 def row_encoder(layers, width=64):
@@ -42,7 +58,7 @@ def supervised(vectors, **pairs):
 
 
 def fit(arm, images, labels, *, layers, width, steps, batch, rate, warm=0):
-    """Trains one encoder for each seed, side by side; returns their vectors [1797, S, L+1, D].
+    """Trains one encoder for each seed, side by side; returns their vectors [N, S, L+1, D].
 
     Args:
         arm: loss -> objective, such as a partial ``losses.two_dimensional``.
@@ -68,18 +84,18 @@ def fit(arm, images, labels, *, layers, width, steps, batch, rate, warm=0):
     schedule = optax.cosine_decay_schedule(rate, steps)
     if warm:
         schedule = optax.warmup_cosine_decay_schedule(0, rate, warm, steps)
-    rows = data.batches(np.arange(TRAIN), batch, make=lambda r: {"x": images[r], "y": labels[r]})
+    rows = data.batches(np.arange(len(images) - HELD), batch, make=lambda r: {"x": images[r], "y": labels[r]})
     state = train.fit(init=init, loss_fn=loss_fn, tx=optax.adam(schedule), batches=rows, steps=steps)
     hidden = jax.vmap(lambda params, x: encoder.hidden(params, {"x": x})["layers"], (0, 1), 1)
     return np.asarray(jax.jit(hidden)(state.params, images))
 
 
 def nearest(vectors, labels, pairs):
-    """1-NN accuracy on the test digits by cosine, for each seed and pair.
+    """1-NN accuracy on the held-out digits by cosine, for each seed and pair.
 
     Args:
-        vectors: [1797, S, L+1, D].
-        labels: int [1797, S].
+        vectors: [N, S, L+1, D].
+        labels: int [N, S].
         pairs: list of P pairs (layer, size).
 
     Returns:
@@ -88,7 +104,7 @@ def nearest(vectors, labels, pairs):
 
     def one(x, y):
         x = unit(x)
-        return metrics.nearest_accuracy(x[:TRAIN], y[:TRAIN], x[TRAIN:], y[TRAIN:], k=1)
+        return metrics.nearest_accuracy(x[:-HELD], y[:-HELD], x[-HELD:], y[-HELD:], k=1)
 
     seeds = range(labels.shape[1])
     return np.array([[one(vectors[:, s, n, :size], labels[:, s]) for n, size in pairs] for s in seeds])

@@ -1,6 +1,7 @@
 """Numbers of layers and sizes: spreads over seeds, claims about them, and a picture of all pairs."""
 
 import functools
+import itertools
 
 import numpy as np
 
@@ -13,6 +14,31 @@ def spreads(columns):
     for column, values in columns.items():
         row[column], row[f"± {column}"] = results.spread(values)
     return row
+
+
+def prefix_rows(found, sizes):
+    """Rows of arms {(arm, size): {"head", "1-NN"}}: accuracy at each size, and the mean over sizes."""
+    rows = []
+    for arm, by in itertools.product(dict.fromkeys(arm for arm, _ in found), ("head", "1-NN")):
+        each = {str(m): found[arm, m][by] for m in sizes}
+        rows.append({"arm": arm, "by": by} | spreads(each))
+        rows[-1]["mean"] = float(np.mean([*each.values()]))
+    return rows
+
+
+def digit_differences(found):
+    """What SRL gains over 2DMSE and over separate models, {claim: one number or list per seed}."""
+    gain = found["SRL"] - found["2DMSE"]
+    return {
+        "on the list": gain.mean(axis=1),
+        "smallest": [[one - other for one in g[:2] for other in g[2:]] for g in gain],
+        "separate": (found["SRL"] - found["separate"]).mean(axis=1),
+    }
+
+
+def by_seed(found):
+    """{arm: [S, P]} -> {arm: the mean over pairs of each seed}."""
+    return {name: values.mean(axis=1).tolist() for name, values in found.items()}
 
 
 def above(part, name, margin=0.0):

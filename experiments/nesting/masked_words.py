@@ -99,7 +99,9 @@ def fit(batch, rows, grid, *, nested, vocabulary, steps, size, seed):
 
     made = data.batches(rows, size, make=lambda r: masked(batch, r, vocabulary), seed=seed)
     tx = optax.adam(optax.warmup_cosine_decay_schedule(0, 3e-3, steps // 20 + 1, steps))
-    return train.fit(init=init, loss_fn=loss_fn, tx=tx, batches=made, steps=steps, key=seed).params
+    return train.fit(
+        init=init, loss_fn=loss_fn, tx=tx, batches=made, steps=steps, key=seed, nonfinite="skip"
+    ).params
 
 
 def measure(params, batch, rows, grid, vocabulary):

@@ -48,6 +48,7 @@ class Config:
     rates: tuple[float, ...] = (1e-4,)  # the text part; of several the best on the dev pairs is taken
     length: int = 16  # tokens of a text
     sizes: tuple[int, ...] = (8, 32, 128)  # prefixes trained in the text part, beside the full width
+    validate: bool = False  # digits: try all rates on other images; the rates below were chosen there
     quick: bool = False  # digits alone, one seed, few layers, sizes and steps
     workdir: pathlib.Path = pathlib.Path("runs/matryoshka")
     results: pathlib.Path | None = None
@@ -68,40 +69,45 @@ PREFIXES = (2, 4, 8, 16, 32, 64)
 ESE = 8  # the short size that ESE trains at every layer
 FEW = (4, 16, 64)  # with --quick
 COMPARED = ("last layer", "2DMSE")  # arms of the claims, of the text part and of --quick
-DIGITS = {"width": 64, "steps": 240, "batch": 64, "rate": 2e-3}
+DIGITS = {"width": 64, "steps": 240, "batch": 64}
+PREFIX_RATES = {"MRL": 2e-3, "MRL-E": 2e-3, "alone": 2e-3}  # chosen with --validate, as are those of layers
+LAYER_RATES = {"last layer": 2e-3, "1-D MRL": 2e-3, "2DMSE": 2e-3, "all layers": 2e-3, "ESE": 2e-3}
+LAYER_RATES |= {"ESE, no compression": 2e-3}
 
 
 def prefixes(cfg):
-    """Accuracy at every size of five ways to get vectors of that size."""
+    """Accuracy at every size of five ways to get vectors of that size; with validate, at every rate."""
     flags.stage("digits, prefixes of one network")
-    images, labels = digits.read(cfg.prefix_seeds)
+    images, labels = digits.read(cfg.prefix_seeds, cfg.validate)
     sizes, steps = (FEW, 20) if cfg.quick else (PREFIXES, 400)
     fit = functools.partial(prefix_heads.fit_network, images, labels, steps=steps)
-    names = {str(m): m for m in sizes}
-    own, one = (functools.partial(f, sizes=sizes) for f in (prefix_heads.own_heads, prefix_heads.one_head))
-    (heads, nest), (tied, nest_tied) = fit(64, own, names), fit(64, one, {"all": 64})
     measure, cut, found = prefix_heads.accuracies, prefix_heads.cut, {}
-    for m in sizes:
-        flags.stage(f"digits, a network of {m} numbers")
-        alone = fit(m, functools.partial(prefix_heads.one_head, sizes=(m,)), {"all": m})
-        found["MRL", m] = measure(heads[str(m)], nest[..., :m], labels)
-        found["MRL-E", m] = measure(cut(tied["all"], m), nest_tied[..., :m], labels)
-        found["alone", m] = measure(alone[0]["all"], alone[1], labels)
+    own, one = (functools.partial(f, sizes=sizes) for f in (prefix_heads.own_heads, prefix_heads.one_head))
+    for label, arm, rate in digits.runs(PREFIX_RATES, cfg.validate):
+        if arm == "MRL":
+            heads, nest = fit(64, own, {str(m): m for m in sizes}, rate=rate)
+            found |= {(label, m): measure(heads[str(m)], nest[..., :m], labels) for m in sizes}
+        elif arm == "MRL-E":
+            tied, z = fit(64, one, {"all": 64}, rate=rate)
+            found |= {(label, m): measure(cut(tied["all"], m), z[..., :m], labels) for m in sizes}
+        for m in sizes if arm == "alone" else ():
+            flags.stage(f"digits, a network of {m} numbers")
+            alone = fit(m, functools.partial(prefix_heads.one_head, sizes=(m,)), {"all": m}, rate=rate)
+            found[label, m] = measure(alone[0]["all"], alone[1], labels)
+    if cfg.validate:
+        return grid_results.prefix_rows(found, sizes), {"seeds": cfg.prefix_seeds, "differences": {}}
     head, plain = alone[0]["all"], alone[1]  # the last one has the full size
     for m in sizes:
         found["cut", m] = measure(cut(head, m), plain[..., :m], labels)
         found["PCA", m] = measure(*prefix_heads.components(plain, head, m), labels)
-    rows = [
-        {"arm": arm, "by": by} | grid_results.spreads({str(m): found[arm, m][by] for m in sizes})
-        for arm, by in itertools.product(("MRL", "MRL-E", "alone", "cut", "PCA"), ("head", "1-NN"))
-    ]
     gaps = {}
     for by in ("head", "1-NN"):
         for other, some in (("alone", sizes), ("cut", sizes[:2])):
             gap = [found["MRL", m][by] - found[other, m][by] for m in some]
             gaps[f"MRL - {other}, {by}"] = np.stack(gap, axis=1).tolist()
     searched = prefix_search.measure({"MRL": nest, "plain network": plain}, labels)
-    return rows, {"seeds": cfg.prefix_seeds, "differences": gaps, "search": searched}
+    details = {"seeds": cfg.prefix_seeds, "differences": gaps, "search": searched}
+    return grid_results.prefix_rows(found, sizes), details
 
 
 def arms(layers, sizes):
@@ -124,7 +130,7 @@ def arms(layers, sizes):
 
 def by_layer(cfg):
     """1-NN accuracy of every layer and size of transformers over the rows of digits."""
-    images, labels = digits.read(cfg.seeds)
+    images, labels = digits.read(cfg.seeds, cfg.validate)
     layers, sizes, options = 6, PREFIXES, DIGITS
     if cfg.quick:
         layers, sizes, options = 3, FEW, DIGITS | {"steps": 4}
@@ -136,10 +142,10 @@ def by_layer(cfg):
         espresso = functools.partial(losses.espresso, layers=layers, width=max(sizes), size=ESE)
         compared["ESE"] = espresso
         compared["ESE, no compression"] = functools.partial(espresso, compress=False)
-    for name, arm in compared.items():
-        fitted = digits.fit(arm, images, labels, layers=layers, **options)
-        found[name] = digits.nearest(fitted, labels, cells)
-        print(f"digits, {name}: {found[name].mean():.3f}", flush=True)
+    for label, name, rate in digits.runs({name: LAYER_RATES[name] for name in compared}, cfg.validate):
+        fitted = digits.fit(compared[name], images, labels, layers=layers, rate=rate, **options)
+        found[label] = digits.nearest(fitted, labels, cells)
+        print(f"digits, {label}: {found[label].mean():.3f}", flush=True)
     grids = {arm: x.mean(axis=0).tolist() for arm, x in found.items()}
     rows, differences = summary(found, cells)
     return rows, {"seeds": cfg.seeds, "differences": differences, "cells": cells, "grids": grids}
@@ -150,10 +156,13 @@ def summary(found, cells):
     last, (plain, nest) = max(cells), COMPARED
     below, full = np.array([n < last[0] for n, _ in cells]), cells.index(last)
     names = {"layers before the last": lambda x: x[:, below].mean(axis=1), "full": lambda x: x[:, full]}
+    names["all pairs"] = lambda x: x.mean(axis=1)
     rows = [
         {"arm": arm} | grid_results.spreads({name: take(x) for name, take in names.items()})
         for arm, x in found.items()
     ]
+    if plain not in found:
+        return rows, {}
     return rows, {name: take(found[nest] - found[plain]).tolist() for name, take in names.items()}
 
 

@@ -9,7 +9,7 @@ from experiments.nesting import digits
 from jaxembed import data, encoders, losses, train
 
 
-def fit_network(images, labels, width, loss, heads, steps):
+def fit_network(images, labels, width, loss, heads, steps, rate=2e-3):
     """Trains an MLP 64-256-width and its heads, one for each seed; returns the parameters and all vectors."""
     seeds = images.shape[1]
 
@@ -27,9 +27,11 @@ def fit_network(images, labels, width, loss, heads, steps):
 
         return jnp.sum(jax.vmap(one, (0, 1, 1))(params, batch["x"], batch["y"])), {}
 
-    rows = data.batches(np.arange(digits.TRAIN), 128, make=lambda r: {"x": images[r], "y": labels[r]})
+    rows = data.batches(
+        np.arange(len(images) - digits.HELD), 128, make=lambda r: {"x": images[r], "y": labels[r]}
+    )
     run = {"init": lambda key: jax.vmap(init_one)(jax.random.split(key, seeds)), "batches": rows}
-    state = train.fit(loss_fn=loss_fn, tx=optax.adam(2e-3), steps=steps, **run)
+    state = train.fit(loss_fn=loss_fn, tx=optax.adam(rate), steps=steps, **run)
     return state.params["heads"], np.asarray(jax.vmap(vectors_of, (0, 1), 1)(state.params, images))
 
 
@@ -54,8 +56,8 @@ def one_head(heads, z, y, *, sizes):
 
 def accuracies(heads, z, labels):
     """Test accuracy of linear heads, and of the nearest training vector: {"head": [S], "1-NN": [S]}."""
-    scores = jax.vmap(encoders.prefix_dense, (0, 1), 1)(heads, z)[digits.TRAIN :]
-    head = (np.asarray(scores).argmax(axis=-1) == labels[digits.TRAIN :]).mean(axis=0)
+    scores = jax.vmap(encoders.prefix_dense, (0, 1), 1)(heads, z)[-digits.HELD :]
+    head = (np.asarray(scores).argmax(axis=-1) == labels[-digits.HELD :]).mean(axis=0)
     return {"head": head, "1-NN": digits.nearest(z[:, :, None], labels, [(0, z.shape[-1])])[:, 0]}
 
 
@@ -63,8 +65,8 @@ def components(z, head, size):
     """Principal components of the training vectors and the head turned with them, for each seed."""
     turned = []
     for s in range(z.shape[1]):
-        mean = z[: digits.TRAIN, s].mean(axis=0)
-        basis = np.linalg.svd(z[: digits.TRAIN, s] - mean, full_matrices=False)[2][:size].T
+        mean = z[: -digits.HELD, s].mean(axis=0)
+        basis = np.linalg.svd(z[: -digits.HELD, s] - mean, full_matrices=False)[2][:size].T
         kernel = head["kernel"][s]
         turned.append(((z[:, s] - mean) @ basis, basis.T @ kernel, head["bias"][s] + mean @ kernel))
     z, kernel, bias = map(np.stack, zip(*turned, strict=True))

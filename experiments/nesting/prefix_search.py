@@ -18,8 +18,8 @@ def measure(networks, labels, plans=None):
     """What each plan finds among the training digits for the test digits, and what it reads: a row each.
 
     Args:
-        networks: {arm: vectors [1797, S, 64]}.
-        labels: int [1797, S].
+        networks: {arm: vectors [N, S, 64]}.
+        labels: int [N, S].
         plans: default all of PLANS.
 
     Returns:
@@ -28,12 +28,12 @@ def measure(networks, labels, plans=None):
     """
     rows, seeds, wanted = [], range(labels.shape[1]), np.moveaxis(labels, 1, 0)
     for arm, vectors in networks.items():
-        known, asked = (np.moveaxis(x, 1, 0) for x in np.split(np.asarray(vectors), [digits.TRAIN]))
+        known, asked = (np.moveaxis(x, 1, 0) for x in np.split(np.asarray(vectors), [-digits.HELD]))
         whole = _found(asked, known, "full vectors")
         for name in plans or PLANS:
             found = _found(asked, known, name)
             nearest = np.stack([wanted[s][found[s][:, 0]] for s in seeds])
-            right = (nearest == wanted[:, digits.TRAIN :]).mean(axis=1)
+            right = (nearest == wanted[:, -digits.HELD :]).mean(axis=1)
             same = (whole[..., None] == found[..., None, :]).any(axis=-1).mean(axis=(1, 2))
             row = {"arm": arm, "search": name, "bytes read": read(name, known.shape[1])}
             for label, values in (("accuracy", right), ("10 nearest by full vectors", same)):

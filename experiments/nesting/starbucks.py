@@ -54,6 +54,7 @@ class Config:
     gloss_steps: int = 160
     glosses: int = 30_000
     vocabulary: int = 2000  # commonest words of glosses
+    validate: bool = False  # digits: try all rates on other images; DIGIT_RATES were chosen there
     quick: bool = False  # digits alone, one seed, few layers, sizes and steps
     workdir: pathlib.Path = pathlib.Path("runs/starbucks")
     results: pathlib.Path | None = None
@@ -73,6 +74,7 @@ PAPER = {"steps": 2200, "batch_size": 128, "rates": (5e-5,), "length": 64, "part
 PAPER |= {"layers": (2, 4, 6, 8, 10, 12), "sizes": (32, 64, 128, 256, 512, 768)}
 QUICK = {"seeds": 1, "steps": 4, "digit_steps": 4, "gloss_steps": 20, "glosses": 2000, "parts": ("digits",)}
 RUNS = {"text_sts": {"rates": (2e-5, 5e-5, 1e-4, 2e-4)}}  # the second command above
+DIGIT_RATES = {"separate": 2e-3, "2DMSE": 2e-3, "SRL": 2e-3, "SRL, no KL": 2e-3}
 DIGIT_SIZES = (4, 8, 16, 24, 48, 64)
 GLOSS_GRID = losses.diagonal_grid((1, 2, 3, 4), (8, 16, 32, 64))
 
@@ -82,18 +84,20 @@ def by_digits(cfg):
 
     A separate model has n blocks of the full width and is trained on its first ``size`` numbers alone.
     """
-    images, labels = digits.read(cfg.seeds)
+    images, labels = digits.read(cfg.seeds, cfg.validate)
     sizes = DIGIT_SIZES[::2] if cfg.quick else DIGIT_SIZES
     layers = range(1, len(sizes) + 1)
     listed, cells = losses.diagonal_grid(layers, sizes), losses.full_grid(layers, sizes)
-    options = {"width": 64, "steps": cfg.digit_steps, "batch": 64, "rate": 2e-3, "warm": cfg.digit_steps // 8}
+    options = {"width": 64, "steps": cfg.digit_steps, "batch": 64, "warm": cfg.digit_steps // 8}
     fit = functools.partial(digits.fit, images=images, labels=labels, **options)
-    alone = []
-    for n, size in listed:
-        flags.stage(f"digits, a model of {n} layers and {size} numbers")
-        vectors = fit(functools.partial(losses.layer_objective, grid=((n, size),)), layers=n)
-        alone.append(digits.nearest(vectors, labels, [(n, size)])[:, 0])
-    found, others = {"separate": np.stack(alone, axis=1)}, {}
+    found, others = {}, {}
+    for label, _, rate in digits.runs({"separate": DIGIT_RATES["separate"]}, cfg.validate):
+        alone = []
+        for n, size in listed:
+            flags.stage(f"digits, a model of {n} layers and {size} numbers")
+            vectors = fit(functools.partial(losses.layer_objective, grid=((n, size),)), layers=n, rate=rate)
+            alone.append(digits.nearest(vectors, labels, [(n, size)])[:, 0])
+        found[label] = np.stack(alone, axis=1)
     # As in the code behind the paper: a pull of scores where search is trained, of vectors for similarity.
     kl = functools.partial(losses.score_kl_to_last, temperature=0.1)
     arms = {
@@ -101,24 +105,15 @@ def by_digits(cfg):
         "SRL": functools.partial(losses.starbucks, grid=listed, pull=kl),
         "SRL, no KL": functools.partial(losses.starbucks, grid=listed, pull=None),
     }
-    for name in ("2DMSE", "SRL") if cfg.quick else arms:
-        others[name] = digits.nearest(fit(arms[name], layers=len(sizes)), labels, cells)
-        found[name] = others[name][:, [cells.index(pair) for pair in listed]]
-        print(f"digits, {name}: {found[name].mean():.3f}", flush=True)
-    gain = found["SRL"] - found["2DMSE"]
-    differences = {
-        "on the list": gain.mean(axis=1),
-        "smallest": [[one - other for one in g[:2] for other in g[2:]] for g in gain],
-        "separate": (found["SRL"] - found["separate"]).mean(axis=1),
-    }
+    chosen = {name: DIGIT_RATES[name] for name in (("2DMSE", "SRL") if cfg.quick else arms)}
+    for label, name, rate in digits.runs(chosen, cfg.validate):
+        others[label] = digits.nearest(fit(arms[name], layers=len(sizes), rate=rate), labels, cells)
+        found[label] = others[label][:, [cells.index(pair) for pair in listed]]
+        print(f"digits, {label}: {found[label].mean():.3f}", flush=True)
+    differences = {} if cfg.validate else grid_results.digit_differences(found)
     grids = {name: x.mean(axis=0).tolist() for name, x in others.items()}
-    details = {"cells": cells, "grids": grids, "by seed": by_seed(found)}
+    details = {"cells": cells, "grids": grids, "by seed": grid_results.by_seed(found)}
     return listed_rows(found, others, listed, cells), differences, details
-
-
-def by_seed(found):
-    """{arm: [S, P]} -> {arm: the mean over pairs of each seed}."""
-    return {name: values.mean(axis=1).tolist() for name, values in found.items()}
 
 
 def listed_rows(found, others, listed, cells):
@@ -165,7 +160,7 @@ def by_glosses(cfg):
         "chance": -np.abs(found["MLM"][:, 0, 0] - chance),
         "shuffled": found["SMAE"][:, 2] - found["SMAE"][:, 1],
     }
-    return rows, differences, {"by seed": by_seed({name: x[:, 0] for name, x in found.items()})}
+    return rows, differences, {"by seed": grid_results.by_seed({name: x[:, 0] for name, x in found.items()})}
 
 
 def by_text(cfg):
@@ -178,7 +173,11 @@ def by_text(cfg):
     found, details = texts.compare(cfg, texts.checked_encoder(cfg), arms, cells, kept)
     on = {name: values[:, [cells.index(pair) for pair in listed]] for name, values in found.items()}
     gain = (on["SRL"] - on["2DMSE"]).mean(axis=1)
-    return listed_rows(on, found, listed, cells), {"on the list": gain}, details | {"by seed": by_seed(on)}
+    return (
+        listed_rows(on, found, listed, cells),
+        {"on the list": gain},
+        details | {"by seed": grid_results.by_seed(on)},
+    )
 
 
 def parts_of(cfg):

@@ -56,14 +56,15 @@ def update_of(apply, temperature, rate):
 
     def loss_fn(params, batch, key):
         rows, others = batch["negatives"]["keys"].shape
-        flat = jax.tree.map(lambda x: x.reshape(rows * others, *x.shape[2:]), batch["negatives"])
+        turned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch["negatives"])  # as info_nce has them
+        flat = jax.tree.map(lambda x: x.reshape(rows * others, *x.shape[2:]), turned)
         given = jax.tree.map(lambda *x: jnp.concatenate(x), batch["query"], batch["document"], flat)
         found = apply(params, given["tokens"], given["mask"])
-        own = jnp.repeat(jnp.eye(rows, dtype=bool), others, axis=1)  # the negatives of a row are its alone
-        counted = jnp.concatenate([jnp.tile(batch["in_batch"][:, None], rows), own], axis=1)
-        different = losses.duplicate_mask(given["keys"][:rows], given["keys"][rows:], blocks=("qd",))
-        where = counted & different
-        loss = losses.info_nce(found[:rows], found[rows:], where=where, temperature=temperature)
+        own = jnp.arange(rows)[:, None] == jnp.arange(len(found) - rows) % rows
+        where = own | (jnp.arange(len(found) - rows) < rows)  # the negatives of a row are its alone
+        where &= losses.duplicate_mask(given["keys"][:rows], given["keys"][rows:], blocks=("qd",))
+        options = {"where": where, "in_batch": batch["in_batch"], "temperature": temperature}
+        loss = losses.info_nce(found[:rows], found[rows:], **options)
         return loss.mean(), {}
 
     return train.gradient_update(loss_fn, optax.adam(rate))

@@ -56,9 +56,7 @@ def tables(cfg, sets, seed):
     posts, groups = sets["posts"][0], sets["groups"][0]
     drawn = [data.example_pairs(groups, seed=(seed, i), negatives=cfg.negatives) for i in range(4)]
     examples = np.concatenate([np.column_stack([posts, posts[p], posts[n]]) for p, n in drawn])
-    rng, own = np.random.default_rng(seed), np.unique(groups, return_inverse=True)[1]
-    shift = rng.integers(1, len(sets["names"]), size=(len(own), cfg.negatives))
-    others = (own[:, None] + shift) % len(sets["names"])
+    _, own, others = data.label_text_pairs(groups, seed=seed, negatives=cfg.negatives)
     return pairs, examples, np.column_stack([posts, sets["names"][own], sets["names"][others]])
 
 

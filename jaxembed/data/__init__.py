@@ -16,12 +16,15 @@ from jaxembed.data.event_logs import (
 )
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
-from jaxembed.data.masking import hide, masked_batch, word_masks
+from jaxembed.data.masking import hide, masked_batch, random_window, word_masks
 from jaxembed.data.pairs import (
     aspect_pairs,
     example_pairs,
+    graded_pairs,
     hard_negatives,
     inverse_cloze,
+    label_text_pairs,
+    labelled_pairs,
     split_pairs,
     uniform_rows,
 )
@@ -84,6 +87,7 @@ __all__ = [
     "fit_image",
     "fit_scaling",
     "flights",
+    "graded_pairs",
     "hard_negatives",
     "hashed",
     "hide",
@@ -94,6 +98,8 @@ __all__ = [
     "image_folder",
     "interactions",
     "inverse_cloze",
+    "label_text_pairs",
+    "labelled_pairs",
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
@@ -116,6 +122,7 @@ __all__ = [
     "pack",
     "package_file",
     "proximity_graph",
+    "random_window",
     "read_image",
     "read_images",
     "reuters",

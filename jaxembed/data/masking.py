@@ -115,3 +115,29 @@ def masked_batch(generator, ids, mask, groups, *, token, vocabulary, rates=(0.2,
     batch = {"words": np.asarray(ids), "mask": np.asarray(mask), "where": few, "decoder_where": many}
     batch["ids"] = hide(generator, ids, few, token=token, vocabulary=vocabulary)
     return batch | {"decoder_ids": hide(generator, ids, many, token=token, vocabulary=vocabulary)}
+
+
+def random_window(generator, ids, length):
+    """Random window: cuts a long row of token ids to a stretch that begins anywhere with equal chances.
+
+    >>> print(random_window(np.random.default_rng(0), [5, 6, 7, 8, 9], 3))
+    [7, 8, 9]
+
+    Args:
+        generator: a ``numpy.random.Generator``.
+        ids: list of int, without the special tokens at its ends.
+        length: largest number of tokens.
+
+    Returns:
+        List of int; a row that is not longer stays whole.
+
+    Raises:
+        ValueError: for a length below 1.
+
+    References:
+        S. Zhuang et al., Starbucks (SMAE), arXiv:2410.13230, with 512 tokens.
+    """
+    if length < 1:
+        raise ValueError(f"length={length}; give at least 1 token")
+    start = int(generator.integers(0, max(1, len(ids) - length + 1)))
+    return list(ids[start : start + length])

@@ -68,6 +68,108 @@ def example_pairs(labels, *, seed, negatives=1):
     return order[start + other], order[outside]
 
 
+def label_text_pairs(labels, *, seed, negatives=1):
+    """Label-based pairs: joins each labelled text with the text of its label, and with those of others.
+
+    >>> names, positives, negatives = label_text_pairs(["b", "a", "b"], seed=0)
+    >>> print(names, positives, negatives.tolist())
+    ['a', 'b'] [1 0 1] [[0], [1], [0]]
+
+    Args:
+        labels: [N], numbers or str, at least two classes.
+        seed: int or tuple of ints.
+        negatives: how many other labels h each text gets, drawn with replacement.
+
+    Returns:
+        (C labels, sorted; positives int [N]; negatives int [N, h]), places among the C labels.
+
+    Raises:
+        ValueError: for a single class.
+
+    References:
+        C. Lee et al. (NV-Embed), arXiv:2405.17428: for two classes, and as the weaker choice for more.
+    """
+    names, classes = np.unique(np.asarray(labels), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("labels: at least two classes are needed")
+    shift = np.random.default_rng(seed).integers(1, len(names), size=(len(classes), negatives))
+    return names.tolist(), classes, (classes[:, None] + shift) % len(names)
+
+
+def labelled_pairs(labelled, *, seed, kind="examples", names=None):
+    """Pairs of classification data: makes triplets of labelled texts, which a loss on pairs can learn.
+
+    The second text is another of the class, and the negative one of another class ("examples"); or they are
+    the texts of the labels ("labels"), as suits two classes. Train on them without in-batch negatives: a
+    class comes more than once in a batch.
+
+    >>> made = labelled_pairs({"texts": ["fine", "poor"], "labels": [1, 0]}, kind="labels", seed=0,
+    ...     names={0: "a bad review", 1: "a good review"})
+    >>> print(made["first"], made["second"], made["negatives"])
+    ['fine', 'poor'] ['a good review', 'a bad review'] ['a bad review', 'a good review']
+
+    Args:
+        labelled: ``data.records.Labelled``: {"texts": N str, "labels": [N]}.
+        seed: int or tuple of ints.
+        kind: "examples" or "labels".
+        names: optional {label: its text}, for "labels"; default: the label as it is.
+
+    Returns:
+        ``data.records.Pairs`` of N rows, with "negatives", in the order of the texts.
+
+    Raises:
+        ValueError: for an unknown kind, a label without a name, or classes as :func:`example_pairs` and
+            :func:`label_text_pairs` refuse them.
+
+    References:
+        C. Lee et al. (NV-Embed), arXiv:2405.17428, with seven negatives a row; here it is one.
+    """
+    texts, labels = list(labelled["texts"]), list(labelled["labels"])
+    if kind == "examples":
+        positives, others = example_pairs(labels, seed=seed)
+        second = texts
+    elif kind == "labels":
+        known, positives, others = label_text_pairs(labels, seed=seed)
+        missing = [] if names is None else [label for label in known if label not in names]
+        if missing:
+            raise ValueError(f"names: holds no text for label {missing[0]!r}; name every label")
+        second = [str(label) if names is None else names[label] for label in known]
+    else:
+        raise ValueError(f'kind={kind!r}: pass "examples" or "labels"')
+    chosen = {"second": positives, "negatives": others[:, 0]}
+    return {"first": texts} | {name: [second[i] for i in rows] for name, rows in chosen.items()}
+
+
+def graded_pairs(pairs, *, least=4.0):
+    """Pairs of graded texts: keeps the similar ones, each in both directions, for a loss without grades.
+
+    >>> made = graded_pairs({"first": ["a", "b"], "second": ["c", "d"], "scores": [4.5, 1.0]})
+    >>> print(made)
+    {'first': ['a', 'c'], 'second': ['c', 'a']}
+
+    Args:
+        pairs: ``data.records.Pairs`` with "scores".
+        least: number, in the units of the scores. 4 of 5 is that of NV-Embed for STS.
+
+    Returns:
+        ``data.records.Pairs`` without scores: all kept pairs, then all of them turned. Their negatives are
+        mined (:func:`hard_negatives`).
+
+    Raises:
+        ValueError: for pairs without scores, or where none is kept.
+
+    References:
+        C. Lee et al. (NV-Embed), arXiv:2405.17428.
+    """
+    if pairs.get("scores") is None:
+        raise ValueError("pairs: hold no scores; give graded pairs")
+    kept = np.flatnonzero(np.asarray(pairs["scores"]) >= least)
+    if not len(kept):
+        raise ValueError(f"least={least}: no pair has such a score; lower it")
+    first, second = ([pairs[side][i] for i in kept] for side in ("first", "second"))
+    return {"first": first + second, "second": second + first}
+
+
 def hard_negatives(queries, documents, positives, *, count, share=0.95, block=1024):
     """Hard negative mining: finds documents near a query that are clearly less similar than its own.
 

@@ -57,6 +57,13 @@ from jaxembed.encoders.pretrained.image_models import (
     mobilenet_v2,
     squeezenet,
 )
+from jaxembed.encoders.pretrained.prompts import (
+    encode_prompted,
+    instruction,
+    pretrained_pooler,
+    prompt_batch,
+    with_prompts,
+)
 from jaxembed.encoders.pyramids import (
     condition_maps,
     init_conditioned,
@@ -105,6 +112,7 @@ __all__ = [
     "efficientnet_lite0",
     "encode_aspect",
     "encode_aspects",
+    "encode_prompted",
     "encode_tower",
     "film",
     "fm",
@@ -132,6 +140,7 @@ __all__ = [
     "init_towers",
     "init_word_head",
     "instance_norm",
+    "instruction",
     "l2_pool",
     "last_pool",
     "latent_attention_pool",
@@ -152,6 +161,8 @@ __all__ = [
     "pooled",
     "prefix_dense",
     "pretrained",
+    "pretrained_pooler",
+    "prompt_batch",
     "prompt_ensemble",
     "random_mask",
     "residual",
@@ -169,4 +180,5 @@ __all__ = [
     "weighted_bag",
     "weighted_mean_pool",
     "with_first",
+    "with_prompts",
 ]

@@ -1,7 +1,7 @@
 """vectors -> one loss per example, and functions that turn losses into losses."""
 
 from jaxembed.losses.cached import cached
-from jaxembed.losses.contrastive import info_nce, sigmoid_loss, softmax_loss, symmetric
+from jaxembed.losses.contrastive import in_batch_mask, info_nce, sigmoid_loss, softmax_loss, symmetric
 from jaxembed.losses.distillation import (
     compression_loss,
     compression_target,
@@ -12,6 +12,7 @@ from jaxembed.losses.distillation import (
     vector_kl,
 )
 from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
+from jaxembed.losses.guided_triplets import guided_triplet_loss
 from jaxembed.losses.hardest import compatible, hardest
 from jaxembed.losses.label_sets import concept_loss, retrofit_loss, shared_label_mask
 from jaxembed.losses.layer_grids import (
@@ -99,8 +100,10 @@ __all__ = [
     "full_grid",
     "gated_cosine",
     "guided_mask",
+    "guided_triplet_loss",
     "hardest",
     "infer_documents",
+    "in_batch_mask",
     "info_nce",
     "init_frequency",
     "init_paragraphs",

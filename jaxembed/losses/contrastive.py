@@ -112,6 +112,7 @@ def info_nce(
     blocks=("qd",),
     hardness=0.0,
     hardened="all",
+    in_batch=True,
 ):
     """InfoNCE: asks each query to pick its own document out of all documents.
 
@@ -144,17 +145,22 @@ def info_nce(
             ``cos / temperature`` of negative documents ("qd"), so that near ones count more. May be traced.
         hardened: which of them: "all", "batch" (those of other rows) or "hard" (a query's own hard
             negatives).
+        in_batch: bool, or bool [B]. False leaves a query to its own documents, its positive and its hard
+            negatives, and drops all that belong to other rows: a class comes more than once in a batch of
+            labelled texts. One array serves a batch of several tasks.
 
     Returns:
         [B], one loss per query, in at least float32.
 
     Raises:
-        ValueError: for an unknown block or ``hardened``, or shapes that do not fit.
+        ValueError: for an unknown block or ``hardened``, or shapes that do not fit. Also for ``in_batch``
+            together with ``positives``, or with N that is not a multiple of B.
 
     References:
         A. van den Oord et al., arXiv:1807.03748; the blocks as in Z. Li et al. (GTE), arXiv:2308.03281,
         with hard negatives as MultipleNegativesRankingLoss of sentence-transformers has them. Hardness: Z.
-        Lan et al., arXiv:2503.04812, "batch" with 9; EmbeddingGemma, arXiv:2509.20354, "hard" with 5.
+        Lan et al., arXiv:2503.04812, "batch" with 9; EmbeddingGemma, arXiv:2509.20354, "hard" with 5. The
+        switch: C. Lee et al. (NV-Embed), arXiv:2405.17428, on for retrieval and off for other tasks.
     """
     check_sides(queries, documents)
     rows, columns = len(queries), len(documents)
@@ -162,6 +168,12 @@ def info_nce(
     if where is not None:
         check_shape("where", where, scores.shape)
         kept = kept & jnp.asarray(where, bool)
+    if in_batch is not True:
+        if positives is not None:
+            raise ValueError(
+                "in_batch: needs row i to answer query i; leave positives out, or say it by where"
+            )
+        kept = kept & in_batch_mask(in_batch, rows, columns, blocks)
     positives = None if positives is None else _held(positives, columns)
     if positives is not None and positives.dtype == bool:
         check_shape("positives", positives, (rows, columns))
@@ -210,6 +222,39 @@ def blocks_of(queries, documents, blocks):
     chosen = [name for name in BLOCKS if name in blocks]
     scores = jnp.concatenate([inner(*pairs[name]) for name in chosen], axis=1)
     return scores, jnp.concatenate([kept[name] for name in chosen], axis=1)
+
+
+def in_batch_mask(in_batch, rows, columns, blocks=("qd",)):
+    """In-batch switch: which candidates count where some queries keep to their own documents.
+
+    >>> print(in_batch_mask(jnp.array([True, False]), 2, 4).astype(int))
+    [[1 1 1 1]
+     [0 1 0 1]]
+
+    Args:
+        in_batch: bool or bool [B]; False drops what belongs to other rows.
+        rows: B.
+        columns: N, a multiple of B; document j belongs to query j mod B.
+        blocks: as in :func:`info_nce`.
+
+    Returns:
+        bool [B, M] for ``where=``.
+
+    Raises:
+        ValueError: for N that is not a multiple of B, or another shape.
+    """
+    if columns % max(rows, 1):
+        raise ValueError(
+            f"documents: {columns} rows for {rows} queries; in_batch needs as many hard negatives for each"
+        )
+    if np.shape(in_batch) not in ((), (rows,)):
+        raise ValueError(
+            f"in_batch: shape {np.shape(in_batch)}; pass one bool, or one for each of {rows} rows"
+        )
+    widths = {"qd": columns, "qq": rows, "dd": columns, "dq": rows}
+    owner = jnp.concatenate([jnp.arange(widths[name]) % max(rows, 1) for name in BLOCKS if name in blocks])
+    own = jnp.arange(rows)[:, None] == owner
+    return own | jnp.broadcast_to(jnp.asarray(in_batch, bool), (rows,))[:, None]
 
 
 def _hardened(scores, columns, positives, weight, hardened):

@@ -13,7 +13,9 @@ from jaxembed.recipes import _click_networks as networks
 from jaxembed.recipes.click_models import ClickModel, read_params, scored, write_params
 
 TINY = 128  # features with at most so many values have rows of their own in the plan that is made here
-PARTS = ("columns", "splits", "sizes", "vocabularies", "scaling", "reading")
+GOING = "last epoch with a member in training"  # the number that stops growing when the run may end
+READ = ("vocabularies", "scaling", "reading")  # parts of a table that say how further rows are read
+PARTS = ("columns", "splits", "sizes", *READ)
 
 
 def fit_clicks(
@@ -27,6 +29,7 @@ def fit_clicks(
     rate=1e-3,
     decay=0.0,
     row_rate=None,
+    patience=None,
     members=1,
     initialiser=None,
     seed=0,
@@ -62,6 +65,8 @@ def fit_clicks(
         row_rate: learning rate of Adagrad for the rows of the shared table that a batch touches. Only these
             are then read and written (``tables.row_update``), as suits big tables. None trains the whole
             table by Adam.
+        patience: epochs without a better validation AUC after which a member's training ends; what it gains
+            later does not count, and the run ends with the last member. None trains all epochs.
         members: number of models trained side by side on the same batches, each with hashes and first
             parameters of its own; 1 with ``row_rate``.
         initialiser: ``(key, shape) -> array`` of the embeddings; the default is uniform within 0.05, for
@@ -82,44 +87,49 @@ def fit_clicks(
         B. Coleman et al., Unified Embedding, arXiv:2305.12102; R. Wang et al., DCN V2, arXiv:2008.13535.
     """
     _check_table(table)
-    _check_settings({"epochs": epochs, "batch_size": batch_size, "members": members}, rate, row_rate, decay)
+    waiting = {} if patience is None else {"patience": patience}
+    counts = {"epochs": epochs, "batch_size": batch_size, "members": members} | waiting
+    _check_settings(counts, rate, row_rate, decay)
     plan = default_plan(table) if plan is None else plan
     networks.check_plan(plan, table)
     network = networks.options(model, network)
-    shape = networks.shape_of(plan, table["columns"]["dense"].shape[1])
+    shape, rows = networks.shape_of(plan, table["columns"]["dense"].shape[1]), table["splits"]["train"]
     walk = networks.walk(plan, members, networks.network(model, network, *shape), initialiser, row_rate)
-    rows = table["splits"]["train"]
-    mesh, size = _sized(mesh, batch_size, len(rows))
-    evaluate, kept = _watch(walk, table, len(rows) // size, workdir)
+    mesh, size, per_epoch = _sized(mesh, batch_size, len(rows))
+    evaluate, kept, waits = _watch(walk, table, per_epoch, workdir, patience)
     settings = {"batch_size": size, "rate": rate, "row_rate": row_rate, "decay": decay, "members": members}
-    settings |= {"model": model if isinstance(model, str) else "given", "seed": seed}
-    settings["network"] = networks.named(network)
+    settings |= {"model": model if isinstance(model, str) else "given", "seed": seed} | waiting
     state = train.fit(
         init=walk.init,
         update=walk.update(optax.chain(optax.add_decayed_weights(decay), optax.adam(rate))),
         batches=data.batches(rows, size, make=walk.batch_maker(table["columns"], size), seed=seed),
-        steps=epochs * (len(rows) // size),
+        steps=epochs * per_epoch,
         key=seed,
         mesh=mesh,
         rules=[(r"^table/", P("model", None) if row_rate else P(None, "model", None))],
         workdir=workdir,
-        meta={"plan": dataclasses.asdict(plan), "sizes": table["sizes"]} | settings,
+        meta=_described(plan, table, settings | {"network": networks.named(network)}),
         evaluate=evaluate,
-        evaluate_every=len(rows) // size,
-        save_every=len(rows) // size,
+        evaluate_every=per_epoch,
+        save_every=per_epoch,
         progress=progress,
+        **waits,
     )
-    found = {name: table[name] for name in ("vocabularies", "scaling", "reading")}
-    found |= _best(kept, walk.stacked(state.params), epochs, members)
+    found = _best(kept, walk.stacked(state.params), epochs, members, patience) | {n: table[n] for n in READ}
     return ClickModel(plan, model=model, network=network, **found)
 
 
-def _best(kept, last, epochs, members):
+def _described(plan, table, settings):
+    """What a checkpoint is compared with: the plan, the sizes of the vocabularies and the settings."""
+    return {"plan": dataclasses.asdict(plan), "sizes": table["sizes"]} | settings
+
+
+def _best(kept, last, epochs, members, patience):
     """The parameters after the best epochs, or the last ones where no epoch was measured."""
     history = list(kept["history"].values())
     if not history:
         return {"params": jax.tree.map(np.asarray, last), "epochs": [epochs] * members, "history": []}
-    best = (np.argmax(history, axis=0) + 1).tolist()
+    best = (np.argmax(within_patience(history, patience)[0], axis=0) + 1).tolist()
     return {"params": kept["params"], "epochs": best, "history": history}
 
 
@@ -166,19 +176,49 @@ def _check_settings(counts, rate, row_rate, decay):
 
 
 def _sized(mesh, batch_size, rows):
-    """The mesh and a batch size that its devices divide; too few rows go to one device."""
+    """The mesh, a batch size that its devices divide and steps of an epoch; few rows go to one device."""
     given, mesh = mesh is not None, train.make_mesh() if mesh is None else mesh
     devices, size = mesh.shape["data"], min(batch_size, rows)
     if size >= devices:
-        return mesh, size - size % devices
+        size -= size % devices
+        return mesh, size, rows // size
     if given:
         raise ValueError(
             f"mesh: {devices} devices for batches of {size} rows; give make_mesh(1) or more rows"
         )
-    return train.make_mesh(1), size
+    return train.make_mesh(1), size, rows // size
 
 
-def _watch(walk, table, steps, workdir):
+def within_patience(history, patience):
+    """Early stopping of members that are trained side by side: what each would have seen alone.
+
+    >>> print(*within_patience([[0.5], [0.4], [0.9]], 1))
+    [[ 0.5]
+     [ 0.4]
+     [-inf]] [False]
+
+    Args:
+        history: [epochs, S], validation AUCs up to now.
+        patience: epochs without a better one that end a member's training, or None.
+
+    Returns:
+        ``history`` as float64 with -inf where a member had ended, and bool [S]: who goes on.
+    """
+    seen = np.array(history, np.float64)
+    going = np.ones(seen.shape[1], bool)
+    if patience is None:
+        return seen, going
+    for s, column in enumerate(seen.T):
+        best = 0
+        for epoch, auc in enumerate(column):
+            best = epoch if auc > column[best] else best
+            if epoch - best >= patience:
+                column[epoch + 1 :], going[s] = -np.inf, False
+                break
+    return seen, going
+
+
+def _watch(walk, table, steps, workdir, patience):
     """What measures the validation rows after an epoch, and what it keeps: {"history", "params"}.
 
     With a workdir the best parameters are there too, so that a resumed run knows those of earlier epochs.
@@ -186,7 +226,7 @@ def _watch(walk, table, steps, workdir):
     columns, rows = table["columns"], table["splits"]["validation"]
     labels, kept = columns["labels"][rows], {"history": {}}
     if len(np.unique(labels)) < 2:
-        return None, kept
+        return None, kept, {}
     folder = None if workdir is None else files.local_path(workdir, "workdir") / "best"
     if folder is not None and (folder / "best.json").exists():
         found = files.read_json(folder / "best.json", "remove the workdir")
@@ -198,14 +238,16 @@ def _watch(walk, table, steps, workdir):
         found = scored(functools.partial(score, state.params), columns, rows)
         aucs, epoch = [float(metrics.auc(labels, s)) for s in found], int(state.step) // steps
         kept["history"] = {e: a for e, a in kept["history"].items() if e < epoch} | {epoch: aucs}
-        kept["params"] = better(kept.get("params"), walk.stacked(state.params), [*kept["history"].values()])
+        seen, going = within_patience([*kept["history"].values()], patience)
+        kept["params"] = better(kept.get("params"), walk.stacked(state.params), seen)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             rest = {"history": kept["history"]}
             write_params(folder, kept["params"], "best.json", rest)
-        return {"validation AUC": float(np.mean(aucs))}
+        more = {} if patience is None else {GOING: float(epoch * going.any())}
+        return {"validation AUC": float(np.mean(aucs))} | more
 
-    return evaluate, kept
+    return evaluate, kept, {} if patience is None else {"best": GOING, "patience": 1}
 
 
 def _chosen(kept, last, epochs):

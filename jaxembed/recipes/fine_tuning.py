@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxembed import data, encoders, losses, train
+from jaxembed import data, encoders, losses, train, weights
 
-HEAD = "training_head"  # parameters that training alone has
+HEAD, ADAPTERS = "training_head", "training_adapters"  # parameters that training alone has
+SCALE = 2.0  # of adapters: NV-Embed's alpha of 32 over its rank of 16
 
 
 def fine_tune(
@@ -21,7 +22,10 @@ def fine_tune(
     sizes=None,
     guide=None,
     margin=0.0,
+    violators=False,
     blocks=("qd",),
+    in_batch=True,
+    prompts=None,
     steps=None,
     batch_size=64,
     rate=2e-5,
@@ -29,6 +33,7 @@ def fine_tune(
     length=128,
     temperature=0.05,
     frozen=None,
+    rank=None,
     head=False,
     seed=0,
     mesh=None,
@@ -50,6 +55,13 @@ def fine_tune(
     ``encoder = encoders.pretrained.load(folder, pooling="cls", dropout=0.1)``
     ``encoder = recipes.fine_tune(encoder, {"first": texts, "second": texts}, head=True, rate=3e-5)``
 
+    Pairs of several tasks train together, each with its instruction. A class comes more than once in a batch,
+    so pairs of labelled texts (``data.labelled_pairs``) keep to their own negatives; a big decoder learns by
+    adapters of low rank:
+
+    ``asked = encoders.instruction("Which group is it of?")``
+    ``encoder = recipes.fine_tune(encoder, pairs, prompts={"first": asked}, in_batch=False, rank=16)``
+
     Args:
         encoder: of ``encoders.pretrained.load``.
         pairs: ``data.records.Pairs``, or rows (first, second) or (first, second, negative) of texts.
@@ -59,10 +71,17 @@ def fine_tune(
             compiled step, so pass the same function to each.
         sizes: optional prefix widths that are trained too (matryoshka); the loss is their mean.
         guide: optional second encoder. Pairs that it finds more similar than the positive are left out of the
-            softmax (GISTEmbed).
+            softmax (GISTEmbed). It reads the texts by its own tokenizer, whole, with its own prompts.
         margin: of the guide, as in ``losses.guided_mask``.
+        violators: True keeps only the negatives that the encoder ranks above the positive itself
+            (``losses.violator_mask``), the mode "hard" of GISTEmbed.
         blocks: what counts as a negative, as in ``losses.info_nce``: "qq" adds the other first texts, "dd"
             compares second texts with one another. GISTEmbed has ("qd", "qq", "dd").
+        in_batch: bool, or bool [N] of the pairs. False leaves a first text to its own negative and drops the
+            texts of other pairs, as in ``losses.info_nce``.
+        prompts: optional {"first", "second" or "negatives": a text that is put in front, or N of them}.
+            Sides that are not named get what the encoder's folder says. Whether prompts are pooled is for the
+            encoder to say (``encoders.with_prompts``).
         steps: default as many as read every pair once.
         batch_size: pairs per step; all devices of the mesh must divide it.
         rate: highest learning rate.
@@ -70,6 +89,8 @@ def fine_tune(
         length: tokens at which texts are cut, special ones among them.
         temperature: of InfoNCE.
         frozen: optional regex; parameters with such a path stay as they are, ``"^table/"`` for example.
+        rank: optional rank of adapters (LoRA) beside the kernels of all blocks, which are trained alone and
+            added to the kernels at the end, with ``weights.low_rank`` at scale 2. None trains everything.
         head: True puts a dense layer with tanh behind the encoder while it trains, which is not kept.
         seed: of the order of the pairs and of dropout.
         mesh: of ``train.make_mesh``; default all devices where they divide ``batch_size``, else one.
@@ -82,51 +103,73 @@ def fine_tune(
 
     Raises:
         ValueError: for fewer pairs than ``batch_size``, scores together with negatives, a guide or blocks, an
-            unknown block, or sizes above the width.
+            unknown block, or sizes above the width. Also for ``in_batch`` or prompts of another number than
+            the pairs, for scores with violators or ``in_batch``, and for a rank together with ``frozen``.
 
     References:
         A. van den Oord et al., arXiv:1807.03748 (InfoNCE); J. Su, CoSENT; A. Kusupati et al.,
         arXiv:2205.13147 (sizes); A. Solatorio, arXiv:2402.16829 (guide); T. Gao et al. (SimCSE),
-        arXiv:2104.08821 (head). Its batch of 64, temperature of 0.05 and dropout of 0.1 are from memory.
+        arXiv:2104.08821 (head); C. Lee et al. (NV-Embed), arXiv:2405.17428 (in_batch, prompts; rank 16, scale
+        32 / 16; its dropout of 0.1 on adapters is left out). SimCSE's batch of 64, temperature of 0.05 and
+        dropout of 0.1 are from memory.
     """
     pairs = checked_pairs(encoder, pairs, batch_size, sizes, guide, blocks)
-    texts = {name: pairs[name] for name in ("first", "second", "negatives") if pairs.get(name) is not None}
-    scores, count = pairs.get("scores"), len(texts["first"])
+    switch, prompts = checked_parts(pairs, in_batch, prompts, violators, rank and frozen)
+    count = len(pairs["first"])
     steps = max(1, count // batch_size) if steps is None else steps
-    guides = {} if guide is None else {n: guide.encode_texts(x, progress=True) for n, x in texts.items()}
-    make = batch_maker(encoder, texts, scores, guides, min(length, encoder.max_length))
-    sizes = None if sizes is None else tuple(sizes)
-    temperature = None if loss else temperature
+    texts, make = _reader(encoder, pairs, guide, length, in_batch=switch, prompts=prompts)
     encode = _headed(encoder.encode) if head else encoder.encode
-    loss_fn = objective(encode, tuple(texts), loss, sizes, temperature, margin, tuple(blocks))
-
-    def trained(params):
-        return dataclasses.replace(encoder, params={n: x for n, x in params.items() if n != HEAD})
-
+    rules = (None if loss else temperature, margin, tuple(blocks), violators)
+    loss_fn = objective(encode, tuple(texts), loss, None if sizes is None else tuple(sizes), *rules)
     state = train.fit(
-        init=_start(encoder, head),
-        loss_fn=loss_fn,
+        init=_start(encoder, head, rank),
+        loss_fn=loss_fn if rank is None else _adapted(loss_fn),
         tx=_optimizer(rate, warmup, steps, frozen),
         batches=data.batches(np.arange(count), batch_size, make=make, seed=seed),
         steps=steps,
         key=seed,
         mesh=mesh or (train.make_mesh(1) if batch_size % jax.device_count() else None),
         workdir=workdir,
-        evaluate=evaluate and (lambda state: evaluate(trained(state.params))),
+        evaluate=evaluate and (lambda state: evaluate(_trained(encoder, state.params))),
         evaluate_every=evaluate_every,
     )
-    return trained(state.params)
+    return _trained(encoder, state.params)
 
 
 @functools.lru_cache(maxsize=4)
-def _start(encoder, head):
-    """``key -> params``: those of an encoder, and of the head where there is one; one object for each."""
+def _start(encoder, head, rank=None):
+    """``key -> params`` of an encoder and its head, or ``(adapters and head, params)`` with a rank."""
 
     def init(key):
+        more = {HEAD: encoders.init_mlp(key, (encoder.width, encoder.width))} if head else {}
         params = jax.tree.map(jnp.copy, encoder.params)
-        return params | ({HEAD: encoders.init_mlp(key, (encoder.width, encoder.width))} if head else {})
+        if rank is None:
+            return params | more
+        return {ADAPTERS: weights.init_low_rank(key, params, "^blocks/.*kernel$", rank)} | more, params
 
     return init
+
+
+@functools.lru_cache(maxsize=16)
+def _adapted(loss_fn):
+    """A loss of parameters as one of adapters; what is frozen travels beside them and is no constant."""
+
+    def run(params, batch, key, frozen):
+        rest = {name: x for name, x in params.items() if name != ADAPTERS}
+        whole = weights.low_rank(frozen, params[ADAPTERS], SCALE) | rest
+        loss, metrics = loss_fn(whole, batch, key)
+        return loss, (metrics, frozen)
+
+    return run
+
+
+def _trained(encoder, params):
+    """The encoder after training: without the head, adapters added to their kernels."""
+    if ADAPTERS in params:
+        kept = weights.low_rank(encoder.params, params[ADAPTERS], SCALE)
+    else:
+        kept = {name: x for name, x in params.items() if name != HEAD}
+    return dataclasses.replace(encoder, params=kept)
 
 
 @functools.lru_cache(maxsize=16)
@@ -139,22 +182,55 @@ def _headed(encode):
     return run
 
 
-def batch_maker(encoder, texts, scores, guides, length):
+def _reader(encoder, pairs, guide, length, **options):
+    """The texts of pairs by name, and what makes batches of them; a guide reads them all first."""
+    texts = {name: pairs[name] for name in ("first", "second", "negatives") if pairs.get(name) is not None}
+    guides = {} if guide is None else {n: guide.encode_texts(x, progress=True) for n, x in texts.items()}
+    options |= {"scores": pairs.get("scores"), "guides": guides}
+    return texts, batch_maker(encoder, texts, min(length, encoder.max_length), **options)
+
+
+def batch_maker(encoder, texts, length, *, scores=None, guides=None, in_batch=None, prompts=None):
     """``rows -> batch``: the tokens of each text, and what tells which pairs count."""
+    prompts = prompts or {}
 
     def make(rows):
         chosen = {name: [x[i] for i in rows] for name, x in texts.items()}
-        batch = {name: encoder.tokenize(x, length=length) for name, x in chosen.items()}
+        batch = {n: _tokens(encoder, x, _of(prompts.get(n), rows), length) for n, x in chosen.items()}
         if scores is not None:
             return batch | {"targets": np.asarray(scores, np.float32)[rows]}
         keys = {name: data.hashed(x).astype(np.int32) for name, x in chosen.items()}
-        return batch | {"keys": keys, "guides": {name: x[rows] for name, x in guides.items()}}
+        batch |= {"keys": keys, "guides": {name: x[rows] for name, x in (guides or {}).items()}}
+        return batch if in_batch is None else batch | {"in_batch": in_batch[rows]}
 
     return make
 
 
+def _of(prompts, rows):
+    """The prompt of each row: one text or None stands for all of them."""
+    return (
+        [prompts] * len(rows) if prompts is None or isinstance(prompts, str) else [prompts[i] for i in rows]
+    )
+
+
+def _tokens(encoder, texts, prompts, length):
+    """Tokens of texts, each with its prompt; "pool_mask" is there wherever some text may have one."""
+    if len(set(prompts)) == 1 and prompts[0] is None:
+        return encoder.tokenize(texts, length=length)
+    found = None
+    for prompt in dict.fromkeys(prompts):
+        rows = [i for i, other in enumerate(prompts) if other == prompt]
+        part = encoder.tokenize([texts[i] for i in rows], prompt=prompt, length=length)
+        part = {"pool_mask": part["mask"]} | part
+        if found is None:
+            found = {name: np.zeros((len(texts), length), x.dtype) for name, x in part.items()}
+        for name, x in part.items():
+            found[name][rows] = x
+    return found
+
+
 @functools.lru_cache(maxsize=16)
-def objective(encode, names, loss, sizes, temperature, margin, blocks):
+def objective(encode, names, loss, sizes, temperature, margin, blocks, violators=False):
     """The loss of a batch; the same object for the same arguments, so that a second run compiles nothing."""
 
     def nested(default):
@@ -168,7 +244,10 @@ def objective(encode, names, loss, sizes, temperature, margin, blocks):
         if "targets" in batch:
             return jnp.mean(nested(losses.cosent)(first, second, targets=batch["targets"])), {}
         default = functools.partial(losses.info_nce, temperature=temperature, blocks=blocks)
-        return jnp.mean(nested(default)(first, second, where=_counts(batch, names, margin, blocks))), {}
+        where = _counts(batch, names, margin, blocks)
+        if violators:
+            where &= losses.violator_mask(first, second, blocks=blocks)
+        return jnp.mean(nested(default)(first, second, where=where)), {}
 
     return loss_fn
 
@@ -194,6 +273,9 @@ def _counts(batch, names, margin, blocks):
     keep = losses.duplicate_mask(*sides(batch["keys"]), blocks=blocks)
     if batch["guides"]:
         keep = keep & losses.guided_mask(*sides(batch["guides"]), margin=margin, blocks=blocks)
+    if "in_batch" in batch:
+        keys = sides(batch["keys"])
+        keep = keep & losses.in_batch_mask(batch["in_batch"], *map(len, keys), blocks)
     return keep
 
 
@@ -216,3 +298,22 @@ def checked_pairs(encoder, pairs, batch_size, sizes, guide, blocks):
     if sizes is not None and max(sizes) > encoder.width:
         raise ValueError(f"sizes: {max(sizes)} is above the encoder's width {encoder.width}")
     return pairs
+
+
+def checked_parts(pairs, in_batch, prompts, violators, clash):
+    """The switch of each pair, or None where all are on, and prompts; refuses what does not fit the pairs."""
+    count = len(pairs["first"])
+    switch = None if in_batch is True else np.broadcast_to(np.asarray(in_batch, bool), count)
+    if pairs.get("scores") is not None and (violators or switch is not None):
+        raise ValueError("pairs: scores have no negatives; leave violators and in_batch out")
+    if clash:
+        raise ValueError("rank: adapters leave all other parameters as they are; leave frozen out")
+    prompts = dict(prompts or {})
+    for name, given in prompts.items():
+        if pairs.get(name) is None or name == "scores":
+            raise ValueError(f"prompts: {name!r} is not among the texts of the pairs")
+        if not isinstance(given, str) and len(given) != count:
+            raise ValueError(
+                f"prompts[{name!r}]: {len(given)} for {count} pairs; give one text, or one for each"
+            )
+    return switch, prompts

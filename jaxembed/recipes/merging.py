@@ -137,7 +137,7 @@ def _batches_of(encoder, pairs, batch_size, length, seed):
     if count < 2:
         raise ValueError(f"probe: a task of {count} pair; give at least two")
     longest = max(encoder.tokenize(x)["ids"].shape[1] for x in texts.values())
-    make = batch_maker(encoder, texts, pairs.get("scores"), {}, min(length, longest))
+    make = batch_maker(encoder, texts, min(length, longest), scores=pairs.get("scores"))
     size = min(batch_size, count)
     order = np.random.default_rng(seed).permutation(count)
     return [make(order[i : i + size]) for i in range(0, count - size + 1, size)]

@@ -5,11 +5,13 @@ from jaxembed.tables.codebooks import dpq, mgqe
 from jaxembed.tables.codes import by_table, codes
 from jaxembed.tables.composed import check_params, fine_tuned, per_feature, touched_rows
 from jaxembed.tables.evolution import evolve
+from jaxembed.tables.exchange import exchange_overflow, exchanged_rows
 from jaxembed.tables.factorized import full_table, hash_table, plan_method, quotient_remainder, robe
 from jaxembed.tables.integer_updates import integer_update
 from jaxembed.tables.lookup import init_tables, lookup, rows_of
 from jaxembed.tables.methods import Method, storage_bytes, training_bytes
 from jaxembed.tables.opt_embed import kept_rows, masked_table, search_masks, supernet
+from jaxembed.tables.placement import assigned, placement
 from jaxembed.tables.plans import Feature, Plan, plan
 from jaxembed.tables.products import dhe, tensor_train
 from jaxembed.tables.pruned import (
@@ -36,7 +38,15 @@ from jaxembed.tables.row_masks import (
     threshold_penalty,
 )
 from jaxembed.tables.sharded import sharded_rows
-from jaxembed.tables.statistics import bytes_of, collision_stats, reader_angles, reader_overlap
+from jaxembed.tables.statistics import (
+    bytes_of,
+    collision_stats,
+    gradient_parts,
+    projection_variance,
+    reader_angles,
+    reader_overlap,
+    row_norms,
+)
 from jaxembed.tables.updates import distinct, row_update, rowwise_adagrad, touched
 from jaxembed.tables.widths import autodim, autodim_widths, mixed_dimensions, narrow_table, narrow_tables
 
@@ -46,6 +56,7 @@ __all__ = [
     "Plan",
     "adapt_emb",
     "alpt",
+    "assigned",
     "autodim",
     "autodim_widths",
     "autosrh",
@@ -62,9 +73,12 @@ __all__ = [
     "distinct",
     "dpq",
     "evolve",
+    "exchange_overflow",
+    "exchanged_rows",
     "fields_of_rows",
     "fine_tuned",
     "full_table",
+    "gradient_parts",
     "hash_table",
     "init_tables",
     "integer_table",
@@ -82,9 +96,11 @@ __all__ = [
     "pep",
     "pep_left",
     "per_feature",
+    "placement",
     "plan",
     "plan_method",
     "prefix_mask",
+    "projection_variance",
     "pruned_update",
     "quotient_remainder",
     "ragged_bytes",
@@ -96,6 +112,7 @@ __all__ = [
     "round_to_step",
     "row_margins",
     "row_mask",
+    "row_norms",
     "row_update",
     "rows_of",
     "rowwise_adagrad",

@@ -97,7 +97,8 @@ def rows_of(table, codes):
     """Row gather: reads rows of a table; a code outside it reads zeros and sends no gradient.
 
     The one gather of this room. A kernel for some device, or :func:`~jaxembed.tables.sharded_rows`, is a
-    function with the same arguments that ``lookup(gather=)`` takes in its place.
+    function with the same arguments that ``lookup(gather=)`` takes in its place. One whose backward pass
+    applies the optimiser goes with :func:`~jaxembed.tables.assigned`.
 
     >>> print(rows_of(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, -1, -2])))
     [[ 3.  4.]

@@ -41,11 +41,20 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
         :func:`~jaxembed.tables.rows_of`, differentiable in reverse mode; the same object for the same
         arguments. It raises ValueError when the devices of an axis do not divide V or B.
     """
-    return _sharded_rows(mesh, _axes("axis", axis, mesh), _axes("batch_axis", batch_axis, mesh))
+    return _sharded_rows(mesh, mesh_axes("axis", axis, mesh), mesh_axes("batch_axis", batch_axis, mesh))
 
 
-def _axes(name, value, mesh):
-    """The mesh axes of an argument as a tuple."""
+def mesh_axes(name, value, mesh):
+    """The mesh axes of an argument as a tuple; refuses one that the mesh lacks or that comes twice.
+
+    Args:
+        name: of the argument, for the error.
+        value: str, or a tuple or list of str.
+        mesh: ``jax.sharding.Mesh``.
+
+    Returns:
+        Tuple of str.
+    """
     axes = tuple(value) if isinstance(value, tuple | list) else (value,)
     if not axes or len(set(axes)) < len(axes) or set(axes) - set(mesh.shape):
         raise ValueError(

@@ -91,3 +91,14 @@ def test_a_masked_batch_hides_more_for_the_decoder_and_keeps_the_words():
         assert (batch[name] == 1)[batch[where]].mean() > 0.6
     with pytest.raises(ValueError, match="pass two"):
         data.masked_batch(np.random.default_rng(0), ids, mask, groups, token=1, vocabulary=9, rates=(0.2,))
+
+
+def test_windows_begin_anywhere_and_keep_short_rows():
+    rng, row = np.random.default_rng(0), list(range(10, 17))
+    found = [data.random_window(rng, row, 4) for _ in range(200)]
+    assert {window[0] for window in found} == {10, 11, 12, 13}
+    assert all(window == list(range(window[0], window[0] + 4)) for window in found)
+    assert data.random_window(rng, row, 7) == data.random_window(rng, row, 99) == row
+    assert data.random_window(rng, [], 3) == []
+    with pytest.raises(ValueError, match="length=0; give at least 1 token"):
+        data.random_window(rng, row, 0)

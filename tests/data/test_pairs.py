@@ -190,3 +190,48 @@ def test_aspect_pairs_are_all_that_share_a_label():
         data.aspect_pairs([["a"], ["b"], []])
     with pytest.raises(ValueError, match=r"label_sets\[1\]: 'parsing' is a text; pass a list of labels"):
         data.aspect_pairs([["tagging"], "parsing"])  # not of its letters
+
+
+LABELS = ["b", "a", "c", "b", "a", "b", "c", "a"]
+
+
+def test_texts_meet_the_texts_of_their_labels_and_all_others_in_turn():
+    seen = set()
+    for seed in range(40):
+        names, positives, negatives = data.label_text_pairs(LABELS, seed=seed, negatives=2)
+        assert names == ["a", "b", "c"] and negatives.shape == (8, 2)
+        assert [names[i] for i in positives] == LABELS
+        assert (negatives != positives[:, None]).all()
+        seen |= {(i, names[j]) for i, row in enumerate(negatives) for j in row}
+    assert len(seen) == 8 * 2  # every text, both other labels
+    again = data.label_text_pairs(LABELS, seed=39, negatives=2)[2]
+    np.testing.assert_array_equal(negatives, again)
+    with pytest.raises(ValueError, match="at least two classes"):
+        data.label_text_pairs(["a", "a"], seed=0)
+
+
+def test_labelled_texts_become_triplets_of_either_kind():
+    labelled = {"texts": [f"text {i}" for i in range(8)], "labels": LABELS}
+    of = dict(zip(labelled["texts"], LABELS, strict=True))
+    made = data.labelled_pairs(labelled, seed=3)
+    assert made["first"] == labelled["texts"]
+    for first, second, other in zip(*made.values(), strict=True):
+        assert of[second] == of[first] != of[other] and second != first
+    named = {name: f"about {name}" for name in "abc"}
+    made = data.labelled_pairs(labelled, seed=3, kind="labels", names=named)
+    for first, second, other in zip(*made.values(), strict=True):
+        assert second == named[of[first]] and other in named.values() and other != second
+    with pytest.raises(ValueError, match="names: holds no text for label 'b'"):
+        data.labelled_pairs(labelled, seed=3, kind="labels", names={"a": "about a"})
+    with pytest.raises(ValueError, match="kind='names'"):
+        data.labelled_pairs(labelled, seed=3, kind="names")
+
+
+def test_similar_texts_of_graded_pairs_ask_for_each_other():
+    pairs = {"first": list("abc"), "second": list("xyz"), "scores": np.array([4.0, 3.9, 5.0])}
+    made = data.graded_pairs(pairs)
+    assert made == {"first": ["a", "c", "x", "z"], "second": ["x", "z", "a", "c"]}
+    with pytest.raises(ValueError, match="least=6: no pair has such a score"):
+        data.graded_pairs(pairs, least=6)
+    with pytest.raises(ValueError, match="pairs: hold no scores"):
+        data.graded_pairs({"first": ["a"], "second": ["b"]})

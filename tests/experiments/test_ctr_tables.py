@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import pathlib
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from experiments.ctr_tables import __main__ as ctr_tables
-from experiments.ctr_tables import click_flags, gains
+from experiments.ctr_tables import click_flags, gains, readers
 from experiments.ctr_tables.__main__ import Config
 from experiments.shared import flags, results
 from jaxembed import data, metrics, tables
@@ -317,3 +318,33 @@ def test_gains_are_those_of_the_same_scheme_budget_and_seed():
     assert gains.gains(t, ("c",)) is None and gains.second_chunk(t) is None and gains.turning(t) is None
     turned = {"reader angles": [{"mean angle": 10.0}, {"mean angle": 9.0}, {"mean angle": 30.0}]}
     assert gains.turning(turned) == (20.0, None, results.NOT)
+    grown = {
+        "readers": [{"mean angle": 1.0, "squares": [1.0, 2.0]}, {"mean angle": 2.0, "squares": [2.0, 8.0]}]
+    }
+    assert gains.growing(grown) == (3.0, None, results.REPRODUCED) and gains.growing(t) is None
+    assert gains.turning(grown) == (1.0, None, results.REPRODUCED)
+    grown["readers"][1]["squares"] = [2.0, 1.0]
+    assert gains.growing(grown).verdict == results.NOT
+
+
+def test_readers_that_are_frozen_stay_equal_and_rows_are_measured_by_member():
+    rng = np.random.default_rng(0)
+    rows = {n: [f"{n}{i}" for i in rng.integers(9, size=300)] for n in ("a", "b")}
+    table = data.ctr_table(rows | {"y": rng.integers(0, 2, 300)}, data.Schema("y", categorical=("a", "b")))
+    cfg = types.SimpleNamespace(width=4, batch_size=64, learning_rate=1e-2, decay=0.0, seeds=2)
+
+    def make_plan(budget):
+        features = [tables.Feature(n, size=size) for n, size in table["sizes"].items()]
+        return tables.plan(features, rows=max(1, round(budget * 12)), width=4)
+
+    found = readers.measure(cfg, table, make_plan, (1, 0.25))
+    assert [row["budget"] for row in found] == [2, 1, 0.25]
+    assert all(len(row["squares"]) == 2 and 0 <= row["mean angle"] <= 180 for row in found)
+    assert all(np.mean(row["squares"]) == row["mean square of rows, frozen readers"] for row in found)
+    init, apply = readers.single_layer(4, 2, True)
+    params, given = init(jax.random.key(0)), {n: np.ones((3, 4), np.float32) for n in "ab"}
+    assert not np.asarray(jax.grad(lambda p: apply(p, given, None).sum())(params)["readers"]).any()
+    plan = make_plan(1)
+    table_of = np.eye(12)[:, :4] * 2.0
+    first, second = readers.squares_of(plan, [table_of, table_of], table["sizes"])
+    assert first <= 4 and second <= 4

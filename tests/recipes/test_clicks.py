@@ -11,6 +11,7 @@ from flips import silent
 from full_disk import fails
 
 from jaxembed import data, encoders, files, metrics, recipes, tables, train
+from jaxembed.recipes import clicks
 
 SCHEMA = data.Schema("y", categorical=("user", "item"), dense=("price",), multivalent=("tags",))
 FAST = {"epochs": 3, "batch_size": 64, "rate": 3e-2, "network": {"layers": 1, "hidden": (8,)}}
@@ -304,3 +305,34 @@ def test_hashed_features_are_read_as_they_were():
         assert made.predict(rows(9, 1)).shape == (9,)
         one = made.scores(table["columns"], [0, 1])
         np.testing.assert_allclose(one, made.scores(table["columns"])[:, :2], rtol=1e-5)
+
+
+# Patience
+
+
+def test_members_within_patience_see_what_each_would_have_seen_alone():
+    history = [[0.5, 0.5, 0.5], [0.6, 0.4, 0.5], [0.5, 0.3, 0.6], [0.6, 0.9, 0.7], [0.9, 0.9, 0.8]]
+    seen, going = clicks.within_patience(history, 2)
+    assert going.tolist() == [False, False, True]
+    ends = [4, 3, 5]  # epochs that a run of this member alone would have had
+    for s, end in enumerate(ends):
+        alone = train.log.patience_left(
+            [{"step": e, "kind": "evaluate", "auc": row[s]} for e, row in enumerate(history[:end])], "auc", 2
+        )
+        assert (alone <= 0) == (not going[s])
+        assert np.isfinite(seen[:end, s]).all() and not np.isfinite(seen[end:, s]).any()
+    assert np.argmax(seen, axis=0).tolist() == [1, 0, 4]
+    assert clicks.within_patience(history, None)[1].all()
+
+
+def test_patience_ends_the_run_and_keeps_the_best_epoch(table):
+    """At a rate that soon overfits, the run is short, and its model that of the whole run's same epoch."""
+    wild = FAST | {"rate": 0.3, "epochs": 12, "members": 2}
+    short = recipes.fit_clicks(table, patience=1, **wild)
+    assert len(short.history) < 12
+    seen, going = clicks.within_patience(short.history, 1)
+    assert not going.any() and short.epochs == (np.argmax(seen, axis=0) + 1).tolist()
+    whole = recipes.fit_clicks(table, **wild | {"epochs": len(short.history)})
+    np.testing.assert_allclose(whole.history, short.history, rtol=1e-6)
+    with pytest.raises(ValueError, match="patience=0; give an int of at least 1"):
+        recipes.fit_clicks(table, patience=0, **FAST)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from models import write_model
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from jaxembed import encoders, losses, metrics, recipes, train
 from jaxembed.arrays import masked_mean
@@ -181,6 +182,73 @@ def test_the_guide_hides_over_the_blocks_what_is_above_the_positive(plain):
     np.testing.assert_array_equal(where, np.asarray(wanted))
 
 
+def test_a_guide_with_a_tokenizer_of_its_own_reads_the_same_texts(plain):
+    """The guide cuts words into letters and knows none of the student's ids; what it hides is unchanged."""
+    words = Tokenizer(models.WordLevel({f"{x}": i for i, x in enumerate("?w0123456789")}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    words.enable_truncation(9)
+    letters = {"table": {"embedding": np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32)}}
+    changed = {"tokenizer": words, "width": 3, "max_length": 9}
+    guide = dataclasses.replace(plain, params=plain.params | letters, **changed)
+    texts = {"first": ["w5", "w16", "w7", "w28"], "second": ["w6 w5", "w17", "w5 w9", "w16"]}
+    order, _, _, where = given_to_loss(plain, texts, guide=guide)
+    sides = [[x[i] for i in order] for x in texts.values()]
+    wanted = losses.guided_mask(*map(guide.encode_texts, sides))
+    np.testing.assert_array_equal(where, np.asarray(wanted))
+    assert 4 < where.sum() < where.size
+    assert guide.tokenize(["w16"])["ids"][0, :3].tolist() == [1, 3, 8]
+    assert plain.tokenize(["w16"])["ids"][0, :3].tolist() == [2, 16, 3]
+
+
+def test_violators_are_what_the_encoder_itself_ranks_too_high(plain):
+    texts = pairs(8)
+    _, first, second, where = given_to_loss(plain, texts)
+    wanted = where & np.asarray(losses.violator_mask(first, second))
+    kept = given_to_loss(plain, texts, violators=True)[3]  # one seed, one order
+    np.testing.assert_array_equal(kept, wanted)
+    assert kept.sum() < where.sum()
+
+
+def test_pairs_whose_switch_is_off_keep_their_own_negative_alone(plain):
+    texts = pairs(8) | {"negatives": [f"w{n + 15}" for n in range(8)]}
+    switch = np.arange(8) % 2 == 0
+    order, _, _, where = given_to_loss(plain, texts, in_batch=switch)
+    whole = given_to_loss(plain, texts)[3]
+    own = np.tile(np.eye(8, dtype=bool), 2)
+    np.testing.assert_array_equal(where, np.where(switch[order][:, None], whole, own))
+    np.testing.assert_array_equal(given_to_loss(plain, texts, in_batch=False)[3], own)
+
+
+def test_each_text_is_read_with_its_prompt(plain):
+    texts = pairs(4) | {"second": [f"w{n + 6}" for n in range(4)]}
+    asked = ["w20 ", "w21 ", "", "w20 "]
+    _, first, second, _ = given_to_loss(plain, texts, prompts={"first": asked, "second": "w22 "})
+    wanted = plain.encode_texts([p + t for p, t in zip(asked, texts["first"], strict=True)])
+    np.testing.assert_allclose(np.sort(first, axis=0), np.sort(wanted, axis=0), atol=1e-6)
+    wanted = plain.encode_texts([f"w22 {t}" for t in texts["second"]])
+    np.testing.assert_allclose(np.sort(second, axis=0), np.sort(wanted, axis=0), atol=1e-6)
+    told = encoders.with_prompts(plain, {}, pooled=False)
+    batch = fine_tuning._tokens(told, ["w5", "w6"], ["w20 ", ""], 6)
+    np.testing.assert_array_equal(batch["pool_mask"], [[0, 0, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0]])
+    np.testing.assert_array_equal(batch["mask"], [[1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0]])
+
+
+def test_a_decoder_learns_by_adapters_of_low_rank(tmp_path):
+    decoder = encoders.pretrained.load(write_model(tmp_path / "llama", "llama", special=False), causal=False)
+    seen = []
+    run = RUN | {"rate": 3e-2, "evaluate": lambda tuned: seen.append(tuned) or {}}
+    tuned = recipes.fine_tune(decoder, pairs(), rank=2, head=True, **run)
+    assert (1 / ranks(tuned)).mean() > (1 / ranks(decoder)).mean() + 0.2
+    np.testing.assert_array_equal(leaves(seen[-1])[0], leaves(tuned)[0])
+    changes = jax.tree.map(lambda a, b: np.asarray(a - b), tuned.params, decoder.params)
+    for path, change in jax.tree.leaves_with_path(changes):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name.startswith("blocks/") and name.endswith("kernel"):
+            assert all(np.linalg.matrix_rank(x, tol=1e-5) == 2 for x in change), name
+        else:
+            assert not change.any(), name
+
+
 def test_equal_texts_are_not_negatives(plain):
     same = {"first": ["w5"] * 8, "second": ["w6"] * 8}
     _, first, second, where = given_to_loss(plain, same)
@@ -209,6 +277,12 @@ SCORED = {"first": ["a"], "second": ["b"], "scores": [1.0]}
         (SCORED, {"blocks": ("qd", "qq")}, "pairs: scores cannot be combined with"),
         ([("a", "b")], {"blocks": ("qd", "xx")}, r"blocks=\('qd', 'xx'\): a subset of"),
         ([("a", "b")], {"blocks": ("qq",)}, r"blocks=\('qq',\): a subset of"),
+        (SCORED, {"in_batch": False}, "pairs: scores have no negatives"),
+        (SCORED, {"violators": True}, "pairs: scores have no negatives"),
+        ([("a", "b")], {"rank": 2, "frozen": "^table/"}, "rank: adapters leave all other parameters"),
+        ([("a", "b")], {"rank": 99}, "rank=99 is outside 1.."),
+        ([("a", "b")], {"prompts": {"third": "c"}}, "prompts: 'third' is not among the texts of the pairs"),
+        ([("a", "b")], {"prompts": {"first": ["c", "d"]}}, r"prompts\['first'\]: 2 for 1 pairs"),
         ([("a", "b")], {"sizes": (99,)}, "sizes: 99 is above the encoder's width 16"),
     ],
 )

@@ -62,6 +62,8 @@ LOSSES = {
     "frozen_softmax": lambda c: (losses.frozen_softmax(c.q(), c.d(), positives=c.ints(c.N, c.B)), (c.B,)),
     "gated_cosine": lambda c: (losses.gated_cosine(c.q(), c.d(), jnp.abs(c.q())), (c.B, c.N)),
     "guided_mask": lambda c: (losses.guided_mask(c.q(), c.d()), (c.B, c.N)),
+    "guided_triplet_loss": lambda c: (losses.guided_triplet_loss(c.q(), c.d(), c.q(), c.d()), (c.B,)),
+    "in_batch_mask": lambda c: (losses.in_batch_mask(c.bools(c.B), c.B, 2 * c.B), (c.B, 2 * c.B)),
     "info_nce": lambda c: (losses.info_nce(c.q(), c.d(), where=c.bools(c.B, c.N)), (c.B,)),
     "label_pairs": lambda c: (losses.label_pairs(c.ints(2, c.B))["where"], (c.B, c.B)),
     "log_frequency": lambda c: (losses.log_frequency(losses.init_frequency(8), c.ints(90, c.N)), (c.N,)),
