@@ -13,6 +13,10 @@ def main(process, count, port, folder):
         jax.distributed.initialize(f"localhost:{port}", num_processes=count, process_id=process)
     import small_run
 
+    from jaxembed.train.peers import Peers
+
+    Peers.SILENT = 6.0  # a test does not wait for a minute
+
     class Slow(small_run.Batches):
         """This process's rows of each batch, a little later than the other processes' from time to time."""
 
