@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -63,12 +64,12 @@ class Peers:
 
         Returns once all others gave a sign after it. An exit callback of ``contextlib.ExitStack``.
         """
-        if self._client is None or not isinstance(error, RuntimeError | TimeoutError):
+        if self._client is None or not _of_device(error):
             return
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._look()
-        began, self._most = time.monotonic(), self.BROKEN
-        while self._thread.is_alive() and time.monotonic() - began < self.SILENT:
+        began, self._most = time.monotonic(), min(self.BROKEN, self.SILENT)
+        while self._thread.is_alive() and time.monotonic() - began < self.SILENT + self.GRACE:
             seen = self._seen.values()
             if all(s[0] == ENDED or (s[0] == LIVES and since > began) for s, since in seen):
                 return
@@ -117,6 +118,12 @@ class Peers:
         if self._process == 0:  # it holds the store, from which the others learn the same
             time.sleep(3 * self.EVERY)
         os._exit(CODE)  # the main thread waits in the device
+
+
+def _of_device(error):
+    """Whether an error may come of another process. Those of the device begin with a code: "UNKNOWN: ..."."""
+    coded = isinstance(error, Exception) and re.match(r"[A-Z]+(_[A-Z]+)*: ", str(error))
+    return bool(coded) or isinstance(error, RuntimeError | TimeoutError)
 
 
 def peers(folder):

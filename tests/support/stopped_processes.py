@@ -6,8 +6,8 @@ import time
 import jax
 
 
-def main(process, count, port, folder):
-    jax.config.update("jax_num_cpu_devices", 8 // count)
+def main(process, count, port, folder, devices):
+    jax.config.update("jax_num_cpu_devices", int(devices))
     if count > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(f"localhost:{port}", num_processes=count, process_id=process)

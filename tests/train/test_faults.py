@@ -17,11 +17,6 @@ from jaxembed import train
 from jaxembed.train.checksums import checksums
 
 STEPS = 6
-# readers of damaged files leave tasks behind, which orbax does not await
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
-]
 
 
 @pytest.fixture(scope="module")
