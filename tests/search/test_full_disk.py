@@ -40,12 +40,12 @@ def test_a_build_goes_on_when_there_is_room(tmp_path):
 
 def test_an_array_that_lacks_room_for_its_last_bytes_is_no_success(tmp_path):
     """NumPy's own way into a file overlooks up to 4 kB."""
-    x = np.arange(4000.0)
+    long = np.arange(4000.0)
     for lost in (1, 100, 4000, 5000):
-        with room(x.nbytes + 128 - lost), pytest.raises(OSError, match="a.npy: could not be written"):
-            files.write_array(tmp_path / "a.npy", x)
+        with room(long.nbytes + 128 - lost), pytest.raises(OSError, match="a.npy: could not be written"):
+            files.write_array(tmp_path / "a.npy", long)
         assert not list(tmp_path.iterdir())
-    for x in (x, np.zeros((0, 3)), np.float32(2), np.array(["a", "bc"]), np.asfortranarray(np.eye(3))):
+    for x in (long, np.zeros((0, 3)), np.float32(2), np.array(["a", "bc"]), np.asfortranarray(np.eye(3))):
         files.write_array(tmp_path / "a.npy", x)
         np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), x)
 
