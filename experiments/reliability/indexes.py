@@ -1,15 +1,14 @@
 """Indexes that are damaged, written by two at once, and written to a full disk."""
 
-import contextlib
 import functools
 import json
-import resource
 import shutil
 import subprocess
 
 import numpy as np
 
-from experiments.reliability.outcomes import LOST, NAMELESS, RIGHT, SILENT, damaged, equal, tried
+from experiments.reliability.faults import damaged, room
+from experiments.reliability.outcomes import LOST, NAMELESS, RIGHT, SILENT, equal, tried
 from experiments.reliability.training import WORKER
 from jaxembed import search
 
@@ -81,25 +80,14 @@ def writers(base, tries):
         yield RIGHT if told <= held and len(told) == 8 else LOST
 
 
-@contextlib.contextmanager
-def room(size):
-    """No file grows beyond a size: the system says so as it does of a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def full_disk(base, tries, rng):
     """Adds to an index with little room left: one line, and the index is what it was."""
     folder = base / "full"
     build(folder)
     before = read(folder)
-    more = [("large", np.ones((400, 8), np.float32))]
+    more = [("large", np.ones((400, 8), np.float32))]  # a file of 6,528 bytes
     for _ in range(tries):
-        with room(int(rng.integers(16, 8_000))):
+        with room(int(rng.integers(16, 6_500))):
             end = tried(lambda: search.add_documents(folder, more, encode), lambda found: False)
         left = [p for p in folder.rglob("*") if p.name.endswith(".new")]
         if end == SILENT or left:

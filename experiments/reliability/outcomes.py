@@ -34,18 +34,3 @@ def equal(one, other):
     return len(ours) == len(theirs) and all(
         np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(ours, theirs, strict=True)
     )
-
-
-def damaged(content, rng):
-    """Bytes of a file with one wrong bit, a lost end, a piece from elsewhere in it, or nothing."""
-    kind, changed = rng.integers(4), bytearray(content)
-    if kind == 0 and changed:
-        changed[rng.integers(len(changed))] ^= 1 << int(rng.integers(8))
-    elif kind == 1:
-        del changed[rng.integers(len(changed) + 1) :]
-    elif kind == 2 and len(changed) > 8:
-        start, place = rng.integers(len(changed) - 4, size=2)
-        changed[place : place + 4] = changed[start : start + 4]
-    elif kind == 3:
-        changed.clear()
-    return bytes(changed)

@@ -14,9 +14,12 @@ import time
 import warnings
 
 import jax
+import numpy as np
 
 from experiments.reliability import worker
-from experiments.reliability.outcomes import LOST, NAMELESS, RIGHT, damaged, equal, tried
+from experiments.reliability.faults import damaged
+from experiments.reliability.outcomes import LOST, NAMELESS, RIGHT, TOLD, equal, tried
+from jaxembed.train.peers import CODE, Peers
 
 WORKER = [sys.executable, "-m", "experiments.reliability.worker"]
 
@@ -43,11 +46,17 @@ def steps_in(folder):
     return sorted(int(p.name) for p in (pathlib.Path(folder) / "checkpoints").glob("*") if p.name.isdigit())
 
 
-def goes_on(folder):
-    """Whether a run that was stopped anywhere goes on to the bits of one that never was."""
+def goes_on(folder, exactly=True):
+    """Whether a run that was stopped anywhere goes on to the bits of one that never was.
+
+    One that several processes began goes on to the same numbers up to the rounding of sums.
+    """
     reached = steps_in(folder)[-1] + 2
     resumed = worker.trained(reached, worker.Batches(), workdir=folder).params
-    return equal(resumed, worker.trained(reached, worker.Batches()).params)
+    whole = worker.trained(reached, worker.Batches()).params
+    if exactly:
+        return equal(resumed, whole)
+    return all(jax.tree.leaves(jax.tree.map(lambda a, b: bool(np.allclose(a, b, atol=1e-4)), resumed, whole)))
 
 
 def kills(base, tries, rng):
@@ -82,6 +91,38 @@ def signals(base, tries, rng, count):
         yield RIGHT if together and f"step {reached};" in said.pop() else NAMELESS
 
 
+def losses(base, tries):
+    """Kills one of two processes; the other ends in time, with one line and the exit code for that."""
+    for n in range(tries):
+        folder = base / f"loss-{n}"
+        other, killed = started(folder, 2, 0.02)
+        time.sleep(1.0)
+        killed.kill()
+        try:
+            error = other.communicate(timeout=Peers.SILENT + 30)[1]
+        except subprocess.TimeoutExpired:
+            other.kill()
+            yield LOST
+            continue
+        said = [line for line in error.splitlines() if line.startswith("error: process 1 gave no sign for")]
+        one = len(said) == 1 and "Traceback" not in error and other.returncode == CODE
+        yield (TOLD if goes_on(folder, exactly=False) else LOST) if one else NAMELESS
+
+
+def two_runs(base, tries):
+    """Starts a second run in the folder of one; it is told who holds it, and the first one's steps stay."""
+    for n in range(tries):
+        folder = base / f"two-{n}"
+        (first,) = started(folder, 1, 0.02)
+        (second,) = started(folder, 1, 0.02)
+        error = second.communicate(timeout=120)[1].strip().splitlines()[-1]
+        named = second.returncode and error.startswith("BlockingIOError") and f"process {first.pid}" in error
+        alive = first.poll() is None
+        first.kill()
+        first.communicate()
+        yield (TOLD if alive and goes_on(folder) else LOST) if named else NAMELESS
+
+
 def flips(base, tries, rng):
     """Damages one file of the newest checkpoint; the run goes on from it or from the one before."""
     whole = base / "whole"
@@ -100,6 +141,13 @@ def flips(base, tries, rng):
             yield tried(lambda at=folder: worker.trained(9, batches, workdir=at).params, right)
 
 
+def pauses(count, seconds):
+    """Pauses, so that saves that are being written end."""
+    for _ in range(count):
+        time.sleep(seconds)
+        yield
+
+
 def long_run(folder, steps, saves):
     """Descriptors, threads, memory and compilations at ten places of one long run."""
     rows, compiled = [], []
@@ -109,12 +157,13 @@ def long_run(folder, steps, saves):
 
     def counted(state):
         gc.collect()
+        held = [(len(os.listdir("/proc/self/fd")), threading.active_count()) for _ in pauses(20, 0.05)]
         pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
         rows.append(
             {
                 "step": int(state.step),
-                "descriptors": len(os.listdir("/proc/self/fd")),
-                "threads": threading.active_count(),
+                "descriptors": min(files for files, _ in held),
+                "threads": min(threads for _, threads in held),
                 "MB": round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6),
                 "programs": len(compiled),
             }

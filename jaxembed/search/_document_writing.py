@@ -167,8 +167,7 @@ def write_shard(folder, arrays):
     entries = {}
     with files.cleared(data):
         for name, x in arrays.items():
-            with files.written(data / name) as file:
-                np.save(file, x, allow_pickle=False)
+            files.write_array(data / name, x)
             entry = {"bytes": (data / name).stat().st_size, "sha256": files.digest(data / name)}
             entries[name] = entry | {"shape": list(x.shape), "dtype": x.dtype.str}
     files.sync_folder(data)

@@ -22,14 +22,16 @@ def replace(path, write, rows):
 
     Args:
         path: of the index.
-        write: function of a name that writes the index there.
+        write: function of a name that writes the index there, and returns how many bytes that takes.
         rows: what was indexed.
     """
     path = files.local_path(path, "path")
     new = files.beside(path, ".new")
     with files.cleared(new):
         try:
-            write(str(new))
+            size = write(str(new))
+            if new.stat().st_size != size:  # libraries overlook what is lost when a file is closed
+                raise OSError(f"{new.stat().st_size} of {size} bytes were written")
         except (RuntimeError, OSError) as error:
             raise files.unwritten(path, OSError(cause(error))) from None
         with open(new, "rb") as file:

@@ -59,7 +59,21 @@ def build_faiss(rows, path, factory="HNSW32", *, sample=100_000, chunk=16_384, *
                     f"factory: {factory!r} takes no rows ({cause(error)}); row n has the number n, so leave "
                     "IDMap out"
                 ) from None
-        return export.replace(path, lambda new: faiss.write_index(index, new), rows)
+        return export.replace(path, lambda new: _written(faiss, faiss.write_index, index, new), rows)
+
+
+def _written(faiss, write, index, name):
+    """Writes an index of faiss, and returns its size."""
+    size = 0
+
+    def put(data):
+        nonlocal size
+        size += len(data)
+        return file.write(data)
+
+    with open(name, "wb") as file:
+        write(index, faiss.PyCallbackIOWriter(put))
+    return size
 
 
 def _trained(faiss, rows, factory, sample, options):
@@ -169,7 +183,7 @@ def build_faiss_binary(codes, path, factory="BFlat", *, sample=100_000, chunk=65
             raise ValueError(
                 f"factory: faiss refuses {factory!r} ({cause(error)}); see its factory"
             ) from None
-        return export.replace(path, lambda new: faiss.write_index_binary(index, new), codes)
+        return export.replace(path, lambda new: _written(faiss, faiss.write_index_binary, index, new), codes)
 
 
 def open_faiss_binary(path, *, codes=None, **options):
@@ -244,7 +258,7 @@ def build_usearch(rows, path, *, dtype="f32", connectivity=16, expansion=128, ch
         for start in range(0, count, chunk):
             part = _held("rows", rows[start : start + chunk], range(start, count), _USEARCH[dtype])
             index.add(np.arange(start, start + len(part), dtype=np.uint64), part)
-        return export.replace(path, index.save, rows)
+        return export.replace(path, lambda new: index.save(new) or index.serialized_length, rows)
 
 
 def open_usearch(path, *, rows=None, expansion=64, verify=True):

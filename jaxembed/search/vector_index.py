@@ -102,8 +102,7 @@ def _write(data, arrays, metadata):
         said["metadata"], arrays["offsets.npy"] = _write_lines(path, metadata)
         said["metadata_sha256"] = files.digest(path)
     for name, x in arrays.items():
-        with files.written(data / name) as file:
-            np.save(file, x, allow_pickle=False)
+        files.write_array(data / name, x)
         said["arrays"][name] = {"shape": x.shape, "dtype": x.dtype.str, "sha256": files.digest(data / name)}
     files.sync_folder(data)
     return said

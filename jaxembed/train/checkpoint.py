@@ -11,6 +11,7 @@ import numpy as np
 from jaxembed import files
 from jaxembed.extras import brings
 from jaxembed.train.checksums import described, difference, opened, record_of
+from jaxembed.train.damage import Damaged, quiet, reason_of, undamaged
 from jaxembed.train.log import score
 from jaxembed.train.workdir import folder_of, is_local
 
@@ -70,7 +71,7 @@ class Checkpoints:
                 probe.unlink()
         except Exception as error:  # clients of buckets raise errors of their own
             raise ValueError(
-                f"workdir={str(workdir)!r} cannot be written ({_reason(error)}); name another"
+                f"workdir={str(workdir)!r} cannot be written ({reason_of(error)}); name another"
             ) from None
         self._compare_meta()
         self._numbers, self._saving, self._inner = {}, None, None
@@ -84,12 +85,13 @@ class Checkpoints:
             self._inner.close()
         folder = self.folder / "checkpoints"
         try:
-            self._inner = ocp.training.Checkpointer(
-                folder,
-                save_decision_policy=_EveryAsked(),
-                preservation_policy=self._policy,
-                cleanup_tmp_directories=self._clear,
-            )
+            with quiet():
+                self._inner = ocp.training.Checkpointer(
+                    folder,
+                    save_decision_policy=_EveryAsked(),
+                    preservation_policy=self._policy,
+                    cleanup_tmp_directories=self._clear,
+                )
         except ImportError as error:
             raise ValueError(
                 f"workdir={self._workdir!r}: {error}; install it for checkpoints there"
@@ -153,7 +155,7 @@ class Checkpoints:
             step = self.latest
             try:
                 loaded, damage = self._loaded(step, state), None
-            except _Damaged as error:
+            except Damaged as error:
                 loaded, damage = None, str(error)
             if _everywhere(damage is None):
                 return loaded
@@ -162,9 +164,7 @@ class Checkpoints:
     def _loaded(self, step, state):
         folder = self.folder / "checkpoints" / str(step)
         wanted = {"params": state.params, "rest": _rest(state)}
-        with _damages():
-            record = opened(folder)
-            stored = _described(self._inner, step) if record is None else _split(record["arrays"])
+        record, stored = undamaged(lambda: self._stored(folder, step))
         asked = {name: described(tree) for name, tree in wanted.items()}
         if record is None:  # such a version says of random keys what they consist of
             keys = {k for k, (_, kind) in asked["rest"].items() if kind.startswith("key<")}
@@ -177,13 +177,17 @@ class Checkpoints:
                 f"workdir={str(self.folder)!r}: checkpoint {step} is of another optimiser; "
                 "name another workdir or delete this one"
             )
-        with _damages():
-            loaded = self._inner.load_checkpointables(step, wanted)
-            state = dataclasses.replace(state, params=loaded["params"], **loaded["rest"])
-            found = record and difference(record, {"params": state.params, **_rest(state)})
-            if found:
-                raise ValueError(found)
+        loaded = undamaged(lambda: self._inner.load_checkpointables(step, wanted))
+        state = dataclasses.replace(state, params=loaded["params"], **loaded["rest"])
+        found = record and difference(record, {"params": state.params, **_rest(state)})
+        if found:
+            raise Damaged(found)
         return state
+
+    def _stored(self, folder, step):
+        """The record of a checkpoint, or None, and {path: [shape, dtype]} of its arrays."""
+        record = opened(folder)
+        return record, _described(self._inner, step) if record is None else _split(record["arrays"])
 
     def _set_aside(self, step, damage):
         """Moves a damaged checkpoint out of the way, unless no other is left."""
@@ -207,19 +211,6 @@ class Checkpoints:
             self._wait()
         finally:
             self._inner.close()
-
-
-class _Damaged(Exception):
-    """Why a checkpoint cannot be used, in one line."""
-
-
-@contextlib.contextmanager
-def _damages():
-    """Whatever reading raises, the checkpoint is damaged: readers of its files raise errors of all kinds."""
-    try:
-        yield
-    except Exception as error:
-        raise _Damaged(_reason(error)[:300]) from error
 
 
 def _everywhere(fine):
@@ -259,11 +250,6 @@ def _split(arrays):
 def _described(inner, step):
     stored = inner.checkpointables_metadata(step).metadata
     return {name: described(stored[name]) for name in ("params", "rest")}
-
-
-def _reason(error):
-    """Why an error came, in one line."""
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 def _compare_shapes(folder, stored, wanted):
@@ -309,11 +295,12 @@ def restore_params(workdir, *, step=None, best=None):
     try:
         found = folder.is_dir()
     except Exception as error:  # clients of buckets raise errors of their own
-        raise ValueError(f"workdir={str(workdir)!r} cannot be read ({_reason(error)}); mend that") from None
+        raise ValueError(f"workdir={str(workdir)!r} cannot be read ({reason_of(error)}); mend that") from None
     if not found:
         raise FileNotFoundError(f"workdir={str(workdir)!r} holds no checkpoint; train first")
     try:
-        checkpointer = ocp.training.Checkpointer(folder)
+        with quiet():
+            checkpointer = ocp.training.Checkpointer(folder)
     except ImportError as error:
         raise ValueError(f"workdir={str(workdir)!r}: {error}; install it for checkpoints there") from None
     with checkpointer as found:
@@ -326,7 +313,7 @@ def restore_params(workdir, *, step=None, best=None):
         for step in wanted:
             try:
                 return _read(found, folder, step)
-            except _Damaged as error:
+            except Damaged as error:
                 damage = f"workdir={str(workdir)!r}: checkpoint {step} is damaged ({error})"
             if step == wanted[-1]:
                 others = f", there are {steps}" if len(steps) > 1 else ""
@@ -342,7 +329,7 @@ def restore_before(workdir, step, state, meta):
     try:
         earlier = [s for s in saved._steps() if s < step]
         return saved._loaded(max(earlier), state) if earlier else None
-    except _Damaged as error:
+    except Damaged as error:
         raise ValueError(
             f"workdir={str(workdir)!r}: checkpoint {max(earlier)} is damaged ({error})"
         ) from None
@@ -359,25 +346,28 @@ def _known(folder, steps):
         except Exception as error:
             raise ValueError(
                 f"{folder / str(step)}: which checkpoint is best is unknown, as the numbers of this one are "
-                f"damaged ({_reason(error)}); name one with step="
+                f"damaged ({reason_of(error)}); name one with step="
             ) from None
     return {s: n for s, n in numbers.items() if n}
 
 
 def _read(found, folder, step):
     """The parameters of one checkpoint on the first device, compared with its record."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    with _damages():
-        record = opened(folder / str(step))
-        abstract = jax.tree.map(
-            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
-            found.checkpointables_metadata(step).metadata["params"],
-            is_leaf=lambda x: hasattr(x, "shape"),
-        )
-        if record is not None and _split(record["arrays"])["params"] != described(abstract):
-            raise ValueError("its arrays are not those that were saved")
-        params = found.load_checkpointables(step, {"params": abstract})["params"]
-        wrong = record and difference(record, {"params": params})
-        if wrong:
-            raise ValueError(wrong)
+    record, params = undamaged(lambda: _record_and_params(found, folder, step))
+    wrong = record and difference(record, {"params": params})
+    if wrong:
+        raise Damaged(wrong)
     return params
+
+
+def _record_and_params(found, folder, step):
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    record = opened(folder / str(step))
+    abstract = jax.tree.map(
+        lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
+        found.checkpointables_metadata(step).metadata["params"],
+        is_leaf=lambda x: hasattr(x, "shape"),
+    )
+    if record is not None and _split(record["arrays"])["params"] != described(abstract):
+        raise ValueError("its arrays are not those that were saved")
+    return record, found.load_checkpointables(step, {"params": abstract})["params"]

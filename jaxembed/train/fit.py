@@ -17,6 +17,7 @@ from jaxembed.train.checkpoint import Checkpoints
 from jaxembed.train.gradients import gradient_update
 from jaxembed.train.log import MetricLog, patience_left, score
 from jaxembed.train.mesh import make_mesh, place_batch
+from jaxembed.train.peers import peers
 from jaxembed.train.step import BATCH_RULES, STOP, compiled, hashable, prepared
 from jaxembed.train.stopping import Agreement, Finite, Flight, report, signals, stop
 from jaxembed.train.workdir import folder_of, is_local
@@ -54,8 +55,9 @@ def fit(
     same bits as one that never stopped. The step is compiled once for each (update, shardings), with the
     state donated and placed by ``rules``. Ctrl-C ends the run after the current step, saves, and raises
     KeyboardInterrupt; SIGTERM does the same and raises SystemExit(143). Several processes agree on the step
-    after which they stop. A step whose loss or gradient is not finite ends the run, and is never saved.
-    Nor are parameters that an update made infinite.
+    after which they stop; when one of them dies, the others end with one line and exit code 75. A step whose
+    loss or gradient is not finite ends the run, and is never saved. Nor are parameters that an update made
+    infinite.
 
     >>> import jax.numpy as jnp
     >>> import optax
@@ -119,7 +121,7 @@ def fit(
     init_key, step_key = jax.random.split(key)
     make_state, abstract = prepared(init, update, mesh, tuple(map(tuple, rules)))
     every = _Every(log_every, evaluate_every, save_every)
-    with contextlib.ExitStack() as stack:
+    with peers(workdir) as others, contextlib.ExitStack() as stack:
         saved = _opened(stack, workdir, keep=keep, best=best, meta=meta)
         resumed = saved is not None and saved.latest is not None
         state = saved.restore(abstract) if resumed else make_state(init_key)
@@ -128,6 +130,7 @@ def fit(
         )
         log = MetricLog(workdir, int(state.step), write=jax.process_index() == 0, tensorboard=tensorboard)
         stack.callback(log.close)
+        stack.push(others.settle)
         loop = _Loop(program, step_key, mesh, log, saved, evaluate, every, best, patience, nonfinite)
         finite = Finite(state.params) if saved else None
         with _tracer(profile, workdir) as trace, _bar(int(state.step), steps, progress) as bar:

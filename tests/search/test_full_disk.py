@@ -38,6 +38,18 @@ def test_a_build_goes_on_when_there_is_room(tmp_path):
     same(search.open_documents(folder, verify=True), DOCUMENTS)
 
 
+def test_an_array_that_lacks_room_for_its_last_bytes_is_no_success(tmp_path):
+    """NumPy's own way into a file overlooks up to 4 kB."""
+    long = np.arange(4000.0)
+    for lost in (1, 100, 4000, 5000):
+        with room(long.nbytes + 128 - lost), pytest.raises(OSError, match="a.npy: could not be written"):
+            files.write_array(tmp_path / "a.npy", long)
+        assert not list(tmp_path.iterdir())
+    for x in (long, np.zeros((0, 3)), np.float32(2), np.array(["a", "bc"]), np.asfortranarray(np.eye(3))):
+        files.write_array(tmp_path / "a.npy", x)
+        np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), x)
+
+
 def test_a_plain_index_on_a_full_disk(tmp_path):
     save = functools.partial(search.save_index, tmp_path, ROWS, np.arange(400), [{"n": 1}] * 400)
     search.save_index(tmp_path, ROWS[:3], [1, 2, 3])
@@ -66,7 +78,8 @@ def test_an_export_on_a_full_disk(tmp_path, form):
     rows = ROWS.view(np.uint8) if form == "faiss_binary" else ROWS
     call = functools.partial(getattr(search, f"build_{form}"), rows, tmp_path / "x")
     call()
-    fails(tmp_path, call, [0, 100, 20_000])
+    size = (tmp_path / "x").stat().st_size
+    fails(tmp_path, call, [0, 100, 20_000, size - 4000, size - 1])
     run = getattr(search, f"open_{form}")(tmp_path / "x", **{"codes" if "binary" in form else "rows": rows})
     assert run(rows[:1], 1)[1].shape == (1, 1)
 

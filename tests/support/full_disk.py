@@ -1,20 +1,8 @@
 """A disk that is full, as the system says it."""
 
-import contextlib
-
 import pytest
 
-
-@contextlib.contextmanager
-def room(size):
-    """No file grows beyond a size: the system says so as it does of a full disk."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from experiments.reliability.faults import room
 
 
 def state(folder):
@@ -24,6 +12,7 @@ def state(folder):
 
 def fails(folder, call, sizes):
     """Calls with little room; each call ends in one line and leaves the files as they were."""
+    pytest.importorskip("resource")
     before = state(folder)
     for size in sizes:
         with room(size), pytest.raises(OSError, match="could not be written .*; make room, or") as error:

@@ -12,7 +12,16 @@ from readers_of_models import ENCODERS, INDEXES, PREPARED, RUNS
 from readers_of_pictures import FONTS, PICTURES
 from readers_of_texts import TABLES, TEXTS
 
-READERS = TEXTS | TABLES | PICTURES | ENCODERS | RUNS | INDEXES | PREPARED | FONTS
+KINDS = {
+    "texts": TEXTS,
+    "tables": TABLES,
+    "pictures and fonts": PICTURES | FONTS,
+    "encoders": ENCODERS,
+    "runs and models": RUNS,
+    "indexes": INDEXES,
+    "prepared data sets": PREPARED,
+}
+READERS = {name: reader for readers in KINDS.values() for name, reader in readers.items()}
 
 
 def runnable():

@@ -192,7 +192,18 @@ def _loaded_towers(folder):
     return {"params": found.params, "items": found.items["names"], "counts": found.counts}
 
 
+def _run(folder):
+    import small_run
+
+    small_run.run(steps=2, workdir=folder / "run")
+
+
+def _restored(folder):
+    return {k: np.asarray(v) for x in train.restore_params(folder / "run").values() for k, v in x.items()}
+
+
 RUNS = {
+    "restore_params": Reader(_run, _restored, needs="orbax", whole=True),
     "read_metrics": Reader(files_of({"metrics.jsonl": ROWS}), _resumed),
     "load_clicks": Reader(_clicks, _loaded_clicks, needs="flax", free=True),
     "load_towers": Reader(_towers, _loaded_towers, needs="flax", free=True),

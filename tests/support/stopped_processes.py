@@ -6,12 +6,16 @@ import time
 import jax
 
 
-def main(process, count, port, folder):
-    jax.config.update("jax_num_cpu_devices", 8 // count)
+def main(process, count, port, folder, devices):
+    jax.config.update("jax_num_cpu_devices", int(devices))
     if count > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(f"localhost:{port}", num_processes=count, process_id=process)
     import small_run
+
+    from jaxembed.train.peers import Peers
+
+    Peers.SILENT = 6.0  # a test does not wait for a minute
 
     class Slow(small_run.Batches):
         """This process's rows of each batch, a little later than the other processes' from time to time."""

@@ -17,11 +17,6 @@ from jaxembed import train
 from jaxembed.train.checksums import checksums
 
 STEPS = 6
-# readers of damaged files leave tasks behind, which orbax does not await
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +280,7 @@ def test_at_least_one_checkpoint_is_kept_and_another_best_resumes(tmp_path):
 
 
 def test_many_saves_leave_no_files_open_and_no_threads(tmp_path):
-    """Saves that are still being written hold some for a moment, so the least of ten steps counts."""
+    """A leak in each save adds 20; saves that are still being written hold some, so medians are compared."""
     counts = []
 
     def counted(state):
@@ -295,8 +290,8 @@ def test_many_saves_leave_no_files_open_and_no_threads(tmp_path):
     train.fit(
         **small([0.0] * 40, steps=40, save_every=1, workdir=tmp_path, evaluate=counted, evaluate_every=1)
     )
-    files, threads = np.transpose(counts)
-    assert min(files[30:]) <= min(files[10:20]) + 4 and min(threads[30:]) <= min(threads[10:20]) + 2, counts
+    early, late = np.median(counts[10:20], axis=0), np.median(counts[30:], axis=0)
+    assert (late < early + 15).all(), counts
 
 
 def test_what_a_killed_save_left_is_cleared(copied):

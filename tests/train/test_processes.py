@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +19,8 @@ from jaxembed import train
 SCRIPT = pathlib.Path(__file__).parents[1] / "support" / "stopped_processes.py"
 
 
-def start(folder, count):
+def start(folder, count, devices=None):
+    """Starts the processes of a run on 8 devices, or as many each."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -27,7 +29,10 @@ def start(folder, count):
     call = [sys.executable, str(SCRIPT)]
     return [
         subprocess.Popen(
-            [*call, str(p), str(count), str(port), str(folder)], env=env, stderr=subprocess.PIPE, text=True
+            [*call, str(p), str(count), str(port), str(folder), str(devices or 8 // count)],
+            env=env,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for p in range(count)
     ]
@@ -68,6 +73,28 @@ def test_processes_stop_after_the_same_step_and_the_run_goes_on(count, sent, cod
     assert f"stopped after step {reached}; run again to resume" in steps.pop()
     resumed = run(steps=reached + 2, workdir=tmp_path)
     chex.assert_trees_all_close(as_numpy(resumed), as_numpy(run(steps=reached + 2)), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_killed_process_ends_the_others_with_one_line(count, tmp_path):
+    # Gloo itself aborts now and then where several devices of one process lose their peers.
+    processes = start(tmp_path, count, devices=1)
+    wait_for_checkpoint(tmp_path, processes)
+    processes[-1].kill()
+    codes, errors = ended(processes)
+    assert codes[:-1] == [75] * (count - 1), errors
+    for process, text in enumerate(errors[:-1]):
+        (line,) = (x for x in text.splitlines() if x.startswith("error: "))
+        assert re.fullmatch(
+            rf"error: process {count - 1} gave no sign for \d+ seconds, so process {process} ends; "
+            rf"run again to resume from {re.escape(str(tmp_path))}",
+            line,
+        )
+        assert "Traceback" not in text and len(text.splitlines()) <= 3, text
+    latest = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    resumed = run(steps=latest + 2, workdir=tmp_path)
+    chex.assert_trees_all_close(as_numpy(resumed), as_numpy(run(steps=latest + 2)), atol=1e-5)
 
 
 def test_a_second_run_in_the_same_folder_is_told_who_holds_it(tmp_path):
