@@ -33,9 +33,7 @@ class Config:
     seeds: int = 3
     processes: int = 2  # that share the cells of the sweep
     quick: bool = False  # few methods, one budget, one seed, few rows
-    workdir: pathlib.Path = pathlib.Path(
-        "runs/table_compression"
-    )  # a cell that is there is not computed again
+    workdir: pathlib.Path = pathlib.Path("runs/table_compression")  # cells there are not computed again
     results: pathlib.Path | None = None
 
     def __post_init__(self):
@@ -67,7 +65,13 @@ def run(cfg):
     options = {"processes": cfg.processes, "say": tell}
     done = train.sweep(asked, cells.compute, cfg.workdir, **options)
     rows = [answers.row_of(cell, numbers) for cell, numbers in zip(asked, done, strict=True)]
-    return results.Result({"AUC": rows, "recommended": answers.recommended(rows)})
+    found = {"recommended": answers.advised(rows)}
+    found |= {f"AUC, {name}": answers.at_budgets(rows, name) for name in cfg.tables}
+    adapted = [c for c, row in zip(asked, rows, strict=True) if c["method"] == "AdaptEmb" and row["bytes"]]
+    found["own rows of AdaptEmb"] = [arms.own_rows(cell) for cell in adapted]
+    seconds = sum(numbers.get("wall seconds", 0) for numbers in done) / cfg.processes
+    details = {"AUC": rows, "recommendations": answers.recommended(rows), "seconds": round(seconds)}
+    return results.Result({name: table for name, table in found.items() if table}, details)
 
 
 def tell(cell, numbers):

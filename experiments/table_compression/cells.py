@@ -15,8 +15,7 @@ READ = 4096  # rows whose vectors are looked up when time is taken
 def compute(cell):
     """The numbers of a cell, or {"floor": why the method does not fit the budget}."""
     task = arms.task_of(cell)
-    full = 4 * training.WIDTH * sum(task.sizes.values())
-    budget = full if cell["budget"] is None else round(cell["budget"] * full)
+    budget = round((cell["budget"] or 1) * task.bytes)
     began = time.perf_counter()
     try:
         found = arms.trained(cell, budget)

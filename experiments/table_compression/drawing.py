@@ -10,7 +10,7 @@ def draw(axes, numbers, name):
     """A line for each method, best first, and a dot on it for each budget; right is better."""
     rows, whole = answers.fitting(numbers["AUC"], name), answers.full(numbers["AUC"], name)
     budgets = sorted({row["budget"] for row in rows}, reverse=True)
-    names = sorted({row["method"] for row in rows}, key=lambda n: order(rows, n, budgets), reverse=True)
+    names = answers.ranked(rows, name)
     if whole is not None:
         axes.axvline(whole["AUC"], color="0.4", ls="--", label=f"full table, {whole['bytes'] / 1000:,.0f} kB")
     for i, budget in enumerate(budgets):
@@ -31,12 +31,3 @@ def draw(axes, numbers, name):
     )
     axes.grid(alpha=0.3)
     plots.legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
-
-
-def order(rows, name, budgets):
-    """Mean AUC over the budgets; where a method does not fit, it counts as the worst there."""
-    found = []
-    for budget in budgets:
-        aucs = {row["method"]: row["AUC"] for row in rows if row["budget"] == budget}
-        found.append(aucs.get(name, min(aucs.values())))
-    return np.mean(found)
