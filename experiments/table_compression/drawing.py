@@ -9,8 +9,7 @@ from experiments.table_compression import answers, arms
 def draw(axes, numbers, name):
     """A line for each method, best first, and a dot on it for each budget; right is better."""
     rows, whole = answers.fitting(numbers["AUC"], name), answers.full(numbers["AUC"], name)
-    budgets = sorted({row["budget"] for row in rows}, reverse=True)
-    names = answers.ranked(rows, name)
+    budgets, names = sorted({row["budget"] for row in rows}, reverse=True), answers.ranked(rows, name)
     if whole is not None:
         axes.axvline(whole["AUC"], color="0.4", ls="--", label=f"full table, {whole['bytes'] / 1000:,.0f} kB")
     for i, budget in enumerate(budgets):
@@ -19,8 +18,8 @@ def draw(axes, numbers, name):
         axes.errorbar(x, y, xerr=[row["± AUC"] or 0 for row in some], fmt="none", ecolor=f"C{i}", alpha=0.6)
         faces = ["white" if row["method"] in arms.SHARED else f"C{i}" for row in some]
         axes.scatter(x, y, c=faces, edgecolors=f"C{i}", s=34, zorder=3)
-        asked = max(row["asked"] for row in some) / 1000
-        axes.plot([], [], "o", color=f"C{i}", label=f"{budget:g} of the bytes, {asked:,.1f} kB")
+        asked = f"{answers.told(budget)}, {some[0]['asked'] / 1000:,.1f} kB"
+        axes.plot([], [], "o", color=f"C{i}", label=asked)
     axes.plot([], [], "o", color="0.4", mfc="white", label="empty: values share rows, elements or codes")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()

@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxembed.arrays import wide
@@ -44,11 +45,14 @@ def integer_update(loss_fn, tx, rules, *, step=None, step_rule=None):
         process.
 
     Raises:
-        ValueError: when called, for a path whose array does not hold integers, or several processes.
+        ValueError: for a step that is not above 0; when called, for a path whose array does not hold
+            integers, or several processes.
 
     References:
         S. Li et al., ALPT, arXiv:2212.05735; S. Gupta et al., arXiv:1502.02551.
     """
+    if step is not None and not (np.isfinite(step) and step > 0):
+        raise ValueError(f"step={step}; give a number above 0, or None for learned steps")
     step_rule = None if step is not None else step_rule or _step_rule()
     return _integer_update(loss_fn, tx, tuple(rules.items()), step, step_rule)
 
