@@ -37,7 +37,7 @@ class Result(NamedTuple):
         tables: {name: rows}, shown on the page. A row is a dict; beside a mean "x" its spread is "± x".
         details: JSON values that the tables were made from. "seeds" counts them, if not ``Config.seeds``.
             "device" names the device where each kind of it has a run of its own; "seconds" are those of all
-            the commands that a sweep took.
+            the commands that a sweep took, or None.
         config: the settings with what the run filled in; None where those of the flags are whole.
         closing: text that is printed last, when everything is written.
     """

@@ -69,8 +69,8 @@ def run(cfg):
     found |= {f"AUC, {name}": answers.at_budgets(rows, name) for name in cfg.tables}
     adapted = [c for c, row in zip(asked, rows, strict=True) if c["method"] == "AdaptEmb" and row["bytes"]]
     found["own rows of AdaptEmb"] = [arms.own_rows(cell) for cell in adapted]
-    seconds = sum(numbers.get("wall seconds", 0) for numbers in done) / cfg.processes
-    details = {"AUC": rows, "recommendations": answers.recommended(rows), "seconds": round(seconds)}
+    details = {"AUC": rows, "recommendations": answers.recommended(rows)}
+    details["seconds"] = answers.seconds(done, cfg.processes)
     return results.Result({name: table for name, table in found.items() if table}, details)
 
 

@@ -28,6 +28,12 @@ def row_of(cell, found):
     return row | {"asked": found["asked"], "AUCs": found["AUCs"], "validation": found["validation"]}
 
 
+def seconds(found, processes):
+    """Seconds of all cells, whichever command computed them; None where one does not say."""
+    each = [numbers.get("CPU seconds") for numbers in found if "floor" not in numbers]
+    return None if None in each else round(sum(each) / processes)
+
+
 def fitting(rows, table=None, budget=None):
     """Rows of methods that fit their budget, of one table and one budget where these are given."""
     found = [row for row in rows if row["AUC"] is not None and row["budget"] is not None]

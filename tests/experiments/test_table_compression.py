@@ -120,6 +120,12 @@ def test_recommendations_choose_by_validation_rows_and_name_what_is_as_good():
     }
 
 
+def test_seconds_are_those_of_all_cells_or_unknown():
+    found = [{"CPU seconds": 30.0}, {"floor": "too few bytes"}, {"CPU seconds": 12.0}]
+    assert answers.seconds(found, 2) == 21
+    assert answers.seconds([*found, {"wall seconds": 3}], 2) is None
+
+
 def test_aucs_have_a_row_for_each_method_and_a_column_for_each_budget():
     found = answers.at_budgets(ROWS, "toy")
     assert [r["method"] for r in found] == ["full table", "ROBE", "OptEmbed", "INT16", "hash"]
