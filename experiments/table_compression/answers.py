@@ -122,21 +122,6 @@ def sharing(t):
     return results.share(near) if near else None
 
 
-def loss_of(name, most):
-    """What answers how much a method loses against the full table, at its largest budget."""
-
-    def ours(t):
-        rows = t.get("AUC", ())
-        names = {row["table"] for row in fitting(rows) if row["method"] == name and full(rows, row["table"])}
-        losses = [
-            full(rows, n)["AUC"] - max(r["AUC"] for r in fitting(rows, n) if r["method"] == name)
-            for n in names
-        ]
-        return results.holds(max(losses) <= most, max(losses)) if losses else None
-
-    return ours
-
-
 def above(names, other, margin, least=0.0, most=1.0):
     """What answers whether methods are a margin above another at the same table and budget."""
 
@@ -151,12 +136,18 @@ def above(names, other, margin, least=0.0, most=1.0):
     return ours
 
 
-def over_full(name, budget):
-    """What answers whether a method at a budget is above the full table, on every table."""
+def over_full(name, budget=None, margin=0.0):
+    """What answers whether a method is above the full table plus a margin, seed by seed, on every table.
+
+    Args:
+        budget: share of the bytes; None takes the largest that the method has a row for.
+        margin: negative where a loss is allowed.
+    """
 
     def ours(t):
         rows = [r for r in fitting(t.get("AUC", ()), budget=budget) if r["method"] == name]
-        gains = [r["AUC"] - full(t["AUC"], r["table"])["AUC"] for r in rows if full(t["AUC"], r["table"])]
-        return results.holds(min(gains) > 0, min(gains)) if gains else None
+        best = {r["table"]: r for r in sorted(rows, key=lambda r: r["budget"]) if full(t["AUC"], r["table"])}
+        gains = [np.subtract(r["AUCs"], full(t["AUC"], n)["AUCs"]) for n, r in best.items()]
+        return results.paired(np.transpose(gains), margin=margin) if gains else None
 
     return ours

@@ -145,7 +145,7 @@ def test_claims_follow_from_the_numbers():
     (winners,) = [r for s, r in said.items() if s.startswith("No method")]
     assert (winners["ours"], winners["verdict"]) == (2, results.REPRODUCED)
     (int16,) = [r for s, r in said.items() if s.startswith("INT16")]
-    assert int16["ours"] == pytest.approx(0.0005) and int16["verdict"] == results.REPRODUCED
+    assert int16["ours"] == pytest.approx(-0.0005) and int16["verdict"] is None  # three seeds
     (elements,) = [r for s, r in said.items() if s.startswith("At a tenth and below")]
     assert elements["ours"] == 1.0
     (over,) = [r for s, r in said.items() if s.startswith("OptEmbed at half")]
