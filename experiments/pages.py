@@ -98,9 +98,12 @@ def pages(root=ROOT):
         "measured": _measured(saved),
     }
     texts[root / "README.md"] = _filled(root / "README.md", blocks)
-    guide = root / "docs/retrieval.md"
-    if guide.exists():
-        texts[guide] = _filled(guide, {"choices": _choices(saved)})
+    for guide, block in (
+        ("retrieval", {"choices": _choices(saved)}),
+        ("tables", {"methods": _methods(saved)}),
+    ):
+        if (root / f"docs/{guide}.md").exists():
+            texts[root / f"docs/{guide}.md"] = _filled(root / f"docs/{guide}.md", block)
     return texts
 
 
@@ -264,6 +267,8 @@ def _about(run, numbers=None):
 
 def _alone(run):
     """Seconds of a run; of one that shared its machine with others, those of its own work on the CPU."""
+    if "seconds" in run["details"]:  # several commands made it, of which the last counts its own work only
+        return run["seconds"]
     return min(run["seconds"], run["machine"].get("cpu_seconds") or run["seconds"])
 
 
@@ -397,6 +402,14 @@ def _choices(saved):
     if run is None:
         return "`python -m experiments.benchmarks.codes` measures what each of them finds, and how fast."
     return "\n".join([markdown(run["tables"]["choices"]), "", *_about(run)])
+
+
+def _methods(saved):
+    """Which method of compressed tables was best for each need, as the sweep measured it."""
+    run = saved.get("table_compression", {}).get("default")
+    if run is None:
+        return "`python -m experiments.table_compression` measures what each of them loses."
+    return "\n".join([markdown(run["tables"]["recommended"]), "", *_about(run)])
 
 
 def _filled(path, blocks):

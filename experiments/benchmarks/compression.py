@@ -4,7 +4,8 @@
     python -m experiments.benchmarks.compression --values 100000 --rounds 2
 
 About 5 minutes on 2 CPU cores. Every method is set to a quarter of the bytes of the full table where its own
-setting allows that; codes, tensor train and deep hash take fewer bytes, as they are used. One lookup reads
+setting allows that; codes, tensor train and deep hash take fewer bytes, as they are used. OptEmbed keeps the
+most frequent values, half as wide. One lookup reads
 4,096 x 26 values that follow Zipf's law, in the form that is served (codes, sparse rows, integers). All
 methods are timed in turn, again and again, so that a busy machine slows all of them equally. "times gather"
 divides by the time of the full table's lookup, a plain gather.
@@ -12,8 +13,8 @@ divides by the time of the full table's lookup, a plain gather.
 tensor train and a deep hash, they say more than the time.
 
 Training takes the step that suits the method: rows that a batch touches where it lists them, integers by
-stochastic rounding, all parameters by Adagrad otherwise. "extra" is what the compiled step needs beside
-parameters, state and batch.
+stochastic rounding, all parameters by Adagrad otherwise. AutoDim and OptEmbed train their supernets. "whole"
+is what the compiled step needs, batch included; "extra" is its part beside parameters, state and batch.
 """
 
 import dataclasses
@@ -82,9 +83,20 @@ def methods(cfg, counts):
         "INT16": tables.integer_table(n, d, bits=16),
         "ALPT": tables.alpt(n, d),
         "mixed dimensions": tables.narrow_table(n, d, inner=max(1.0, cfg.share * d)),
-        "DeepLight, PEP, AutoSrh": within(lambda k: tables.deeplight(n, d, keep=k)),
+        "AutoDim": tables.autodim(n, d, widths=sorted({max(1, round(cfg.share * d)), -(-d // 2), d})),
+        "OptEmbed": within(functools.partial(kept_first, np.argsort(-counts), d), high=n),
+        "DeepLight": within(lambda k: tables.deeplight(n, d, keep=k)),
+        "PEP": within(lambda k: tables.pep(n, d, keep=k)),
+        "AutoSrh": within(lambda k: tables.autosrh(n, d, keep=k, counts=counts)),
         "pruned to 1 in 32": tables.deeplight(n, d, keep=max(1, n * d // 32)),
     }
+
+
+def kept_first(order, width, rows):
+    """OptEmbed's table with the first rows of an order, half as wide."""
+    kept = np.zeros(len(order), bool)
+    kept[order[:rows]] = True
+    return tables.masked_table(len(order), width, kept=kept, widths=[-(-width // 2)])
 
 
 # Lookups
@@ -95,7 +107,8 @@ def look_up(cfg, made, ids):
     calls, found, ids = {}, [], jnp.asarray(ids.ravel())
     for name, method in made.items():
         flags.stage(f"{name}: served form")
-        served = jax.jit(lambda key, m=method: m.deploy(m.init(key)))(jax.random.key(cfg.seed))
+        served = jax.jit(method.init)(jax.random.key(cfg.seed))
+        served = method.deploy(served) if name == "AutoDim" else jax.jit(method.deploy)(served)
         read = jax.jit(method.vectors).lower(served, ids).compile()
         cost = read.cost_analysis() or {}
         row = {
@@ -143,7 +156,7 @@ def memory(cfg, made, ids):
     """Rows of the report: bytes of a training step of every method."""
     found, shape = [], (*ids.shape, cfg.width)
     cotangent = jnp.ones(shape)
-    for name, method in made.items():
+    for name, method in (made | {"OptEmbed": tables.supernet(cfg.values, cfg.width)}).items():
         flags.stage(f"{name}: training step")
         few = method.codes is not None and name not in ("tensor train", "ROBE")
         batch = {"cotangent": cotangent, "ids": jnp.asarray(ids)}
@@ -161,6 +174,7 @@ def memory(cfg, made, ids):
         compiled = jax.jit(run, donate_argnums=(0, 1)).lower(params, state, batch).compile()
         sizes = {"parameters MB": tables.training_bytes(method), "state MB": _bytes(state)}
         sizes["extra MB"] = timing.program_bytes(compiled)
+        sizes["whole MB"] = compiled.memory_analysis().argument_size_in_bytes + sizes["extra MB"]
         row = {"method": name, "step": "listed rows" if few else "all parameters"}
         found.append(row | {column: size / 1e6 for column, size in sizes.items()})
     return found

@@ -36,7 +36,8 @@ class Result(NamedTuple):
     Attributes:
         tables: {name: rows}, shown on the page. A row is a dict; beside a mean "x" its spread is "± x".
         details: JSON values that the tables were made from. "seeds" counts them, if not ``Config.seeds``.
-            "device" names the device where each kind of it has a run of its own.
+            "device" names the device where each kind of it has a run of its own; "seconds" are those of all
+            the commands that a sweep took, or None.
         config: the settings with what the run filled in; None where those of the flags are whole.
         closing: text that is printed last, when everything is written.
     """
@@ -203,7 +204,7 @@ def save(name, label, cfg, result, claims, seconds):
         "command": shlex.join(["python", "-m", f"experiments.{name}", *map(_shown, sys.argv[1:])]),
         "commit": commit(),
         "machine": machine(),
-        "seconds": seconds,
+        "seconds": result.details.get("seconds", seconds),
         "seeds": result.details.get("seeds", getattr(cfg, "seeds", 1)),
         "config": flags.settings(cfg),
         "tables": result.tables,

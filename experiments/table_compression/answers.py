@@ -5,12 +5,13 @@ import numpy as np
 from experiments.shared import results
 
 LIKE = 0.002  # AUCs nearer than this are called equal
-NEW_IDS = ("hash", "CompoEmb", "ROBE", "TT-Rec", "DHE")  # maps that need no counts and no training of an id
+NEW_IDS = ("hash", "ROBE")  # take any id; the others have a number for each value that is known
+SHOWN = 3  # names of methods that are as good as the best
 NEEDS = {
     "stored bytes alone": lambda row: True,
     "bytes in training too": lambda row: row["training bytes"] <= 1.1 * 3 * row["asked"],
     "lookup at most twice a gather": lambda row: row["lookup / gather"] <= 2,
-    "ids that training never saw": lambda row: row["method"] in NEW_IDS,
+    "ids not known beforehand": lambda row: row["method"] in NEW_IDS,
     "training at most twice as long": lambda row: row["training / full"] <= 2,
 }
 
@@ -25,6 +26,12 @@ def row_of(cell, found):
     row |= {"rate": found["rate"], "training s": found["training seconds"]}
     row |= {"training bytes": found["training bytes"], "lookup / gather": round(ours / gather, 2)}
     return row | {"asked": found["asked"], "AUCs": found["AUCs"], "validation": found["validation"]}
+
+
+def seconds(found, processes):
+    """Seconds of all cells, whichever command computed them; None where one does not say."""
+    each = [numbers.get("CPU seconds") for numbers in found if "floor" not in numbers]
+    return None if None in each else round(sum(each) / processes)
 
 
 def fitting(rows, table=None, budget=None):
@@ -47,20 +54,55 @@ def recommended(rows):
     """For each need, table and budget the method of the best AUC among those that meet the need."""
     made = []
     for table, budget in places(rows):
-        whole = full(rows, table)
+        whole = full(rows, table) or {"AUC": None, "training s": float("inf")}
         for need, meets in NEEDS.items():
-            ratio = {"training / full": None}
-            some = []
-            for row in fitting(rows, table, budget):
-                ratio["training / full"] = row["training s"] / max(whole["training s"], 1e-9) if whole else 1
-                some += [row] if meets(row | ratio) else []
+            known, least = fitting(rows, table, budget), max(whole["training s"], 1e-9)
+            some = [r for r in known if meets(r | {"training / full": r["training s"] / least})]
             if some:
                 best = max(some, key=lambda row: np.mean(row["validation"]))
                 near = [r["method"] for r in some if r is not best and r["AUC"] >= best["AUC"] - LIKE]
-                told = {"table": table, "budget": budget, "need": need, "method": best["method"]}
-                told |= {"AUC": best["AUC"], "loss": whole["AUC"] - best["AUC"] if whole else None}
-                made.append(told | {"as good": ", ".join(near) or "-"})
+                row = {"table": table, "budget": budget, "need": need, "method": best["method"]}
+                made.append(row | {"AUC": best["AUC"], "full AUC": whole["AUC"], "as good": near})
     return made
+
+
+def advised(rows):
+    """What is recommended as a row for each table and need: the method, its AUC, and what is as good."""
+    made = {}
+    for best in recommended(rows):
+        row = made.setdefault((best["table"], best["need"]), {"table": best["table"], "need": best["need"]})
+        near = best["as good"]
+        names = near[:SHOWN] + ([f"{len(near) - SHOWN} more"] if near[SHOWN:] else [])
+        also = f" (also {', '.join(names)})" if names else ""
+        row[told(best["budget"])] = f"{best['method']} {best['AUC']:.4f}{also}"
+    return sorted(made.values(), key=lambda row: row["table"], reverse=True)
+
+
+def ranked(rows, table):
+    """Methods of a table, best first by the mean AUC over budgets; the least where one does not fit."""
+    at = [
+        {r["method"]: r["AUC"] for r in fitting(rows, *place)} for place in places(rows) if place[0] == table
+    ]
+    names = dict.fromkeys(name for aucs in at for name in aucs)
+    return sorted(names, key=lambda n: -np.mean([aucs.get(n, min(aucs.values())) for aucs in at]))
+
+
+def at_budgets(rows, table):
+    """AUCs of a table: a row for each method, best first; a budget that it does not fit has a dash."""
+    budgets, whole = [budget for name, budget in places(rows) if name == table], full(rows, table)
+    known = {(r["method"], r["budget"]): r for r in fitting(rows, table)}
+    known |= {("full table", budget): whole for budget in budgets if whole}
+    made = []
+    for name in (*(["full table"] if whole else []), *ranked(rows, table)):
+        made.append({"method": name})
+        for budget in budgets:
+            row = known.get((name, budget))
+            made[-1][told(budget)] = row and f"{row['AUC']:.4f} ± {row['± AUC'] or 0:.4f}"
+    return made
+
+
+def told(budget):
+    return f"{budget:g} of the bytes"
 
 
 def winners(t):
@@ -80,21 +122,6 @@ def sharing(t):
     return results.share(near) if near else None
 
 
-def loss_of(name, most):
-    """What answers how much a method loses against the full table, at its largest budget."""
-
-    def ours(t):
-        rows = t.get("AUC", ())
-        names = {row["table"] for row in fitting(rows) if row["method"] == name and full(rows, row["table"])}
-        losses = [
-            full(rows, n)["AUC"] - max(r["AUC"] for r in fitting(rows, n) if r["method"] == name)
-            for n in names
-        ]
-        return results.holds(max(losses) <= most, max(losses)) if losses else None
-
-    return ours
-
-
 def above(names, other, margin, least=0.0, most=1.0):
     """What answers whether methods are a margin above another at the same table and budget."""
 
@@ -109,12 +136,18 @@ def above(names, other, margin, least=0.0, most=1.0):
     return ours
 
 
-def over_full(name, budget):
-    """What answers whether a method at a budget is above the full table, on every table."""
+def over_full(name, budget=None, margin=0.0):
+    """What answers whether a method is above the full table plus a margin, seed by seed, on every table.
+
+    Args:
+        budget: share of the bytes; None takes the largest that the method has a row for.
+        margin: negative where a loss is allowed.
+    """
 
     def ours(t):
         rows = [r for r in fitting(t.get("AUC", ()), budget=budget) if r["method"] == name]
-        gains = [r["AUC"] - full(t["AUC"], r["table"])["AUC"] for r in rows if full(t["AUC"], r["table"])]
-        return results.holds(min(gains) > 0, min(gains)) if gains else None
+        best = {r["table"]: r for r in sorted(rows, key=lambda r: r["budget"]) if full(t["AUC"], r["table"])}
+        gains = [np.subtract(r["AUCs"], full(t["AUC"], n)["AUCs"]) for n, r in best.items()]
+        return results.paired(np.transpose(gains), margin=margin) if gains else None
 
     return ours

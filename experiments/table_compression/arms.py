@@ -68,6 +68,19 @@ def _parts(budget, sizes):
     return int(2 ** np.clip(np.floor(np.log2(budget / 3 / sum(sizes.values()))), 0, 2))
 
 
+def own_rows(cell):
+    """Whose values have rows of their own in AdaptEmb at a budget, as a row of the report."""
+    task = task_of(cell)
+    counts, method = task.counts, make(task, "AdaptEmb", round(cell["budget"] * task.bytes))
+    codes = method.codes({n: np.arange(size) for n, size in task.sizes.items()})[TABLE.partition("/")[2]]
+    own = 1 + max(int(c.max()) for c in codes.values()) - method.settings["rows"]  # the shared rows are last
+    found = {n: c[:, 0] < own for n, c in codes.items()}
+    reads = sum(counts[n][x].sum() for n, x in found.items()) / sum(x.sum() for x in counts.values())
+    names = ", ".join(f"{x.sum():,} of {n}" for n, x in found.items() if x.any())
+    row = {"table": cell["data"], "budget": cell["budget"], "own rows": own}
+    return row | {"share of all reads": reads, "values of": names}
+
+
 def no_larger(method, budget):
     """A method without a knob, where it fits; a hundredth more is no more."""
     size = tables.storage_bytes(method)
@@ -101,15 +114,12 @@ def updates(task, name, method):
 
     def pruned(loss_fn, rate):
         schedule = {"base": LEFT, "over": max(1, int(0.8 * task.steps))}
-        return tables.pruned_update(_adam(loss_fn, rate), TABLE, keep=method.settings["keep"], **schedule)
+        adam = train.gradient_update(loss_fn, optax.adam(rate))
+        return tables.pruned_update(adam, TABLE, keep=method.settings["keep"], **schedule)
 
     known = dict.fromkeys(("INT8", "INT16", "ALPT"), integers) | {"DeepLight": pruned}
     known |= {"AutoSrh": functools.partial(_two_levels, "alpha", tables.autosrh_rule())}
     return known.get(name)
-
-
-def _adam(loss_fn, rate):
-    return train.gradient_update(loss_fn, optax.adam(rate))
 
 
 def trained(cell, budget):

@@ -1,7 +1,5 @@
 """The picture of one table of clicks: the AUC of every method at every budget, beside the full table."""
 
-import numpy as np
-
 from experiments.shared import plots
 from experiments.table_compression import answers, arms
 
@@ -9,8 +7,7 @@ from experiments.table_compression import answers, arms
 def draw(axes, numbers, name):
     """A line for each method, best first, and a dot on it for each budget; right is better."""
     rows, whole = answers.fitting(numbers["AUC"], name), answers.full(numbers["AUC"], name)
-    budgets = sorted({row["budget"] for row in rows}, reverse=True)
-    names = sorted({row["method"] for row in rows}, key=lambda n: order(rows, n, budgets), reverse=True)
+    budgets, names = sorted({row["budget"] for row in rows}, reverse=True), answers.ranked(rows, name)
     if whole is not None:
         axes.axvline(whole["AUC"], color="0.4", ls="--", label=f"full table, {whole['bytes'] / 1000:,.0f} kB")
     for i, budget in enumerate(budgets):
@@ -19,24 +16,12 @@ def draw(axes, numbers, name):
         axes.errorbar(x, y, xerr=[row["± AUC"] or 0 for row in some], fmt="none", ecolor=f"C{i}", alpha=0.6)
         faces = ["white" if row["method"] in arms.SHARED else f"C{i}" for row in some]
         axes.scatter(x, y, c=faces, edgecolors=f"C{i}", s=34, zorder=3)
-        asked = max(row["asked"] for row in some) / 1000
-        axes.plot([], [], "o", color=f"C{i}", label=f"{budget:g} of the bytes, {asked:,.1f} kB")
+        asked = f"{answers.told(budget)}, {some[0]['asked'] / 1000:,.1f} kB"
+        axes.plot([], [], "o", color=f"C{i}", label=asked)
     axes.plot([], [], "o", color="0.4", mfc="white", label="empty: values share rows, elements or codes")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
-    low = np.quantile([row["AUC"] for row in rows], 0.02) if rows else 0
-    axes.set_xlim(left=low - 0.01)
-    axes.set(
-        xlabel="test AUC, mean and deviation over the seeds", title=f"{name}: fewer bytes, method by method"
-    )
+    what = "test AUC, mean and deviation over the seeds (right is better)"
+    axes.set(xlabel=what, title=f"{name}: fewer bytes, method by method")
     axes.grid(alpha=0.3)
     plots.legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
-
-
-def order(rows, name, budgets):
-    """Mean AUC over the budgets; where a method does not fit, it counts as the worst there."""
-    found = []
-    for budget in budgets:
-        aucs = {row["method"]: row["AUC"] for row in rows if row["budget"] == budget}
-        found.append(aucs.get(name, min(aucs.values())))
-    return np.mean(found)

@@ -27,6 +27,11 @@ class Task(NamedTuple):
         return self.table["sizes"]
 
     @property
+    def bytes(self):
+        """Those of the full table."""
+        return 4 * WIDTH * sum(self.sizes.values())
+
+    @property
     def counts(self):
         """{feature: how often each value occurs in the training rows}."""
         rows, ids = self.table["splits"]["train"], self.table["columns"]["ids"]

@@ -2,6 +2,7 @@
 
     python -m experiments.vector_compression                     # docstrings ask for functions
     python -m experiments.vector_compression --documents 15000
+    python -m experiments.vector_compression --validate          # the settings of DPQ, on other sentences
 
 Paper: Experimental Analysis of Large-scale Learnable Vector Storage Compression (arXiv:2311.15578), its part
 on retrieval. `make data` brings the text encoder (all-MiniLM-L6-v2). About 3 minutes on 2 CPU cores.
@@ -9,6 +10,7 @@ on retrieval. `make data` brings the text encoder (all-MiniLM-L6-v2). About 3 mi
 
 import dataclasses
 import pathlib
+import statistics
 
 from experiments.shared import flags, plots, results
 from experiments.vector_compression import codes
@@ -22,7 +24,7 @@ class Config:
     queries: int = 400  # their first sentences; half as many validate, twice as many train DPQ
     bytes: tuple[int, ...] = (384, 96, 48, 24, 12)  # of a vector
     seeds: int = 5
-    validate: bool = False  # ask other sentences, on which to choose settings
+    validate: bool = False  # try settings of DPQ, and ask other sentences than those that are tested
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
     quick: bool = False  # 900 documents, 100 sentences, two sizes, one seed
     workdir: pathlib.Path = pathlib.Path("runs/vector_compression")  # keeps the vectors
@@ -40,14 +42,29 @@ QUICK = {"documents": 900, "queries": 100, "bytes": (96, 24), "seeds": 1}
 def run(cfg):
     flags.stage(f"encodes {cfg.documents:,} functions")
     texts = codes.texts(cfg.model, cfg.documents, cfg.queries, cfg.workdir)
-    asked = "validation" if cfg.validate else "test"
-    rows = [row_of("float32", 4 * texts["documents"].shape[1], [codes.exact(texts, asked)])]
+    if cfg.validate:
+        return results.Result({"settings": tried(cfg, texts)}, {"documents": cfg.documents})
+    rows = [row_of("float32", 4 * texts["documents"].shape[1], [codes.exact(texts, "test")])]
     for way in codes.WAYS:
         flags.stage(way)
         for size in cfg.bytes:
-            found = [codes.recall_of(way, texts, size, seed, asked) for seed in seeds_of(cfg, way)]
+            found = [codes.recall_of(way, texts, size, seed, "test") for seed in seeds_of(cfg, way)]
             rows += [row_of(way, size, found)] if found[0] is not None else []
     return results.Result({"recall": rows}, {"documents": cfg.documents})
+
+
+def tried(cfg, texts):
+    """Mean recall of DPQ on the validation sentences over sizes, for each of its settings, the best first."""
+    rows, sizes = [], [n for n in cfg.bytes if texts["documents"].shape[1] % n == 0 and n < 384]
+    for settings in codes.neighbours():
+        flags.stage(", ".join(f"{name} {x:g}" for name, x in settings.items()))
+        recalls = [
+            statistics.mean(codes.recall_of("DPQ", texts, n, seed, "validation", **settings) for n in sizes)
+            for seed in range(cfg.seeds)
+        ]
+        mean, spread = results.spread(recalls)
+        rows.append(settings | {"recall@10": mean, "± recall@10": spread})
+    return sorted(rows, key=lambda row: -row["recall@10"])
 
 
 def seeds_of(cfg, way):
@@ -64,7 +81,7 @@ def above(way, others):
     """What answers whether codes find more than all others, at each number of bytes that both have."""
 
     def ours(t):
-        known = {(row["codes"], row["bytes"]): row["recall@10"] for row in t["recall"]}
+        known = {(row["codes"], row["bytes"]): row["recall@10"] for row in t.get("recall", ())}
         pairs = [
             (r, known[o, size])
             for (w, size), r in known.items()
@@ -79,7 +96,7 @@ def above(way, others):
 
 def whole_integers(t):
     """What a byte for each coordinate loses against float32."""
-    known = {(row["codes"], row["bytes"]): row["recall@10"] for row in t["recall"]}
+    known = {(row["codes"], row["bytes"]): row["recall@10"] for row in t.get("recall", ())}
     if (codes.INT8, 384) not in known:
         return None
     loss = known["float32", 1536] - known[codes.INT8, 384]
@@ -119,7 +136,7 @@ def figures(numbers):
         axes.grid(alpha=0.3)
         plots.legend(axes)
 
-    return {"": draw}
+    return {"": draw} if "recall" in numbers else {}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from jaxembed.arrays import unit
 FLOAT, INT8, BINARY = "float32, first coordinates", "INT8, first coordinates", "signs"
 WAYS = (FLOAT, INT8, BINARY, "PQ", "DPQ")
 DRAWN = (BINARY, "PQ", "DPQ")  # what depends on a seed
-STEPS, BATCH, RATE, TEMPERATURE, SOFTNESS = 150, 128, 3e-3, 0.05, 0.01  # of DPQ, not searched
+BATCH = 128  # of DPQ
+CHOSEN = {"steps": 150, "rate": 3e-3, "softness": 0.01, "temperature": 0.05}  # of DPQ, by --validate
+TRIED = {"steps": (150, 400), "rate": (1e-3, 3e-3, 1e-2), "softness": (0.003, 0.01, 0.03)}
+TRIED |= {"temperature": (0.02, 0.05, 0.1)}
 
 
 def texts(model, documents, queries, folder):
@@ -48,13 +51,19 @@ def exact(texts, asked):
     return recall(texts[asked][0], texts["documents"], texts[asked][1])
 
 
-def recall_of(way, texts, size, seed, asked):
-    """The recall of codes of so many bytes, or None where there are no such codes."""
-    found = decoded(way, texts, size, seed)
+def neighbours():
+    """The settings of DPQ that were chosen, and all that differ from them in one."""
+    others = [CHOSEN | {name: x} for name, tried in TRIED.items() for x in tried if x != CHOSEN[name]]
+    return [CHOSEN, *others]
+
+
+def recall_of(way, texts, size, seed, asked, **settings):
+    """The recall of codes of so many bytes, or None where there are no such codes; settings are DPQ's."""
+    found = decoded(way, texts, size, seed, **settings)
     return None if found is None else recall(texts[asked][0], found, texts[asked][1])
 
 
-def decoded(way, texts, size, seed):
+def decoded(way, texts, size, seed, **settings):
     """What ``size`` bytes say of each vector [N, D], as vectors that a query is compared with."""
     x, key = texts["documents"], jax.random.key(seed)
     width = x.shape[1]
@@ -72,20 +81,20 @@ def decoded(way, texts, size, seed):
         return None  # a part of one coordinate is a scalar quantiser
     options = {"group": width // size, "centres": min(256, len(x)), "iterations": 8}
     params = vectors.fit_product(key, x, **options)
-    params = trained(params, texts, seed) if way == "DPQ" else params
+    params = trained(params, texts, seed, **CHOSEN | settings) if way == "DPQ" else params
     return vectors.decode_product(params, vectors.encode_product(params, x))
 
 
-def trained(params, texts, seed):
+def trained(params, texts, seed, *, steps, rate, softness, temperature):
     """Codebooks that other sentences train to find their functions; the vectors stay as they are."""
-    tx, x, (asked, own) = optax.adam(RATE), texts["documents"], texts["train"]
+    tx, x, (asked, own) = optax.adam(rate), texts["documents"], texts["train"]
 
     def loss_fn(books, rows):
         quantise = functools.partial(
-            vectors.quantise_product, params | {"codebooks": books}, temperature=SOFTNESS
+            vectors.quantise_product, params | {"codebooks": books}, temperature=softness
         )
         loss = losses.quantised(losses.dot_nce, quantise)
-        return jnp.mean(loss(asked[rows], x[own[0] + rows], temperature=TEMPERATURE))
+        return jnp.mean(loss(asked[rows], x[own[0] + rows], temperature=temperature))
 
     def step(carry, key):
         books, state = carry
@@ -95,5 +104,5 @@ def trained(params, texts, seed):
 
     start = params["codebooks"], tx.init(params["codebooks"])
     run = jax.jit(functools.partial(jax.lax.scan, step))
-    (books, _), _ = run(start, jax.random.split(jax.random.key(seed), STEPS))
+    (books, _), _ = run(start, jax.random.split(jax.random.key(seed), steps))
     return params | {"codebooks": books}

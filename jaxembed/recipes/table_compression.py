@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed import tables, vectors
+from jaxembed.tables.budgets import check_bytes
 
 KINDS = ("integers", "product", "sparse", "blocks")
 SAMPLE = 40  # rows of the table for each centre, from which centres are fitted
@@ -47,6 +48,7 @@ def compress_table(params, plan, *, bytes, kinds=KINDS, seed=0):
     References:
         H. Zhang et al., arXiv:2311.15578, for post-training forms under one budget.
     """
+    check_bytes(bytes)
     table = _checked(params, plan, kinds)
     kept = {"table": {n: x for n, x in params["table"].items() if n != "embedding"}, "exact": params["exact"]}
     rest = tables.storage_bytes(tables.plan_method(plan)) - 4 * plan.height * plan.width
@@ -66,9 +68,9 @@ def compress_table(params, plan, *, bytes, kinds=KINDS, seed=0):
 
 
 def _checked(params, plan, kinds):
-    unknown = sorted(set(kinds) - set(KINDS))
+    unknown = [kinds] if isinstance(kinds, str) else sorted(set(kinds) - set(KINDS))
     if unknown or not kinds:
-        raise ValueError(f"kinds={kinds}: choose some of {KINDS}; {unknown} are not among them")
+        raise ValueError(f"kinds={kinds!r}: are not all known; choose some of {KINDS}")
     missing = [n for n in ("table", "exact") if n not in params]
     if missing:
         raise ValueError(f"params: have no {missing}; give the tables that the plan was trained with")

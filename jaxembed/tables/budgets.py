@@ -33,11 +33,13 @@ def within(make, bytes, *, low=1, high=None, tolerance=0.01):
         :class:`~jaxembed.tables.Method`.
 
     Raises:
-        ValueError: for bytes below what the method takes at least, above what it takes at most, or between
-            two settings that are both further away than the tolerance. It names those bytes.
+        ValueError: for no number of bytes, a tolerance below 0, bytes below what the method takes at least,
+            above what it takes at most, or between two settings that are both further away than the
+            tolerance. It names those bytes, and the least.
     """
-    if isinstance(bytes, bool) or not isinstance(bytes, int | float | np.number) or not bytes > 0:
-        raise ValueError(f"bytes={bytes!r}; give a number above 0")
+    check_bytes(bytes)
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance={tolerance}; give a number of at least 0")
     whole = isinstance(low, int | np.integer)
     if not whole and high is None:
         raise ValueError("high=None: a float setting needs both ends; give low and high")
@@ -61,6 +63,12 @@ def within(make, bytes, *, low=1, high=None, tolerance=0.01):
         ends = ends[::-1]  # bytes fall with the setting
     _bisect(size, *ends, bytes, whole)
     return _chosen([found for found in known.values() if found is not None], bytes, tolerance)
+
+
+def check_bytes(bytes):
+    """Refuses what is not a number of bytes above 0."""
+    if isinstance(bytes, bool) or not isinstance(bytes, int | float | np.number) or not bytes > 0:
+        raise ValueError(f"bytes={bytes!r}; give a number above 0")
 
 
 def _doubled(size, low, high, bytes):
@@ -106,6 +114,8 @@ def _chosen(found, bytes, tolerance):
         return above[1]
     if above is None:
         raise ValueError(f"bytes={bytes}: {name} takes at most {below[0]} bytes here; give as many or fewer")
+    floor = min(f[0] for f in found)
     raise ValueError(
-        f"bytes={bytes}: {name} takes {below[0]} or {above[0]} bytes here, its next sizes; give one of them"
+        f"bytes={bytes}: {name} takes {below[0]} or {above[0]} bytes here, its next sizes, and {floor} at "
+        "least; give one of them, or raise the tolerance"
     )

@@ -106,11 +106,7 @@ def _coded(settings, sizes, width, parts, books, member, mode, initialiser):
         return found
 
     def read(params, codes, key):
-        joined = codes[TABLE]
-        if "place" in codes:
-            pairs = {n: (joined[n], codes["place"][n]) for n in joined}
-            joined = {n: jnp.concatenate([jnp.asarray(x) for x in pair], -1) for n, pair in pairs.items()}
-        return at_once(lambda found: vectors(params, found[:, 0], found[:, -1]), joined)
+        return at_once(lambda found: vectors(params, found[:, 0], found[:, -1]), _pairs(codes))
 
     def vectors(params, rows, place):
         if "table" in params:
@@ -132,15 +128,7 @@ def _coded(settings, sizes, width, parts, books, member, mode, initialiser):
         )
 
     def deploy(params):
-        if "codes" in params:
-            return params
-        table, centres = params["table"]["embedding"], params["centres"]
-        found = (
-            _nearest(centres["keys"], table, whole()) if mode == "vq" else _largest(centres["keys"], table)
-        )
-        groups = [found] if member is None else [found[np.flatnonzero(m)] for m in (member, ~member)]
-        packed = {f"group_{i}": pack(*pair) for i, pair in enumerate(zip(groups, bits, strict=True))}
-        return {"centres": {"values": centres["keys" if mode == "vq" else "values"]}, "codes": packed}
+        return params if "codes" in params else _stored(params, member, whole(), mode, bits)
 
     def init(key):
         return _drawn(key, draw, (values.total, width), (parts, books[0], width // parts), mode)
@@ -148,6 +136,23 @@ def _coded(settings, sizes, width, parts, books, member, mode, initialiser):
     return row_method(
         settings | {"parts": int(parts)}, values, init, codes, read, deploy=deploy, penalty=penalty, held=held
     )
+
+
+def _pairs(codes):
+    """{feature: int [..., 1 or 2]}: the row of each id, and its place among its kind where there are two."""
+    if "place" not in codes:
+        return codes[TABLE]
+    pairs = {n: (rows, codes["place"][n]) for n, rows in codes[TABLE].items()}
+    return {n: jnp.concatenate([jnp.asarray(x) for x in pair], -1) for n, pair in pairs.items()}
+
+
+def _stored(params, member, most, mode, bits):
+    """Deployed params: the centres, and packed codes of all values, or of frequent and of rare ones."""
+    table, centres = params["table"]["embedding"], params["centres"]
+    found = _nearest(centres["keys"], table, most) if mode == "vq" else _largest(centres["keys"], table)
+    groups = [found] if member is None else [found[np.flatnonzero(m)] for m in (member, ~member)]
+    packed = {f"group_{i}": pack(*pair) for i, pair in enumerate(zip(groups, bits, strict=True))}
+    return {"centres": {"values": centres["keys" if mode == "vq" else "values"]}, "codes": packed}
 
 
 def _drawn(key, draw, table, shape, mode):

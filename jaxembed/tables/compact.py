@@ -186,7 +186,7 @@ def sparse_bytes(height, width, keep, levels=None):
     return 4 * keep + 8 * -(-rows * _padded(width) // WORD) + above
 
 
-def most_frequent(counts, sizes, share):
+def most_frequent(counts, sizes, top):
     """Frequent values: marks the given share of the values with the largest counts.
 
     >>> print(most_frequent({"a": [5, 1], "b": [7, 5]}, {"a": 2, "b": 2}, 0.5))
@@ -195,7 +195,7 @@ def most_frequent(counts, sizes, share):
     Args:
         counts: {feature: numbers [size]}, at least 0: how often each value occurs in training.
         sizes: {feature: number of values}.
-        share: number in [0, 1]; ``ceil(share * N)`` values are marked, of equal counts the lowest.
+        top: share in [0, 1]; ``ceil(top * N)`` values are marked, of equal counts the lowest.
 
     Returns:
         bool [N], NumPy, in the order of ``sizes``.
@@ -203,11 +203,11 @@ def most_frequent(counts, sizes, share):
     Raises:
         ValueError: for counts of another shape, that are not numbers of at least 0, or a share out of range.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share={share}: is outside 0..1; give a share of the values")
+    if not 0 <= top <= 1:
+        raise ValueError(f"top={top}: is outside 0..1; give a share of the values")
     joined = joined_counts(counts, sizes)
     member = np.zeros(len(joined), bool)
-    member[np.argsort(-joined, kind="stable")[: int(np.ceil(share * len(joined)))]] = True
+    member[np.argsort(-joined, kind="stable")[: int(np.ceil(top * len(joined)))]] = True
     return member
 
 

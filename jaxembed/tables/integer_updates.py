@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxembed.arrays import wide
@@ -44,11 +45,14 @@ def integer_update(loss_fn, tx, rules, *, step=None, step_rule=None):
         process.
 
     Raises:
-        ValueError: when called, for a path whose array does not hold integers, or several processes.
+        ValueError: for a step that is not above 0; when called, for a path whose array does not hold
+            integers, or several processes.
 
     References:
         S. Li et al., ALPT, arXiv:2212.05735; S. Gupta et al., arXiv:1502.02551.
     """
+    if step is not None and not (np.isfinite(step) and step > 0):
+        raise ValueError(f"step={step}; give a number above 0, or None for learned steps")
     step_rule = None if step is not None else step_rule or _step_rule()
     return _integer_update(loss_fn, tx, tuple(rules.items()), step, step_rule)
 
@@ -88,11 +92,9 @@ def _integer_update(loss_fn, tx, rules, fixed, step_rule):
         small = {p: _taken(tables[p], rows, 0).astype(jnp.float32) * steps[p] for p, rows in listed.items()}
         gradient, metrics = jax.grad(evaluated, has_aux=True)((dense, small), batch, key)
         updates, dense_state = tx.update(wide(gradient[0]), state.opt_state["dense"], wide(dense))
-        dense, states, moved = optax.apply_updates(dense, updates), [], {}
-        for (path, rule), old in zip(rules, state.opt_state["rows"], strict=True):
-            given = listed[path], _nest(path, gradient[1][path]), _nest(path, small[path]), tables[path]
-            change, rows_state = _ruled(rule, old["rows"], *given)
-            moved[path], states = small[path] + _leaf(change, path), [*states, old | {"rows": rows_state}]
+        dense = optax.apply_updates(dense, updates)
+        given = rules, state.opt_state["rows"], listed, gradient[1], small, tables
+        moved, states = _moved(*given)
 
         def rounded(steps):
             found = {path: round_learned(moved[path], steps[path], tables[path].dtype) for path in moved}
@@ -111,6 +113,16 @@ def _integer_update(loss_fn, tx, rules, fixed, step_rule):
         return dataclasses.replace(state, params=_replaced(dense, written), opt_state=opt_state), metrics
 
     return init, step
+
+
+def _moved(rules, states, listed, gradients, small, tables):
+    """Listed rows after a step of their rules, as numbers, and the states of these."""
+    moved, new = {}, []
+    for (path, rule), old in zip(rules, states, strict=True):
+        given = listed[path], _nest(path, gradients[path]), _nest(path, small[path]), tables[path]
+        change, rows_state = _ruled(rule, old["rows"], *given)
+        moved[path], new = small[path] + _leaf(change, path), [*new, old | {"rows": rows_state}]
+    return moved, new
 
 
 def _stepped(rule, state, rows, slopes, steps, table):

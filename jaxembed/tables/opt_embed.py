@@ -58,7 +58,8 @@ def supernet(sizes, width, *, weight=3e-4, order=1, per="field", fallback=False,
         rows these are is not known before.
 
     Raises:
-        ValueError: for sizes or a width below 1, another order or ``per``, or a deploy that keeps no row.
+        ValueError: for sizes or a width below 1, another order or ``per``, a weight below 0, or a deploy that
+            keeps no row.
 
     References:
         F. Lyu et al., OptEmbed, arXiv:2208.04482.
@@ -68,6 +69,8 @@ def supernet(sizes, width, *, weight=3e-4, order=1, per="field", fallback=False,
         raise ValueError(f"per={per!r}; choose field or value")
     if order not in (1, 2):
         raise ValueError(f"order={order}; choose 1 or 2")
+    if not (np.isfinite(weight) and weight >= 0):
+        raise ValueError(f"weight={weight}; give a number of at least 0")
     fields = tuple(values.sizes.values())
     draw = initialiser or _xavier
     count = len(fields) if per == "field" else values.total

@@ -173,13 +173,16 @@ def pep(sizes, width, *, keep, threshold="entry", start=-15.0, initialiser=None)
         :func:`~jaxembed.tables.fine_tuned` then trains those.
 
     Raises:
-        ValueError: for another threshold, sizes below 1, or a number of entries out of range.
+        ValueError: for another threshold, a start that is not finite, sizes below 1, or a number of entries
+            out of range.
 
     References:
         S. Liu et al., arXiv:2101.07577.
     """
     if threshold not in THRESHOLDS:
         raise ValueError(f"threshold={threshold!r}; choose one of {THRESHOLDS}")
+    if not np.isfinite(start):
+        raise ValueError(f"start={start}; give a finite number")
     values = values_of(sizes)
     _check_keep(keep, values, width)
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
@@ -259,6 +262,8 @@ def autosrh(sizes, width, *, keep, counts, groups=6, initialiser=None):
     values = values_of(sizes)
     _check_keep(keep, values, width)
     check_count("groups", groups)
+    if groups > 256:
+        raise ValueError(f"groups={groups}; give at most 256")
     group = frequency_groups(joined_counts(values.named(counts), values.sizes), groups)
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
 

@@ -187,7 +187,7 @@ def autodim(sizes, width, *, widths=None, temperature=1.0, initialiser=None):
         ``deploy`` is not for jit.
 
     Raises:
-        ValueError: for widths out of range.
+        ValueError: for widths out of range, or a temperature that is not above 0.
 
     References:
         X. Zhao et al., arXiv:2006.14827. There the moments are those of the batch, and running means serve.
@@ -195,6 +195,8 @@ def autodim(sizes, width, *, widths=None, temperature=1.0, initialiser=None):
     values = values_of(sizes)
     check_count("width", width)
     widths = _checked_widths(widths, width)
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature}; give a number above 0")
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
 
     def start(key, size):

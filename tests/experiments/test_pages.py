@@ -175,6 +175,20 @@ def test_the_readme_is_filled_between_its_marks(root):
     assert shown == ["0.000", "1", "2"]  # the worst, the middle, the best
 
 
+def test_guides_show_what_runs_found_or_how_to_run_them(root):
+    guide = root / "docs/tables.md"
+    guide.parent.mkdir(exist_ok=True)
+    guide.write_text("# Tables\n<!-- begin methods -->\nold\n<!-- end methods -->\nkept\n")
+    assert "`python -m experiments.table_compression` measures" in pages.pages(root)[guide]
+    rows = [{"table": "toy", "need": "few bytes", "0.5 of the bytes": "ROBE 0.7500"}]
+    more = {"tables": {"recommended": rows}, "details": {"seconds": 1200}, "seconds": 1200}
+    more["machine"] = {"jax": "1.2", "cores": 4, "devices": "1 x cpu", "cpu_seconds": 5}
+    saved(root, "table_compression", "default", **more)
+    text = pages.pages(root)[guide]
+    assert "| toy | few bytes | ROBE 0.7500 |" in text and "20 minutes" in text
+    assert "old" not in text and text.startswith("# Tables\n") and text.endswith("kept\n")
+
+
 def test_long_tables_end_with_a_word_about_the_rest():
     text = pages.markdown([{"n": i} for i in range(pages.MOST + 2)])
     assert text.endswith("\n\n2 more rows are in the JSON file.")

@@ -100,19 +100,44 @@ def needs(budget):
 
 def test_recommendations_follow_from_the_numbers():
     half = needs(0.5)
-    assert half["stored bytes alone"]["method"] == "OptEmbed" and half["stored bytes alone"]["as good"] == "-"
+    assert half["stored bytes alone"]["method"] == "OptEmbed" and half["stored bytes alone"]["as good"] == []
     assert half["bytes in training too"]["method"] == "INT16"
     assert half["lookup at most twice a gather"]["method"] == "OptEmbed"
     assert half["training at most twice as long"]["method"] == "INT16"
-    assert half["ids that training never saw"]["method"] == "ROBE"
-    assert half["stored bytes alone"]["loss"] == pytest.approx(-0.01)
+    assert half["ids not known beforehand"]["method"] == "ROBE"
+    assert half["stored bytes alone"]["full AUC"] == 0.80
     assert needs(0.1)["stored bytes alone"]["method"] == "ROBE"
 
 
 def test_recommendations_choose_by_validation_rows_and_name_what_is_as_good():
     rows = [row("hash", 0.5, 0.75), row("ROBE", 0.5, 0.751, validation=[0.7]), row("MDE", 0.5, 0.6)]
     (told, *_) = answers.recommended(rows)
-    assert told["method"] == "hash" and told["as good"] == "ROBE"
+    assert told["method"] == "hash" and told["as good"] == ["ROBE"]
+    rows += [row(f"m{i}", 0.5, 0.75, validation=[0.6]) for i in range(4)]
+    shown = answers.advised(rows)[0]
+    assert shown == {"table": "toy", "need": "stored bytes alone"} | {
+        "0.5 of the bytes": "hash 0.7500 (also ROBE, m0, m1, 2 more)"
+    }
+
+
+def test_seconds_are_those_of_all_cells_or_unknown():
+    found = [{"CPU seconds": 30.0}, {"floor": "too few bytes"}, {"CPU seconds": 12.0}]
+    assert answers.seconds(found, 2) == 21
+    assert answers.seconds([*found, {"wall seconds": 3}], 2) is None
+
+
+def test_aucs_have_a_row_for_each_method_and_a_column_for_each_budget():
+    found = answers.at_budgets(ROWS, "toy")
+    assert [r["method"] for r in found] == ["full table", "ROBE", "OptEmbed", "INT16", "hash"]
+    assert found[0]["0.1 of the bytes"] == "0.8000 ± 0.0010" and found[2]["0.1 of the bytes"] is None
+
+
+def test_own_rows_say_whose_values_are_frequent(small):
+    found = arms.own_rows(CELL | {"method": "AdaptEmb", "budget": 0.5})
+    method = arms.make(small, "AdaptEmb", small.bytes // 2)
+    assert found["own rows"] == np.ceil(method.settings["top"] * sum(small.sizes.values()))
+    owners = [int(part.split()[0]) for part in found["values of"].split(", ")]
+    assert sum(owners) == found["own rows"] and 0.25 < found["share of all reads"] < 1
 
 
 def test_claims_follow_from_the_numbers():
@@ -120,7 +145,7 @@ def test_claims_follow_from_the_numbers():
     (winners,) = [r for s, r in said.items() if s.startswith("No method")]
     assert (winners["ours"], winners["verdict"]) == (2, results.REPRODUCED)
     (int16,) = [r for s, r in said.items() if s.startswith("INT16")]
-    assert int16["ours"] == pytest.approx(0.0005) and int16["verdict"] == results.REPRODUCED
+    assert int16["ours"] == pytest.approx(-0.0005) and int16["verdict"] is None  # three seeds
     (elements,) = [r for s, r in said.items() if s.startswith("At a tenth and below")]
     assert elements["ours"] == 1.0
     (over,) = [r for s, r in said.items() if s.startswith("OptEmbed at half")]

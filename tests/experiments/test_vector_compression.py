@@ -40,10 +40,22 @@ def test_signs_of_all_coordinates_are_the_signs(texts):
 
 
 def test_training_codebooks_moves_them_towards_what_is_asked(texts, monkeypatch):
-    monkeypatch.setattr(codes, "STEPS", 30)
+    monkeypatch.setitem(codes.CHOSEN, "steps", 30)
     plain, trained = (codes.decoded(way, texts, 4, 0) for way in ("PQ", "DPQ"))
     assert plain.shape == trained.shape == (COUNT, WIDTH) and (plain != trained).any()
     assert codes.decoded("PQ", texts, WIDTH, 0) is None and codes.decoded("PQ", texts, 5, 0) is None
+
+
+def test_settings_differ_from_the_chosen_ones_in_one_and_are_asked_of_other_sentences(texts, monkeypatch):
+    monkeypatch.setattr(codes, "CHOSEN", {"steps": 2, "rate": 1e-2, "softness": 0.01, "temperature": 0.05})
+    monkeypatch.setattr(codes, "TRIED", {"steps": (2, 4), "rate": (1e-2, 0.1)})
+    assert [sum(s[n] != codes.CHOSEN[n] for n in s) for s in codes.neighbours()] == [0, 1, 1]
+    monkeypatch.setattr(
+        codes, "recall_of", lambda *given, **settings: settings["rate"] * (given[4] != "test")
+    )
+    (best, *rest) = story.tried(story.Config(bytes=(384, 8, 4), seeds=1), texts)
+    assert best["rate"] == best["recall@10"] == 0.1 and [row["recall@10"] for row in rest] == [0.01, 0.01]
+    assert results.answered(story.CLAIMS, results.Result({"settings": [best]})) == []
 
 
 def test_claims_follow_from_the_numbers():

@@ -62,7 +62,10 @@ def test_what_is_left_can_be_trained():
 def test_what_does_not_fit_is_refused():
     params = params_of()
     refused("takes? at least [0-9]+ bytes", lambda: recipes.compress_table(params, PLAN, bytes=100))
-    refused("kinds", lambda: recipes.compress_table(params, PLAN, bytes=5000, kinds=("other",)))
+    for wrong in (0, -5, True, "a", None, np.nan):
+        refused("bytes=", lambda wrong=wrong: recipes.compress_table(params, PLAN, bytes=wrong))
+    for wrong in (("other",), (), "integers"):
+        refused("kinds=", lambda wrong=wrong: recipes.compress_table(params, PLAN, bytes=5000, kinds=wrong))
     other = tables.plan(FEATURES, rows=80, width=8, tables=2)
     refused("the plan's", lambda: recipes.compress_table(params, other, bytes=5000))
     refused("exact", lambda: recipes.compress_table({"table": params["table"]}, PLAN, bytes=5000))

@@ -87,4 +87,4 @@ def test_counts_that_do_not_fit_are_refused():
     refused("shape", lambda: compact.most_frequent({"a": [1, 2]}, sizes, 0.1))
     refused("not finite", lambda: compact.most_frequent({"a": [1, 2, np.nan]}, sizes, 0.1))
     refused("not finite", lambda: compact.most_frequent({"a": [1, 2, -1]}, sizes, 0.1))
-    refused("share", lambda: compact.most_frequent({"a": [1, 2, 3]}, sizes, 1.5))
+    refused("top=1.5", lambda: compact.most_frequent({"a": [1, 2, 3]}, sizes, 1.5))

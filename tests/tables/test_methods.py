@@ -97,12 +97,37 @@ def test_a_budget_out_of_reach_names_what_can_be_reached():
 
     refused("at least 16004", lambda: tables.within(integers, 10_000, low=8, high=16))
     refused("at most 32004", lambda: tables.within(integers, 64_000, low=8, high=16))
-    refused("takes 16004 or 32004", lambda: tables.within(integers, 20_000, low=8, high=16))
+    refused(
+        "takes 16004 or 32004 bytes here, its next sizes, and 16004 at least",
+        lambda: tables.within(integers, 20_000, low=8, high=16),
+    )
     assert tables.within(integers, 16_100, low=8, high=16).settings["bits"] == 8
     refused("quotient_remainder takes at least", lambda: tables.within(compositional, 100))
     refused("float setting", lambda: tables.within(integers, 100, low=0.5))
     for wrong in (0, -5, True, "a", np.nan):
         refused("bytes=", lambda wrong=wrong: tables.within(integers, wrong))
+    for wrong in (-0.1, np.nan):
+        refused("tolerance=", lambda wrong=wrong: tables.within(compositional, 800, tolerance=wrong))
+
+
+def test_few_steps_of_a_setting_are_met_within_one_percent_or_the_floor_is_named():
+    sizes, width = {"user": 944, "item": 1613}, 16
+    makes = {
+        "tensor_train": lambda rank: tables.tensor_train(sizes, width, rank=rank),
+        "dhe": lambda hidden: tables.dhe(sizes, width, hidden=hidden, hashes=32, layers=2),
+    }
+    for name, make in makes.items():
+        floor, seen = tables.storage_bytes(make(1)), set()
+        for asked in (2 * floor, 4000, 12_345, 40_000, 90_000):
+            try:
+                found = tables.storage_bytes(tables.within(make, asked))
+                assert 0.99 * asked <= found <= 1.01 * asked
+                seen.add("met")
+            except ValueError as error:
+                assert f"{name} takes" in str(error) and f"{floor} at least" in str(error)
+                seen.add("refused")
+            assert tables.storage_bytes(tables.within(make, asked, tolerance=0.3)) <= 1.3 * asked
+        assert seen == {"met", "refused"}
 
 
 def compositional(rows):

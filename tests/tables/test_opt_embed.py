@@ -228,6 +228,7 @@ def test_a_vocabulary_of_one_value_works():
     [
         (lambda: tables.supernet(SIZES, D, per="row"), "per='row'; choose field or value"),
         (lambda: tables.supernet(SIZES, D, order=0), "order=0; choose 1 or 2"),
+        (lambda: tables.supernet(SIZES, D, weight=-1.0), "weight=-1.0; give a number of at least 0"),
         (lambda: tables.masked_table(3, 4, kept=[False] * 3, widths=[2]), "kept: none of 3 rows; lower"),
         (lambda: tables.masked_table(3, 4, kept=[True] * 2, widths=[2]), r"kept: shape \(2,\) for 3 rows"),
         (

@@ -145,5 +145,7 @@ def test_settings_out_of_range_are_refused():
     refused("bits=4", lambda: tables.integer_table(3, 4, bits=4))
     for step in (0, -1, np.nan, np.inf):
         refused("step=", lambda step=step: tables.alpt(3, 4, step=step))
+        rules = loss_of(None), optax.sgd(0.1), {PATH: optax.sgd(0.1)}
+        refused("step=", lambda step=step, rules=rules: tables.integer_update(*rules, step=step))
     update = tables.integer_update(loss_of(None), optax.sgd(0.1), {PATH: optax.sgd(0.1)}, step=0.1)
     refused("float32", lambda: update[0]({"table": {"embedding": jnp.zeros((3, 4))}}))

@@ -83,4 +83,4 @@ def test_settings_out_of_range_are_refused():
     refused("keep", lambda: tables.dedup(20, 4, block=4, keep=0))
     refused("rows", lambda: tables.adapt_emb(20, 4, counts=np.ones(20), rows=0))
     refused("counts", lambda: tables.adapt_emb(20, 4, counts=np.ones(19), rows=2))
-    refused("share=2", lambda: tables.adapt_emb(20, 4, counts=np.ones(20), rows=2, top=2))
+    refused("top=2", lambda: tables.adapt_emb(20, 4, counts=np.ones(20), rows=2, top=2))

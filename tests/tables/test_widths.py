@@ -94,5 +94,7 @@ def test_settings_out_of_range_are_refused():
     refused("inner=5", lambda: tables.narrow_table(10, 4, inner=5))
     refused("film", lambda: tables.narrow_tables(SIZES, 4, inner={"user": 2}))
     refused("alpha=2", lambda: tables.mixed_dimensions(SIZES, 4, alpha=2))
+    for temperature in (0, -1, np.nan):
+        refused("temperature", lambda t=temperature: tables.autodim(10, 4, temperature=t))
     for widths in ((), (0, 2), (2, 5), (2, 2)):
         refused("widths", lambda widths=widths: tables.autodim(10, 4, widths=widths))
