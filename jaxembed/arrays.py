@@ -234,6 +234,22 @@ def _fits(x, kind):
     return np.iinfo(kind).min <= int(x.min()) and int(x.max()) <= np.iinfo(kind).max
 
 
+def refuse_nan(name, x):
+    """Refuses an array with NaN, by one sum; under jit it passes.
+
+    >>> refuse_nan("x", jnp.zeros((2, 3)))
+
+    Raises:
+        ValueError: where a number is NaN.
+    """
+    if x.dtype.kind in "biu":
+        return
+    with np.errstate(all="ignore"):
+        total = jnp.vdot(x, x) if isinstance(x, jax.Array) else np.vdot(x, x)  # squares: NaN comes from NaN
+    if not isinstance(total, jax.core.Tracer) and total != total:
+        raise ValueError(f"{name}: NaN has no code and no score; mend those vectors, or leave them out")
+
+
 def check_temperature(temperature):
     """Refuses a temperature that is not above 0; one that jax holds or traces passes unread.
 

@@ -190,7 +190,8 @@ def catalogue_rows(names, found, *, missing="raise"):
         int32 [N].
 
     Raises:
-        ValueError: for a name that the catalogue lacks, with the first and how many there are.
+        ValueError: for a name that the catalogue lacks, with the first and how many there are. "mark" tells
+            which to leave out.
     """
     places = {name: row for row, name in enumerate(found["names"])}
     rows = np.array([places.get(name, -1) for name in names], np.int32)
@@ -199,7 +200,7 @@ def catalogue_rows(names, found, *, missing="raise"):
         key = found["reading"]["key"]
         raise ValueError(
             f"{key} {names[lost[0]]!r} and {len(lost) - 1} more of {len(names)} are not in the catalogue; "
-            'add their rows, or pass missing="mark" and leave out their events'
+            "add their rows, or leave them out"
         )
     return rows
 

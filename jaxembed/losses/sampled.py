@@ -1,9 +1,10 @@
 """Softmax over the items of a batch, corrected for how often they come; spread-out; counts of a stream."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature, inner, on_device, unit
+from jaxembed.arrays import accumulator, check_shape, check_temperature, inner, on_device, refuse_nan, unit
 from jaxembed.hashing import mix
 from jaxembed.losses.contrastive import info_nce, softmax_loss
 from jaxembed.losses.masks import duplicate_mask
@@ -93,7 +94,8 @@ def spread_out(vectors, *, ids=None, where=None, kind="softmax", temperature=0.1
         [B], in at least float32; 0 where no other row counts.
 
     Raises:
-        ValueError: for another kind, or shapes that do not fit.
+        ValueError: for another kind, shapes that do not fit, or NaN; under jit NaN makes the loss NaN of
+            every row that is pushed from it.
 
     References:
         T. Yao et al., arXiv:2007.12865 ("softmax"); X. Zhang et al., arXiv:1708.06320 ("squares").
@@ -102,6 +104,7 @@ def spread_out(vectors, *, ids=None, where=None, kind="softmax", temperature=0.1
         raise ValueError(f"kind={kind!r}: choose one of {SPREADS}")
     vectors = on_device("vectors", vectors)
     check_shape("vectors", vectors, (None, None))
+    refuse_nan("vectors", vectors)
     rows = len(vectors)
     kept = jnp.ones((rows, rows), bool) if where is None else jnp.asarray(where, bool)
     check_shape("where", kept, (rows, rows))
@@ -194,6 +197,10 @@ def log_frequency(state, ids):
 
     Returns:
         float32 [N], at most 0, for ``sampled_softmax(log_q=)``.
+
+    Raises:
+        ValueError: for ids that are not integers, or negative; under jit a negative id shares a slot with
+            another one.
     """
     slots = _slots(state, ids)
     gaps = state["gap"][jnp.arange(len(slots))[:, None], slots]
@@ -204,6 +211,11 @@ def _slots(state, ids):
     """The slot of every id in every array, int32 [hashes, N]; the first hash is the id itself."""
     ids = on_device("ids", ids)
     check_shape("ids", ids, (None,))
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise ValueError(f"ids: {ids.dtype}; pass integers, as sampled_softmax gets them")
+    negative = jnp.any(ids < 0)
+    if not isinstance(negative, jax.core.Tracer) and negative:
+        raise ValueError("ids: hold a negative number; number items from 0, or hash their names")
     hashes, size = state["gap"].shape
     salts = np.arange(hashes, dtype=np.uint32) * np.uint32(0x9E3779B9)
     mixed = mix(ids.astype(jnp.uint32)[None] ^ salts[1:, None])

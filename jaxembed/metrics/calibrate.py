@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, host, on_device
+from jaxembed.arrays import accumulator, check_shape, host, on_device, refuse_nan
 
 SIZES = {"raw": 0, "temperature": 1, "offset": 1, "linear": 2, "square_root": 2, "quadratic": 2, "power": 3}
 
@@ -44,7 +44,7 @@ def score_map(scores, parameters=None, *, kind="power", positive_slope=True, cen
         "power", whose slope there has no bound.
 
     Raises:
-        ValueError: for an unknown kind, or parameters of another shape.
+        ValueError: for an unknown kind, parameters of another shape, or NaN; under jit NaN stays NaN.
 
     References:
         N. Rossi et al., arXiv:2408.04887. Its rival Choppy, which learns where to cut from all
@@ -53,6 +53,7 @@ def score_map(scores, parameters=None, *, kind="power", positive_slope=True, cen
     """
     scores = jnp.asarray(scores)
     check_shape("scores", scores, (None, None))
+    refuse_nan("scores", scores)
     size = _size(kind)
     x = scores.astype(accumulator(scores))
     if not size:
@@ -62,6 +63,7 @@ def score_map(scores, parameters=None, *, kind="power", positive_slope=True, cen
     parameters = jnp.asarray(parameters)
     if parameters.ndim != 2 or parameters.shape[1] != size or parameters.shape[0] not in (1, len(x)):
         raise ValueError(f"parameters: {parameters.shape} for {len(x)} queries; {kind!r} takes [B, {size}]")
+    refuse_nan("parameters", parameters)
     first, *rest = (p[:, None].astype(x.dtype) for p in parameters.T)
     if kind == "offset":
         return (x - centre) / scale + first
@@ -196,7 +198,7 @@ def relevance_logits(params, queries, scores, *, kind="power", dropout=0.0, key=
         which reaches ``params`` alone when queries and scores are data.
 
     Raises:
-        ValueError: for shapes that do not fit.
+        ValueError: for shapes that do not fit, or NaN; under jit NaN stays NaN.
 
     References:
         N. Rossi et al., arXiv:2408.04887.

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, on_device, straight_through
+from jaxembed.arrays import accumulator, on_device, refuse_nan, straight_through
 
 _BITS = 8  # of a byte
 
@@ -102,26 +102,6 @@ def pack_bits(bits):
     if on_host:
         return np.packbits(bits > 0, axis=-1, bitorder="little")
     return jnp.packbits(bits > 0, axis=-1, bitorder="little")
-
-
-def refuse_nan(name, x):
-    """Refuses vectors with NaN, of which no code can be made; under jit they pass.
-
-    >>> refuse_nan("x", jnp.zeros((2, 3)))
-
-    Args:
-        name: of the argument.
-        x: [...], any dtype.
-
-    Raises:
-        ValueError: where a number is NaN.
-    """
-    if isinstance(x, jax.core.Tracer) or x.dtype.kind in "biu":
-        return
-    with np.errstate(all="ignore"):
-        total = jnp.vdot(x, x) if isinstance(x, jax.Array) else np.vdot(x, x)  # squares: NaN comes from NaN
-    if total != total:
-        raise ValueError(f"{name}: NaN has no code; mend those vectors, or leave them out")
 
 
 def unpack_bits(packed):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, unit
+from jaxembed.arrays import accumulator, check_shape, refuse_nan, unit
 
 
 def combine_aspects(vectors, weights=None):
@@ -25,15 +25,18 @@ def combine_aspects(vectors, weights=None):
         [..., A * D], of integers in float32. A weight of 1 beside zeros is the search in one aspect.
 
     Raises:
-        ValueError: for vectors or weights of another shape, or negative weights outside of jit.
+        ValueError: for vectors or weights of another shape, or outside of jit NaN or negative weights; under
+            jit NaN makes its own row NaN.
     """
     vectors = jnp.asarray(vectors)
     if vectors.ndim < 2:
         raise ValueError(f"vectors: shape {vectors.shape}; pass [..., A, D]")
+    refuse_nan("vectors", vectors)
     vectors = unit(vectors)
     weights = jnp.ones(vectors.shape[-2]) if weights is None else jnp.asarray(weights)
     check_shape("weights", weights, (vectors.shape[-2],))
-    if not isinstance(weights, jax.core.Tracer) and bool(jnp.any(~(weights >= 0))):
+    wrong = jnp.any(~(weights >= 0))
+    if not isinstance(wrong, jax.core.Tracer) and wrong:
         raise ValueError("weights: hold a negative number or NaN; pass weights from 0 on")
     scaled = vectors * jnp.sqrt(weights).astype(vectors.dtype)[:, None]
     return scaled.reshape(*vectors.shape[:-2], vectors.shape[-2] * vectors.shape[-1])

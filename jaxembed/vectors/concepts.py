@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit
+from jaxembed.arrays import accumulator, check_shape, inner, on_device, refuse_nan, unit
 
 
 def explicit_similarity(first, second, *, weights=None, normalise=True):
@@ -27,7 +27,7 @@ def explicit_similarity(first, second, *, weights=None, normalise=True):
         [B, N] in at least float32.
 
     Raises:
-        ValueError: for other shapes, or no concepts.
+        ValueError: for other shapes, no concepts, or NaN; under jit NaN makes the scores of its row NaN.
 
     References:
         D. Bogdanova and M. Yazdani (SESA), arXiv:1708.03246; weights and normalisation are of our own design.
@@ -59,7 +59,8 @@ def explain(first, second, *, weights=None, normalise=True, top=5):
         divided by the score tells how complete the explanation is.
 
     Raises:
-        ValueError: for shapes that differ, no concepts, or ``top`` out of range.
+        ValueError: for shapes that differ, no concepts, ``top`` out of range, or NaN; under jit NaN counts as
+            the largest contribution.
     """
     first, second = _pair(first, second, normalise)
     check_shape("second", second, first.shape)
@@ -162,6 +163,8 @@ def _pair(first, second, normalise):
         raise ValueError(
             f"second: {second.shape[-1]} concepts, but first has {first.shape[-1]}; pass the same list"
         )
+    refuse_nan("first", first)
+    refuse_nan("second", second)
     first, second = (x.astype(accumulator(x)) for x in (first, second))
     return (unit(first), unit(second)) if normalise else (first, second)
 
@@ -171,4 +174,5 @@ def _weights(weights, first):
         return jnp.ones((), first.dtype)
     weights = jnp.asarray(weights, first.dtype)
     check_shape("weights", weights, first.shape[-1:])
+    refuse_nan("weights", weights)
     return weights

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, on_device
-from jaxembed.vectors.binary import pack_bits, refuse_nan, unpack_bits
+from jaxembed.arrays import accumulator, check_shape, on_device, refuse_nan
+from jaxembed.vectors.binary import pack_bits, unpack_bits
 
 _MOST_LOOPS = 6  # levels up to 127 are int8
 _EXACT = 1024  # products of int8 that a float32 sums exactly: 1024 * 128**2 = 2**24

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, inner
+from jaxembed.arrays import accumulator, inner, refuse_nan
 from jaxembed.vectors._centres import WIDE, nearest_centre
 from jaxembed.vectors._entries import clipped, sum_entries
-from jaxembed.vectors.binary import refuse_nan
 
 _ELEMENTS = 2**20  # distances that are held at a time
 _UNHELD = 2**23  # distances of narrow parts, which are compared one by one: enough work for all processors

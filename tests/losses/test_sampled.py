@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from refusals import refused
 
 from jaxembed import losses
 
@@ -185,3 +186,18 @@ def test_several_hashes_take_the_longest_gap():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("kind", losses.sampled.SPREADS)
+def test_spread_out_refuses_nan_outside_of_jit(kind):
+    broken = jnp.eye(3).at[0, 0].set(jnp.nan)
+    refused("vectors: NaN has no", lambda: losses.spread_out(broken, kind=kind))
+    assert jnp.isnan(jax.jit(lambda x: losses.spread_out(x, kind=kind))(broken)).any()
+
+
+def test_counts_of_a_stream_refuse_what_is_no_item():
+    state = losses.init_frequency(4)
+    for call in (losses.log_frequency, losses.update_frequency):
+        refused("ids: hold a negative number; number items", lambda c=call: c(state, jnp.array([1, -1])))
+        refused("ids: float32; pass integers", lambda c=call: c(state, jnp.array([1.5])))
+        jax.jit(lambda ids, c=call: c(state, ids))(jnp.array([-1]))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from refusals import refused
 from sklearn.calibration import _SigmoidCalibration
 
 from jaxembed import metrics
@@ -283,3 +284,13 @@ def test_queries_of_another_width_are_refused():
     params = metrics.init_score_adapter(jax.random.key(0), D, hidden=())
     with pytest.raises(ValueError, match=r"queries: shape \(4, 4\); pass \[any, 5\]"):
         metrics.score_parameters(params, QUERIES[:, :4])
+
+
+def test_nan_is_refused_and_under_jit_stays_nan():
+    scores, one = jnp.array([[0.5, jnp.nan]]), jnp.ones((1, 2))
+    refused("scores: NaN has no", lambda: metrics.score_map(scores, one, kind="linear"))
+    refused("parameters: NaN has no", lambda: metrics.score_map(one, one * jnp.nan, kind="linear"))
+    params = metrics.init_score_adapter(jax.random.key(0), 2, kind="linear", hidden=())
+    refused("scores: NaN has no", lambda: metrics.relevance_logits(params, one, scores, kind="linear"))
+    found = jax.jit(lambda x: metrics.score_map(x, one, kind="linear"))(scores)
+    np.testing.assert_array_equal(np.isnan(found), [[False, True]])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from refusals import refused
 
 from jaxembed import vectors
 
@@ -57,3 +58,10 @@ def test_bad_arguments_get_one_line():
         vectors.combine_aspects(Q[0, 0])
     with pytest.raises(ValueError, match=r"x: shape \(4, 3\); pass \[any, 5\]"):
         vectors.retrofit(vectors.init_retrofit(jax.random.key(0), 5), Q[:, 0, :3])
+
+
+def test_nan_is_refused_and_under_jit_stays_in_its_document():
+    documents, weights = jnp.ones((3, 2, 4)).at[1, 0, 0].set(jnp.nan), jnp.array([0.5, 1.0])
+    refused("vectors: NaN has no", lambda: vectors.combine_aspects(documents))
+    found = jax.jit(lambda x: vectors.combine_aspects(x, weights))(documents)
+    np.testing.assert_array_equal(np.isnan(found).any(axis=1), [False, True, False])

@@ -117,6 +117,9 @@ def test_classic_esa_is_the_product_of_tf_idf():
         (lambda: vectors.explicit_similarity(A, D, weights=W[:3]), r"weights: shape \(3,\); pass \[8\]"),
         (lambda: vectors.explain(A, D), r"second: shape \(6, 8\); pass \[4, 8\]"),
         (lambda: vectors.explain(A, A, top=9), "top: 9 is outside 1..8, the number of concepts"),
+        (lambda: vectors.explicit_similarity(A * np.nan, D), "first: NaN has no code and no score; mend"),
+        (lambda: vectors.explicit_similarity(A, D, weights=W * np.nan), "weights: NaN has no"),
+        (lambda: vectors.explain(A, A * np.nan), "second: NaN has no code and no score; mend"),
         (lambda: vectors.top_concepts(A, 9), "k: 9 is outside 1..8, the number of concepts"),
         (
             lambda: vectors.sparse_similarity(A, np.array([[8]]), np.ones((1, 1))),
@@ -130,3 +133,11 @@ def test_bad_arguments_get_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_under_jit_nan_shows_in_the_scores_of_its_row_alone():
+    broken, known = jnp.asarray(A).at[0, 3].set(jnp.nan), jnp.asarray(D)
+    scores = np.asarray(jax.jit(lambda x: vectors.explicit_similarity(x, known))(broken))
+    np.testing.assert_array_equal(np.isnan(scores), np.arange(B)[:, None] == np.zeros(N)[None])
+    _, parts = jax.jit(lambda x: vectors.explain(x, A, normalise=False, top=1))(broken)
+    np.testing.assert_array_equal(np.isnan(parts)[:, 0], np.arange(B) == 0)

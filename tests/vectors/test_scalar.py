@@ -84,7 +84,10 @@ def test_narrow_vectors_are_measured_in_float32():
         (lambda x: vectors.fit_scalar(x[:0]), r"x: shape \(0, 4\) holds no number; pass"),
         (lambda x: vectors.fit_scalar(x[0]), r"x: shape \(4,\); pass \[any, any\]"),
         (lambda x: vectors.fit_scalar(x * np.nan), "x: holds NaN or infinite numbers; leave"),
-        (lambda x: vectors.encode_scalar(vectors.fit_scalar(x), x * np.nan), "x: NaN has no code; mend"),
+        (
+            lambda x: vectors.encode_scalar(vectors.fit_scalar(x), x * np.nan),
+            "x: NaN has no code and no score; mend",
+        ),
         (
             lambda x: vectors.encode_scalar(vectors.fit_scalar(x, per="coordinate"), x[:, :2]),
             r"x: shape \(3, 2\) for 4 steps; pass",
