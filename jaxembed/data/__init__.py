@@ -14,6 +14,7 @@ from jaxembed.data.event_logs import (
     more_rows,
     split_in_time,
 )
+from jaxembed.data.fasttext import fasttext_hash, fasttext_ids, fasttext_ngrams
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
 from jaxembed.data.masking import hide, masked_batch, word_masks
@@ -80,6 +81,9 @@ __all__ = [
     "emoji",
     "example_pairs",
     "fashion_mnist",
+    "fasttext_hash",
+    "fasttext_ids",
+    "fasttext_ngrams",
     "first_sentences",
     "fit_image",
     "fit_scaling",
