@@ -4,6 +4,14 @@ from jaxembed.data import sources, text, toy, toy_scenes
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
+from jaxembed.data.corpora import (
+    WindowBatches,
+    cooccurrence,
+    corpus,
+    keep_probabilities,
+    noise_probabilities,
+    text_lines,
+)
 from jaxembed.data.dependence import mutual_information
 from jaxembed.data.event_logs import (
     catalogue,
@@ -61,6 +69,7 @@ from jaxembed.data.text import (
 
 __all__ = [
     "Schema",
+    "WindowBatches",
     "all_nli",
     "aspect_pairs",
     "avazu",
@@ -73,6 +82,8 @@ __all__ = [
     "click_rows",
     "column_names",
     "common_identities",
+    "cooccurrence",
+    "corpus",
     "criteo",
     "ctr_table",
     "digits",
@@ -98,6 +109,7 @@ __all__ = [
     "image_folder",
     "interactions",
     "inverse_cloze",
+    "keep_probabilities",
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
@@ -115,6 +127,7 @@ __all__ = [
     "mutual_information",
     "newsgroups",
     "ngrams",
+    "noise_probabilities",
     "omniglot",
     "openclipart",
     "pack",
@@ -134,6 +147,7 @@ __all__ = [
     "subword_ids",
     "take",
     "text",
+    "text_lines",
     "tfds",
     "tfds_images",
     "toy",

@@ -98,7 +98,7 @@ def fasttext_ids(words, rows=0, *, sizes=SIZES, buckets=BUCKETS):
         buckets: number of rows for n-grams; 0 gives none.
 
     Returns:
-        ids int32 [W, K], 0 where masked, and mask bool [W, K]; K is the largest number of n-grams, at least 1.
+        ids int32 [W, K], 0 where masked, and mask bool [W, K]. K is the most n-grams of a word, at least 1.
 
     Raises:
         ValueError: for one text in place of a list, sizes out of order, or fewer than 0 buckets.
