@@ -102,14 +102,14 @@ def test_best_scores_are_shifted_pointwise_mutual_information():
         return jnp.sum(counts * true + counts.sum(1, keepdims=True) * k * noise * false) / counts.sum()
 
     params = {"E": jnp.asarray(rng.normal(size=(8, 8))), "V": jnp.asarray(rng.normal(size=(8, 8)))}
-    tx = optax.adam(0.03)
+    tx = optax.adam(optax.cosine_decay_schedule(0.03, 8000))
 
     def step(carry, _):
         params, state = carry
         updates, state = tx.update(jax.grad(loss)(params), state)
         return (optax.apply_updates(params, updates), state), None
 
-    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), None, length=6000)
+    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), None, length=8000)
     pmi = np.log(counts * counts.sum() / np.outer(counts.sum(1), counts.sum(0)))
     np.testing.assert_allclose(params["E"] @ params["V"].T, pmi - np.log(k), atol=5e-3)
 
@@ -142,7 +142,10 @@ def test_hierarchical_softmax_sums_to_one_and_is_the_product_of_turns():
     found = losses.hierarchical_softmax(jnp.tile(hidden, (V, 1)), nodes, codes, points, mask)
     np.testing.assert_allclose(np.exp(-found).sum(), 1, rtol=1e-5)
     for w in range(V):
-        turns = [(1 - 2 * c) * (nodes[p] @ hidden) for c, p in zip(codes[w][mask[w]], points[w][mask[w]])]
+        turns = [
+            (1 - 2 * c) * (nodes[p] @ hidden)
+            for c, p in zip(codes[w][mask[w]], points[w][mask[w]], strict=True)
+        ]
         np.testing.assert_allclose(np.exp(-found[w]), np.prod(jax.nn.sigmoid(jnp.array(turns))), rtol=1e-4)
 
 
@@ -213,9 +216,9 @@ def test_row_updates_are_dense_updates_also_of_tables_split_in_rows(kind, device
     [
         (lambda: losses.init_word_scores(jax.random.key(0), "bow", V, D), "kind='bow': choose one of"),
         (lambda: losses.word_scores(drawn("cbow"), [[0]], [[1]], kind="bow"), "kind='bow'"),
-        (lambda: losses.word_scores(drawn("lbl"), [[0, 1]], [[1]], kind="lbl"), "make 6 numbers; the kernel takes 12"),
+        (lambda: losses.word_scores(drawn("lbl"), [[0, 1]], [[1]], kind="lbl"), "make 6 numbers; the"),
         (lambda: losses.word_scores(drawn("order"), [[0, 1]], [[1]], kind="order"), "make 6 numbers"),
-        (lambda: losses.word_scores(drawn("skip_gram"), [[0, 1]], [[1]], kind="skip_gram"), "contexts: shape"),
+        (lambda: losses.word_scores(drawn("cbow"), [0, 1], [[1]], kind="cbow"), "contexts: shape"),
         (lambda: losses.huffman([3]), "a tree needs at least 2"),
     ],
 )  # fmt: skip
