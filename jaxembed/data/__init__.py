@@ -23,6 +23,7 @@ from jaxembed.data.event_logs import (
     split_in_time,
 )
 from jaxembed.data.fasttext import fasttext_hash, fasttext_ids, fasttext_ngrams
+from jaxembed.data.fasttext_files import read_fasttext, write_fasttext
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
 from jaxembed.data.masking import hide, masked_batch, word_masks
@@ -66,6 +67,7 @@ from jaxembed.data.text import (
     word_positions,
     words,
 )
+from jaxembed.data.word_files import read_word_vectors, write_word_vectors
 
 __all__ = [
     "Schema",
@@ -133,8 +135,10 @@ __all__ = [
     "pack",
     "package_file",
     "proximity_graph",
+    "read_fasttext",
     "read_image",
     "read_images",
+    "read_word_vectors",
     "reuters",
     "scale_columns",
     "sentence_pairs",
@@ -158,4 +162,6 @@ __all__ = [
     "wordnet",
     "wordnet_counts",
     "words",
+    "write_fasttext",
+    "write_word_vectors",
 ]

@@ -66,7 +66,7 @@ def test_another_encoding_is_named(tmp_path):
         (lambda: data.corpus(["a b c"]), ValueError, "none of 3 words occurs 5 times, the commonest 1"),
         (lambda: data.corpus("a text"), ValueError, "'a text' is one text; put it into a list"),
         (lambda: data.corpus([b"a"]), TypeError, "texts: bytes is neither"),
-        (lambda: data.corpus(["a b"], words=["c"]), ValueError, "none of 1 words"),
+        (lambda: data.corpus(["a b"], words=["c"]), ValueError, "words: none of 1 occurs in 2 words"),
         (lambda: data.cooccurrence(ONE, weights="x"), ValueError, "weights='x'"),
         (lambda: data.WindowBatches(ONE, group=8), ValueError, "group=8: is below 10"),
     ],
