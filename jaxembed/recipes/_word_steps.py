@@ -11,6 +11,7 @@ import optax
 from jaxembed import data, losses, tables
 from jaxembed.arrays import NONFINITE, first_nonfinite
 
+LIMIT = 6.0  # of a score, beyond which a pair is left alone
 PIECE = 128  # rows of n-grams that are read at once
 ROUND = 1 << 17  # to whose multiples lists of n-grams are padded
 
@@ -62,7 +63,7 @@ def window_update(kind, group, groups, window, negatives, subwords=False):
 @functools.lru_cache(maxsize=32)
 def _window_update(kind, group, groups, window, negatives, subwords):
     places = group * groups
-    gradients = jax.vmap(functools.partial(losses.window_gradients, kind=kind))
+    gradients = jax.vmap(functools.partial(losses.window_gradients, kind=kind, limit=LIMIT))
     near = jax.vmap(functools.partial(losses.window_pairs, window=window))
     weigh = jax.vmap(functools.partial(losses.noise_weights, negatives=negatives, kind=kind))
 
@@ -169,8 +170,8 @@ def _pieces(batch, places):
 class Contexts:
     """Batches of single places: contexts, the word of the place with its own noise words, distinct rows."""
 
-    def __init__(self, corpus, kind, window, negatives, size, tree=None, **options):
-        self.kind, self.width, self.tree, self.vocabulary = kind, window, tree, len(corpus["words"])
+    def __init__(self, corpus, kind, window, negatives, size, heights, tree=None, **options):
+        self.kind, self.width, self.tree, self.heights = kind, window, tree, heights
         self.negatives = negatives
         shared = max(1, negatives) * 2 * window
         self.windows = data.WindowBatches(
@@ -199,7 +200,7 @@ class Contexts:
         reads = {"input/embedding": {"contexts": contexts}, "output/embedding": {"targets": targets}}
         if self.kind == "cw":
             reads = {"input/embedding": {"contexts": contexts, "targets": targets}}
-        return listed(reads, {"contexts": mask, "targets": where}, self.vocabulary) | {
+        return listed(reads, {"contexts": mask, "targets": where}, self.heights) | {
             "mask": mask,
             "where": where,
         }
@@ -209,13 +210,14 @@ class Contexts:
         inside = inside & mask[..., None]
         reads = {"input/embedding": {"middle": middle}, "nodes/embedding": {"points": points}}
         masks = {"middle": mask.any(axis=1), "points": inside}
-        return listed(reads, masks, self.vocabulary) | {"turns": codes, "inside": inside}
+        return listed(reads, masks, self.heights) | {"turns": codes, "inside": inside}
 
 
-def listed(reads, masks, rows):
+def listed(reads, masks, heights):
     """A batch for ``tables.row_update``: local codes of all that is read, and the rows they point to."""
     batch = {"rows": {}}
     for path, codes in reads.items():
+        rows = heights[path]
         size = 1 + min(rows, sum(c.size for c in codes.values()))
         batch["rows"][path], local = tables.distinct(
             {n: c[..., None] for n, c in codes.items()}, masks, rows, size
@@ -258,8 +260,8 @@ def tree_update(rule):
 class Cells:
     """Batches of the cells of a matrix of counts, each epoch in an order of its own."""
 
-    def __init__(self, rows, columns, counts, vocabulary, size, seed):
-        self.cells, self.vocabulary = (rows, columns, counts), vocabulary
+    def __init__(self, rows, columns, counts, height, size, seed):
+        self.cells, self.height = (rows, columns, counts), height
         self.size, self.seed = min(size, len(rows)), seed
         self.epoch = -(-len(rows) // self.size)
 
@@ -273,9 +275,10 @@ class Cells:
         rows, columns, counts = (np.pad(x[chosen], (0, self.size - len(chosen))) for x in self.cells)
         batch, lists = {"counts": counts.astype(np.float32)}, {}
         for side, ids in (("input", rows), ("output", columns)):
-            found = listed({f"{side}/embedding": {side: ids}}, None, self.vocabulary)
+            path = f"{side}/embedding"
+            found = listed({path: {side: ids}}, None, {path: self.height})
             batch[side] = found[side]
-            lists |= {f"{side}/{name}": found["rows"][f"{side}/embedding"] for name in ("embedding", "bias")}
+            lists |= {f"{side}/{name}": found["rows"][path] for name in ("embedding", "bias")}
         return batch | {"rows": lists}
 
 

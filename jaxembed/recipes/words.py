@@ -18,7 +18,7 @@ COUNTED = ("glove", "ppmi")
 KINDS = (*WINDOWED, *CONTEXTS, *COUNTED)
 USUAL = {
     "skip_gram": {"rate": 0.025, "epochs": 5}, "cbow": {"rate": 0.05, "epochs": 5},
-    "tree": {"rate": 0.025, "epochs": 5}, "glove": {"rate": 0.05, "epochs": 25, "window": 15},
+ "glove": {"rate": 0.05, "epochs": 25, "window": 15},
     "ppmi": {"rate": 0.0, "epochs": 1},
 }  # fmt: skip
 LEAST = 1e-4  # learning rate at the end
@@ -95,7 +95,7 @@ def train_words(
     """
     _check(kind, objective, ngrams, {"width": width, "negatives": negatives, "min_count": min_count})
     tree = objective == "hierarchical"
-    usual = {"window": 5, "rate": 0.05, "epochs": 5} | USUAL.get("tree" if tree else kind, {})
+    usual = {"window": 5, "rate": 0.05, "epochs": 5} | ({} if tree else USUAL.get(kind, {}))
     chosen = {"window": window, "rate": rate, "epochs": epochs}
     chosen = usual | {name: value for name, value in chosen.items() if value is not None}
     found = texts if isinstance(texts, dict) else data.corpus(texts, min_count=min_count, tokenize=tokenize)
@@ -105,14 +105,15 @@ def train_words(
     if kind == "ppmi":
         return _factored(found, settings)
     make = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts)}.get(kind, _tree if tree else _windows)
-    init, update, batches = make(found, settings)
+    mesh = train.make_mesh(1) if mesh is None else mesh
+    init, update, batches = make(found, settings, mesh.shape["model"])
     state = train.fit(
         init=init,
         update=update,
         batches=batches,
         steps=chosen["epochs"] * batches.epoch,
         key=seed,
-        mesh=train.make_mesh(1) if mesh is None else mesh,
+        mesh=mesh,
         rules=[(r"embedding|bias", P("model", None))],
         batch_rules=((r"", P()),),
         workdir=workdir,
@@ -138,11 +139,16 @@ def _check(kind, objective, ngrams, counts):
             raise ValueError(f"{name}={value!r}; give an int of at least 1")
 
 
+def _height(rows, parts):
+    """Rows of a table that a mesh splits evenly; those behind the last word are never read."""
+    return -(-rows // parts) * parts
+
+
 def _drawn(key, rows, width):
     return {"embedding": jax.random.uniform(key, (rows, width), minval=-1.0, maxval=1.0) / width}
 
 
-def _windows(corpus, settings):
+def _windows(corpus, settings, parts=1):
     """Skip-gram and CBOW, with n-grams or without."""
     group = max(GROUP, 2 * settings["window"])
     options = {n: settings[n] for n in ("window", "sample", "power", "seed")}
@@ -154,8 +160,9 @@ def _windows(corpus, settings):
     batches.epoch = windows.epoch
 
     def init(key):
-        output = jnp.zeros((len(corpus["words"]), settings["width"]))
-        return {"input": _drawn(key, rows, settings["width"]), "output": {"embedding": output}}
+        output = jnp.zeros((_height(len(corpus["words"]), parts), settings["width"]))
+        inputs = _drawn(key, _height(rows, parts), settings["width"])
+        return {"input": inputs, "output": {"embedding": output}}
 
     shape = group, GROUPS, settings["window"], settings["negatives"], pieces is not None
     return init, steps.window_update(settings["kind"], *shape), batches
@@ -186,15 +193,17 @@ def _rule(rate):
     return optax.adagrad(rate, initial_accumulator_value=1e-8)
 
 
-def _contexts(corpus, settings):
+def _contexts(corpus, settings, parts=1):
     """Order, LBL, NNLM and C&W, with noise words for each place."""
     kind, window = settings["kind"], settings["window"]
     options = {n: settings[n] for n in ("sample", "power", "seed")}
-    batches = steps.Contexts(corpus, kind, window, settings["negatives"], BATCH, **options)
+    height = _height(len(corpus["words"]), parts)
+    heights = {"input/embedding": height, "output/embedding": height}
+    batches = steps.Contexts(corpus, kind, window, settings["negatives"], BATCH, heights, **options)
     init = functools.partial(
         losses.init_word_scores,
         kind=kind,
-        vocabulary=len(corpus["words"]),
+        vocabulary=height,
         width=settings["width"],
         window=window,
     )
@@ -202,28 +211,23 @@ def _contexts(corpus, settings):
     return init, update, batches
 
 
-def _tree(corpus, settings):
-    """Skip-gram with hierarchical softmax, by SGD."""
-    count, width = len(corpus["words"]), settings["width"]
+def _tree(corpus, settings, parts=1):
+    """Skip-gram with hierarchical softmax, by Adagrad: sums of the root, on every way, would diverge."""
+    count, width = _height(len(corpus["words"]), parts), settings["width"]
     tree = losses.huffman(np.maximum(corpus["counts"], 1))
-    options = {n: settings[n] for n in ("sample", "seed")}
-    batches = steps.Contexts(corpus, "skip_gram", settings["window"], 1, BATCH // 4, tree=tree, **options)
-    total = settings["epochs"] * batches.epoch
+    options = {n: settings[n] for n in ("sample", "seed")} | {"tree": tree}
+    heights = {"input/embedding": count, "nodes/embedding": count}
+    batches = steps.Contexts(corpus, "skip_gram", settings["window"], 1, BATCH // 4, heights, **options)
 
     def init(key):
-        return {"input": _drawn(key, count, width), "nodes": {"embedding": jnp.zeros((count - 1, width))}}
+        return {"input": _drawn(key, count, width), "nodes": {"embedding": jnp.zeros((count, width))}}
 
-    return init, steps.tree_update(_falling(settings["rate"], total)), batches
-
-
-@functools.lru_cache(maxsize=32)
-def _falling(rate, total):
-    return optax.sgd(optax.linear_schedule(rate, LEAST, total))
+    return init, steps.tree_update(_adagrad(settings)), batches
 
 
-def _glove(corpus, settings):
+def _glove(corpus, settings, parts=1):
     cells = data.cooccurrence(corpus, window=settings["window"])
-    count = len(corpus["words"])
+    count = _height(len(corpus["words"]), parts)
     batches = steps.Cells(*cells, count, 4 * BATCH, settings["seed"])
     init = functools.partial(losses.init_glove, vocabulary=count, width=settings["width"])
     return init, steps.glove_update(settings["rate"], 100.0, 0.75), batches
@@ -251,9 +255,10 @@ def _factored(corpus, settings):
 
 def _model(corpus, params, settings):
     """The words with what was trained."""
-    arrays = jax.tree.map(np.asarray, params)
-    rows, words = arrays["input"]["embedding"], corpus["words"]
-    output = arrays.get("output", {}).get("embedding")
+    arrays, words = jax.tree.map(np.asarray, params), corpus["words"]
+    extra = settings["buckets"] if settings["ngrams"] else 0
+    rows = arrays["input"]["embedding"][: len(words) + extra]
+    output = arrays["output"]["embedding"][: len(words)] if "output" in arrays else None
     options = {"counts": corpus["counts"], "settings": settings}
     if settings["kind"] == "glove":
         return Words(words, rows + output, **options)
