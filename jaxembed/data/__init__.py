@@ -54,6 +54,7 @@ from jaxembed.data.sources.labelled_texts import (
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds, tfds_images
+from jaxembed.data.sources.word_tables import gender_words, glove, news_vectors, word_pairs, word_questions
 from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
 from jaxembed.data.table_files import column_names
 from jaxembed.data.text import (
@@ -101,6 +102,8 @@ __all__ = [
     "fit_image",
     "fit_scaling",
     "flights",
+    "gender_words",
+    "glove",
     "hard_negatives",
     "hashed",
     "hide",
@@ -127,6 +130,7 @@ __all__ = [
     "movielens_1m",
     "movielens_interactions",
     "mutual_information",
+    "news_vectors",
     "newsgroups",
     "ngrams",
     "noise_probabilities",
@@ -159,7 +163,9 @@ __all__ = [
     "toy_scenes",
     "uniform_rows",
     "word_masks",
+    "word_pairs",
     "word_positions",
+    "word_questions",
     "wordnet",
     "wordnet_counts",
     "words",
