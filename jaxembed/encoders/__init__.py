@@ -66,7 +66,9 @@ from jaxembed.encoders.pyramids import (
     mask_head,
     merge_pyramid,
 )
+from jaxembed.encoders.recurrent import end_pool, init_rcnn, init_rnn, rcnn, rnn, scan_cell
 from jaxembed.encoders.regions import roi_align
+from jaxembed.encoders.text_networks import TextNetwork, init_text_cnn, text_cnn, text_network
 from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
 from jaxembed.encoders.transformer import Block, Transformer, transformer
 from jaxembed.encoders.words import weighted_bag
@@ -78,6 +80,7 @@ __all__ = [
     "ConvNet",
     "Encoder",
     "ImageEncoder",
+    "TextNetwork",
     "Transformer",
     "attention_mask",
     "attention_pool",
@@ -106,6 +109,7 @@ __all__ = [
     "encode_aspect",
     "encode_aspects",
     "encode_tower",
+    "end_pool",
     "film",
     "fm",
     "fm_second_order",
@@ -128,6 +132,9 @@ __all__ = [
     "init_merge",
     "init_mlp",
     "init_pair_gate",
+    "init_rcnn",
+    "init_rnn",
+    "init_text_cnn",
     "init_tower",
     "init_towers",
     "init_word_head",
@@ -154,16 +161,21 @@ __all__ = [
     "pretrained",
     "prompt_ensemble",
     "random_mask",
+    "rcnn",
     "residual",
     "response_norm",
+    "rnn",
     "roi_align",
     "rotary_frequencies",
     "rotate",
+    "scan_cell",
     "squeeze",
     "squeeze_excitation",
     "squeezenet",
     "stochastic_gate",
     "systematic_expansion",
+    "text_cnn",
+    "text_network",
     "tower",
     "transformer",
     "weighted_bag",
