@@ -69,6 +69,17 @@ from jaxembed.encoders.pyramids import (
 from jaxembed.encoders.recurrent import end_pool, init_rcnn, init_rnn, rcnn, rnn, scan_cell
 from jaxembed.encoders.regions import roi_align
 from jaxembed.encoders.text_networks import TextNetwork, init_text_cnn, text_cnn, text_network
+from jaxembed.encoders.topics import (
+    fit_idf,
+    fit_lsa,
+    init_lda,
+    lda,
+    lda_bound,
+    lsa,
+    tfidf,
+    topic_bound,
+    update_lda,
+)
 from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
 from jaxembed.encoders.transformer import Block, Transformer, transformer
 from jaxembed.encoders.words import weighted_bag
@@ -111,6 +122,8 @@ __all__ = [
     "encode_tower",
     "end_pool",
     "film",
+    "fit_idf",
+    "fit_lsa",
     "fm",
     "fm_second_order",
     "gate",
@@ -128,6 +141,7 @@ __all__ = [
     "init_dlrm",
     "init_gate",
     "init_latent_attention",
+    "init_lda",
     "init_mask_head",
     "init_merge",
     "init_mlp",
@@ -143,7 +157,10 @@ __all__ = [
     "last_pool",
     "latent_attention_pool",
     "layer",
+    "lda",
+    "lda_bound",
     "lift",
+    "lsa",
     "mask_head",
     "max_pool",
     "max_windows",
@@ -176,8 +193,11 @@ __all__ = [
     "systematic_expansion",
     "text_cnn",
     "text_network",
+    "tfidf",
+    "topic_bound",
     "tower",
     "transformer",
+    "update_lda",
     "weighted_bag",
     "weighted_mean_pool",
     "with_first",
