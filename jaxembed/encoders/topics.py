@@ -129,8 +129,9 @@ def fit_lsa(key, ids, weights, words, *, size=100, oversample=100, powers=2):
 def _blocks(ids, weights, columns):
     """Bags [N, U] as blocks [n, B, U], of which one with ``columns`` numbers a word has ROOM numbers."""
     size = max(1, min(len(ids), ROOM // max(1, ids.shape[1] * columns)))
-    rest = -len(ids) % size
-    return tuple(jnp.pad(x, ((0, rest), (0, 0))).reshape(-1, size, x.shape[1]) for x in (ids, weights))
+    count = -(-len(ids) // size)
+    given = ((0, count * size - len(ids)), (0, 0))
+    return tuple(jnp.pad(x, given).reshape(count, size, x.shape[1]) for x in (ids, weights))
 
 
 def lsa(params, ids, weights):
