@@ -4,6 +4,14 @@ from jaxembed.data import sources, text, toy, toy_scenes
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
+from jaxembed.data.corpora import (
+    WindowBatches,
+    cooccurrence,
+    corpus,
+    keep_probabilities,
+    noise_probabilities,
+    text_lines,
+)
 from jaxembed.data.dependence import mutual_information
 from jaxembed.data.event_logs import (
     catalogue,
@@ -14,6 +22,8 @@ from jaxembed.data.event_logs import (
     more_rows,
     split_in_time,
 )
+from jaxembed.data.fasttext import fasttext_hash, fasttext_ids, fasttext_ngrams
+from jaxembed.data.fasttext_files import read_fasttext, write_fasttext
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
 from jaxembed.data.masking import hide, masked_batch, word_masks
@@ -57,9 +67,11 @@ from jaxembed.data.text import (
     word_positions,
     words,
 )
+from jaxembed.data.word_files import read_word_vectors, write_word_vectors
 
 __all__ = [
     "Schema",
+    "WindowBatches",
     "all_nli",
     "aspect_pairs",
     "avazu",
@@ -72,6 +84,8 @@ __all__ = [
     "click_rows",
     "column_names",
     "common_identities",
+    "cooccurrence",
+    "corpus",
     "criteo",
     "ctr_table",
     "digits",
@@ -80,6 +94,9 @@ __all__ = [
     "emoji",
     "example_pairs",
     "fashion_mnist",
+    "fasttext_hash",
+    "fasttext_ids",
+    "fasttext_ngrams",
     "first_sentences",
     "fit_image",
     "fit_scaling",
@@ -94,6 +111,7 @@ __all__ = [
     "image_folder",
     "interactions",
     "inverse_cloze",
+    "keep_probabilities",
     "labelled_lines",
     "labelled_table",
     "labelled_texts",
@@ -111,13 +129,16 @@ __all__ = [
     "mutual_information",
     "newsgroups",
     "ngrams",
+    "noise_probabilities",
     "omniglot",
     "openclipart",
     "pack",
     "package_file",
     "proximity_graph",
+    "read_fasttext",
     "read_image",
     "read_images",
+    "read_word_vectors",
     "reuters",
     "scale_columns",
     "sentence_pairs",
@@ -130,6 +151,7 @@ __all__ = [
     "subword_ids",
     "take",
     "text",
+    "text_lines",
     "tfds",
     "tfds_images",
     "toy",
@@ -140,4 +162,6 @@ __all__ = [
     "wordnet",
     "wordnet_counts",
     "words",
+    "write_fasttext",
+    "write_word_vectors",
 ]

@@ -72,6 +72,17 @@ from jaxembed.losses.triplets import (
     mine_triplets,
     triplet_loss,
 )
+from jaxembed.losses.word_windows import noise_weights, window_gradients, window_loss, window_pairs
+from jaxembed.losses.words import (
+    glove_loss,
+    hierarchical_softmax,
+    huffman,
+    init_glove,
+    init_word_scores,
+    negative_sampling,
+    word_hinge,
+    word_scores,
+)
 
 __all__ = [
     "adaptive_layers",
@@ -98,13 +109,18 @@ __all__ = [
     "frozen_softmax",
     "full_grid",
     "gated_cosine",
+    "glove_loss",
     "guided_mask",
     "hardest",
+    "hierarchical_softmax",
+    "huffman",
     "infer_documents",
     "info_nce",
     "init_frequency",
+    "init_glove",
     "init_paragraphs",
     "init_queue",
+    "init_word_scores",
     "label_pairs",
     "layer_objective",
     "layer_weights",
@@ -114,6 +130,8 @@ __all__ = [
     "masked_words_loss",
     "matryoshka",
     "mine_triplets",
+    "negative_sampling",
+    "noise_weights",
     "one_vs_rest_loss",
     "over_layers",
     "paragraph_hidden",
@@ -145,4 +163,9 @@ __all__ = [
     "vector_kl",
     "vector_kl_to_last",
     "violator_mask",
+    "window_gradients",
+    "window_loss",
+    "window_pairs",
+    "word_hinge",
+    "word_scores",
 ]
