@@ -1,5 +1,6 @@
 """ranks, scores and vectors -> numbers: metrics of rankings, of clicks, of whole tasks, and of shapes."""
 
+from jaxembed.metrics.bias import analogy_pairs, direct_bias, indirect_bias, pair_bias, weat
 from jaxembed.metrics.binary import (
     auc,
     auc_bins,
@@ -18,6 +19,8 @@ from jaxembed.metrics.calibrate import (
     score_parameters,
     vector_logits,
 )
+from jaxembed.metrics.classifiers import cross_validate, fit_logistic, macro_f1, stratified_folds
+from jaxembed.metrics.clusters import adjusted_rand, purity, topic_coherence
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms, proposal_recall
 from jaxembed.metrics.geometry import (
@@ -28,6 +31,7 @@ from jaxembed.metrics.geometry import (
     high_frequency,
     isotropy,
     mean_cosine,
+    rsa,
 )
 from jaxembed.metrics.interpretability import completeness, concept_auc, explanation_precision, pattern_purity
 from jaxembed.metrics.intervals import paired_interval, share_interval
@@ -51,15 +55,19 @@ from jaxembed.metrics.tasks import (
     evaluate_pairs,
     evaluate_retrieval,
     evaluate_similarity,
+    pearson,
     spearman,
 )
 from jaxembed.metrics.ties import tied_gains
 from jaxembed.metrics.verification import agglomerative_scores, all_pairs, kfold_verification, val_at_far
+from jaxembed.metrics.words import word_analogies, word_similarity
 
 __all__ = [
     "MTEBEncoder",
+    "adjusted_rand",
     "agglomerative_scores",
     "all_pairs",
+    "analogy_pairs",
     "auc",
     "auc_bins",
     "auc_from_bins",
@@ -70,6 +78,8 @@ __all__ = [
     "completeness",
     "concept_auc",
     "covariance_spectrum",
+    "cross_validate",
+    "direct_bias",
     "effective_rank",
     "evaluate_classification",
     "evaluate_clustering",
@@ -80,12 +90,14 @@ __all__ = [
     "explanation_precision",
     "filter_metrics",
     "filter_rate",
+    "fit_logistic",
     "fit_platt",
     "gains",
     "gate_statistics",
     "grouped_auc",
     "has_relevant",
     "high_frequency",
+    "indirect_bias",
     "init_score_adapter",
     "iou",
     "isotropy",
@@ -93,6 +105,7 @@ __all__ = [
     "kfold_verification",
     "list_overlap",
     "log_loss",
+    "macro_f1",
     "masked_mean",
     "mean_cosine",
     "mrr",
@@ -101,22 +114,31 @@ __all__ = [
     "neighbour_recall",
     "nms",
     "normalised_entropy",
+    "pair_bias",
     "paired_interval",
     "partner_ranks",
     "pattern_purity",
+    "pearson",
     "pr_auc",
     "precision",
     "proposal_recall",
+    "purity",
     "r_precision",
     "recall",
     "relevance_logits",
+    "rsa",
     "score_map",
     "score_parameters",
     "share_interval",
     "sliced_means",
     "spearman",
+    "stratified_folds",
     "threshold_at_recall",
     "tied_gains",
+    "topic_coherence",
     "val_at_far",
     "vector_logits",
+    "weat",
+    "word_analogies",
+    "word_similarity",
 ]

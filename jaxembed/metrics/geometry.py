@@ -2,8 +2,21 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxembed.arrays import accumulator, exact_product, masked_mean, mean_row, rows_where, spectrum, unit
+from jaxembed.arrays import (
+    accumulator,
+    check_shape,
+    exact_product,
+    inner,
+    masked_mean,
+    mean_row,
+    on_device,
+    rows_where,
+    spectrum,
+    unit,
+)
+from jaxembed.metrics.tasks import spearman
 
 
 def mean_cosine(vectors, mask=None):
@@ -244,3 +257,36 @@ def gate_statistics(gates):
     gates = gates.astype(accumulator(gates))
     parts = (jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0) for p in (gates, 1 - gates))
     return {"activation": jnp.mean(jnp.sum(gates, axis=-1)), "entropy": -jnp.mean(sum(parts))}
+
+
+def rsa(first, second):
+    """Representational similarity analysis: do two spaces of the same things agree on what is near to what?
+
+    Spearman's correlation of the cosines of all pairs in one space with those in the other. The spaces may
+    have different widths, and need no alignment.
+
+    >>> x = jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    >>> print(rsa(x, 3 * x[:, ::-1]))
+    1.0
+
+    Args:
+        first: [N, D], N at least 3.
+        second: [N, E], the same things in the same order.
+
+    Returns:
+        float in -1..1; NaN where all cosines of one space are equal. Memory is N**2.
+
+    Raises:
+        ValueError: for spaces of different lengths, fewer than three things, or a NaN.
+
+    References:
+        N. Kriegeskorte et al., Frontiers in Systems Neuroscience 2008.
+    """
+    first, second = on_device("first", first), on_device("second", second)
+    check_shape("first", first, (None, None))
+    check_shape("second", second, (len(first), None))
+    if len(first) < 3:
+        raise ValueError(f"first: {len(first)} things; pass at least three, so that there are pairs to order")
+    above = np.triu_indices(len(first), 1)
+    cosines = [inner(x, x) for x in (unit(v.astype(accumulator(v))) for v in (first, second))]
+    return spearman(*(np.asarray(c)[above] for c in cosines))

@@ -35,7 +35,31 @@ def spearman(x, y):
         raise ValueError(f"x, y: shapes {x.shape} and {y.shape}; pass two lists of one length, at least 2")
     if np.isnan(x).any() or np.isnan(y).any():
         raise ValueError("x, y: hold NaN, which has no rank; look for empty or broken vectors")
-    return _correlation(_ranks(x), _ranks(y))
+    return pearson(_ranks(x), _ranks(y))
+
+
+def pearson(x, y):
+    """Pearson's correlation: how near two lists are to lying on a rising line.
+
+    >>> round(pearson([1, 2, 3], [10, 20, 40]), 4)
+    0.982
+
+    Args:
+        x: [N], N at least 1.
+        y: [N].
+
+    Returns:
+        A float in -1..1; NaN where all numbers of one list are equal.
+
+    Raises:
+        ValueError: for different lengths.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.ndim != 1 or x.shape != y.shape or not len(x):
+        raise ValueError(f"x, y: shapes {x.shape} and {y.shape}; pass two lists of one length")
+    x, y = x - x.mean(), y - y.mean()
+    scale = np.sqrt(np.sum(x**2) * np.sum(y**2))
+    return float(np.clip(np.sum(x * y) / scale, -1, 1)) if scale > 0 else float("nan")
 
 
 def evaluate_similarity(encode_texts, first, second, scores):
@@ -63,7 +87,7 @@ def evaluate_similarity(encode_texts, first, second, scores):
     if scores.dtype.kind not in "biuf":
         raise ValueError(f"scores: are {scores.dtype}; pass numbers")
     scores = scores.astype(np.float64)
-    return {"spearman": spearman(cosines, scores), "pearson": _correlation(cosines, scores)}
+    return {"spearman": spearman(cosines, scores), "pearson": pearson(cosines, scores)}
 
 
 def evaluate_retrieval(encode_texts, source, *, split="test", k=10, encode_queries=None, mesh=None):
@@ -263,12 +287,6 @@ def _ranks(x):
     _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[place]
-
-
-def _correlation(x, y):
-    x, y = x - x.mean(), y - y.mean()
-    scale = np.sqrt(np.sum(x**2) * np.sum(y**2))
-    return float(np.clip(np.sum(x * y) / scale, -1, 1)) if scale > 0 else float("nan")
 
 
 def _classes(**lists):

@@ -19,6 +19,7 @@ from jaxembed.vectors.concepts import (
     sparse_similarity,
     top_concepts,
 )
+from jaxembed.vectors.debiasing import SoftDebias, hard_debias, soft_debias
 from jaxembed.vectors.fde import (
     centre_fde,
     encode_documents,
@@ -42,6 +43,7 @@ from jaxembed.vectors.levels import (
     uniform_levels,
 )
 from jaxembed.vectors.normalise import entry_means, fit_centre, fit_removal, fit_whiten, standardise
+from jaxembed.vectors.number_codes import encode_numbers
 from jaxembed.vectors.pattern_boxes import channel_boxes, pattern_boxes
 from jaxembed.vectors.product import (
     decode_product,
@@ -51,8 +53,11 @@ from jaxembed.vectors.product import (
     product_scores,
     product_tables,
 )
+from jaxembed.vectors.readable import fit_dictionary, polar_axes, sparse_codes
 from jaxembed.vectors.recurrent import init_recurrent, recurrent_codes
 from jaxembed.vectors.scalar import decode_scalar, encode_scalar, fit_scalar, scalar_distance_bound
+from jaxembed.vectors.spaces import canonical, combine_spaces, csls, ppmi, procrustes, spectral_embedding
+from jaxembed.vectors.subspace import bias_subspace, equalise, neutralise, project_out, row_space
 from jaxembed.vectors.visual_patterns import (
     Patterns,
     candidate_channels,
@@ -68,12 +73,15 @@ from jaxembed.vectors.visual_patterns import (
 __all__ = [
     "Patterns",
     "Rules",
+    "SoftDebias",
     "association_rules",
     "ball_carve",
+    "bias_subspace",
     "binary_bottleneck",
     "bits_to_levels",
     "byte_products",
     "candidate_channels",
+    "canonical",
     "centre_fde",
     "chamfer",
     "chamfer_flat",
@@ -82,26 +90,32 @@ __all__ = [
     "channel_thresholds",
     "code_levels",
     "combine_aspects",
+    "combine_spaces",
+    "csls",
     "decode_product",
     "decode_scalar",
     "dilate",
     "encode_documents",
+    "encode_numbers",
     "encode_product",
     "encode_queries",
     "encode_scalar",
     "encode_set",
     "encoding_length",
     "entry_means",
+    "equalise",
     "esa_vectors",
     "estimate_chamfer",
     "explain",
     "explicit_similarity",
     "fit_centre",
+    "fit_dictionary",
     "fit_product",
     "fit_removal",
     "fit_scalar",
     "fit_whiten",
     "hamming",
+    "hard_debias",
     "implicit_fde_score",
     "init_fde",
     "init_recurrent",
@@ -110,24 +124,33 @@ __all__ = [
     "level_tables",
     "levels_to_bits",
     "mine_patterns",
+    "neutralise",
     "pack_bits",
     "pack_places",
     "pattern_boxes",
     "pattern_features",
     "pattern_response",
     "plane_scores",
+    "polar_axes",
+    "ppmi",
+    "procrustes",
     "product_errors",
     "product_scores",
     "product_tables",
+    "project_out",
     "quantise_product",
     "random_hyperplanes",
     "recurrent_codes",
     "retrofit",
+    "row_space",
     "scalar_distance_bound",
     "scalar_scores",
     "sign_codes",
+    "soft_debias",
     "soft_product",
+    "sparse_codes",
     "sparse_similarity",
+    "spectral_embedding",
     "standardise",
     "straight_through_sign",
     "top_active",

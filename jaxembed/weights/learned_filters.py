@@ -2,12 +2,11 @@
 
 import functools
 import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from jaxembed.arrays import check_whole, exact_product, unit
+from jaxembed.shrinkage import dictionary_of, shrunk_codes
 from jaxembed.weights._patches import checked_patches
 
 
@@ -32,16 +31,7 @@ def sparse_codes(patches, filters, *, penalty=0.1, steps=50):
     References:
         I. Daubechies et al., An iterative thresholding algorithm, 2004.
     """
-    patches, filters = checked_patches(patches), jnp.asarray(filters)
-    gram = exact_product(filters, filters.T)
-    rate = 1 / jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], jnp.finfo(gram.dtype).tiny)
-    target = exact_product(patches, filters.T)
-
-    def step(_, codes):
-        moved = codes + rate * (target - exact_product(codes, gram))
-        return jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - rate * penalty, 0)
-
-    return jax.lax.fori_loop(0, steps, step, jnp.zeros_like(target))
+    return shrunk_codes(checked_patches(patches), jnp.asarray(filters), penalty=penalty, steps=steps)
 
 
 def sparse_filters(key, patches, count, *, penalty=0.1, rate=0.5, steps=200, batch_size=256):
@@ -72,28 +62,7 @@ def sparse_filters(key, patches, count, *, penalty=0.1, rate=0.5, steps=200, bat
     """
     patches = checked_patches(patches, count)
     check_whole(steps=steps, batch_size=batch_size)
-    return _dictionary(key, patches, count, penalty, rate, steps, batch_size)
-
-
-@functools.partial(jax.jit, static_argnames=("count", "steps", "batch_size"))
-def _dictionary(key, patches, count, penalty, rate, steps, batch_size):
-    start = unit(patches[jax.random.choice(key, len(patches), (count,), replace=False)])
-
-    def step(carry, t):
-        filters, used = carry
-        batch_key, new_key = jax.random.split(jax.random.fold_in(key, t))
-        batch = patches[jax.random.randint(batch_key, (batch_size,), 0, len(patches))]
-        codes = sparse_codes(batch, filters, penalty=penalty)
-        use = jnp.mean(codes**2, axis=0)
-        used = 0.9 * used + 0.1 * use
-        gradient = exact_product(codes.T, batch - exact_product(codes, filters)) / batch_size
-        filters = unit(filters + rate * gradient / jnp.maximum(used, 1e-6)[:, None])
-        new = unit(patches[jax.random.randint(new_key, (count,), 0, len(patches))])
-        lost = used < 1e-8
-        return (jnp.where(lost[:, None], new, filters), jnp.where(lost, 1.0, used)), None
-
-    (filters, _), _ = jax.lax.scan(step, (start, jnp.ones(count, patches.dtype)), jnp.arange(steps))
-    return filters
+    return dictionary_of(key, patches, count, penalty, rate, steps, batch_size)
 
 
 def oja_filters(key, patches, count, *, rate=0.05, steps=2000, batch_size=32):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import property_words
 from property_drawn import ANY
 
 from jaxembed import losses, metrics, search, tables, vectors
@@ -352,12 +353,15 @@ SEARCH = {
         (c.B, 2),
     ),
 }
+METRICS |= property_words.METRICS
+VECTORS |= property_words.VECTORS
 ROOMS = {"losses": LOSSES, "metrics": METRICS, "vectors": VECTORS, "tables": TABLES, "search": SEARCH}
 
 
 # Sizes that are read by the methods and helpers of a case, for the axes that can be empty.
 READS = {"q": "B", "d": "N", "pairs": "B", "sets": "BNT", "tokens": "BT", "rows": "N", "counted": "N"}
 READS |= {"of_pairs": "B", "of_rows": "N", "truths": "N", "detected": "N"} | {name: name for name in "BNTK"}
+READS |= {"paired": "N", "asked": "N"}
 
 
 def axes_of(room, name):

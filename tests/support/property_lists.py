@@ -13,7 +13,7 @@ MAY_BE_NAN = {
     "expected_calibration_error",
     "grouped_auc",
 }
-MAY_BE_NAN |= {"log_loss", "normalised_entropy", "spearman"}
+MAY_BE_NAN |= {"log_loss", "normalised_entropy", "pearson", "rsa", "spearman", "word_similarity"}
 # Products and squares of these are not normalised: beyond float32 they are infinities of both signs.
 PRODUCTS = {
     "compression_target",
@@ -31,10 +31,10 @@ PRODUCTS |= {
     "estimate_chamfer",
     "fit_whiten",
 }
-PRODUCTS |= {"implicit_fde_score", "soft_product", "sparse_similarity"}
+PRODUCTS |= {"fit_dictionary", "implicit_fde_score", "soft_product", "sparse_similarity"}
 # Examples of one class, or one value, are refused.
 MAY_REFUSE = {"filter_metrics", "fit_platt", "kfold_verification", "pr_auc", "spearman"}
-MAY_REFUSE |= {"threshold_at_recall", "val_at_far"}
+MAY_REFUSE |= {"soft_debias", "threshold_at_recall", "val_at_far"}
 MASKED = {
     "cosine_loss",
     "vector_distance",
@@ -53,7 +53,7 @@ MASKED |= {
     "implicit_fde_score",
     "rerank",
 }
-MASKED |= {"single_vector_candidates"}
+MASKED |= {"canonical", "procrustes", "single_vector_candidates"}
 
 HIGHER = "takes or returns functions; what it makes is drawn above"
 GRIDS = "takes Python numbers"
@@ -80,9 +80,10 @@ ELSEWHERE = {
     },
     "metrics": dict.fromkeys(["evaluate_classification", "evaluate_clustering", "evaluate_pairs"], RUNS)
     | dict.fromkeys(["MTEBEncoder", "evaluate_retrieval", "evaluate_similarity", "judgments"], RUNS)
-    | dict.fromkeys(["pattern_purity", "proposal_recall"], BY_HAND)
+    | dict.fromkeys(["pattern_purity", "proposal_recall", "topic_coherence"], BY_HAND)
     | dict.fromkeys(["init_score_adapter", "relevance_logits", "score_parameters", "vector_logits"], DRAWS),
-    "vectors": dict.fromkeys(["init_fde", "init_recurrent", "init_retrofit", "random_hyperplanes"], DRAWS)
+    "vectors": dict.fromkeys(["SoftDebias"], "what soft_debias returns")
+    | dict.fromkeys(["init_fde", "init_recurrent", "init_retrofit", "random_hyperplanes"], DRAWS)
     | {"encoding_length": GRIDS, "truncate_fde": GRIDS, "fit_product": RUNS, "recurrent_codes": RUNS},
     "tables": dict.fromkeys(["Feature", "Plan", "plan", "by_table", "bytes_of"], GRIDS)
     | dict.fromkeys(["row_update", "rowwise_adagrad", "sharded_rows"], HIGHER)

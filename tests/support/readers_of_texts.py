@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 
+import numpy as np
 from reader import Reader, files_of, in_package, zipped
 
 from jaxembed import data
@@ -61,6 +62,32 @@ TEXTS = {
         lambda f: data.lfw_pairs(
             f / "pairs.txt", {"paths": ["a/a_0001.jpg", "a/a_0002.jpg", "b/b_0001.jpg"]}
         ),
+    ),
+}
+
+
+def _vectors(name, format, **options):
+    """A reader of word vectors that were written in a format."""
+    return Reader(
+        lambda f: data.write_word_vectors(f / name, VECTORS_OF, np.eye(3) / 3, format=format),
+        lambda f: data.read_word_vectors(f / name, **{n: f / x for n, x in options.items()}),
+    )
+
+
+VECTORS_OF = ["cat", "tür", "dog"]
+TEXTS |= {
+    "word2vec": _vectors("a.vec", "word2vec"),
+    "word2vec binary": _vectors("a.bin", "word2vec_binary"),
+    "glove": _vectors("a.txt", "glove"),
+    "word vectors npy": _vectors("a.npy", "npy", words="a.npy.words"),
+    "fasttext": Reader(
+        lambda f: data.write_fasttext(
+            f / "a.bin", VECTORS_OF, [3, 2, 1], np.ones((8, 2)) / 3, np.eye(3, 2), sizes=(2, 3), buckets=5
+        ),
+        lambda f: {n: x for n, x in data.read_fasttext(f / "a.bin").items() if n != "kept"},
+    ),
+    "text lines": Reader(
+        files_of({"a.txt": "one text\nanöther\n"}), lambda f: [*data.text_lines(f / "a.txt")]
     ),
 }
 

@@ -1,0 +1,171 @@
+"""What vectors of words are worth: similarity of pairs, and analogies."""
+
+import numpy as np
+
+from jaxembed.arrays import check_shape, host
+from jaxembed.metrics.tasks import pearson, spearman
+
+MISSING = ("skip", "mean", "zero")
+RULES = ("add", "multiply")
+_SMALL = 1e-3  # of 3CosMul: keeps a cosine of -1 from dividing by 0
+
+
+def word_rows(words, *, fold=False):
+    """Rows of words: the row number of each word of a table; of equal words the first counts.
+
+    >>> print(word_rows(["Cat", "dog", "cat"], fold=True))
+    {'cat': 0, 'dog': 1}
+
+    Args:
+        words: sequence of V str, or a dict {str: row}, which comes back.
+        fold: whether capitals are made small.
+
+    Returns:
+        {str: int}.
+    """
+    if isinstance(words, dict):
+        return words
+    rows = {}
+    for row, word in enumerate(words):
+        rows.setdefault(word.lower() if fold else word, row)
+    return rows
+
+
+def _directions(vectors, words, fold):
+    """Unit rows in float32, {word: row}, and which rows are numbers."""
+    vectors, rows = host("vectors", vectors), word_rows(words, fold=fold)
+    check_shape("vectors", vectors, (None, None))
+    if not isinstance(words, dict):
+        check_shape("words", np.empty(len(words)), (len(vectors),))
+    vectors = vectors.astype(np.float32)
+    finite = np.isfinite(vectors).all(axis=1)
+    vectors = np.where(finite[:, None], vectors, 0)
+    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
+    vectors = vectors / np.where(largest > 0, largest, 1)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1), rows, finite
+
+
+def word_similarity(vectors, words, pairs, scores, *, missing="skip", fold=False):
+    """Word similarity: do cosines of words rise with what people say of the pairs?
+
+    Spearman's and Pearson's correlation of the cosines with the scores.
+
+    >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    >>> pairs = [("cat", "dog"), ("cat", "car"), ("cat", "yak")]
+    >>> found = word_similarity(vectors, ["cat", "dog", "car"], pairs, [9.0, 2.0, 5.0])
+    >>> print({name: round(x, 3) for name, x in found.items()})
+    {'spearman': 1.0, 'pearson': 1.0, 'pairs': 2, 'missing': 1}
+
+    Args:
+        vectors: [V, D].
+        words: sequence of V str, or {str: row}.
+        pairs: sequence of N (str, str), for example of ``data.word_pairs``.
+        scores: [N], higher is more alike.
+        missing: what happens to a pair with a word that the table lacks, or whose vector holds NaN: "skip"
+            leaves the pair out, "mean" takes the mean vector of the table for the word, "zero" gives the
+            pair cosine 0. The three protocols are all in use; say which one a number comes from.
+        fold: whether words are compared in small letters.
+
+    Returns:
+        Dict of ``spearman`` and ``pearson``, NaN where nothing varies; ``pairs``, how many counted; and
+        ``missing``, the number of pairs with a missing word.
+
+    Raises:
+        ValueError: for shapes that do not fit, an unknown rule, scores that are not numbers, or when fewer
+            than two pairs are left.
+
+    References:
+        L. Finkelstein et al., WordSim-353, 2002; F. Hill et al., SimLex-999, arXiv:1408.3456.
+    """
+    if missing not in MISSING:
+        raise ValueError(f"missing={missing!r}; choose one of {', '.join(MISSING)}")
+    unit, rows, finite = _directions(vectors, words, fold)
+    scores = host("scores", scores).astype(np.float64)
+    check_shape("scores", scores, (len(pairs),))
+    if not np.isfinite(scores).all():
+        raise ValueError("scores: hold NaN or infinite numbers; leave those pairs out")
+    places = np.array([[rows.get(w.lower() if fold else w, -1) for w in pair] for pair in pairs], np.int64)
+    places = places.reshape(-1, 2)
+    known = (places >= 0) & finite[places]
+    both = known.all(axis=1)
+    mean = unit[finite].mean(axis=0) if missing == "mean" and finite.any() else np.zeros(unit.shape[1])
+    sides = [np.where(known[:, i, None], unit[places[:, i]], mean) for i in (0, 1)]
+    lengths = np.linalg.norm(sides, axis=2).prod(axis=0)
+    cosines = np.sum(sides[0] * sides[1], axis=1) / np.where(lengths > 0, lengths, 1)
+    kept = both if missing == "skip" else np.ones(len(both), bool)
+    if kept.sum() < 2:
+        raise ValueError(f"pairs: {kept.sum()} of {len(pairs)} have both words; a correlation needs two")
+    cosines, scores = cosines[kept].astype(np.float64), scores[kept]
+    found = {"spearman": spearman(cosines, scores), "pearson": pearson(cosines, scores)}
+    return found | {"pairs": int(kept.sum()), "missing": int((~both).sum())}
+
+
+def word_analogies(vectors, words, questions, *, rule="add", most=None, fold=False, batch=512):
+    """Word analogies: a is to b as c is to whom? The share of questions whose answer is nearest.
+
+    Of all words but a, b and c, the answer x has the largest
+
+    - "add" (3CosAdd): ``cos(x, b) - cos(x, a) + cos(x, c)``;
+    - "multiply" (3CosMul): ``p(x, b) p(x, c) / (p(x, a) + 0.001)`` with ``p = (1 + cos) / 2``.
+
+    >>> vectors = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    >>> words = ["man", "king", "woman", "queen"]
+    >>> print(word_analogies(vectors, words, [tuple(words)]))
+    {'accuracy': 1.0, 'questions': 1, 'missing': 0}
+
+    Args:
+        vectors: [V, D], normalised inside. Memory is batch * V.
+        words: sequence of V str, or {str: row}.
+        questions: sequence of (a, b, c, d), for example of ``data.word_questions``.
+        rule: "add" or "multiply".
+        most: optional number of first words of the table that may answer; a question with a later word
+            counts as missing. Tables sorted by frequency are often cut at 30,000 or 300,000.
+        fold: whether words are compared in small letters.
+        batch: questions that are scored at once.
+
+    Returns:
+        Dict of ``accuracy`` over the questions that counted; their number ``questions``; ``missing``, those
+        with a word that the table lacks or whose vector holds NaN.
+
+    Raises:
+        ValueError: for shapes that do not fit, an unknown rule, a question that is not of four words, or
+            when no question has all its words.
+
+    References:
+        T. Mikolov et al., arXiv:1301.3781; O. Levy and Y. Goldberg, CoNLL 2014, aclanthology.org/W14-1618.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule={rule!r}; choose one of {', '.join(RULES)}")
+    unit, rows, finite = _directions(vectors, words, fold)
+    count = len(unit) if most is None else min(most, len(unit))
+    short = [q for q in questions if len(q) != 4]
+    if short:
+        raise ValueError(f"questions: {short[0]!r} is not of four words; pass (a, b, c, d)")
+    asked = [[rows.get(w.lower() if fold else w, -1) for w in q] for q in questions]
+    asked = np.array(asked, np.int64).reshape(-1, 4)
+    usable = finite & (np.arange(len(finite)) < count)
+    asked = asked[((asked >= 0) & usable[asked]).all(axis=1)]
+    if not len(asked):
+        raise ValueError(f"questions: none of {len(questions)} has all its words in the table; check them")
+    right, table = 0, unit[:count]
+    for start in range(0, len(asked), batch):
+        part = asked[start : start + batch]
+        scores = _analogy_scores(table, part, rule)
+        scores[:, ~finite[:count]] = -np.inf
+        np.put_along_axis(scores, part[:, :3], -np.inf, axis=1)
+        right += int(np.sum(scores.argmax(axis=1) == part[:, 3]))
+    return {
+        "accuracy": right / len(asked),
+        "questions": len(asked),
+        "missing": len(questions) - len(asked),
+    }
+
+
+def _analogy_scores(table, part, rule):
+    """Scores [B, V] of all words for each question."""
+    a, b, c = (table[part[:, i]] for i in range(3))
+    if rule == "add":
+        return (b - a + c) @ table.T
+    near = [(1 + x @ table.T) / 2 for x in (a, b, c)]
+    return near[1] * near[2] / (near[0] + _SMALL)

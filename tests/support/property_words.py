@@ -1,0 +1,62 @@
+"""Calls of the functions of words on drawn arrays: spaces, subspaces, bias, groups."""
+
+import numpy as np
+from property_drawn import ANY
+
+from jaxembed import metrics, vectors
+
+SIDE = np.eye(8, dtype=np.float32)[:1]
+NAMES = [f"w{i}" for i in range(9)]
+
+
+def paired(function, c, **options):
+    """Two views of the same rows, and the mask of the pairs that count."""
+    where = c.bools(c.N)
+    return function(c.x(c.N, c.D, where=where), c.x(c.N, 3, where=where), where=where, **options)
+
+
+def asked(c):
+    return [tuple(NAMES[: c.N][i] for i in c.ints(c.N, 4)) for _ in range(3)] if c.N else []
+
+
+VECTORS = {
+    "bias_subspace": lambda c: (vectors.bias_subspace(c.x(c.B, 2, c.D))[0], (1, c.D)),
+    "canonical": lambda c: (paired(vectors.canonical, c)["x"]["kernel"], (c.D, 3)),
+    "combine_spaces": lambda c: (vectors.combine_spaces([c.d(), c.d()], align="procrustes"), (c.N, c.D)),
+    "csls": lambda c: (vectors.csls(c.q(), c.d(), k=2), (c.B, c.N)),
+    "encode_numbers": lambda c: (vectors.encode_numbers(c.x(c.N), "dice", size=4), (c.N, 4)),
+    "equalise": lambda c: (vectors.equalise(c.x(c.B, 2, c.D), SIDE[:, : c.D]), (c.B, 2, c.D)),
+    "fit_dictionary": lambda c: (vectors.fit_dictionary(c.key, c.d(), 2, steps=3, batch_size=4), (2, c.D)),
+    "hard_debias": lambda c: (
+        vectors.hard_debias(c.d(), SIDE, neutral=c.bools(c.N), sets=[[0, 1]]),
+        (c.N, c.D),
+    ),
+    "neutralise": lambda c: (vectors.neutralise(c.d(), SIDE), (c.N, c.D)),
+    "polar_axes": lambda c: (vectors.polar_axes(*c.pairs()), (c.D, c.B)),
+    "ppmi": lambda c: (vectors.ppmi(c.share(c.B, c.N)), (c.B, c.N)),
+    "procrustes": lambda c: (paired(vectors.procrustes, c), (c.D, 3)),
+    "project_out": lambda c: (vectors.project_out(c.d(), SIDE), (c.N, c.D)),
+    "row_space": lambda c: (vectors.row_space(c.d(), rank=2)[0], (2, c.D)),
+    "soft_debias": lambda c: (
+        vectors.soft_debias(c.d(), SIDE, neutral=c.bools(c.N), steps=5).kernel,
+        (c.D, c.D),
+    ),
+    "sparse_codes": lambda c: (vectors.sparse_codes(c.d(), np.eye(8, dtype=np.float32)), (c.N, 8)),
+    "spectral_embedding": lambda c: (vectors.spectral_embedding(c.d(), 2)[0], (c.N, 2)),
+}
+METRICS = {
+    "adjusted_rand": lambda c: (metrics.adjusted_rand(c.ints(3, c.N), c.ints(3, c.N)), ()),
+    "analogy_pairs": lambda c: (metrics.analogy_pairs(c.d(), SIDE[0], delta=2), ANY),
+    "direct_bias": lambda c: (metrics.direct_bias(c.d(), SIDE), ()),
+    "indirect_bias": lambda c: (metrics.indirect_bias(*c.pairs(), SIDE), (c.B,)),
+    "pair_bias": lambda c: (metrics.pair_bias(c.d(), c.x(c.B, 2, c.D)), ()),
+    "pearson": lambda c: (metrics.pearson(c.share(c.N), c.share(c.N)), ()),
+    "purity": lambda c: (metrics.purity(c.ints(3, c.N), c.ints(3, c.N)), ()),
+    "rsa": lambda c: (metrics.rsa(c.d(), c.x(c.N, 3)), ()),
+    "weat": lambda c: (metrics.weat(c.q(), c.d(), attributes=c.q(), others=c.d()), ANY),
+    "word_analogies": lambda c: (metrics.word_analogies(c.d(), NAMES[: c.N], asked(c)), ANY),
+    "word_similarity": lambda c: (
+        metrics.word_similarity(c.d(), NAMES[: c.N], [q[:2] for q in asked(c)], [1, 2, 3][: 3 * bool(c.N)]),
+        ANY,
+    ),
+}
