@@ -250,7 +250,7 @@ CLAIMS = (
     ),
     Claim(
         LIPSTICK,
-        "A classifier tells formerly female words from male ones by this much above chance after hard debiasing",
+        "A classifier tells formerly female from male words, by this much above chance, after hard debiasing",
         lambda t: results.paired([x - 0.5 for x in t["held"][HARD]]),
         0.389,
     ),
