@@ -27,15 +27,15 @@ from jaxembed import losses, metrics, train
 class Config:
     """Merges pairs of nouns into one token each, and induces which of the two stood there."""
 
-    tokens: int = 700_000  # of the corpus
-    least: int = 30  # a word that comes less often is left out
+    tokens: int = 600_000  # of the corpus
+    least: int = 60  # a word that comes less often is left out
     pairs: int = 20  # pseudo-words of a seed, each two nouns drawn at random
     senses: int = 2
     width: int = 50
     reach: int = 5  # words of the context on either side
-    batch_size: int = 1024
-    epochs: int = 10  # of the second stage, over the places of pseudo-words
-    learning_rate: float = 3e-3
+    batch_size: int = 512
+    epochs: int = 5  # of the second stage, over the places of pseudo-words
+    learning_rate: float = 0.01
     entropy_weight: float = -0.1  # of the first stage; below 0 rewards an even use of the senses
     negatives: int = 64
     seeds: int = 5
@@ -50,7 +50,7 @@ class Config:
         flags.check(self, limits | {"first_seed": (0, 10**6)})
 
 
-QUICK = {"seeds": 1, "tokens": 150_000, "epochs": 5, "least": 20}
+QUICK = {"seeds": 1, "tokens": 150_000, "least": 30}
 FULL, HARD, SOFT, COLD = "both stages", "MSSG", "no draws", "no first stage"
 FIRST, GROUPS, RANDOM = "first stage only", "k-means of contexts", "random"
 

@@ -25,7 +25,8 @@ def colocation(sets, size, others=None, other_size=None):
         other_size: number M of those.
 
     Returns:
-        float32 [N, N], symmetric with a diagonal of 0, or [N, M] with ``others``; dense. ``vectors.ppmi`` and ``vectors.spectral_embedding`` make vectors of it.
+        float32 [N, N], symmetric with a diagonal of 0, or [N, M] with ``others``; dense.
+        ``vectors.ppmi`` and ``vectors.spectral_embedding`` make vectors of it.
 
     Raises:
         ValueError: for ids outside their range, or lists of different lengths.
