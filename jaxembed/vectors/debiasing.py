@@ -149,7 +149,7 @@ def _moments(vectors, basis, neutral, weight, reduction):
 
 def _value(change, moments, bias, outer, scales):
     """The objective at ``X = I + change``."""
-    kept = np.sum((moments @ change) * (change @ moments).T)
+    kept = np.sum((moments @ change) * (change @ moments))
     x = np.eye(len(change)) + change
     return float(scales[0] * kept + scales[1] * np.sum((x @ bias @ x) * outer))
 

@@ -53,7 +53,7 @@ def _pairs(x, y, where):
 
 
 def _scaled(x):
-    """Vectors divided by their largest coordinate, so that squares neither overflow nor vanish; the divisor."""
+    """Vectors divided by their largest coordinate, so that no square overflows; the divisor."""
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
     scale = jnp.where(largest > 0, largest, 1)
     return x / scale, scale

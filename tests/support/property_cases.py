@@ -358,9 +358,8 @@ ROOMS = {"losses": LOSSES, "metrics": METRICS, "vectors": VECTORS, "tables": TAB
 
 # Sizes that are read by the methods and helpers of a case, for the axes that can be empty.
 READS = {"q": "B", "d": "N", "pairs": "B", "sets": "BNT", "tokens": "BT", "rows": "N", "counted": "N"}
-READS |= {"of_pairs": "B", "of_rows": "N", "truths": "N", "detected": "N", "paired": "N", "asked": "N"} | {
-    name: name for name in "BNTK"
-}
+READS |= {"of_pairs": "B", "of_rows": "N", "truths": "N", "detected": "N"} | {name: name for name in "BNTK"}
+READS |= {"paired": "N", "asked": "N"}
 
 
 def axes_of(room, name):

@@ -18,6 +18,7 @@ from jaxembed.data.sources.labelled_texts import (
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds, tfds_images
+from jaxembed.data.sources.word_tables import gender_words, glove, news_vectors, word_pairs, word_questions
 from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "fashion_mnist",
     "first_sentences",
     "flights",
+    "gender_words",
+    "glove",
     "image_files",
     "image_folder",
     "labelled_lines",
@@ -43,6 +46,7 @@ __all__ = [
     "movielens_100k",
     "movielens_1m",
     "movielens_interactions",
+    "news_vectors",
     "newsgroups",
     "omniglot",
     "openclipart",
@@ -54,6 +58,8 @@ __all__ = [
     "sts",
     "tfds",
     "tfds_images",
+    "word_pairs",
+    "word_questions",
     "wordnet",
     "wordnet_counts",
 ]

@@ -1,0 +1,398 @@
+"""Words of several senses: a skip-gram that chooses a sense from the context, and what it induces."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxembed.arrays import accumulator, check_shape, check_temperature, masked_mean, on_device, unit
+from jaxembed.losses.paragraphs import _likelihood
+
+METHODS = ("cosine", "classifier")
+
+
+def init_senses(key, vocabulary, senses, width, *, shared=False):
+    """Disambiguated skip-gram: draws the params of :func:`sense_loss`.
+
+    >>> params = init_senses(jax.random.key(0), 100, 3, 50)
+    >>> print(params["senses"].shape, params["classifier"]["kernel"].shape)
+    (100, 3, 50) (100, 50, 3)
+
+    Args:
+        key: random key.
+        vocabulary: V.
+        senses: K of each word.
+        width: D.
+        shared: one classifier for all words, as in the first stage of training; :func:`own_classifiers`
+            then gives each word its own.
+
+    Returns:
+        ``senses`` [V, K, D], drawn evenly within 0.5 / (D K) of 0; ``output`` with ``kernel`` [V, D] and
+        ``bias`` [V], zeros; ``classifier`` with ``kernel`` [V, D, K] and ``bias`` [V, K], or [D, K] and
+        [K], zeros.
+    """
+    bound = 0.5 / (width * senses)
+    rows = () if shared else (vocabulary,)
+    return {
+        "senses": jax.random.uniform(key, (vocabulary, senses, width), minval=-bound, maxval=bound),
+        "output": {"kernel": jnp.zeros((vocabulary, width)), "bias": jnp.zeros(vocabulary)},
+        "classifier": {"kernel": jnp.zeros((*rows, width, senses)), "bias": jnp.zeros((*rows, senses))},
+    }
+
+
+def own_classifiers(params):
+    """The hand-over to the second stage: every word gets a copy of the shared classifier.
+
+    >>> params = own_classifiers(init_senses(jax.random.key(0), 9, 2, 4, shared=True))
+    >>> print(params["classifier"]["kernel"].shape)
+    (9, 4, 2)
+
+    Args:
+        params: of :func:`init_senses` with ``shared=True``, trained.
+
+    Returns:
+        Params with ``kernel`` [V, D, K] and ``bias`` [V, K].
+
+    Raises:
+        ValueError: where words have classifiers of their own already.
+    """
+    kernel, bias = params["classifier"]["kernel"], params["classifier"]["bias"]
+    if kernel.ndim != 2:
+        raise ValueError(f"params: the classifier has shape {kernel.shape}; pass one of shape [D, K]")
+    rows = len(params["senses"])
+    tiled = {"kernel": jnp.tile(kernel, (rows, 1, 1)), "bias": jnp.tile(bias, (rows, 1))}
+    return {**params, "classifier": tiled}
+
+
+def gumbel_softmax(key, logits, *, temperature=1.0, hard=False):
+    """Gumbel-softmax: draws weights of K choices that come near to one of them, and have a gradient.
+
+    ``softmax((logits + g) / temperature)`` with Gumbel noise g. The largest weight falls on choice k with the
+    chance ``softmax(logits)[k]`` at every temperature; towards 0 the weights become one-hot.
+
+    >>> print(gumbel_softmax(jax.random.key(0), jnp.array([0.0, 50.0]), temperature=0.1))
+    [0. 1.]
+
+    Args:
+        key: random key.
+        logits: [..., K].
+        temperature: positive number; may be traced, such as the value of an optax schedule.
+        hard: whether the weights are exactly one-hot, with the gradient of the soft ones.
+
+    Returns:
+        [..., K] that sum to 1, in at least float32.
+
+    Raises:
+        ValueError: for a temperature that is not above 0.
+
+    References:
+        E. Jang et al., arXiv:1611.01144; C. Maddison et al., arXiv:1611.00712.
+    """
+    check_temperature(temperature)
+    logits = on_device("logits", logits)
+    logits = logits.astype(accumulator(logits))
+    soft = jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape, logits.dtype)) / temperature)
+    if not hard:
+        return soft
+    one = jax.nn.one_hot(jnp.argmax(soft, axis=-1), logits.shape[-1], dtype=soft.dtype)
+    return one + soft - jax.lax.stop_gradient(soft)
+
+
+def context_vectors(params, contexts, mask=None):
+    """Context vectors: the mean of the output rows of the words around a place, without a gradient.
+
+    >>> params = {"output": {"kernel": jnp.array([[0.0], [1.0], [3.0]])}}
+    >>> print(context_vectors(params, jnp.array([[1, 2]])))
+    [[2.]]
+
+    Args:
+        params: of :func:`init_senses`.
+        contexts: int [B, C].
+        mask: optional bool [B, C]. False marks padding, which may hold any number.
+
+    Returns:
+        [B, D]; zeros for a place without words around it.
+
+    Raises:
+        ValueError: for a mask of another shape.
+    """
+    contexts, mask = _masked(contexts, mask)
+    return masked_mean(jax.lax.stop_gradient(params["output"]["kernel"][contexts]), mask)
+
+
+def _masked(contexts, mask):
+    contexts = on_device("contexts", contexts)
+    check_shape("contexts", contexts, (None, None))
+    mask = jnp.ones(contexts.shape, bool) if mask is None else jnp.asarray(mask, bool)
+    check_shape("mask", mask, contexts.shape)
+    return jnp.where(mask, contexts, 0), mask
+
+
+def sense_logits(params, words, contexts, *, mask=None):
+    """Sense classifier: how well each sense of a word suits the words around it.
+
+    ``x A[v] + g[v]`` with x of :func:`context_vectors`; a shared classifier has one A and g for all words.
+
+    >>> params = init_senses(jax.random.key(0), 9, 2, 4)
+    >>> print(sense_logits(params, jnp.array([3]), jnp.array([[1, 2]])))
+    [[0. 0.]]
+
+    Args:
+        params: of :func:`init_senses`.
+        words: int [B].
+        contexts: int [B, C].
+        mask: optional bool [B, C]. False marks padding.
+
+    Returns:
+        [B, K].
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    words = on_device("words", words)
+    check_shape("words", words, (len(contexts),))
+    x = context_vectors(params, contexts, mask)
+    kernel, bias = params["classifier"]["kernel"], params["classifier"]["bias"]
+    if kernel.ndim == 2:
+        return jnp.matmul(x, kernel, precision="highest") + bias
+    return jnp.einsum("bd,bdk->bk", x, kernel[words], precision="highest") + bias[words]
+
+
+def sense_loss(
+    params,
+    words,
+    contexts,
+    *,
+    mask=None,
+    key=None,
+    temperature=1.0,
+    entropy_weight=0.0,
+    choice=None,
+    samples=None,
+):
+    """Disambiguated skip-gram: the senses of a word, mixed by the context, predict the words of the context.
+
+    ``loss = mean over u of -log softmax(W h + b)[u] + entropy_weight * entropy(softmax(logits))`` with ``h =
+    sum_k p[k] S[v, k]`` and p the weights of the senses: ``softmax(logits / temperature)`` without a key,
+    one draw of :func:`gumbel_softmax` with it. The weight multiplies a loss: below 0 it rewards an even use
+    of the senses.
+
+    The published schedule: one epoch with a shared classifier, no key, temperature 1 and weight -0.1;
+    :func:`own_classifiers`; three epochs with a key, the temperature falling from 1 to 0.5 during the first
+    (``optax.linear_schedule``), and weight 0.
+
+    >>> params = init_senses(jax.random.key(0), 9, 2, 4)
+    >>> print(sense_loss(params, jnp.array([3]), jnp.array([[1, 2]])).astype("float16"))  # log 9
+    [2.197]
+
+    Args:
+        params: of :func:`init_senses`.
+        words: int [B], the words in the middle.
+        contexts: int [B, C], the words around them: what is predicted, and what the sense is chosen from.
+        mask: optional bool [B, C]. False marks padding, which may hold any number.
+        key: random key; one draw for each row.
+        temperature: positive number; may be traced.
+        entropy_weight: number; may be traced.
+        choice: optional [B, K] weights in place of the classifier's: one-hot rows of :func:`nearest_sense`
+            make this MSSG; with K = 1 it is skip-gram.
+        samples: optional (ids int [S], log_q [V]), as in :func:`pv_dbow_loss`: a softmax over the word and
+            S drawn words.
+
+    Returns:
+        [B]; the first part is 0 for a row without context.
+
+    Raises:
+        ValueError: for shapes that do not fit or a temperature that is not above 0.
+
+    References:
+        K. Grzegorczyk and M. Kurdziel, EMNLP 2018, aclanthology.org/D18-1174. There each word of a context
+        has a draw of its own; here the words around one place share it.
+    """
+    check_temperature(temperature)
+    words = on_device("words", words)
+    check_shape("words", words, (len(contexts),))
+    contexts, mask = _masked(contexts, mask)
+    entropy = 0.0
+    if choice is None:
+        logits = sense_logits(params, words, contexts, mask=mask)
+        entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(logits)), axis=1)
+        choice = jax.nn.softmax(logits / temperature)
+        if key is not None:
+            choice = gumbel_softmax(key, logits, temperature=temperature)
+    check_shape("choice", choice, (len(words), params["senses"].shape[1]))
+    hidden = jnp.einsum("bk,bkd->bd", choice, params["senses"][words], precision="highest")
+    weights = mask.astype(hidden.dtype)
+    return _likelihood(params["output"], hidden, contexts, weights, samples) + entropy_weight * entropy
+
+
+def init_sense_centres(vocabulary, senses, width):
+    """MSSG: the sums and counts of the contexts of each sense, before any was seen.
+
+    >>> print(init_sense_centres(9, 2, 4)["sums"].shape)
+    (9, 2, 4)
+
+    Args:
+        vocabulary: V.
+        senses: K.
+        width: D.
+
+    Returns:
+        ``sums`` [V, K, D] and ``counts`` [V, K], zeros, for :func:`nearest_sense`.
+    """
+    return {"sums": jnp.zeros((vocabulary, senses, width)), "counts": jnp.zeros((vocabulary, senses))}
+
+
+def nearest_sense(params, centres, words, contexts, *, mask=None):
+    """MSSG: the sense whose mean context is nearest to this one, and the means with this context among them.
+
+    ``k = argmax_k cos(sums[v, k], x)``, then ``sums[v, k] += x`` and ``counts[v, k] += 1``. A sense without
+    contexts has cosine 0; equal cosines go to the sense with fewer contexts, then to the first.
+
+    >>> params = {"output": {"kernel": jnp.array([[1.0, 0.0], [-1.0, 0.5]])}}
+    >>> centres = init_sense_centres(1, 2, 2)
+    >>> for context in (0, 1, 0):
+    ...     choice, centres = nearest_sense(params, centres, jnp.array([0]), jnp.array([[context]]))
+    ...     print(choice)
+    [[1. 0.]]
+    [[0. 1.]]
+    [[1. 0.]]
+
+    Args:
+        params: of :func:`init_senses`.
+        centres: of :func:`init_sense_centres`, or as returned.
+        words: int [B].
+        contexts: int [B, C].
+        mask: optional bool [B, C]. False marks padding.
+
+    Returns:
+        One-hot [B, K], for ``sense_loss(choice=)``, and the new centres. The rows of a batch choose by the
+        centres of before.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+
+    References:
+        A. Neelakantan et al., arXiv:1504.06654, MSSG, which updates its centres after each word.
+    """
+    words = on_device("words", words)
+    check_shape("words", words, (len(contexts),))
+    x = context_vectors(params, contexts, mask)
+    cosines = jnp.einsum("bkd,bd->bk", unit(centres["sums"][words]), unit(x), precision="highest")
+    few = jnp.arange(cosines.shape[1]) + jnp.argsort(jnp.argsort(centres["counts"][words], axis=1), axis=1)
+    best = jnp.argmax(cosines - 1e-6 * few, axis=1)
+    choice = jax.nn.one_hot(best, cosines.shape[1], dtype=cosines.dtype)
+    added = {
+        "sums": centres["sums"].at[words, best].add(x),
+        "counts": centres["counts"].at[words, best].add(1),
+    }
+    return choice, added
+
+
+def sense_priors(params, batches):
+    """Sense priors: how much each word's contexts use each of its senses.
+
+    The normalised sum of ``softmax(logits)`` over all places of a word.
+
+    >>> params = init_senses(jax.random.key(0), 3, 2, 4)
+    >>> print(sense_priors(params, [{"words": jnp.array([1]), "contexts": jnp.array([[0, 2]])}])[1])
+    [0.5 0.5]
+
+    Args:
+        params: of :func:`init_senses`, trained.
+        batches: iterable of dicts: ``words`` int [B], ``contexts`` int [B, C] and optional ``mask`` bool
+            [B, C].
+
+    Returns:
+        [V, K], rows that sum to 1; even for a word that never comes.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+
+    References:
+        K. Grzegorczyk and M. Kurdziel, EMNLP 2018, aclanthology.org/D18-1174.
+    """
+    total = jnp.zeros(params["senses"].shape[:2])
+    for batch in batches:
+        total = _added_priors(total, params, batch)
+    count = jnp.sum(total, axis=1, keepdims=True)
+    return jnp.where(count > 0, total / jnp.where(count > 0, count, 1), 1 / total.shape[1])
+
+
+@jax.jit
+def _added_priors(total, params, batch):
+    logits = sense_logits(params, batch["words"], batch["contexts"], mask=batch.get("mask"))
+    return total.at[batch["words"]].add(jax.nn.softmax(logits))
+
+
+def prune_senses(priors, *, least=0.05):
+    """Sense pruning: drops the senses that few contexts use.
+
+    >>> print(prune_senses(jnp.array([[0.96, 0.04], [0.5, 0.5]])))
+    [[ True False]
+     [ True  True]]
+
+    Args:
+        priors: [V, K] of :func:`sense_priors`.
+        least: prior below which a sense goes. The strongest sense of a word always stays.
+
+    Returns:
+        bool [V, K], True for the senses that stay.
+
+    References:
+        K. Grzegorczyk and M. Kurdziel, EMNLP 2018, aclanthology.org/D18-1174.
+    """
+    priors = on_device("priors", priors)
+    check_shape("priors", priors, (None, None))
+    strongest = jnp.arange(priors.shape[1]) == jnp.argmax(priors, axis=1)[:, None]
+    return (priors >= least) | strongest
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def _scores(params, words, contexts, mask, kept, method):
+    if method == "classifier":
+        return sense_logits(params, words, contexts, mask=mask)
+    rows = jnp.where(kept[contexts][..., None], params["senses"][contexts], 0)
+    number = jnp.maximum(jnp.sum(kept[contexts], axis=2), 1)[..., None]
+    around = masked_mean(jnp.sum(rows, axis=2) / number, mask)
+    return jnp.einsum("bkd,bd->bk", unit(params["senses"][words]), unit(around), precision="highest")
+
+
+def induce_sense(params, words, contexts, *, mask=None, kept=None, method="cosine"):
+    """Word sense induction: which sense a word has in a context, as one number for each place.
+
+    - "cosine": the sense vector nearest to the mean over the context of each word's mean sense vector;
+    - "classifier": the largest of :func:`sense_logits`.
+
+    >>> params = init_senses(jax.random.key(0), 9, 2, 4)
+    >>> params["senses"] = params["senses"].at[:, 1].multiply(-1.0)
+    >>> print(induce_sense(params, jnp.array([3, 3]), jnp.array([[1, 2], [4, 5]])).shape)
+    (2,)
+
+    Args:
+        params: of :func:`init_senses`, trained.
+        words: int [B].
+        contexts: int [B, C], as long as a context is: at test time often a whole sentence.
+        mask: optional bool [B, C]. False marks padding.
+        kept: optional bool [V, K] of :func:`prune_senses`; a pruned sense is never chosen.
+        method: "cosine" or "classifier".
+
+    Returns:
+        int32 [B] in 0..K-1. ``metrics.adjusted_rand`` compares those of one word with known senses.
+
+    Raises:
+        ValueError: for shapes that do not fit or an unknown method.
+
+    References:
+        K. Grzegorczyk and M. Kurdziel, EMNLP 2018, aclanthology.org/D18-1174, whose released code takes
+        "cosine".
+    """
+    if method not in METHODS:
+        raise ValueError(f'method={method!r}; choose "cosine" or "classifier"')
+    words = on_device("words", words)
+    check_shape("words", words, (len(contexts),))
+    contexts, mask = _masked(contexts, mask)
+    shape = params["senses"].shape[:2]
+    kept = jnp.ones(shape, bool) if kept is None else jnp.asarray(kept, bool)
+    check_shape("kept", kept, shape)
+    scores = _scores(params, words, contexts, mask, kept, method)
+    return jnp.argmax(jnp.where(kept[words], scores, -jnp.inf), axis=1).astype(jnp.int32)
