@@ -15,7 +15,7 @@ import numpy as np
 from experiments.shared import flags, inputs, plots, results, text_models
 from experiments.shared.results import Claim, Result
 from experiments.subwords import features
-from experiments.subwords.features import CODED, CONTEXT, EMBEDDED, FASTTEXT, PIECES, TABLE, WORDS
+from experiments.subwords.features import CODED, CONTEXT, FASTTEXT, PIECES, TABLE, WORDS
 from jaxembed import data, metrics
 
 

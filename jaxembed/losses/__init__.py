@@ -2,27 +2,101 @@
 
 from jaxembed.losses.cached import cached
 from jaxembed.losses.contrastive import in_batch_mask, info_nce, sigmoid_loss, softmax_loss, symmetric
-from jaxembed.losses.distillation import compression_loss, compression_target, margin_mse, score_kl, token_kl, vector_distance, vector_kl
+from jaxembed.losses.distillation import (
+    compression_loss,
+    compression_target,
+    margin_mse,
+    score_kl,
+    token_kl,
+    vector_distance,
+    vector_kl,
+)
 from jaxembed.losses.gated import arbitrary_pair_loss, gated_cosine
 from jaxembed.losses.guided_triplets import guided_triplet_loss
 from jaxembed.losses.hardest import compatible, hardest
 from jaxembed.losses.label_sets import concept_loss, retrofit_loss, shared_label_mask
-from jaxembed.losses.layer_grids import diagonal_grid, espresso_grid, full_grid, layer_weights, sampled_weights, two_dimensional_weights
-from jaxembed.losses.layer_objectives import adaptive_layers, espresso, layer_objective, score_kl_to_last, starbucks, two_dimensional, vector_kl_to_last
+from jaxembed.losses.layer_grids import (
+    diagonal_grid,
+    espresso_grid,
+    full_grid,
+    layer_weights,
+    sampled_weights,
+    two_dimensional_weights,
+)
+from jaxembed.losses.layer_objectives import (
+    adaptive_layers,
+    espresso,
+    layer_objective,
+    score_kl_to_last,
+    starbucks,
+    two_dimensional,
+    vector_kl_to_last,
+)
 from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
 from jaxembed.losses.masks import duplicate_mask, guided_mask, violator_mask
 from jaxembed.losses.nested import matryoshka, over_layers
-from jaxembed.losses.paragraphs import infer_documents, init_paragraphs, paragraph_hidden, pv_dbow_loss, pv_dm_loss
+from jaxembed.losses.paragraphs import (
+    infer_documents,
+    init_paragraphs,
+    paragraph_hidden,
+    pv_dbow_loss,
+    pv_dm_loss,
+)
 from jaxembed.losses.quantised import dot_nce, quantised
 from jaxembed.losses.queues import init_queue, push_queue, queued
-from jaxembed.losses.ranking import angle, angle_objective, angle_scores, cosent, cosine_loss, cosine_scores, ranking_loss
-from jaxembed.losses.sampled import init_frequency, log_frequency, sampled_softmax, spread_out, update_frequency
-from jaxembed.losses.senses import context_vectors, gumbel_softmax, induce_sense, init_sense_centres, init_senses, nearest_sense, own_classifiers, prune_senses, sense_logits, sense_loss, sense_priors
-from jaxembed.losses.supervised import class_loss, label_pairs, one_vs_rest_loss, partner_pairs, sample_partners
-from jaxembed.losses.triplets import batch_triplet_loss, cross_version_triplet_loss, mine_triplets, triplet_loss
+from jaxembed.losses.ranking import (
+    angle,
+    angle_objective,
+    angle_scores,
+    cosent,
+    cosine_loss,
+    cosine_scores,
+    ranking_loss,
+)
+from jaxembed.losses.sampled import (
+    init_frequency,
+    log_frequency,
+    sampled_softmax,
+    spread_out,
+    update_frequency,
+)
+from jaxembed.losses.senses import (
+    context_vectors,
+    gumbel_softmax,
+    induce_sense,
+    init_sense_centres,
+    init_senses,
+    nearest_sense,
+    own_classifiers,
+    prune_senses,
+    sense_logits,
+    sense_loss,
+    sense_priors,
+)
+from jaxembed.losses.supervised import (
+    class_loss,
+    label_pairs,
+    one_vs_rest_loss,
+    partner_pairs,
+    sample_partners,
+)
+from jaxembed.losses.triplets import (
+    batch_triplet_loss,
+    cross_version_triplet_loss,
+    mine_triplets,
+    triplet_loss,
+)
 from jaxembed.losses.word_windows import noise_weights, window_gradients, window_loss, window_pairs
-from jaxembed.losses.words import glove_loss, hierarchical_softmax, huffman, init_glove, init_word_scores, negative_sampling, word_hinge, word_scores
-
+from jaxembed.losses.words import (
+    glove_loss,
+    hierarchical_softmax,
+    huffman,
+    init_glove,
+    init_word_scores,
+    negative_sampling,
+    word_hinge,
+    word_scores,
+)
 
 __all__ = [
     "adaptive_layers",

@@ -2,9 +2,11 @@
 
 import functools
 import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from jaxembed.arrays import check_whole, exact_product, unit
 from jaxembed.shrinkage import dictionary_of, shrunk_codes
 from jaxembed.weights._patches import checked_patches
