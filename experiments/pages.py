@@ -98,9 +98,10 @@ def pages(root=ROOT):
         "measured": _measured(saved),
     }
     texts[root / "README.md"] = _filled(root / "README.md", blocks)
-    guide = root / "docs/retrieval.md"
-    if guide.exists():
-        texts[guide] = _filled(guide, {"choices": _choices(saved)})
+    for guide, name, block in (("retrieval", "choices", _choices), ("reliability", "faults", _faults)):
+        path = root / f"docs/{guide}.md"
+        if path.exists():
+            texts[path] = _filled(path, {name: block(saved)})
     return texts
 
 
@@ -397,6 +398,15 @@ def _choices(saved):
     if run is None:
         return "`python -m experiments.benchmarks.codes` measures what each of them finds, and how fast."
     return "\n".join([markdown(run["tables"]["choices"]), "", *_about(run)])
+
+
+def _faults(saved):
+    """How the faults of the campaign ended, and what a long run held."""
+    run = saved.get("reliability", {}).get("default")
+    if run is None:
+        return "`make faults` tries all of this, and counts."
+    parts = [table for rows in run["tables"].values() if rows for table in (markdown(rows), "")]
+    return "\n".join([*parts, *_about(run)])
 
 
 def _filled(path, blocks):
