@@ -13,7 +13,6 @@ import json
 import pathlib
 import sys
 import tomllib
-
 from experiments.layout import merged, table_cell
 from experiments.shared.results import NOT, PARTLY, REPRODUCED, SCHEMA, on_device
 
@@ -98,12 +97,15 @@ def pages(root=ROOT):
         "measured": _measured(saved),
     }
     texts[root / "README.md"] = _filled(root / "README.md", blocks)
-    for guide, block in (
-        ("retrieval", {"choices": _choices(saved)}),
-        ("tables", {"methods": _methods(saved)}),
-    ):
-        if (root / f"docs/{guide}.md").exists():
-            texts[root / f"docs/{guide}.md"] = _filled(root / f"docs/{guide}.md", block)
+    guides = (
+        ("retrieval", "choices", _choices),
+        ("tables", "methods", _methods),
+        ("reliability", "faults", _faults),
+    )
+    for guide, name, block in guides:
+        path = root / f"docs/{guide}.md"
+        if path.exists():
+            texts[path] = _filled(path, {name: block(saved)})
     return texts
 
 
@@ -402,6 +404,15 @@ def _choices(saved):
     if run is None:
         return "`python -m experiments.benchmarks.codes` measures what each of them finds, and how fast."
     return "\n".join([markdown(run["tables"]["choices"]), "", *_about(run)])
+
+
+def _faults(saved):
+    """How the faults of the campaign ended, and what a long run held."""
+    run = saved.get("reliability", {}).get("default")
+    if run is None:
+        return "`make faults` tries all of this, and counts."
+    parts = [table for rows in run["tables"].values() if rows for table in (markdown(rows), "")]
+    return "\n".join([*parts, *_about(run)])
 
 
 def _methods(saved):

@@ -175,7 +175,10 @@ def write_json(path, value, *, sealed=False):
         OSError: when the disk is full, or fails; the file is as it was.
     """
     value = value | {_SEAL: ""} if sealed else value
-    text = json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot hold NaN or an infinity ({error}); pass it as text") from None
     new = beside(path, ".new")
     with written(new) as file:
         file.write(_sealed(text) if sealed else text)

@@ -60,7 +60,7 @@ def campaigns(cfg, base):
     yield "a run is killed", training.kills(base, cfg.processes, rng)
     yield "one process gets a signal", training.signals(base, cfg.processes, rng, 1)
     yield "two processes get signals, one later", training.signals(base, cfg.processes, rng, 2)
-    yield "one of two processes is killed", training.losses(base, -(-cfg.processes // 2))
+    yield "one of two processes is killed", training.losses(base, 3 * cfg.processes // 5)
 
 
 def run(cfg):

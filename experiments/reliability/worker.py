@@ -67,8 +67,8 @@ def add(folder, name, tries):
     from jaxembed import search
 
     for n in range(tries):
-        document = [(f"{name}-{n}", np.full((2, 4), n, np.float32))]
-        for _ in range(200):
+        document = [(f"{name}-{n}", np.full((2, 8), n, np.float32))]
+        for _ in range(3_000):
             try:
                 search.add_documents(folder, document, lambda params, tokens, mask: tokens.sum(axis=1))
             except BlockingIOError:

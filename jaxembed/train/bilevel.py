@@ -5,9 +5,10 @@ import functools
 import re
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from jaxembed.arrays import wide
+from jaxembed.arrays import NONFINITE, first_nonfinite, wide
 from jaxembed.train.mesh import path_of
 
 
@@ -32,7 +33,8 @@ def bilevel_update(loss_fn, tx, upper, upper_tx, streams=("train", "validation")
 
     Returns:
         ``(init(params) -> opt_state, step(state, batch, key) -> (state, metrics))`` for ``train.fit``. The
-        metrics of the second stream begin with its name and "/".
+        metrics of the second stream begin with its name and "/". "nonfinite" is the place of the first
+        gradient that is not finite, or -1.
 
     Raises:
         ValueError: when called, for a regex that matches no parameter or all of them, or a batch without one
@@ -50,6 +52,11 @@ def bilevel_update(loss_fn, tx, upper, upper_tx, streams=("train", "validation")
             raise ValueError(f"upper={upper!r} matches no parameter or all; give a regex of some paths")
         return found
 
+    def fault(gradient, label):
+        """The place of the first gradient of these parameters that is not finite, or -1."""
+        own = jax.tree.map(lambda g, x: g if x == label else jnp.zeros(()), gradient, labels(gradient))
+        return first_nonfinite(own)
+
     def masked(tx, label):
         other = "lower" if label == "upper" else "upper"
         return optax.partition({label: tx, other: optax.set_to_zero()}, labels)
@@ -60,10 +67,10 @@ def bilevel_update(loss_fn, tx, upper, upper_tx, streams=("train", "validation")
         loss, metrics = loss_fn(params, batch, key)
         return loss, {"loss": loss, **metrics}
 
-    def moved(tx, params, opt_state, batch, key):
+    def moved(tx, label, params, opt_state, batch, key):
         gradient, metrics = jax.grad(evaluated, has_aux=True)(params, batch, key)
         updates, opt_state = tx.update(wide(gradient), opt_state, wide(params))
-        return optax.apply_updates(params, updates), opt_state, metrics
+        return optax.apply_updates(params, updates), opt_state, metrics, fault(gradient, label)
 
     def init(params):
         return {"lower": lower_tx.init(wide(params)), "upper": upper_tx_.init(wide(params))}
@@ -73,11 +80,11 @@ def bilevel_update(loss_fn, tx, upper, upper_tx, streams=("train", "validation")
         if missing:
             raise ValueError(f"batch: has no {missing}; give a batch for each of {streams}")
         keys = jax.random.split(key)
-        params, lower, metrics = moved(
-            lower_tx, state.params, state.opt_state["lower"], batch[streams[0]], keys[0]
-        )
-        params, above, more = moved(upper_tx_, params, state.opt_state["upper"], batch[streams[1]], keys[1])
+        before, (first, second) = state.opt_state, (batch[name] for name in streams)
+        params, lower, metrics, bad = moved(lower_tx, "lower", state.params, before["lower"], first, keys[0])
+        params, above, more, worse = moved(upper_tx_, "upper", params, before["upper"], second, keys[1])
         metrics |= {f"{streams[1]}/{name}": x for name, x in more.items()}
+        metrics[NONFINITE] = jnp.where(bad == -1, worse, bad)
         opt_state = {"lower": lower, "upper": above}
         return dataclasses.replace(state, params=params, opt_state=opt_state), metrics
 

@@ -119,6 +119,15 @@ class Checkpoints:
             else:
                 path.write_text(json.dumps(self._meta, indent=1))
 
+    def check(self, state):
+        """Refuses an abstract state that a checkpoint cannot hold."""
+        for path, (shape, _) in described({"params": state.params, **_rest(state)}).items():
+            if 0 in shape:
+                raise ValueError(
+                    f"workdir={str(self.folder)!r}: {path} has shape {tuple(shape)}, and checkpoints hold no "
+                    "empty arrays; leave it out"
+                )
+
     @property
     def latest(self):
         """Step of the newest complete checkpoint, or None."""

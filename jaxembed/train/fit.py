@@ -122,7 +122,7 @@ def fit(
     make_state, abstract = prepared(init, update, mesh, tuple(map(tuple, rules)))
     every = _Every(log_every, evaluate_every, save_every)
     with peers(workdir) as others, contextlib.ExitStack() as stack:
-        saved = _opened(stack, workdir, keep=keep, best=best, meta=meta)
+        saved = _opened(stack, workdir, abstract, keep=keep, best=best, meta=meta)
         resumed = saved is not None and saved.latest is not None
         state = saved.restore(abstract) if resumed else make_state(init_key)
         program = compiled(
@@ -156,13 +156,14 @@ def _check_places(workdir, profile, tensorboard):
         raise ValueError(f"workdir={str(workdir)!r}: profile and tensorboard write to the local disk only")
 
 
-def _opened(stack, workdir, **options):
+def _opened(stack, workdir, abstract, **options):
     """The checkpoints of a workdir that is locked for this run, or None; a stack of contexts closes both."""
     if not workdir:
         return None
     stack.enter_context(_held(workdir))
     saved = Checkpoints(workdir, **options)
     stack.callback(saved.close)
+    saved.check(abstract)
     return saved
 
 

@@ -110,14 +110,16 @@ def patience_left(rows, best, patience):
     1
 
     Args:
-        rows: rows of a :class:`MetricLog`.
+        rows: rows of a :class:`MetricLog`. Those without the number, of a run that watched another one
+            before, do not count.
         best: name of the number; a leading "-" means that lower is better.
         patience: evaluations without improvement that end the run.
 
     Returns:
         An int; 0 or less means stop.
     """
-    values = [score(r, best) for r in rows if r["kind"] == "evaluate"]
+    name = best.removeprefix("-")
+    values = [score(r, best) for r in rows if r["kind"] == "evaluate" and name in r]
     if not values:
         return patience
     return patience - (len(values) - 1 - max(range(len(values)), key=lambda i: (values[i], -i)))

@@ -53,3 +53,17 @@ def test_a_regex_of_nothing_or_all_and_a_missing_stream_are_refused():
     init, step = train.bilevel_update(loss_fn, optax.sgd(0.1), "gate", optax.sgd(0.1))
     state = train.TrainState(jnp.int32(0), params, init(params), None)
     refused("validation", lambda: step(state, {"train": BATCH["train"]}, jax.random.key(0)))
+
+
+def test_the_gradient_that_is_not_finite_is_named():
+    """Of each stream those of its own parameters; what the other stream would give them does not matter."""
+
+    def loss_fn(params, batch, key):
+        return jnp.sqrt(params["w"] * batch) + jnp.sqrt(params["gate"] * batch), {}
+
+    init, step = train.bilevel_update(loss_fn, optax.sgd(0.0), r"^gate", optax.sgd(0.0))
+    for w, gate, place in ((1.0, 1.0, -1), (-1.0, 1.0, 1), (1.0, -1.0, 0)):
+        params = {"gate": jnp.float32(gate), "w": jnp.float32(w)}
+        state = train.TrainState(jnp.int32(0), params, init(params), None)
+        batch = {"train": jnp.float32(2.0), "validation": jnp.float32(2.0)}
+        assert int(step(state, batch, jax.random.key(0))[1]["nonfinite"]) == place

@@ -279,6 +279,25 @@ def test_at_least_one_checkpoint_is_kept_and_another_best_resumes(tmp_path):
     assert int(train.fit(**small([0.0] * 4, steps=4, workdir=tmp_path)).step) == 4
 
 
+def test_a_run_that_watches_another_number_has_its_patience_anew(tmp_path):
+    for steps, name in ((4, "first"), (6, "second")):
+        measure = {"best": name, "evaluate": lambda state, n=name: {n: 1.0}, "evaluate_every": 2}
+        state = train.fit(**small([0.0] * 6, steps=steps, workdir=tmp_path, patience=2, **measure))
+        assert int(state.step) == steps
+    with pytest.raises(ValueError, match="best='third': evaluate returns only"):
+        train.fit(**small([0.0] * 8, steps=8, workdir=tmp_path, patience=2, **measure | {"best": "third"}))
+
+
+def test_empty_arrays_and_numbers_that_json_lacks_are_refused_before_a_step(tmp_path):
+    given = small([0.0] * 4, steps=4, workdir=tmp_path)
+    empty = given["init"](None) | {"none": jnp.zeros((0, 3))}
+    with pytest.raises(ValueError, match=r"params/none has shape \(0, 3\), and checkpoints hold no empty"):
+        train.fit(**given | {"init": lambda key: empty})
+    assert int(train.fit(**given | {"init": lambda key: empty, "workdir": None}).step) == 4
+    with pytest.raises(ValueError, match=r"meta.json: cannot hold NaN or an infinity .*; pass it as text"):
+        train.fit(**given | {"workdir": tmp_path / "b"}, meta={"rate": float("nan")})
+
+
 def test_many_saves_leave_no_files_open_and_no_threads(tmp_path):
     """A leak in each save adds 20; saves that are still being written hold some, so medians are compared."""
     counts = []
