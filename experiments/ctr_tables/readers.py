@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxembed import metrics, recipes, tables
 
-EPOCHS, FIRST = 10, 2  # the last epoch counts; the first budget, in shares of `rows`
+EPOCHS, FIRST = 10, 2  # most epochs, of which the last counts; the first budget, in shares of `rows`
 
 
 @functools.lru_cache
@@ -51,7 +51,8 @@ def measure(cfg, table, make_plan, budgets):
     whole = table | {"splits": table["splits"] | {"validation": np.zeros(0, int)}}
     test = table["splits"]["test"]
     labels = table["columns"]["labels"][test]
-    options = {"epochs": EPOCHS, "batch_size": cfg.batch_size, "rate": cfg.learning_rate, "decay": cfg.decay}
+    options = {"epochs": min(EPOCHS, cfg.epochs), "batch_size": cfg.batch_size}
+    options |= {"rate": cfg.learning_rate, "decay": cfg.decay}
     for budget in (FIRST, *budgets):
         plan = make_plan(budget)
         row, lengths = {"budget": budget}, {}

@@ -74,7 +74,7 @@ PAPER = {"steps": 2200, "batch_size": 128, "rates": (5e-5,), "length": 64, "part
 PAPER |= {"layers": (2, 4, 6, 8, 10, 12), "sizes": (32, 64, 128, 256, 512, 768)}
 QUICK = {"seeds": 1, "steps": 4, "digit_steps": 4, "gloss_steps": 20, "glosses": 2000, "parts": ("digits",)}
 RUNS = {"text_sts": {"rates": (2e-5, 5e-5, 1e-4, 2e-4)}}  # the second command above
-DIGIT_RATES = {"separate": 2e-3, "2DMSE": 2e-3, "SRL": 2e-3, "SRL, no KL": 2e-3}
+DIGIT_RATES = {"separate": 2e-3, "2DMSE": 2e-3, "SRL": 2e-3, "SRL, no KL": 2e-3, "SRL, sampled": 2e-3}
 DIGIT_SIZES = (4, 8, 16, 24, 48, 64)
 GLOSS_GRID = losses.diagonal_grid((1, 2, 3, 4), (8, 16, 32, 64))
 
@@ -104,6 +104,7 @@ def by_digits(cfg):
         "2DMSE": functools.partial(losses.two_dimensional, layers=len(sizes), sizes=sizes),
         "SRL": functools.partial(losses.starbucks, grid=listed, pull=kl),
         "SRL, no KL": functools.partial(losses.starbucks, grid=listed, pull=None),
+        "SRL, sampled": functools.partial(losses.starbucks, grid=listed, pull=kl, sampled=True),
     }
     chosen = {name: DIGIT_RATES[name] for name in (("2DMSE", "SRL") if cfg.quick else arms)}
     for label, name, rate in digits.runs(chosen, cfg.validate):

@@ -147,7 +147,8 @@ def info_nce(
             negatives).
         in_batch: bool, or bool [B]. False leaves a query to its own documents, its positive and its hard
             negatives, and drops all that belong to other rows: a class comes more than once in a batch of
-            labelled texts. One array serves a batch of several tasks.
+            labelled texts. One array serves a batch of several tasks. True counts the hard negatives of other
+            rows too, of which NV-Embed takes the positives alone; ``where`` can leave them out.
 
     Returns:
         [B], one loss per query, in at least float32.

@@ -43,8 +43,8 @@ def guided_triplet_loss(
         ValueError: for an unknown ``pick``, fewer documents than queries, or sides of different rows.
 
     References:
-        A. Solatorio (GISTEmbed), arXiv:2402.16829, its code, as described to us: the paper has no such term.
-        There the weight of this term and its margin are options without a published value.
+        A. Solatorio (GISTEmbed), arXiv:2402.16829: an option of its code without a published weight or
+        margin. That the encoder, not the guide, says which pair is the hardest is our reading.
     """
     if pick not in PICKS:
         raise ValueError(f'pick={pick!r}: pass "hard" or "soft"')

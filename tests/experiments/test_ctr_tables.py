@@ -331,7 +331,7 @@ def test_readers_that_are_frozen_stay_equal_and_rows_are_measured_by_member():
     rng = np.random.default_rng(0)
     rows = {n: [f"{n}{i}" for i in rng.integers(9, size=300)] for n in ("a", "b")}
     table = data.ctr_table(rows | {"y": rng.integers(0, 2, 300)}, data.Schema("y", categorical=("a", "b")))
-    cfg = types.SimpleNamespace(width=4, batch_size=64, learning_rate=1e-2, decay=0.0, seeds=2)
+    cfg = types.SimpleNamespace(width=4, batch_size=64, learning_rate=1e-2, decay=0.0, seeds=2, epochs=3)
 
     def make_plan(budget):
         features = [tables.Feature(n, size=size) for n, size in table["sizes"].items()]

@@ -75,7 +75,7 @@ def test_settings_are_chosen_by_arms_at_every_rate(monkeypatch):
     assert {x for x in seen} == {(1297, rate) for rate in digits.RATES} and not details["differences"]
     assert [row["arm"] for row in rows[:3]] == [f"last layer, rate {rate:g}" for rate in digits.RATES]
     rows, differences, _ = starbucks.by_digits(starbucks.Config(seeds=2, validate=True))
-    assert differences == {} and len(rows) == 4 * len(digits.RATES)
+    assert differences == {} and len(rows) == 5 * len(digits.RATES)
     chosen = matryoshka.LAYER_RATES | matryoshka.PREFIX_RATES | starbucks.DIGIT_RATES
     assert set(chosen.values()) <= set(digits.RATES)
 
