@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def init_aspects(init, key, count, *, own=None):
@@ -89,7 +90,7 @@ def encode_aspect(encode, params, batch, aspect):
     leaves = jax.tree.leaves(params["own"])
     count = len(leaves[0]) if leaves else 1
     if not isinstance(aspect, jax.core.Tracer):
-        wrong = [int(a) for a in jnp.ravel(jnp.asarray(aspect)) if not 0 <= a < count]
+        wrong = [int(a) for a in np.ravel(aspect) if not 0 <= a < count]
         if wrong:
             raise ValueError(f"aspect: {wrong[0]} is outside 0..{count - 1}; documents have {count} aspects")
     if jnp.ndim(aspect) == 0:

@@ -225,10 +225,15 @@ def vector_logits(params, queries, documents, *, dropout=0.0, key=None):
 
     Returns:
         [B, K] in at least float32.
+
+    Raises:
+        ValueError: for shapes that do not fit, or NaN; under jit NaN stays NaN.
     """
+    queries, documents = jnp.asarray(queries), jnp.asarray(documents)
+    refuse_nan("queries", queries)
     adapted = score_parameters(params, queries, dropout=dropout, key=key)
-    documents = jnp.asarray(documents)
     check_shape("documents", documents, (len(adapted), None, adapted.shape[1]))
+    refuse_nan("documents", documents)
     return jnp.einsum("bd,bkd->bk", adapted, documents, precision="highest")
 
 

@@ -124,7 +124,8 @@ def numbers_of(values, ids):
             raise ValueError(f"ids: {what} has dtype {given.dtype}; give integers")
         bad = (given < 0) | (given >= size)
         if not isinstance(given, jax.core.Tracer) and (xp is np or given.is_fully_addressable):
-            wrong = np.asarray(given)[np.asarray(bad)]
+            known = np.asarray(given)  # a constant under jit has a value, but what JAX makes of it has none
+            wrong = known[(known < 0) | (known >= size)]
             if wrong.size:
                 raise ValueError(f"ids: {what} holds id {wrong[0]}; ids are 0 to {size - 1}")
         number = given.astype(np.int32) + np.int32(values.starts[name])

@@ -84,12 +84,15 @@ def top_concepts(vectors, k):
         ``concepts`` int32 [N, k] and ``values`` [N, k].
 
     Raises:
-        ValueError: for a k out of range.
+        ValueError: for no concepts, a k out of range, or NaN; under jit NaN counts as the largest entry.
     """
     vectors = jnp.asarray(vectors)
     check_shape("vectors", vectors, (None, None))
+    if not vectors.shape[1]:
+        raise ValueError("vectors: no concepts; pass at least one coordinate")
     if not 1 <= k <= vectors.shape[1]:
         raise ValueError(f"k: {k} is outside 1..{vectors.shape[1]}, the number of concepts")
+    refuse_nan("vectors", vectors)
     values, concepts = jax.lax.top_k(vectors, k)
     return concepts, values
 
@@ -112,9 +115,15 @@ def sparse_similarity(queries, concepts, values):
         [B, N] in at least float32, a score function for ``search.scan_top_k``.
 
     Raises:
-        ValueError: for a concept that the queries lack; under jit it counts nothing.
+        ValueError: for shapes that do not fit, a concept that the queries lack, or NaN; under jit such a
+            concept counts nothing, and NaN makes NaN of the scores that read it.
     """
-    queries, concepts = jnp.asarray(queries), on_device("concepts", concepts)
+    queries, concepts, values = jnp.asarray(queries), on_device("concepts", concepts), jnp.asarray(values)
+    check_shape("queries", queries, (None, None))
+    check_shape("concepts", concepts, (None, None))
+    check_shape("values", values, concepts.shape)
+    refuse_nan("queries", queries)
+    refuse_nan("values", values)
     known = (concepts >= 0) & (concepts < queries.shape[1])
     if not isinstance(known, jax.core.Tracer) and not known.all():
         raise ValueError(

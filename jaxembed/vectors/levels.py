@@ -33,10 +33,9 @@ def code_levels(codes, loops):
     top = _top(loops)
     codes = jnp.asarray(codes)
     levels = codes * 2**loops
-    if not isinstance(codes, jax.core.Tracer):
-        odd = (jnp.abs(levels) <= top) & (levels % 2 == 1)
-        if not bool(jnp.all(odd)):
-            raise ValueError(f"codes: are not those of {loops} loops; pass what recurrent_codes returned")
+    odd = jnp.all((jnp.abs(levels) <= top) & (levels % 2 == 1))
+    if not isinstance(odd, jax.core.Tracer) and not odd:
+        raise ValueError(f"codes: are not those of {loops} loops; pass what recurrent_codes returned")
     return levels.astype(jnp.int8)
 
 
@@ -99,8 +98,8 @@ def levels_to_bits(levels, loops):
     top = _top(loops)
     xp = jnp if isinstance(levels, jax.Array) else np
     numbers = xp.asarray(levels).astype(np.int32) + top
-    odd = (numbers >= 0) & (numbers <= 2 * top) & (numbers % 2 == 0)
-    if not isinstance(levels, jax.core.Tracer) and not odd.all():
+    odd = xp.all((numbers >= 0) & (numbers <= 2 * top) & (numbers % 2 == 0))
+    if not isinstance(odd, jax.core.Tracer) and not odd:
         raise ValueError(f"levels: are not those of {loops} loops; pass what code_levels returned for them")
     shifts = np.arange(loops, -1, -1, dtype=np.int32)[:, None]
     return pack_bits((numbers[..., None, :] >> (shifts + 1)) & 1)

@@ -36,7 +36,8 @@ def fit_scalar(x, *, bits=8, per="all"):
     if not x.size:
         raise ValueError(f"x: shape {x.shape} holds no number; pass at least one vector")
     largest = jnp.max(jnp.abs(x.astype(accumulator(x))), axis=0 if per == "coordinate" else None)
-    if not isinstance(x, jax.core.Tracer) and not jnp.all(jnp.isfinite(largest)):
+    finite = jnp.all(jnp.isfinite(largest))
+    if not isinstance(finite, jax.core.Tracer) and not finite:
         raise ValueError("x: holds NaN or infinite numbers; leave those vectors out")
     levels = 2 ** (bits - 1) - 1
     return {"step": largest / levels, "levels": jnp.asarray(levels, jnp.int32)}

@@ -237,9 +237,10 @@ def mine_patterns(
         check_shape("thresholds", thresholds, shape)
     else:
         check_shape("thresholds", thresholds, shape[1:])
-    if not isinstance(candidates, jax.core.Tracer) and candidates.size and candidates.max() >= shape[1]:
+    beyond = jnp.any(candidates >= shape[1])
+    if not isinstance(beyond, jax.core.Tracer) and beyond:
         raise ValueError(
-            f"candidates: {int(candidates.max())} is outside 0..{shape[1] - 1}, the channels of maps"
+            f"candidates: {int(candidates.max())} is outside 0..{shape[1] - 1}; number the channels of maps"
         )
     limits = min_support, min_precision, max_overlap
     thresholds = jnp.broadcast_to(thresholds, shape)

@@ -69,3 +69,10 @@ def test_bad_arguments_get_one_line():
         encoders.init_aspects(init, jax.random.key(0), A, own=("mlp",))
     with pytest.raises(ValueError, match="count: 0 aspects"):
         encoders.init_aspects(init, jax.random.key(0), 0)
+
+
+def test_the_asked_aspect_may_be_a_constant_under_jit():
+    params = encoders.init_aspects(init, jax.random.key(0), A)
+    for aspect in (1, jnp.int32(1), jnp.full(len(X), 1)):
+        found = jax.jit(lambda aspect=aspect: encoders.encode_aspect(encode, params, X, aspect))()
+        np.testing.assert_allclose(found, encoders.encode_aspect(encode, params, X, 1), rtol=1e-5, atol=1e-6)

@@ -175,3 +175,10 @@ def test_arrays_of_other_settings_are_refused_before_they_are_read():
     refused("params: ", lambda: tables.check_params(method, wrong))
     spoilt = params | {"table": {"embedding": params["table"]["embedding"].at[0, 0].set(jnp.nan)}}
     refused("NaN", lambda: tables.check_params(method, spoilt))
+
+
+def test_ids_may_be_constants_under_jit():
+    table, ids = tables.full_table(5, 4), jnp.array([4, 0])
+    params = table.init(jax.random.key(0))
+    np.testing.assert_array_equal(jax.jit(lambda: table.vectors(params, ids))(), table.vectors(params, ids))
+    refused("ids: feature 'values' holds id 5", lambda: table.vectors(params, ids + 1))

@@ -14,6 +14,7 @@ B, N, K = 4, 6, 8
 A = RNG.random((B, K)).astype(np.float32)
 D = RNG.random((N, K)).astype(np.float32)
 W = RNG.random(K).astype(np.float32)
+KEPT = vectors.top_concepts(D, 2)
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -120,6 +121,15 @@ def test_classic_esa_is_the_product_of_tf_idf():
         (lambda: vectors.explicit_similarity(A * np.nan, D), "first: NaN has no code and no score; mend"),
         (lambda: vectors.explicit_similarity(A, D, weights=W * np.nan), "weights: NaN has no"),
         (lambda: vectors.explain(A, A * np.nan), "second: NaN has no code and no score; mend"),
+        (lambda: vectors.top_concepts(A[:, :0], 1), "vectors: no concepts; pass at least one"),
+        (lambda: vectors.top_concepts(A * np.nan, 2), "vectors: NaN has no code and no score; mend"),
+        (lambda: vectors.sparse_similarity(A * np.nan, *KEPT), "queries: NaN has no code and no score; mend"),
+        (lambda: vectors.sparse_similarity(A, KEPT[0], KEPT[1] * np.nan), "values: NaN has no code"),
+        (lambda: vectors.sparse_similarity(A[0], *KEPT), r"queries: shape \(8,\); pass \[any, any\]"),
+        (
+            lambda: vectors.sparse_similarity(A, KEPT[0], KEPT[1][:3]),
+            r"values: shape \(3, 2\); pass \[6, 2\]",
+        ),
         (lambda: vectors.top_concepts(A, 9), "k: 9 is outside 1..8, the number of concepts"),
         (
             lambda: vectors.sparse_similarity(A, np.array([[8]]), np.ones((1, 1))),
@@ -141,3 +151,16 @@ def test_under_jit_nan_shows_in_the_scores_of_its_row_alone():
     np.testing.assert_array_equal(np.isnan(scores), np.arange(B)[:, None] == np.zeros(N)[None])
     _, parts = jax.jit(lambda x: vectors.explain(x, A, normalise=False, top=1))(broken)
     np.testing.assert_array_equal(np.isnan(parts)[:, 0], np.arange(B) == 0)
+
+
+def test_under_jit_nan_is_the_largest_entry_and_the_score_of_those_who_read_it():
+    broken = jnp.asarray(D).at[0, 3].set(jnp.nan)
+    concepts, values = jax.jit(lambda x: vectors.top_concepts(x, 2))(broken)
+    assert concepts[0, 0] == 3 and np.isnan(values).sum() == 1
+    scores = jax.jit(vectors.sparse_similarity)(A, concepts, values)
+    np.testing.assert_array_equal(np.isnan(scores), np.arange(N)[None] == np.zeros(B)[:, None])
+
+
+def test_kept_entries_may_be_constants_under_jit():
+    found = jax.jit(lambda: vectors.sparse_similarity(A, *KEPT))()
+    np.testing.assert_allclose(found, vectors.sparse_similarity(A, *KEPT), rtol=1e-6)

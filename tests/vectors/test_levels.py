@@ -129,3 +129,11 @@ def test_bad_levels_are_named():
     )
     refused("scalar_codes: shape", lambda: vectors.scalar_scores(np.ones((1, 3)), levels))
     refused("bits: shape", lambda: vectors.levels_to_bits(levels[:, :12], 1))
+
+
+def test_codes_and_levels_may_be_constants_under_jit():
+    levels = jnp.asarray(levels_of(1))
+    found = jax.jit(lambda: vectors.code_levels(levels / 2, 1))()
+    np.testing.assert_array_equal(found, levels)
+    planes = jax.jit(lambda: vectors.levels_to_bits(levels, 1))()
+    np.testing.assert_array_equal(planes, vectors.levels_to_bits(levels, 1))

@@ -102,3 +102,9 @@ def test_narrow_vectors_are_measured_in_float32():
 )
 def test_bad_input_gets_one_line(call, message):
     refused(message, lambda: call(unit_rows(3, 4)))
+
+
+def test_vectors_may_be_constants_under_jit():
+    x = jnp.asarray(unit_rows(3, 4))
+    found = jax.jit(lambda: vectors.fit_scalar(x))()
+    np.testing.assert_allclose(found["step"], vectors.fit_scalar(x)["step"], rtol=1e-6)

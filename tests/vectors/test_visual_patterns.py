@@ -305,9 +305,19 @@ def test_bad_input_has_one_line():
     refused("labels: shape", lambda: vectors.mine_patterns(MAPS, LABELS[:3], np.ones(4), EVERY))
     refused("maps: shape", lambda: vectors.mine_patterns(MAPS[0], LABELS, np.ones(4), EVERY))
     refused("labels: 1 classes", lambda: vectors.channel_thresholds(np.ones((3, 2)), [0, 0, 0]))
+    refused(
+        "candidates: 4 is outside 0..3", lambda: vectors.mine_patterns(MAPS, LABELS, np.ones(4), EVERY + 1)
+    )
     refused("rule: 'information'", lambda: vectors.channel_thresholds(np.ones((3, 2)), rule="information"))
     refused("quantile 2", lambda: vectors.channel_thresholds(np.ones((3, 2)), quantile=2))
     refused("count: 9 of 4", lambda: vectors.candidate_channels(np.ones((4, 2)), 9))
     refused("count: 0 of 4", lambda: vectors.top_active(np.ones((2, 4)), 0))
     refused("active: shape", lambda: vectors.association_rules(np.ones(3, bool), [0], [[0]]))
     assert jnp.isfinite(vectors.mine_patterns(MAPS, LABELS, np.full(4, np.nan), EVERY, **ALL).support).all()
+
+
+def test_candidates_may_be_constants_under_jit():
+    maps, every = jnp.asarray(MAPS), jnp.asarray(EVERY)
+    found = jax.jit(lambda: vectors.mine_patterns(maps, LABELS, np.ones(4), every, **ALL).support)()
+    wanted = vectors.mine_patterns(MAPS, LABELS, np.ones(4), EVERY, **ALL).support
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
