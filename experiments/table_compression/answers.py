@@ -55,8 +55,9 @@ def recommended(rows):
     made = []
     for table, budget in places(rows):
         whole = full(rows, table) or {"AUC": None, "training s": float("inf")}
+        least = max(whole["training s"], 1e-9)
         for need, meets in NEEDS.items():
-            known, least = fitting(rows, table, budget), max(whole["training s"], 1e-9)
+            known = sorted(fitting(rows, table, budget), key=lambda row: -row["AUC"])
             some = [r for r in known if meets(r | {"training / full": r["training s"] / least})]
             if some:
                 best = max(some, key=lambda row: np.mean(row["validation"]))
@@ -71,8 +72,8 @@ def advised(rows):
     made = {}
     for best in recommended(rows):
         row = made.setdefault((best["table"], best["need"]), {"table": best["table"], "need": best["need"]})
-        near = best["as good"]
-        names = near[:SHOWN] + ([f"{len(near) - SHOWN} more"] if near[SHOWN:] else [])
+        near, more = best["as good"][:SHOWN], len(best["as good"]) - SHOWN
+        names = near + ([f"{more} more"] if more > 0 else [])
         also = f" (also {', '.join(names)})" if names else ""
         row[told(best["budget"])] = f"{best['method']} {best['AUC']:.4f}{also}"
     return sorted(made.values(), key=lambda row: row["table"], reverse=True)
@@ -92,12 +93,11 @@ def at_budgets(rows, table):
     budgets, whole = [budget for name, budget in places(rows) if name == table], full(rows, table)
     known = {(r["method"], r["budget"]): r for r in fitting(rows, table)}
     known |= {("full table", budget): whole for budget in budgets if whole}
-    made = []
-    for name in (*(["full table"] if whole else []), *ranked(rows, table)):
-        made.append({"method": name})
+    made = [{"method": n} for n in (*(["full table"] if whole else []), *ranked(rows, table))]
+    for row in made:
         for budget in budgets:
-            row = known.get((name, budget))
-            made[-1][told(budget)] = row and f"{row['AUC']:.4f} ± {row['± AUC'] or 0:.4f}"
+            found = known.get((row["method"], budget))
+            row[told(budget)] = found and f"{found['AUC']:.4f} ± {found['± AUC'] or 0:.4f}"
     return made
 
 
