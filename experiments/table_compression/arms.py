@@ -13,8 +13,7 @@ from jaxembed import recipes, tables, train
 TABLE = "table/table/embedding"
 GENERATIONS = 15  # of OptEmbed's search
 LEFT = 0.01  # share of the entries to be pruned that still stand after four fifths of the steps
-STATIC = ("hash", "CompoEmb", "ROBE", "TT-Rec", "DHE")
-SHARED = (*STATIC, "AdaptEmb", "MGQE", "DPQ", "Dedup")
+SHARED = ("hash", "CompoEmb", "ROBE", "TT-Rec", "DHE", "AdaptEmb", "MGQE", "DPQ", "Dedup")
 OWN = ("INT16", "INT8", "ALPT", "MDE", "AutoDim", "OptEmbed", "DeepLight", "AutoSrh", "PEP")
 METHODS = (*SHARED, *OWN)
 TUNED = ("Dedup", "PEP", "AutoSrh")  # what is stored differs from what was trained, and is trained on

@@ -35,8 +35,7 @@ def measured(task, budget, stored, rate, seconds, training_bytes):
         budget: bytes asked for.
         stored: of every seed (method, {"table": deployed params, "network"}).
         rate: {rate: mean AUC on the validation rows}, of the chosen method.
-        seconds: of CPU, of the training of one member.
-        training_bytes: of parameters and of the moments of Adam.
+        seconds, training_bytes: of the training of one member: of CPU; parameters and moments of Adam.
     """
     scores = {}
     for method, _ in stored:
