@@ -82,22 +82,10 @@ def make_loss(cfg):
     return loss_fn
 
 
-class Batches:
-    """Names drawn with replacement, with their feature and text vector."""
-
-    def __init__(self, feature, text, rows, size, seed):
-        self.given, self.size, self.seed = (feature, text, rows), size, seed
-
-    def __getitem__(self, t):
-        feature, text, rows = self.given
-        name = np.random.default_rng([self.seed, t]).choice(rows, self.size)
-        return {"feature": feature[name], "text": text[name], "name": name.astype(np.int32)}
-
-
 def fitted(cfg, update, feature, text, rows, seed):
     """The projector of the names that may be learned from."""
     sizes = (feature.shape[1], cfg.hidden, text.shape[1])
-    batches = Batches(feature, text, rows, cfg.batch_size, seed)
+    batches = scenes.Batches(feature, text, rows, cfg.batch_size, seed)
     given = {"update": update, "batches": batches, "steps": cfg.steps, "key": seed}
     return train.fit(init=lambda key: encoders.init_mlp(key, sizes), **given).params
 

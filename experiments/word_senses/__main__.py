@@ -116,14 +116,6 @@ def trained(cfg, corpus, seed):
     }
 
 
-def groups(x, count, seed):
-    """k-means on unit vectors."""
-    from sklearn.cluster import KMeans
-
-    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    return KMeans(count, n_init=4, random_state=seed).fit_predict(x)
-
-
 def measured(cfg, corpus, seed):
     """ARI of each pseudo-word in each arm: {arm: [P]}, and the mean entropy of the classifier."""
     params, rng = trained(cfg, corpus, seed), np.random.default_rng(seed)
@@ -139,7 +131,7 @@ def measured(cfg, corpus, seed):
                 logits = losses.sense_logits(p, words, contexts, mask=mask)
                 entropy[arm].append(float(jax.scipy.special.entr(jax.nn.softmax(logits)).sum(axis=1).mean()))
         x = np.asarray(losses.context_vectors(params[FULL], contexts, mask))
-        found[GROUPS].append(metrics.adjusted_rand(truth, groups(x, cfg.senses, seed)))
+        found[GROUPS].append(metrics.adjusted_rand(truth, pseudo.groups(x, cfg.senses, seed)))
         found[RANDOM].append(metrics.adjusted_rand(truth, rng.integers(0, cfg.senses, len(at))))
     kept = losses.prune_senses(losses.sense_priors(params[FULL], _own(cfg, corpus)))
     kept = np.asarray(kept)[corpus["pairs"][:, 0]].sum(axis=1).mean()
@@ -175,22 +167,11 @@ def picture(corpus, params, cfg, most=150):
     return own | {"told": told[some].tolist(), "ARI": best}
 
 
-def prepared(cfg, seed, whole):
-    """The corpus with pseudo-words of a seed."""
-    ids, words, nouns = whole
-    merged, pairs, hidden = pseudo.merge(ids, nouns, cfg.pairs, seed, low=max(20, cfg.tokens // 5000))
-    places = np.flatnonzero(merged >= 0)
-    counts = np.bincount(merged[places], minlength=len(words)) ** 0.75
-    noise = np.log(np.maximum(counts / counts.sum(), 1e-9))
-    found = {"ids": merged, "words": words, "pairs": pairs, "hidden": hidden, "places": places}
-    return found | {"noise": tuple(noise.tolist())}
-
-
 def run(cfg):
     """Every arm on the pseudo-words of each seed."""
     whole, runs, entropies, kept, shown = pseudo.corpus(cfg.tokens, cfg.least), [], [], [], None
     for seed in range(cfg.first_seed, cfg.first_seed + cfg.seeds):
-        found, entropy, left, drawn = measured(cfg, prepared(cfg, seed, whole), seed)
+        found, entropy, left, drawn = measured(cfg, pseudo.prepared(cfg, seed, whole), seed)
         runs.append({arm: float(np.mean(values)) for arm, values in found.items()})
         entropies.append(entropy)
         kept.append(left)

@@ -88,9 +88,7 @@ def csls(x, y, *, k=10):
     check_shape("x", x, (None, None))
     check_shape("y", y, (None, x.shape[1]))
     if not 1 <= k <= min(len(x), len(y)):
-        raise ValueError(
-            f"k: {k} is outside 1..{min(len(x), len(y))}, the vectors of the smaller side; choose fewer"
-        )
+        raise ValueError(f"k: {k} is outside 1..{min(len(x), len(y))}, the smaller side; choose fewer")
     cosines = inner(*(unit(v.astype(accumulator(v))) for v in (x, y)))
     across = jnp.mean(jax.lax.top_k(cosines, k)[0], axis=1)
     down = jnp.mean(jax.lax.top_k(cosines.T, k)[0], axis=1)
