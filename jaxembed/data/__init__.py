@@ -7,7 +7,6 @@ from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.colocation import colocation
 from jaxembed.data.corpora import (
     WindowBatches,
-    cooccurrence,
     corpus,
     keep_probabilities,
     noise_probabilities,
@@ -28,6 +27,7 @@ from jaxembed.data.fasttext_files import read_fasttext, write_fasttext
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
 from jaxembed.data.masking import hide, masked_batch, word_masks
+from jaxembed.data.pair_counts import cooccurrence, positive_pmi
 from jaxembed.data.pairs import (
     aspect_pairs,
     example_pairs,
@@ -140,6 +140,7 @@ __all__ = [
     "openclipart",
     "pack",
     "package_file",
+    "positive_pmi",
     "proximity_graph",
     "read_fasttext",
     "read_image",

@@ -123,6 +123,41 @@ def both_ends(seed, *, count=128, length=12, letters=8):
     return {"ids": ids.astype(np.int32), "labels": labels.astype(np.int32)}
 
 
+def far_order(seed, *, count=128, length=20, gap=4, letters=8):
+    """Order toy data: two letters stand far apart in each text, and the label says which one comes first.
+
+    A window shorter than the gap sees at most one of them. It knows the label only where one is at an end.
+
+    >>> batch = far_order(0, count=2, length=6, gap=3, letters=5)
+    >>> print(batch["ids"].tolist(), batch["labels"].tolist())
+    [[0, 3, 3, 2, 2, 1], [0, 2, 2, 4, 3, 1]] [1, 1]
+
+    Args:
+        seed: int, or a NumPy ``Generator`` that every call draws from anew.
+        count: B texts.
+        length: T letters of each, above ``gap``.
+        gap: the least distance of the two letters; the largest is twice that, where there is room.
+        letters: number of letters, at least 3; letters 0 and 1 are the two, each there once.
+
+    Returns:
+        {"ids": int32 [B, T], "labels": int32 [B], 1 where letter 0 comes before letter 1}.
+
+    Raises:
+        ValueError: for no texts, fewer than three letters, or a gap that the length has no room for.
+    """
+    _check_sizes(count=count, gap=gap)
+    _check_sizes(3, letters=letters)
+    _check_sizes(gap + 1, length=length)
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(2, letters, size=(count, length))
+    labels = rng.integers(2, size=count)
+    apart = rng.integers(gap, min(2 * gap, length - 1) + 1, size=count)
+    first = rng.integers(0, length - apart)
+    rows = np.arange(count)
+    ids[rows, first], ids[rows, first + apart] = 1 - labels, labels
+    return {"ids": ids.astype(np.int32), "labels": labels.astype(np.int32)}
+
+
 def relevance_scores(seed, *, queries=2000, candidates=50, width=32):
     """Retrieval toy data: scores whose centre and spread depend on the query, so that one threshold fails.
 

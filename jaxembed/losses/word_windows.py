@@ -109,7 +109,7 @@ def window_loss(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"):
     return true + jnp.sum(weights * jax.nn.softplus(x @ noise.T), axis=1)
 
 
-def window_gradients(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"):
+def window_gradients(inputs, outputs, noise, pairs, weights, *, kind="skip_gram", limit=None):
     """Gradients of the sum of :func:`window_loss`, in the order of its rows, without the losses.
 
     "cbow" gives every word around the full gradient of the mean, as the official trainer does: it is not
@@ -122,6 +122,8 @@ def window_gradients(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"
 
     Args:
         inputs, outputs, noise, pairs, weights, kind: as in :func:`window_loss`.
+        limit: optional number. A pair whose score is not within it has no gradient, which keeps a small
+            vocabulary from growing without bounds; gensim's trainer has 6.
 
     Returns:
         Gradients of ``inputs``, ``outputs`` and ``noise``, in their shapes.
@@ -131,11 +133,17 @@ def window_gradients(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"
         rows = jnp.concatenate([outputs, noise])
         true = jnp.concatenate([kept, jnp.zeros_like(weights)], axis=1)
         scale = jnp.concatenate([kept, weights], axis=1)
-        slopes = scale * jax.nn.sigmoid(inputs @ rows.T) - true
+        scores = inputs @ rows.T
+        slopes = _within(scores, limit, scale * jax.nn.sigmoid(scores) - true)
         found = slopes.T @ inputs
         return slopes @ rows, found[: len(outputs)], found[len(outputs) :]
     total = jnp.sum(kept, axis=1, keepdims=True)
     x = (kept / jnp.maximum(total, 1)) @ inputs
-    slope = jnp.where(total > 0, jax.nn.sigmoid(jnp.sum(x * outputs, axis=1, keepdims=True)) - 1, 0)
-    slopes = weights * jax.nn.sigmoid(x @ noise.T)
+    own, drawn = jnp.sum(x * outputs, axis=1, keepdims=True), x @ noise.T
+    slope = _within(own, limit, jnp.where(total > 0, jax.nn.sigmoid(own) - 1, 0))
+    slopes = _within(drawn, limit, weights * jax.nn.sigmoid(drawn))
     return kept.T @ (slope * outputs + slopes @ noise), slope * x, slopes.T @ x
+
+
+def _within(scores, limit, slopes):
+    return slopes if limit is None else jnp.where(jnp.abs(scores) < limit, slopes, 0)

@@ -19,6 +19,7 @@ from jaxembed.metrics.calibrate import (
     score_parameters,
     vector_logits,
 )
+from jaxembed.metrics.classifiers import cross_validate, fit_logistic, macro_f1, stratified_folds
 from jaxembed.metrics.clusters import adjusted_rand, purity, topic_coherence
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms, proposal_recall
@@ -77,6 +78,7 @@ __all__ = [
     "completeness",
     "concept_auc",
     "covariance_spectrum",
+    "cross_validate",
     "direct_bias",
     "effective_rank",
     "evaluate_classification",
@@ -88,6 +90,7 @@ __all__ = [
     "explanation_precision",
     "filter_metrics",
     "filter_rate",
+    "fit_logistic",
     "fit_platt",
     "gains",
     "gate_statistics",
@@ -102,6 +105,7 @@ __all__ = [
     "kfold_verification",
     "list_overlap",
     "log_loss",
+    "macro_f1",
     "masked_mean",
     "mean_cosine",
     "mrr",
@@ -128,6 +132,7 @@ __all__ = [
     "share_interval",
     "sliced_means",
     "spearman",
+    "stratified_folds",
     "threshold_at_recall",
     "tied_gains",
     "topic_coherence",

@@ -18,10 +18,13 @@ from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.table_compression import compress_table
 from jaxembed.recipes.text_search import embed_texts, search
 from jaxembed.recipes.tower_models import TowerModel, load_towers
+from jaxembed.recipes.word_models import Words, load_words
+from jaxembed.recipes.words import train_words
 
 __all__ = [
     "ClickModel",
     "TowerModel",
+    "Words",
     "bigranular_search",
     "click_logits",
     "compress_table",
@@ -36,6 +39,7 @@ __all__ = [
     "index_sets",
     "load_clicks",
     "load_towers",
+    "load_words",
     "masked_auc",
     "merge_encoders",
     "search",
@@ -43,4 +47,5 @@ __all__ = [
     "search_sets",
     "supernet_update",
     "train_towers",
+    "train_words",
 ]

@@ -67,7 +67,6 @@ def test_another_encoding_is_named(tmp_path):
         (lambda: data.corpus("a text"), ValueError, "'a text' is one text; put it into a list"),
         (lambda: data.corpus([b"a"]), TypeError, "texts: bytes is neither"),
         (lambda: data.corpus(["a b"], words=["c"]), ValueError, "words: none of 1 occurs in 2 words"),
-        (lambda: data.cooccurrence(ONE, weights="x"), ValueError, "weights='x'"),
         (lambda: data.WindowBatches(ONE, group=8), ValueError, "group=8: is below 10"),
     ],
 )  # fmt: skip
@@ -132,23 +131,3 @@ def test_noise_words_come_as_often_as_they_should():
     )
     share = np.bincount(drawn, minlength=3) / len(drawn)
     np.testing.assert_allclose(share, data.noise_probabilities([4, 2, 1], 0.5), atol=0.01)
-
-
-@pytest.mark.parametrize("weights", ["inverse", "linear", "flat"])
-@pytest.mark.parametrize("symmetric", [True, False])
-def test_cooccurrence_is_the_loop_over_pairs(weights, symmetric, monkeypatch):
-    monkeypatch.setattr("jaxembed.data.corpora.FLUSH", 7)  # lines reach across what is read at once
-    window, wanted = 3, collections.Counter()
-    for text in TEXTS:
-        row = text.split()
-        for i in range(len(row)):
-            for r in range(1, window + 1):
-                if i + r < len(row):
-                    value = {"inverse": 1 / r, "linear": (window + 1 - r) / window, "flat": 1}[weights]
-                    wanted[row[i], row[i + r]] += value
-                    wanted[row[i + r], row[i]] += value if symmetric else 0
-    found = data.corpus(TEXTS, min_count=1)
-    rows, columns, counts = data.cooccurrence(found, window=window, weights=weights, symmetric=symmetric)
-    names = found["words"]
-    got = {(names[i], names[j]): n for i, j, n in zip(rows, columns, counts, strict=True)}
-    assert got == pytest.approx({k: v for k, v in wanted.items() if v})

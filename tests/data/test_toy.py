@@ -27,9 +27,19 @@ def test_the_label_says_whether_the_first_letter_is_the_last():
     assert np.corrcoef(ids[:, -1], labels)[0, 1] == pytest.approx(0, abs=0.05)
 
 
+def test_two_letters_far_apart_are_in_the_order_of_the_label():
+    batch = toy.far_order(0, count=3000, gap=4)
+    first, second = (np.argmax(batch["ids"] == letter, axis=1) for letter in (0, 1))
+    np.testing.assert_array_equal(batch["labels"], first < second)
+    assert all((np.sum(batch["ids"] == letter, axis=1) == 1).all() for letter in (0, 1))
+    assert set(abs(first - second)) == set(range(4, 9))
+    assert batch["labels"].mean() == pytest.approx(0.5, abs=0.03)
+
+
 SIZES = {
     toy.needles: {"count": 5, "length": 6, "keys": 3, "noise": 4},
     toy.both_ends: {"count": 5, "length": 6, "letters": 3},
+    toy.far_order: {"count": 5, "length": 6, "letters": 3, "gap": 5},
 }
 
 
@@ -47,7 +57,8 @@ def test_a_seed_draws_the_same_and_a_generator_goes_on(draw):
 
 @pytest.mark.parametrize("draw, name", [(draw, name) for draw, sizes in SIZES.items() for name in sizes])
 def test_sizes_have_a_least(draw, name):
-    least = 2 if draw is toy.both_ends and name != "count" else 1
+    least = {"length": 2, "letters": 2} if draw is toy.both_ends else {"length": 6, "letters": 3}
+    least = least.get(name, 1) if draw is not toy.needles else 1
     draw(0, **SIZES[draw] | {name: least})
     with pytest.raises(ValueError, match=f"^{name}: {least - 1} is below {least}; pass a larger integer"):
         draw(0, **SIZES[draw] | {name: least - 1})

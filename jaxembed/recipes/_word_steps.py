@@ -1,0 +1,297 @@
+"""Steps of word training: many small ones in a call for windows, one for rows of a batch for other models."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxembed import data, losses, tables
+from jaxembed.arrays import NONFINITE, first_nonfinite
+
+LIMIT = 6.0  # of a score, beyond which a pair is left alone
+PIECE = 128  # rows of n-grams that are read at once
+ROUND = 1 << 17  # to whose multiples lists of n-grams are padded
+
+
+class Windows:
+    """Batches of :class:`~jaxembed.data.WindowBatches` with the learning rates of their steps.
+
+    With n-grams the rows of which each word is the mean are listed too, one word after the other.
+    """
+
+    def __init__(self, windows, epochs, rate, least, pieces=None):
+        self.windows, self.steps = windows, epochs * windows.epoch
+        self.rate, self.least, self.pieces = rate, least, pieces
+
+    def __getitem__(self, t):
+        batch = self.windows[t]
+        ends = [self.rate + (self.least - self.rate) * x / self.steps for x in (t, t + 1)]
+        batch["rates"] = np.array(ends, np.float32)
+        return batch if self.pieces is None else batch | self._listed(batch)
+
+    def _listed(self, batch):
+        rows, starts = self.pieces
+        window, step = self.windows.window, self.windows.group * self.windows.groups
+        words = batch["words"][window : window + batch["steps"] * step]
+        counts = np.diff(starts)[words]
+        ends = np.cumsum(counts)
+        size = -(-int(ends[-1] if len(ends) else 0) // ROUND) * ROUND + PIECE
+        found = {"pieces": np.zeros(size, np.int32), "places": np.full(size, step, np.int32)}
+        total = int(ends[-1]) if len(ends) else 0
+        shift = np.repeat(starts[words] - (ends - counts), counts)
+        found["pieces"][:total] = rows[shift + np.arange(total)]
+        found["places"][:total] = np.repeat(np.arange(len(words), dtype=np.int32) % step, counts)
+        bounds = np.zeros(self.windows.size // step + 3, np.int32)
+        bounds[1 : batch["steps"] + 1] = ends[step - 1 :: step]
+        inverse = np.zeros(len(batch["radius"]), np.float32)
+        inverse[: len(counts)] = 1 / counts
+        return found | {"bounds": bounds, "inverse": inverse}
+
+
+def window_update(kind, group, groups, window, negatives, subwords=False):
+    """``(init, step)`` for ``train.fit``: negative sampling of a stretch of text, step after step, by SGD.
+
+    Every small step reads the rows of ``groups`` groups of ``group`` places, and adds what they sum to:
+    the arithmetic of ``tables.row_update`` with ``optax.sgd``.
+    """
+    return _window_update(kind, group, groups, window, negatives, subwords)
+
+
+@functools.lru_cache(maxsize=32)
+def _window_update(kind, group, groups, window, negatives, subwords):
+    places = group * groups
+    gradients = jax.vmap(functools.partial(losses.window_gradients, kind=kind, limit=LIMIT))
+    near = jax.vmap(functools.partial(losses.window_pairs, window=window))
+    weigh = jax.vmap(functools.partial(losses.noise_weights, negatives=negatives, kind=kind))
+
+    def stretches(x):
+        """[places + 2 window, ...] -> [groups, group + 2 window, ...], which overlap."""
+        return jnp.stack([x[g * group : (g + 1) * group + 2 * window] for g in range(groups)])
+
+    def joined(x):
+        """The sum of overlapping stretches: what :func:`stretches` is transposed."""
+        wide = [(0, 0)] * (x.ndim - 2)
+        ends = [(g * group, (groups - 1 - g) * group) for g in range(groups)]
+        return sum(jnp.pad(x[g], [ends[g], *wide]) for g in range(groups))
+
+    def small(at, read, write, params, batch):
+        cut = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=at * places)
+        words, lines = (cut(batch[n], slice_size=places + 2 * window) for n in ("words", "lines"))
+        radius = cut(batch["radius"], slice_size=places).reshape(groups, group)
+        noise = jax.lax.dynamic_slice_in_dim(batch["noise"], at * groups, groups)
+        around, middle = stretches(words), words[window : window + places]
+        pairs = near(stretches(lines), radius)
+        weights = weigh(around, noise, pairs)
+        rate = batch["rates"][0] + (batch["rates"][1] - batch["rates"][0]) * at / batch["steps"]
+        whole, own = (words, middle) if kind == "cbow" else (middle, words)
+        inputs, outputs = read(params, at, whole), _rows(params["output"]["embedding"], own)
+        drawn = _rows(params["output"]["embedding"], noise)
+        grouped = (lambda x: x.reshape(groups, group, -1)), (lambda g: g.reshape(places, -1))
+        wide = stretches, joined
+        (cut_in, back_in), (cut_out, back_out) = (wide, grouped) if kind == "cbow" else (grouped, wide)
+        one, two, three = gradients(cut_in(inputs), cut_out(outputs), drawn, pairs, weights)
+        outs = jnp.concatenate([own, noise.reshape(-1)])
+        slope = jnp.concatenate([back_out(two), three.reshape(len(outs) - len(own), -1)])
+        output = _added(params["output"]["embedding"], outs, -rate * slope)
+        inputs = write(params, at, whole, -rate * back_in(one))
+        return {"input": {"embedding": inputs}, "output": {"embedding": output}}
+
+    def step(state, batch, key):
+        read, write = _pieces(batch, places) if subwords else _plain()
+
+        def body(at, params):
+            return small(at, read, write, params, batch)
+
+        params = jax.lax.fori_loop(0, batch["steps"], body, state.params)
+        norm = jnp.sqrt(jnp.mean(jnp.square(params["input"]["embedding"])))
+        metrics = {"root mean square": norm, NONFINITE: first_nonfinite(params)}
+        return dataclasses.replace(state, params=params), metrics
+
+    return lambda params: (), step
+
+
+def _rows(table, ids):
+    return table.at[ids].get(mode="promise_in_bounds")
+
+
+def _added(table, ids, change):
+    return table.at[ids].add(change, mode="promise_in_bounds")
+
+
+def _plain():
+    """Reads and writes of a table in which a word has one row."""
+
+    def read(params, at, ids):
+        return _rows(params["input"]["embedding"], ids)
+
+    def write(params, at, ids, change):
+        return _added(params["input"]["embedding"], ids, change)
+
+    return read, write
+
+
+def _pieces(batch, places):
+    """Reads and writes of a table in which a word is the mean of its own row and those of its n-grams."""
+
+    def cut(at, part):
+        start = batch["bounds"][at] + part * PIECE
+        rows, where = (jax.lax.dynamic_slice_in_dim(batch[n], start, PIECE) for n in ("pieces", "places"))
+        inside = start + jnp.arange(PIECE) < batch["bounds"][at + 1]
+        return rows, jnp.where(inside, where, places)
+
+    def parts(at):
+        return (batch["bounds"][at + 1] - batch["bounds"][at] + PIECE - 1) // PIECE
+
+    def read(params, at, ids):
+        table = params["input"]["embedding"]
+
+        def body(part, total):
+            rows, where = cut(at, part)
+            return total.at[where].add(_rows(table, rows), mode="promise_in_bounds")
+
+        total = jax.lax.fori_loop(0, parts(at), body, jnp.zeros((places + 1, table.shape[1]), table.dtype))
+        return total[:places] * jax.lax.dynamic_slice_in_dim(batch["inverse"], at * places, places)[:, None]
+
+    def write(params, at, ids, change):
+        padded = jnp.concatenate([change, jnp.zeros_like(change[:1])])
+
+        def body(part, table):
+            rows, where = cut(at, part)
+            return _added(table, rows, _rows(padded, where))
+
+        return jax.lax.fori_loop(0, parts(at), body, params["input"]["embedding"])
+
+    return read, write
+
+
+class Contexts:
+    """Batches of single places: contexts, the word of the place with its own noise words, distinct rows."""
+
+    def __init__(self, corpus, kind, window, negatives, size, heights, tree=None, **options):
+        self.kind, self.width, self.tree, self.heights = kind, window, tree, heights
+        self.negatives = negatives
+        shared = max(1, negatives) * 2 * window
+        self.windows = data.WindowBatches(
+            corpus, size=size, window=window, group=2 * window, groups=1, shared=shared, **options
+        )
+        self.epoch = self.windows.epoch
+        self.places = -(-size // (2 * window)) * 2 * window
+
+    def __getitem__(self, t):
+        batch = self.windows[t]
+        span = 2 * self.width + 1
+        words, lines = (np.lib.stride_tricks.sliding_window_view(batch[n], span) for n in ("words", "lines"))
+        middle = words[:, self.width]
+        sides = np.delete(np.arange(span), self.width)
+        apart = np.abs(sides - self.width)
+        mask = (lines[:, sides] == lines[:, [self.width]]) & (lines[:, [self.width]] >= 0)
+        contexts = words[:, sides]
+        if self.kind == "cbow" or self.tree is not None:
+            mask &= apart <= batch["radius"][:, None]
+        if self.tree is not None:
+            return self._paths(middle, contexts, mask)
+        noise = batch["noise"].reshape(-1, self.negatives)
+        targets = np.concatenate([middle[:, None], noise], axis=1)
+        where = np.concatenate([np.ones((len(noise), 1), bool), noise != middle[:, None]], axis=1)
+        where &= (lines[:, [self.width]] >= 0) & mask.any(axis=1, keepdims=True)
+        reads = {"input/embedding": {"contexts": contexts}, "output/embedding": {"targets": targets}}
+        if self.kind == "cw":
+            reads = {"input/embedding": {"contexts": contexts, "targets": targets}}
+        return listed(reads, {"contexts": mask, "targets": where}, self.heights) | {
+            "mask": mask,
+            "where": where,
+        }
+
+    def _paths(self, middle, contexts, mask):
+        codes, points, inside = (x[contexts] for x in self.tree)
+        inside = inside & mask[..., None]
+        reads = {"input/embedding": {"middle": middle}, "nodes/embedding": {"points": points}}
+        masks = {"middle": mask.any(axis=1), "points": inside}
+        return listed(reads, masks, self.heights) | {"turns": codes, "inside": inside}
+
+
+def listed(reads, masks, heights):
+    """A batch for ``tables.row_update``: local codes of all that is read, and the rows they point to."""
+    batch = {"rows": {}}
+    for path, codes in reads.items():
+        rows = heights[path]
+        size = 1 + min(rows, sum(c.size for c in codes.values()))
+        batch["rows"][path], local = tables.distinct(
+            {n: c[..., None] for n, c in codes.items()}, masks, rows, size
+        )
+        batch |= {n: c[..., 0] for n, c in local.items()}
+    return batch
+
+
+@functools.lru_cache(maxsize=32)
+def context_update(kind, rule, hinge=False):
+    """``(init, step)`` for ``train.fit`` of the models of ``losses.word_scores``."""
+    reduce = losses.word_hinge if hinge else losses.negative_sampling
+
+    def loss_fn(params, batch, key):
+        scores = losses.word_scores(
+            params, batch["contexts"], batch["targets"], kind=kind, mask=batch["mask"]
+        )
+        return jnp.sum(reduce(scores, batch["where"])), {}
+
+    paths = ("input/embedding",) if kind == "cw" else ("input/embedding", "output/embedding")
+    return tables.row_update(loss_fn, rule, dict.fromkeys(paths, rule))
+
+
+@functools.lru_cache(maxsize=8)
+def tree_update(rule):
+    """``(init, step)`` for ``train.fit`` of skip-gram with hierarchical softmax."""
+
+    def loss_fn(params, batch, key):
+        hidden = params["input"]["embedding"][batch["middle"]]
+        pairs = batch["points"].shape[:2]
+        wide = jnp.broadcast_to(hidden[:, None], (*pairs, hidden.shape[1])).reshape(-1, hidden.shape[1])
+        flat = (batch[n].reshape(pairs[0] * pairs[1], -1) for n in ("turns", "points", "inside"))
+        codes, points, inside = flat
+        nodes = params["nodes"]["embedding"]
+        return jnp.sum(losses.hierarchical_softmax(wide, nodes, codes, points, inside)), {}
+
+    return tables.row_update(loss_fn, rule, dict.fromkeys(("input/embedding", "nodes/embedding"), rule))
+
+
+class Cells:
+    """Batches of the cells of a matrix of counts, each epoch in an order of its own."""
+
+    def __init__(self, rows, columns, counts, height, size, seed):
+        self.cells, self.height = (rows, columns, counts), height
+        self.size, self.seed = min(size, len(rows)), seed
+        self.epoch = -(-len(rows) // self.size)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 (an order lives as long as its batches)
+    def _order(self, epoch):
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.cells[0]))
+
+    def __getitem__(self, t):
+        epoch, place = divmod(int(t), self.epoch)
+        chosen = self._order(epoch)[place * self.size : (place + 1) * self.size]
+        rows, columns, counts = (np.pad(x[chosen], (0, self.size - len(chosen))) for x in self.cells)
+        batch, lists = {"counts": counts.astype(np.float32)}, {}
+        for side, ids in (("input", rows), ("output", columns)):
+            path = f"{side}/embedding"
+            found = listed({path: {side: ids}}, None, {path: self.height})
+            batch[side] = found[side]
+            lists |= {f"{side}/{name}": found["rows"][path] for name in ("embedding", "bias")}
+        return batch | {"rows": lists}
+
+
+@functools.lru_cache(maxsize=8)
+def glove_update(rate, limit, power):
+    """``(init, step)`` for ``train.fit`` of GloVe, by Adagrad."""
+    rule = optax.adagrad(rate, initial_accumulator_value=1.0)
+
+    def loss_fn(params, batch, key):
+        found = losses.glove_loss(
+            params, batch["input"], batch["output"], batch["counts"], limit=limit, power=power
+        )
+        return jnp.sum(found), {}
+
+    paths = [f"{side}/{name}" for side in ("input", "output") for name in ("embedding", "bias")]
+    return tables.row_update(loss_fn, rule, dict.fromkeys(paths, rule))

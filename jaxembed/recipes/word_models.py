@@ -1,0 +1,227 @@
+"""Vectors of words with what one does with them: neighbours, analogies, vectors of unseen words, files."""
+
+import dataclasses
+import functools
+import pathlib
+
+import numpy as np
+
+from jaxembed import data, files, search
+from jaxembed.recipes.click_models import read_model, read_params, write_params
+
+FORMAT = 1
+KEYS = ("words", "sizes", "buckets", "kept", "settings")
+REMEDY = "save the words again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """Words and their vectors; :func:`~jaxembed.recipes.train_words` and :func:`load_words` make them.
+
+    With rows of n-grams, as fastText has them, every word has a vector. Others are unknown.
+
+    Args:
+        words: V distinct str.
+        vectors: float32 [V, D].
+        counts: optional int64 [V].
+        rows: optional float32 [V + buckets, D], rows of words and n-grams whose means the vectors are.
+        output: optional float32 [V, D], what the words were predicted by.
+        sizes: (shortest, longest) n-gram.
+        buckets: number of rows for n-grams.
+        kept: optional {bucket: row behind the words}, where a quantised model keeps some of them.
+        settings: dict of how they were trained.
+    """
+
+    words: list
+    vectors: np.ndarray
+    counts: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    output: np.ndarray | None = None
+    sizes: tuple = (0, 0)
+    buckets: int = 0
+    kept: dict | None = None
+    settings: dict = dataclasses.field(default_factory=dict)
+
+    def __len__(self):
+        return len(self.words)
+
+    def __contains__(self, word):
+        return word in self._index
+
+    @functools.cached_property
+    def _index(self):
+        return {word: i for i, word in enumerate(self.words)}
+
+    @functools.cached_property
+    def _unit(self):
+        norms = np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        return (self.vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+
+    def vector(self, word):
+        """The vector of a word, of an unseen one the mean of the rows of its n-grams.
+
+        Args:
+            word: str.
+
+        Returns:
+            float32 [D].
+
+        Raises:
+            KeyError: for a word that is not known, where there are no n-grams or it has none.
+        """
+        if word in self._index:
+            return self.vectors[self._index[word]]
+        rows = self._ngram_rows(word)
+        if not len(rows):
+            raise KeyError(f"word: {word!r} is none of {len(self.words)} words; train with ngrams=(3, 6)")
+        return self.rows[rows].mean(axis=0)
+
+    def _ngram_rows(self, word):
+        if self.rows is None or not self.buckets:
+            return []
+        ids, mask = data.fasttext_ids([word], 0, sizes=self.sizes, buckets=self.buckets)
+        found = ids[mask].tolist()
+        if self.kept is not None:
+            found = [self.kept[i] for i in found if i in self.kept]
+        return [len(self.words) + i for i in found]
+
+    def similarity(self, one, two):
+        """The cosine of two words.
+
+        Args:
+            one, two: str.
+
+        Returns:
+            float.
+        """
+        a, b = self.vector(one), self.vector(two)
+        return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
+
+    def nearest(self, query, k=10):
+        """The words whose vectors have the largest cosine with that of a word.
+
+        Args:
+            query: str, which is not among the answers; or a vector [D].
+            k: how many.
+
+        Returns:
+            list of (word, cosine), the largest first; shorter than ``k`` for few words.
+
+        Raises:
+            KeyError: for a word without a vector.
+        """
+        word = isinstance(query, str)
+        return self._answers(self.vector(query) if word else np.asarray(query), k, [query] if word else [])
+
+    def analogy(self, a, b, c, k=10):
+        """What is to c as b is to a: the words nearest to ``b - a + c``, of unit vectors (3CosAdd).
+
+        Args:
+            a, b, c: str, which are not among the answers: "man", "king", "woman".
+            k: how many.
+
+        Returns:
+            list of (word, cosine).
+
+        Raises:
+            KeyError: for a word without a vector.
+
+        References:
+            T. Mikolov et al., NAACL 2013; the rule as O. Levy and Y. Goldberg, CoNLL 2014, write it.
+        """
+        one, two, three = (v / max(np.linalg.norm(v), 1e-12) for v in map(self.vector, (a, b, c)))
+        return self._answers(two - one + three, k, [a, b, c])
+
+    def _answers(self, vector, k, hidden):
+        vector = vector / max(np.linalg.norm(vector), 1e-12)
+        most = min(len(self.words), k + len(hidden))
+        scores, ids = search.top_k(vector[None].astype(np.float32), self._unit, most)
+        pairs = zip(np.asarray(ids)[0].tolist(), np.asarray(scores)[0].tolist(), strict=True)
+        return [(self.words[i], s) for i, s in pairs if self.words[i] not in hidden][:k]
+
+    def save(self, folder):
+        """Writes everything into a folder, for :func:`load_words`. A model in it is replaced in one step.
+
+        ``data.write_word_vectors`` and ``data.write_fasttext`` write files for other programs.
+
+        Args:
+            folder: path, made if it is missing.
+        """
+        folder = files.local_path(folder, "folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {n: getattr(self, n) for n in ("vectors", "counts", "rows", "output")}
+        kept = None if self.kept is None else sorted(self.kept.items())
+        saved = {"format": FORMAT, "words": self.words, "sizes": list(self.sizes), "buckets": self.buckets}
+        saved |= {"kept": kept, "settings": self.settings}
+        write_params(folder, {n: x for n, x in arrays.items() if x is not None}, "words.json", saved)
+
+
+def load_words(path, **options):
+    """Words: opens what ``Words.save`` wrote, a model of fastText, or a file of word vectors.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Words(["cat", "dog", "car"], np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)).save(folder)
+    ...     print(load_words(folder).nearest("cat", 1))
+    [('dog', 0.800000011920929)]
+
+    Args:
+        path: a folder; or a file, of which the first bytes tell whether it is fastText's.
+        **options: of ``data.read_word_vectors`` for other files.
+
+    Returns:
+        :class:`Words`.
+
+    Raises:
+        FileNotFoundError: when nothing is there.
+        ValueError: for damaged files.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return _saved(path)
+    if not options and path.suffix in (".bin", ".ftz"):
+        with files.reading(path, REMEDY), open(path, "rb") as file:
+            first = file.read(4)
+        if path.suffix == ".ftz" or first == data.word_files.FASTTEXT.to_bytes(4, "little"):
+            return _fasttext(data.read_fasttext(path))
+    found = data.read_word_vectors(path, **options)
+    return Words(found["words"], found["vectors"])
+
+
+def _saved(folder):
+    path = folder / "words.json"
+    saved = read_model(path, FORMAT, KEYS)
+    kinds = {"words": list, "sizes": list, "buckets": int, "settings": dict, "params": str}
+    found = {name: files.field(saved, name, kind, str(path), REMEDY) for name, kind in kinds.items()}
+    arrays = read_params(folder / files.inside(found.pop("params"), str(path)))
+    arrays.pop("exact", None)
+    if "vectors" not in arrays or len(arrays["vectors"]) != len(found["words"]):
+        raise ValueError(f"{path}: {len(found['words'])} words without as many vectors; {REMEDY}")
+    kept = saved.get("kept")
+    found["kept"] = None if kept is None else {int(a): int(b) for a, b in kept}
+    return Words(**found | {"sizes": tuple(found["sizes"])}, **arrays)
+
+
+def _fasttext(found):
+    names = ("words", "counts", "rows", "output", "sizes", "buckets", "kept", "settings")
+    model = Words(vectors=found["rows"][: len(found["words"])], **{n: found[n] for n in names})
+    return dataclasses.replace(model, vectors=composed(model))
+
+
+def composed(model):
+    """The vectors of the words of a model with n-grams: means of their rows.
+
+    Args:
+        model: :class:`Words` with ``rows``.
+
+    Returns:
+        float32 [V, D].
+    """
+    count = len(model.words)
+    if not model.buckets:
+        return np.asarray(model.rows[:count])
+    vectors = np.empty((count, model.rows.shape[1]), np.float32)
+    for start in range(0, count, 4096):
+        for at, word in enumerate(model.words[start : start + 4096], start):
+            vectors[at] = model.rows[[at, *model._ngram_rows(word)]].mean(axis=0)
+    return vectors

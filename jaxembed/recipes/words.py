@@ -1,0 +1,271 @@
+"""Texts → vectors of words, by any of the classical models, in one call."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import PartitionSpec as P
+
+from jaxembed import data, losses, train
+from jaxembed.recipes import _word_steps as steps
+from jaxembed.recipes.word_models import Words, composed
+
+WINDOWED = ("skip_gram", "cbow")
+CONTEXTS = ("order", "lbl", "nnlm", "cw")
+COUNTED = ("glove", "ppmi")
+KINDS = (*WINDOWED, *CONTEXTS, *COUNTED)
+USUAL = {
+    "skip_gram": {"rate": 0.025, "epochs": 5}, "cbow": {"rate": 0.05, "epochs": 5},
+ "glove": {"rate": 0.05, "epochs": 25, "window": 15},
+    "ppmi": {"rate": 0.0, "epochs": 1},
+}  # fmt: skip
+LEAST = 1e-4  # learning rate at the end
+GROUP, GROUPS, SHARED, STRETCH = 16, 2, 16, 1 << 16
+BATCH = 1024  # places of a step of the models of contexts
+
+
+def train_words(
+    texts,
+    *,
+    kind="skip_gram",
+    width=100,
+    window=None,
+    epochs=None,
+    negatives=5,
+    min_count=5,
+    sample=1e-3,
+    power=0.75,
+    rate=None,
+    ngrams=None,
+    buckets=200_000,
+    objective="negative_sampling",
+    tokenize=None,
+    mesh=None,
+    workdir=None,
+    seed=0,
+    progress=True,
+):
+    """Word vectors: trains them on texts, by one of eight models.
+
+    "skip_gram" and "cbow" run over stretches of text (:class:`~jaxembed.data.WindowBatches`), by SGD whose
+    rate falls linearly. Noise words are shared by 16 places, weighted so that each place counts as many as
+    its own draws would. "order", "lbl", "nnlm" and "cw" have noise words of their own and Adagrad, as in the
+    comparison they come from. "glove" and "ppmi" work on counts of pairs.
+
+    >>> texts = ["the cat sat on the mat", "the dog sat on the rug"] * 200
+    >>> words = train_words(texts, width=16, epochs=3, progress=False)
+    >>> print(len(words), words.vector("cat").shape)
+    7 (16,)
+
+    Args:
+        texts: iterable of str or of lists of words, read once. For files give ``data.text_lines(path)``. Or
+            what :func:`~jaxembed.data.corpus` returns.
+        kind: "skip_gram", "cbow", "order", "lbl", "nnlm", "cw", "glove" or "ppmi".
+        width: D.
+        window: words on each side; 5, for "glove" 15.
+        epochs: times that the text, for "glove" the matrix of counts, is read; 5 and 25.
+        negatives: noise words of a pair, and log of the shift of "ppmi".
+        min_count: least count of a word.
+        sample: share of the text from which on a word is thinned out; not for counts.
+        power: of the counts in the noise distribution, and of the column sums of "ppmi".
+        rate: learning rate at the beginning; 0.025, for "cbow", "glove" and Adagrad 0.05.
+        ngrams: optional (shortest, longest): a word is the mean of its row and those of its n-grams, as in
+            fastText, and unseen words have vectors. With "skip_gram".
+        buckets: rows for n-grams. fastText has 2,000,000.
+        objective: "negative_sampling"; "hierarchical" for a Huffman tree with "skip_gram"; "hinge" with
+            "cw", the ranking loss of its paper.
+        tokenize: function str to list of str; ``data.words`` when None.
+        mesh: from ``train.make_mesh``; one device when None. Axis "model" splits the rows of the tables.
+        workdir: folder from which a stopped run resumes, or None.
+        seed: int of parameters, noise and windows.
+        progress: show a bar when a person watches.
+
+    Returns:
+        :class:`~jaxembed.recipes.Words`.
+
+    Raises:
+        ValueError: for another kind or objective, settings outside their limits, or texts without a word
+            that occurs ``min_count`` times.
+
+    References:
+        T. Mikolov et al., arXiv:1301.3781, 1310.4546; P. Bojanowski et al., arXiv:1607.04606; J. Pennington
+        et al., doi:10.3115/v1/D14-1162; O. Levy et al., doi:10.1162/tacl_a_00134; S. Lai, arXiv:1611.05962.
+    """
+    _check(kind, objective, ngrams, {"width": width, "negatives": negatives, "min_count": min_count})
+    tree = objective == "hierarchical"
+    usual = {"window": 5, "rate": 0.05, "epochs": 5} | ({} if tree else USUAL.get(kind, {}))
+    chosen = {"window": window, "rate": rate, "epochs": epochs}
+    chosen = usual | {name: value for name, value in chosen.items() if value is not None}
+    found = texts if isinstance(texts, dict) else data.corpus(texts, min_count=min_count, tokenize=tokenize)
+    settings = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
+    settings |= {"objective": objective, "seed": seed, "ngrams": ngrams and list(ngrams), "buckets": buckets}
+    settings |= chosen
+    if kind == "ppmi":
+        return _factored(found, settings)
+    make = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts)}.get(kind, _tree if tree else _windows)
+    mesh = train.make_mesh(1) if mesh is None else mesh
+    init, update, batches = make(found, settings, mesh.shape["model"])
+    state = train.fit(
+        init=init,
+        update=update,
+        batches=batches,
+        steps=chosen["epochs"] * batches.epoch,
+        key=seed,
+        mesh=mesh,
+        rules=[(r"embedding|bias", P("model", None))],
+        batch_rules=((r"", P()),),
+        workdir=workdir,
+        meta={"settings": settings, "words": len(found["words"]), "tokens": found["tokens"]},
+        save_every=batches.epoch,
+        progress=progress,
+    )
+    return _model(found, state.params, settings)
+
+
+def _check(kind, objective, ngrams, counts):
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}: choose one of {KINDS}")
+    allowed = {"negative_sampling": KINDS, "hierarchical": ("skip_gram",), "hinge": ("cw",)}
+    if kind not in allowed.get(objective, ()):
+        raise ValueError(f"objective={objective!r}: kind={kind!r} is not trained by it; leave it out")
+    if ngrams is not None and (kind != "skip_gram" or objective != "negative_sampling"):
+        raise ValueError(
+            f"ngrams={ngrams}: belong to kind='skip_gram' with negative sampling; leave them out"
+        )
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name}={value!r}; give an int of at least 1")
+
+
+def _height(rows, parts):
+    """Rows of a table that a mesh splits evenly; those behind the last word are never read."""
+    return -(-rows // parts) * parts
+
+
+def _drawn(key, rows, width):
+    return {"embedding": jax.random.uniform(key, (rows, width), minval=-1.0, maxval=1.0) / width}
+
+
+def _windows(corpus, settings, parts=1):
+    """Skip-gram and CBOW, with n-grams or without."""
+    group = max(GROUP, 2 * settings["window"])
+    options = {n: settings[n] for n in ("window", "sample", "power", "seed")}
+    windows = data.WindowBatches(corpus, size=STRETCH, group=group, groups=GROUPS, shared=SHARED, **options)
+    rows, pieces = len(corpus["words"]), None
+    if settings["ngrams"]:
+        rows, pieces = rows + settings["buckets"], word_pieces(corpus["words"], settings)
+    batches = steps.Windows(windows, settings["epochs"], settings["rate"], LEAST, pieces)
+    batches.epoch = windows.epoch
+
+    def init(key):
+        output = jnp.zeros((_height(len(corpus["words"]), parts), settings["width"]))
+        inputs = _drawn(key, _height(rows, parts), settings["width"])
+        return {"input": inputs, "output": {"embedding": output}}
+
+    shape = group, GROUPS, settings["window"], settings["negatives"], pieces is not None
+    return init, steps.window_update(settings["kind"], *shape), batches
+
+
+def word_pieces(words, settings):
+    """The rows of every word one after the other, and where those of each word begin.
+
+    Args:
+        words: V str.
+        settings: with "ngrams" and "buckets".
+
+    Returns:
+        (int32 [P], int64 [V + 1]).
+    """
+    ids, mask = data.fasttext_ids(words, len(words), sizes=settings["ngrams"], buckets=settings["buckets"])
+    own = np.arange(len(words), dtype=np.int32)[:, None]
+    ids, mask = np.concatenate([own, ids], axis=1), np.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+    return ids[mask], np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
+
+
+def _adagrad(settings):
+    return _rule(settings["rate"])
+
+
+@functools.lru_cache(maxsize=32)
+def _rule(rate):
+    return optax.adagrad(rate, initial_accumulator_value=1e-8)
+
+
+def _contexts(corpus, settings, parts=1):
+    """Order, LBL, NNLM and C&W, with noise words for each place."""
+    kind, window = settings["kind"], settings["window"]
+    options = {n: settings[n] for n in ("sample", "power", "seed")}
+    height = _height(len(corpus["words"]), parts)
+    heights = {"input/embedding": height, "output/embedding": height}
+    batches = steps.Contexts(corpus, kind, window, settings["negatives"], BATCH, heights, **options)
+    init = functools.partial(
+        losses.init_word_scores,
+        kind=kind,
+        vocabulary=height,
+        width=settings["width"],
+        window=window,
+    )
+    update = steps.context_update(kind, _adagrad(settings), settings["objective"] == "hinge")
+    return init, update, batches
+
+
+def _tree(corpus, settings, parts=1):
+    """Skip-gram with hierarchical softmax, by Adagrad: sums of the root, on every way, would diverge."""
+    count, width = _height(len(corpus["words"]), parts), settings["width"]
+    tree = losses.huffman(np.maximum(corpus["counts"], 1))
+    options = {n: settings[n] for n in ("sample", "seed")} | {"tree": tree}
+    heights = {"input/embedding": count, "nodes/embedding": count}
+    batches = steps.Contexts(corpus, "skip_gram", settings["window"], 1, BATCH // 4, heights, **options)
+
+    def init(key):
+        return {"input": _drawn(key, count, width), "nodes": {"embedding": jnp.zeros((count, width))}}
+
+    return init, steps.tree_update(_adagrad(settings)), batches
+
+
+def _glove(corpus, settings, parts=1):
+    cells = data.cooccurrence(corpus, window=settings["window"])
+    count = _height(len(corpus["words"]), parts)
+    batches = steps.Cells(*cells, count, 4 * BATCH, settings["seed"])
+    init = functools.partial(losses.init_glove, vocabulary=count, width=settings["width"])
+    return init, steps.glove_update(settings["rate"], 100.0, 0.75), batches
+
+
+def _factored(corpus, settings):
+    """PPMI and its singular vectors, weighted by the root of the singular values."""
+    from scipy import sparse
+    from scipy.sparse import linalg
+
+    count, width = len(corpus["words"]), settings["width"]
+    cells = data.cooccurrence(corpus, window=settings["window"], weights="linear")
+    rows, columns, values = data.positive_pmi(
+        *cells, count, smoothing=settings["power"], shift=float(settings["negatives"])
+    )
+    if width >= count:
+        raise ValueError(f"width={width}: is not below the {count} words; lower it")
+    matrix = sparse.csr_matrix((values, (rows, columns)), (count, count))
+    start = np.random.default_rng(settings["seed"]).normal(size=count)
+    left, sizes, _ = linalg.svds(matrix, width, v0=start)
+    order = np.argsort(-sizes)
+    vectors = (left[:, order] * np.sqrt(sizes[order])).astype(np.float32)
+    return Words(corpus["words"], vectors, counts=corpus["counts"], settings=settings)
+
+
+def _model(corpus, params, settings):
+    """The words with what was trained."""
+    arrays, words = jax.tree.map(np.asarray, params), corpus["words"]
+    extra = settings["buckets"] if settings["ngrams"] else 0
+    rows = arrays["input"]["embedding"][: len(words) + extra]
+    output = arrays["output"]["embedding"][: len(words)] if "output" in arrays else None
+    options = {"counts": corpus["counts"], "settings": settings}
+    if settings["kind"] == "glove":
+        return Words(words, rows + output, **options)
+    if output is not None and output.shape[1] == rows.shape[1]:
+        options["output"] = output
+    if not settings["ngrams"]:
+        return Words(words, rows, **options)
+    options |= {"rows": rows, "sizes": tuple(settings["ngrams"]), "buckets": settings["buckets"]}
+    model = Words(words, rows[: len(words)], **options)
+    return Words(words, composed(model), **options)
