@@ -1,0 +1,1 @@
+"""Which word vectors are good: against gensim, by model, by domain and size of the text?"""

@@ -1,0 +1,222 @@
+"""Which word vectors are good: as good as gensim's, by which model, from which and how much text?
+
+    python -m experiments.word_vectors                     # gensim is compared where it is installed
+    python -m experiments.word_vectors --quick
+    python -m experiments.word_vectors --texts folder      # on text files of your own, a text in each line
+
+Paper: word and document embeddings (arXiv:1611.05962); the part about words appeared as arXiv:1507.05523.
+`make data` brings 20 Newsgroups, WordNet, Reuters and the judged pairs. About 3 minutes on 2 CPU cores.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from experiments.shared import flags, inputs, plots, results
+from experiments.shared.results import Claim, Result
+from experiments.word_vectors import corpora, measure
+from jaxembed import data, recipes
+
+OURS, PEER = "jaxembed", "gensim"
+SIMPLE, COMPLEX, COUNTS = ("skip_gram", "cbow"), ("order", "nnlm", "cw"), ("glove", "ppmi")
+KINDS = (*SIMPLE, "lbl", *COMPLEX, *COUNTS)
+SETS = ("WordSim-353", "SimLex-999")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Trains word vectors by eight models, on several domains, and beside gensim."""
+
+    words: int = 400_000  # of the mixed text, and of the large texts of a domain
+    small: int = 100_000  # of the small texts of a domain
+    ranking: int = 80_000  # of the text on which all models train
+    epochs: int = 3
+    width: int = 100
+    window: int = 5
+    seeds: int = 5
+    peer: bool = True  # compare with gensim where it is installed
+    texts: pathlib.Path | None = None  # a folder or file of texts in place of the mixed text
+    quick: bool = False  # one seed, short texts
+    results: pathlib.Path | None = None
+
+    def __post_init__(self):
+        limits = {"words": (10**4, 10**9), "small": (10**3, 10**9), "ranking": (10**4, 10**9)}
+        limits |= {"epochs": (1, 1000), "width": (2, 10**4), "window": (1, 50), "seeds": (1, 100)}
+        flags.check(self, limits)
+
+
+QUICK = {"seeds": 1, "words": 60_000, "small": 30_000, "ranking": 30_000, "epochs": 1}
+
+
+def trained(cfg, corpus, seed, kind="skip_gram", **options):
+    """The words of a model; counts of pairs come from the same window."""
+    options = {"width": cfg.width, "window": cfg.window, "epochs": cfg.epochs, "seed": seed} | options
+    return recipes.train_words(corpus, kind=kind, progress=False, **options)
+
+
+def beside_gensim(cfg, texts):
+    """Skip-gram here and there, on the same texts with the same settings: a row for each arm and seed."""
+    corpus, models, rows = data.corpus(texts), measure.gensim() if cfg.peer else None, []
+    for seed in range(cfg.seeds):
+        flags.stage(f"trains skip-gram, seed {seed}")
+        found = trained(cfg, corpus, seed)
+        rows.append({"arm": OURS, "seed": seed} | measure.similarity(found.words, found.vectors))
+        if models is not None:
+            options = {"vector_size": cfg.width, "window": cfg.window, "epochs": cfg.epochs, "sg": 1}
+            model = models.Word2Vec(texts, workers=2, seed=seed + 1, **options)
+            score = measure.similarity(model.wv.index_to_key, model.wv.vectors)
+            rows.append({"arm": PEER, "seed": seed} | score)
+    return rows
+
+
+def by_model(cfg, texts):
+    """Every model on one text: a row for each model and seed."""
+    corpus, rows = data.corpus(corpora.cut(texts, cfg.ranking)), []
+    for kind in KINDS:
+        flags.stage(f"trains {kind}")
+        for seed in range(cfg.seeds):
+            found = trained(cfg, corpus, seed, kind, **measure.SETTINGS.get(kind, {}))
+            rows.append({"arm": kind, "seed": seed} | measure.similarity(found.words, found.vectors))
+    return rows
+
+
+def by_text(cfg, domains):
+    """Texts of the task's domain and of others, few and many: the accuracy of a classifier of posts."""
+    other = corpora.mixed({n: x for n, x in domains.items() if n != corpora.NEWS})
+    shuffled = corpora.mixed({corpora.NEWS: measure.posts("train")["words"]})
+    texts = {
+        (corpora.NEWS, "small"): corpora.cut(shuffled, cfg.small),
+        (corpora.NEWS, "large"): corpora.cut(shuffled, cfg.words),
+        ("other", "small"): corpora.cut(other, cfg.small),
+        ("other", "large"): corpora.cut(other, cfg.words),
+    }
+    rows = []
+    for (domain, size), some in texts.items():
+        corpus = data.corpus(some)
+        flags.stage(f"trains on {corpus['tokens']} words of {domain}")
+        for seed in range(cfg.seeds):
+            found = trained(cfg, corpus, seed)
+            row = {"domain": domain, "size": size, "seed": seed, "words": corpus["tokens"]}
+            rows.append(row | {"accuracy": measure.topic_accuracy(found)})
+    return rows
+
+
+def means(rows, names, columns):
+    """Means over the seeds with their deviation, of the rows that agree in some columns."""
+    found = []
+    for key in dict.fromkeys(tuple(row[n] for n in names) for row in rows):
+        own, line = [r for r in rows if tuple(r[n] for n in names) == key], dict(zip(names, key, strict=True))
+        for column in columns:
+            line[column], line[f"± {column}"] = results.spread([r[column] for r in own])
+        found.append(line)
+    return found
+
+
+def over_seeds(rows, column, **wanted):
+    """A column of the rows that hold some values, in the order of the seeds; None where there are none."""
+    found = [row[column] for row in rows if all(row[n] == v for n, v in wanted.items())]
+    return np.array(found) if found else None
+
+
+def near_gensim(t):
+    one, two = ([over_seeds(t["seeds_gensim"], s, arm=arm) for s in SETS] for arm in (OURS, PEER))
+    if two[0] is None:
+        return None
+    return results.paired(np.stack(one, 1) - np.stack(two, 1), margin=-0.02)
+
+
+def simple_first(t):
+    scores = {kind: over_seeds(t["seeds_models"], SETS[0], arm=kind) for kind in (*SIMPLE, *COMPLEX)}
+    return results.paired(np.stack([scores[a] - scores[b] for a in SIMPLE for b in COMPLEX], 1))
+
+
+def domain_first(t):
+    found = [over_seeds(t["seeds_texts"], "accuracy", domain=d, size=s) for d, s in
+             ((corpora.NEWS, "small"), ("other", "large"))]  # fmt: skip
+    return results.paired(found[0] - found[1], margin=0.01)
+
+
+def larger_is_better(t):
+    found = {
+        s: [over_seeds(t["seeds_texts"], "accuracy", domain=d, size=s) for d in (corpora.NEWS, "other")]
+        for s in ("small", "large")
+    }
+    return results.paired(np.stack(found["large"], 1) - np.stack(found["small"], 1))
+
+
+def asked(name, answer):
+    return lambda t: answer(t) if t.get(name) else None
+
+
+CLAIMS = (
+    Claim(
+        "",
+        "Skip-gram's correlations with people are at most 0.02 below those of gensim, on both sets",
+        asked("seeds_gensim", near_gensim),
+    ),
+    Claim(
+        "1611.05962",
+        "Skip-gram and CBOW are above Order, NNLM and C&W on a small text (WordSim-353)",
+        asked("seeds_models", simple_first),
+    ),
+    Claim(
+        "1611.05962",
+        "A small text of the task's domain is better than a larger one of others, by more than a point",
+        asked("seeds_texts", domain_first),
+    ),
+    Claim("1611.05962", "Within a domain a larger text is better", asked("seeds_texts", larger_is_better)),
+)
+
+
+def figures(numbers):
+    """Correlations by model, and the accuracy of the classifier by text."""
+    models, texts = numbers.get("models"), numbers.get("texts")
+    if not models or not texts:
+        return {}
+
+    def draw(axes):
+        axes[0, 0].figure.set_size_inches(11, 4)
+        for i, name in enumerate(SETS):
+            places = np.arange(len(models)) + 0.4 * i
+            spread = [row[f"± {name}"] or 0 for row in models]
+            axes[0, 0].barh(places, [row[name] for row in models], 0.4, xerr=spread, label=name)
+        axes[0, 0].set_yticks(np.arange(len(models)) + 0.2, [row["arm"] for row in models])
+        axes[0, 0].invert_yaxis()
+        axes[0, 0].set(xlabel="Spearman's correlation with people", title="by model, on one text")
+        axes[0, 0].legend(fontsize=8)
+        for domain in dict.fromkeys(row["domain"] for row in texts):
+            own = [row for row in texts if row["domain"] == domain]
+            lines = [[row["words"] for row in own], [row["accuracy"] for row in own]]
+            spread = [row["± accuracy"] or 0 for row in own]
+            axes[0, 1].errorbar(*lines, spread, label=f"text: {domain}", marker="o", capsize=3)
+        axes[0, 1].set(xscale="log", xlabel="words of text", ylabel="accuracy on posts of 20 groups")
+        axes[0, 1].set_title("by domain and size of the text")
+        plots.legend(axes[0, 1], loc="center right")
+
+    return {"": (draw, (1, 2))}
+
+
+def look(cfg):
+    """Refuses a run whose data are missing."""
+    inputs.sets("newsgroups", "wordnet")
+
+
+def run(cfg):
+    """Quality beside gensim, by model, and by text."""
+    domains = corpora.domains()
+    mixed = corpora.mixed(domains)
+    own = None if cfg.texts is None else [*map(data.words, data.text_lines(cfg.texts))]
+    seeds = {"seeds_gensim": beside_gensim(cfg, corpora.cut(mixed if own is None else own, cfg.words))}
+    seeds["seeds_models"] = by_model(cfg, mixed if own is None else own)
+    seeds["seeds_texts"] = by_text(cfg, domains)
+    tables = {
+        "gensim": means(seeds["seeds_gensim"], ("arm",), SETS),
+        "models": means(seeds["seeds_models"], ("arm",), SETS),
+        "texts": means(seeds["seeds_texts"], ("domain", "size", "words"), ("accuracy",)),
+    }
+    return Result(tables, seeds)
+
+
+if __name__ == "__main__":
+    results.main("word_vectors", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)

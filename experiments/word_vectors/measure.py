@@ -1,0 +1,58 @@
+"""What word vectors are measured by: judged pairs, and a classifier of posts on mean vectors."""
+
+import functools
+
+import numpy as np
+
+from jaxembed import data, metrics
+
+SETS = {"WordSim-353": "wordsim353", "SimLex-999": "simlex999"}
+# Where a model of counts differs from the others; from the papers, for a small text.
+SETTINGS = {"glove": {"epochs": 15, "window": 10}, "ppmi": {"negatives": 1, "epochs": 1}}
+
+
+def gensim():
+    """gensim's models, or None with a line that says so."""
+    try:
+        from gensim import models
+    except ImportError as error:
+        print(f"gensim is left out: {str(error)[:80]}; pip install 'jaxembed[peers]'", flush=True)
+        return None
+    return models
+
+
+@functools.cache
+def judged(name):
+    found = data.word_pairs(name)
+    return list(zip(found["first"], found["second"], strict=True)), found["scores"]
+
+
+def similarity(words, vectors):
+    """{set: Spearman's correlation} in small letters; pairs with an unknown word are left out."""
+    found = {}
+    for name, file in SETS.items():
+        pairs, scores = judged(file)
+        found[name] = metrics.word_similarity(vectors, words, pairs, scores, fold=True)["spearman"]
+    return found
+
+
+@functools.cache
+def posts(split):
+    """{"words": lists of words, "labels": int [N]} of 20 Newsgroups."""
+    found = data.newsgroups(split)
+    groups = sorted(set(found["labels"]))
+    labels = np.array([groups.index(label) for label in found["labels"]])
+    return {"words": [data.words(text) for text in found["texts"]], "labels": labels}
+
+
+def topic_accuracy(model):
+    """Accuracy of logistic regression on mean unit vectors of posts: fitted on "train", read on "test"."""
+    index = {word: i for i, word in enumerate(model.words)}
+    unit = model.vectors / np.maximum(np.linalg.norm(model.vectors, axis=1, keepdims=True), 1e-9)
+    sides = {}
+    for split in ("train", "test"):
+        rows = [[index[w] for w in text if w in index] for text in posts(split)["words"]]
+        sides[split] = np.stack([unit[row].mean(axis=0) if row else np.zeros_like(unit[0]) for row in rows])
+    fitted = metrics.fit_logistic(sides["train"], posts("train")["labels"], 20, c=10.0)
+    told = np.argmax(sides["test"] @ np.asarray(fitted["kernel"]) + np.asarray(fitted["bias"]), axis=1)
+    return float(np.mean(told == posts("test")["labels"]))
