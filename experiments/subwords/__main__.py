@@ -1,7 +1,7 @@
 """Is a pass through BERT worth it, or do its word pieces or fastText do for classifying texts?
 
     python -m experiments.subwords                     # glosses of WordNet, 20 Newsgroups, Reuters
-    python -m experiments.subwords --texts folder      # your own labelled texts, in any script: n-grams on and off
+    python -m experiments.subwords --texts folder      # labelled texts of your own, n-grams on and off
 
 Paper: BERT or FastText? (arXiv:2411.17661). `make data` brings WordNet, the news and all-MiniLM-L6-v2.
 About 5 minutes on 2 CPU cores.
@@ -15,7 +15,7 @@ import numpy as np
 from experiments.shared import flags, inputs, plots, results, text_models
 from experiments.shared.results import Claim, Result
 from experiments.subwords import features
-from experiments.subwords.features import CODED, CONTEXT, EMBEDDED, FASTTEXT, PIECES, TABLE, WORDS
+from experiments.subwords.features import CODED, CONTEXT, FASTTEXT, PIECES, TABLE, WORDS
 from jaxembed import data, metrics
 
 
