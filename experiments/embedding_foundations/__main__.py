@@ -3,7 +3,7 @@
     python -m experiments.embedding_foundations                          # every row of the survey's table
     python -m experiments.embedding_foundations --rows numbers topics    # some of them
 
-Paper: From Word Vectors to Multimodal Embeddings (arXiv:2411.05036), a survey. Each row takes a minute or less.
+Paper: From Word Vectors to Multimodal Embeddings (arXiv:2411.05036), a survey. A row takes a minute at most.
 `make data` brings the newsgroups and the judged pairs of words. About 3 minutes on 2 CPU cores.
 """
 
