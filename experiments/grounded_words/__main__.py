@@ -36,7 +36,7 @@ class Config:
     batch_size: int = 64
     learning_rate: float = 2e-4
     margin: float = 0.1  # in units of squared distance, summed over the coordinates
-    ridge: float = 1.0  # of CCA, chosen on the names of seeds from 100 on
+    ridge: float = 1.0  # of CCA, in units of the mean variance
     words: int = 3000  # commonest words of the texts
     seeds: int = 5
     first_seed: int = 0
