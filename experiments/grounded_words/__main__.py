@@ -221,7 +221,7 @@ def figures(numbers):
             places = np.arange(len(rows)) + 0.38 * (i - 0.5)
             error = [row[f"± {measure}"] or 0 for row in rows]
             panel.bar(places, [row[measure] for row in rows], 0.36, yerr=error, label=measure, capsize=3)
-        panel.set(xticks=range(len(rows)), title=title, ylim=(0, 1))
+        panel.set(xticks=range(len(rows)), title=title, ylim=(0, 1.25))
         panel.set_xticklabels([row[first].replace(", ", ",\n") for row in rows], fontsize=8)
         plots.legend(panel, loc="upper right")
 
