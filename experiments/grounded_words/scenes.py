@@ -43,3 +43,15 @@ def text_spaces(drawn, width):
     first = vectors.spectral_embedding(vectors.ppmi(together), width)[0]
     second = vectors.spectral_embedding(vectors.ppmi(spoken), min(width, WORDS))[1]
     return first, second
+
+
+class Batches:
+    """Names drawn with replacement, with their feature and text vector."""
+
+    def __init__(self, feature, text, rows, size, seed):
+        self.given, self.size, self.seed = (feature, text, rows), size, seed
+
+    def __getitem__(self, t):
+        feature, text, rows = self.given
+        name = np.random.default_rng([self.seed, t]).choice(rows, self.size)
+        return {"feature": feature[name], "text": text[name], "name": name.astype(np.int32)}

@@ -84,7 +84,7 @@ def of_encoder(encoder, texts, length, rows=64):
 
 
 def train(lists, *, width, epochs, buckets, ngrams=None, seed=0):
-    """Word vectors of lists of words, by skip-gram; with the settings of fastText where ``ngrams`` is given."""
+    """Word vectors of lists of words, by skip-gram; with fastText's settings where there are ``ngrams``."""
     power, sample = (0.5, 1e-4) if ngrams else (0.75, 1e-3)
     rates = {"rate": 0.05, "power": power, "sample": sample}
     return recipes.train_words(
@@ -93,7 +93,7 @@ def train(lists, *, width, epochs, buckets, ngrams=None, seed=0):
 
 
 def of_words(words, lists):
-    """fastText's vectors of texts [N, D]: the mean of unit vectors of words; words without one are skipped."""
+    """fastText's vectors of texts [N, D]: the mean of unit vectors of the words that have one."""
     table, rows = [np.zeros(words.vectors.shape[1])], {}
     for word in {word for words in lists for word in words}:
         try:

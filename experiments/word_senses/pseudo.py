@@ -83,3 +83,28 @@ class Batches:
         heat = 1 - 0.5 * min(1, t / self.cooling) if self.cooling else 1.0
         temperature = np.full(len(at), heat, np.float32)
         return {"words": self.ids[at], "contexts": contexts, "mask": mask, "temperature": temperature}
+
+
+def prepared(cfg, seed, whole):
+    """The corpus with pseudo-words of a seed."""
+    ids, words, nouns = whole
+    merged, pairs, hidden = merge(ids, nouns, cfg.pairs, seed, low=max(20, cfg.tokens // 5000))
+    places = np.flatnonzero(merged >= 0)
+    counts = np.bincount(merged[places], minlength=len(words)) ** 0.75
+    noise = np.log(np.maximum(counts / counts.sum(), 1e-9))
+    found = {"ids": merged, "words": words, "pairs": pairs, "hidden": hidden, "places": places}
+    return found | {"noise": tuple(noise.tolist())}
+
+
+def groups(x, count, seed):
+    """k-means on unit vectors."""
+    from sklearn.cluster import KMeans
+
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+    return KMeans(count, n_init=4, random_state=seed).fit_predict(x)
+
+
+def flat(x):
+    """Vectors [N, 2]: the parts along their two strongest directions around the mean."""
+    x = x.astype(np.float64) - x.mean(axis=0)
+    return x @ np.linalg.svd(x, full_matrices=False)[2][:2].T

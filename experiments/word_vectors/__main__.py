@@ -4,8 +4,8 @@
     python -m experiments.word_vectors --quick
     python -m experiments.word_vectors --texts folder      # on text files of your own, a text in each line
 
-Papers: word and document embeddings (arXiv:1611.05962), and the part of it that appeared as arXiv:1507.05523. `make data` brings 20 Newsgroups, WordNet, Reuters and the judged pairs. About 5
-minutes on 2 CPU cores.
+Paper: word and document embeddings (arXiv:1611.05962); the part about words appeared as arXiv:1507.05523.
+`make data` brings 20 Newsgroups, WordNet, Reuters and the judged pairs. About 3 minutes on 2 CPU cores.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Config:
 
     words: int = 400_000  # of the mixed text, and of the large texts of a domain
     small: int = 100_000  # of the small texts of a domain
-    ranking: int = 100_000  # of the text on which all models train
+    ranking: int = 80_000  # of the text on which all models train
     epochs: int = 3
     width: int = 100
     window: int = 5

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,8 +37,8 @@ def hard_debias(vectors, basis, *, neutral, sets=None, mask=None):
         [V, D] in at least float32, rows of length 1.
 
     Raises:
-        ValueError: for shapes that do not fit, a basis of the whole space, rows outside the table or a word
-            in two sets.
+        ValueError: for shapes that do not fit, a basis of the whole space, rows outside the table, a word
+            in two sets or numbers that are not finite.
 
     References:
         T. Bolukbasi et al., arXiv:1607.06520. Its code goes through sets one by one, also through sets that
@@ -45,6 +46,8 @@ def hard_debias(vectors, basis, *, neutral, sets=None, mask=None):
     """
     vectors = on_device("vectors", vectors)
     check_shape("vectors", vectors, (None, None))
+    if not isinstance(vectors, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(vectors))):
+        raise ValueError("vectors: hold NaN or infinite numbers; leave those rows out")
     even = neutralise(vectors, basis, where=on_device("neutral", neutral))
     if sets is None or not len(sets):
         return even

