@@ -4,6 +4,7 @@ from jaxembed.data import sources, text, toy, toy_scenes
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
+from jaxembed.data.colocation import colocation
 from jaxembed.data.corpora import (
     WindowBatches,
     corpus,
@@ -83,6 +84,7 @@ __all__ = [
     "catalogue",
     "catalogue_rows",
     "click_rows",
+    "colocation",
     "column_names",
     "common_identities",
     "cooccurrence",

@@ -88,7 +88,7 @@ def csls(x, y, *, k=10):
     check_shape("x", x, (None, None))
     check_shape("y", y, (None, x.shape[1]))
     if not 1 <= k <= min(len(x), len(y)):
-        raise ValueError(f"k: {k} is outside 1..{min(len(x), len(y))}, the vectors of the smaller side")
+        raise ValueError(f"k: {k} is outside 1..{min(len(x), len(y))}, the smaller side; choose fewer")
     cosines = inner(*(unit(v.astype(accumulator(v))) for v in (x, y)))
     across = jnp.mean(jax.lax.top_k(cosines, k)[0], axis=1)
     down = jnp.mean(jax.lax.top_k(cosines.T, k)[0], axis=1)
@@ -132,7 +132,7 @@ def canonical(x, y, *, size=None, kind="cca", ridge=0.0, centre=True, where=None
     most = min(x.shape[1], y.shape[1])
     size = most if size is None else size
     if not 1 <= size <= most:
-        raise ValueError(f"size: {size} is outside 1..{most}, the smaller width")
+        raise ValueError(f"size: {size} is outside 1..{most}, the smaller width; choose fewer")
     if kind not in ("cca", "pls"):
         raise ValueError(f'kind={kind!r}; pass "cca" or "pls"')
     if isinstance(ridge, int | float) and not ridge >= 0:

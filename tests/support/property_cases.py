@@ -351,6 +351,7 @@ SEARCH = {
         (c.B, 2),
     ),
 }
+LOSSES |= property_words.LOSSES
 METRICS |= property_words.METRICS
 VECTORS |= property_words.VECTORS
 ROOMS = {"losses": LOSSES, "metrics": METRICS, "vectors": VECTORS, "tables": TABLES, "search": SEARCH}

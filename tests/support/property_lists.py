@@ -70,8 +70,18 @@ ELSEWHERE = {
     | dict.fromkeys(["score_kl_to_last", "vector_kl_to_last", "masked_autoencoder", "retrofit_loss"], HIGHER)
     | dict.fromkeys(["diagonal_grid", "espresso_grid", "full_grid", "layer_weights"], GRIDS)
     | dict.fromkeys(
-        ["init_frequency", "init_paragraphs", "init_queue", "sample_partners", "sampled_weights"], DRAWS
+        [
+            "init_frequency",
+            "init_paragraphs",
+            "init_queue",
+            "init_sense_centres",
+            "init_senses",
+            "sample_partners",
+            "sampled_weights",
+        ],
+        DRAWS,
     )
+    | {"own_classifiers": "has tests by hand"}
     | {"two_dimensional_weights": DRAWS, "infer_documents": RUNS, "pv_dm_loss": RUNS}
     | {
         "push_queue": "has tests by hand",

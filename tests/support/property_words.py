@@ -1,12 +1,15 @@
 """Calls of the functions of words on drawn arrays: spaces, subspaces, bias, groups."""
 
+import jax
 import numpy as np
 from property_drawn import ANY
 
-from jaxembed import metrics, vectors
+from jaxembed import losses, metrics, vectors
 
 SIDE = np.eye(8, dtype=np.float32)[:1]
 NAMES = [f"w{i}" for i in range(9)]
+SENSES = losses.init_senses(jax.random.key(0), 6, 2, 8)
+CENTRES = losses.init_sense_centres(6, 2, 8)
 
 
 def paired(function, c, **options):
@@ -43,6 +46,28 @@ VECTORS = {
     ),
     "sparse_codes": lambda c: (vectors.sparse_codes(c.d(), np.eye(8, dtype=np.float32)), (c.N, 8)),
     "spectral_embedding": lambda c: (vectors.spectral_embedding(c.d(), 2)[0], (c.N, 2)),
+}
+LOSSES = {
+    "context_vectors": lambda c: (
+        losses.context_vectors(SENSES, c.ints(6, c.B, c.T), c.bools(c.B, c.T)),
+        (c.B, 8),
+    ),
+    "gumbel_softmax": lambda c: (losses.gumbel_softmax(c.key, c.x(c.B, 3)), (c.B, 3)),
+    "induce_sense": lambda c: (losses.induce_sense(SENSES, c.ints(6, c.B), c.ints(6, c.B, c.T)), (c.B,)),
+    "nearest_sense": lambda c: (
+        losses.nearest_sense(SENSES, CENTRES, c.ints(6, c.B), c.ints(6, c.B, c.T))[0],
+        (c.B, 2),
+    ),
+    "prune_senses": lambda c: (losses.prune_senses(c.share(c.N, 3)), (c.N, 3)),
+    "sense_logits": lambda c: (losses.sense_logits(SENSES, c.ints(6, c.B), c.ints(6, c.B, c.T)), (c.B, 2)),
+    "sense_loss": lambda c: (
+        losses.sense_loss(SENSES, c.ints(6, c.B), c.ints(6, c.B, c.T), mask=c.bools(c.B, c.T), key=c.key),
+        (c.B,),
+    ),
+    "sense_priors": lambda c: (
+        losses.sense_priors(SENSES, [{"words": c.ints(6, c.B), "contexts": c.ints(6, c.B, c.T)}]),
+        (6, 2),
+    ),
 }
 METRICS = {
     "adjusted_rand": lambda c: (metrics.adjusted_rand(c.ints(3, c.N), c.ints(3, c.N)), ()),
