@@ -47,6 +47,7 @@ from jaxembed.encoders.pooling import (
     mean_pool,
     multi_vector,
     pooled,
+    scalar_mix,
     weighted_mean_pool,
 )
 from jaxembed.encoders.positions import distance_buckets, rotary_frequencies, rotate
@@ -185,6 +186,7 @@ __all__ = [
     "roi_align",
     "rotary_frequencies",
     "rotate",
+    "scalar_mix",
     "scan_cell",
     "squeeze",
     "squeeze_excitation",

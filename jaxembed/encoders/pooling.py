@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, inner, masked_mean, unit
+from jaxembed.arrays import accumulator, check_shape, inner, masked_mean, unit
 from jaxembed.encoders.attention import dot_product_attention
 
 
@@ -57,6 +57,35 @@ def last_pool(tokens, mask):
     last = jnp.max(jnp.where(mask, jnp.arange(mask.shape[1]), 0), axis=1)
     picked = jnp.take_along_axis(tokens, last[:, None, None], axis=1)[:, 0]
     return jnp.where(jnp.any(mask, axis=1)[:, None], picked, 0)
+
+
+def scalar_mix(layers, logits, gamma=1.0):
+    """Scalar mix (ELMo): one learned weighted mean of the states of all layers.
+
+    ``out = gamma sum_l softmax(logits)[l] layers[l]``; equal logits give the mean, a large one its layer.
+
+    >>> print(scalar_mix(jnp.array([[1.0, 2.0], [3.0, 6.0]]), jnp.zeros(2)))
+    [2. 4.]
+
+    Args:
+        layers: [L, ...], for example of L layers [L, B, T, D].
+        logits: [L], 0 at the start of a training.
+        gamma: scale, a number or a learned scalar.
+
+    Returns:
+        [...] in the dtype of ``layers``.
+
+    Raises:
+        ValueError: for another number of logits than layers.
+
+    References:
+        M. Peters et al. (ELMo), arXiv:1802.05365.
+    """
+    layers, logits = jnp.asarray(layers), jnp.asarray(logits)
+    check_shape("logits", logits, layers.shape[:1])
+    wide = accumulator(layers)
+    weights = gamma * jax.nn.softmax(logits.astype(wide))
+    return jnp.tensordot(weights, layers.astype(wide), axes=1).astype(layers.dtype)
 
 
 def init_attention_pool(key, width, *, heads=1):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator
+from jaxembed.encoders.mlp import product
 from jaxembed.encoders.pooling import last_pool, max_pool, mean_pool
 from jaxembed.encoders.recurrent import end_pool, init_rcnn, init_rnn, rcnn, real_tokens, rnn
 
@@ -79,19 +80,25 @@ def text_cnn(params, tokens, mask):
             raise ValueError(
                 f"tokens: width {x.shape[-1]}, but {name} takes {inputs}; pass vectors of that width"
             )
-        wide = accumulator(x)
-        y = jax.lax.conv_general_dilated(
-            x.astype(wide),
-            kernel.astype(wide),
-            window_strides=(1,),
-            padding=[(size - 1, size - 1)],
-            dimension_numbers=("NWC", "WIO", "NWC"),
-        )
+        y = _convolved(kernel, x) + params[name]["bias"].astype(accumulator(x))
         inside = jnp.pad(jnp.cumsum(mask, axis=1), ((0, 0), (size, size - 1)), mode="edge")
         inside = inside.at[:, :size].set(0)
         real = inside[:, size:] > inside[:, :-size]
-        found.append(max_pool(jax.nn.relu(y + params[name]["bias"].astype(wide)), real))
+        found.append(max_pool(jax.nn.relu(y), real))
     return jnp.concatenate(found, axis=-1).astype(x.dtype)
+
+
+def _convolved(kernel, x):
+    """The answers [B, T + n - 1, F] to all windows of n of x [B, T, E] between zeros, kernel [n, E, F].
+
+    One product for all places of a window, then shifted sums: on a CPU several times faster than XLA's
+    convolution and its gradient.
+    """
+    size, inputs, filters = kernel.shape
+    each = product(x, jnp.moveaxis(kernel, 0, 1).reshape(inputs, size * filters))
+    each = jnp.pad(each, ((0, 0), (size - 1, size - 1), (0, 0))).reshape(len(x), -1, size, filters)
+    count = x.shape[1] + size - 1
+    return sum(each[:, i : i + count, i] for i in range(size))
 
 
 class TextNetwork(NamedTuple):

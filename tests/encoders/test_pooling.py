@@ -177,3 +177,16 @@ def test_latent_attention_and_its_gradient_equal_torch():
     np.testing.assert_allclose(out, file["out"], atol=1e-5)
     np.testing.assert_allclose(gradient["latents"]["embedding"], file["gradient_latents"], atol=1e-5)
     np.testing.assert_allclose(gradient["query"]["kernel"].T, file["gradient_query"], atol=1e-5)
+
+
+def test_a_scalar_mix_is_one_layer_or_the_mean_and_learns_which():
+    layers = np.random.default_rng(4).normal(size=(3, B, T, D)).astype(np.float32)
+    np.testing.assert_allclose(
+        encoders.scalar_mix(layers, np.zeros(3), 2.0), 2 * layers.mean(axis=0), atol=1e-5
+    )
+    one = encoders.scalar_mix(layers, np.array([0.0, 100.0, 0.0]))
+    np.testing.assert_allclose(one, layers[1], atol=1e-6)
+    wanted = jax.grad(lambda w: -jnp.sum(encoders.scalar_mix(layers, w) * layers[2]))(jnp.zeros(3))
+    assert np.argmin(wanted) == 2
+    with pytest.raises(ValueError, match=r"logits: shape \(2,\); pass \[3\]"):
+        encoders.scalar_mix(layers, np.zeros(2))

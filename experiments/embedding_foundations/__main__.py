@@ -1,0 +1,208 @@
+"""Does each foundation of an embedding library do what it promises, beside a peer or a plain rule?
+
+    python -m experiments.embedding_foundations                          # every row of the survey's table
+    python -m experiments.embedding_foundations --rows numbers topics    # some of them
+
+Paper: From Word Vectors to Multimodal Embeddings (arXiv:2411.05036), a survey. A row takes a minute at most.
+`make data` brings the newsgroups and the judged pairs of words. About 3 minutes on 2 CPU cores.
+"""
+
+import dataclasses
+import pathlib
+import time
+
+import numpy as np
+
+from experiments.embedding_foundations import documents, words
+from experiments.shared import flags, inputs, plots, results
+from experiments.shared.results import Claim, Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Measures the foundations, one row after the other."""
+
+    rows: tuple[str, ...] = ()  # names of rows, () for all
+    documents: int = 1500  # posts that documents' rows are fitted to, and as many that are asked
+    texts: int = 4000  # posts that word vectors are trained on
+    topics: int = 100  # directions of latent semantic analysis
+    seeds: int = 5
+    quick: bool = False  # one seed, 400 documents, 800 texts
+    results: pathlib.Path | None = None
+
+    def __post_init__(self):
+        limits = {"documents": (100, 5000), "texts": (100, 10**5), "topics": (2, 400), "seeds": (1, 100)}
+        flags.check(self, limits)
+        for name in self.rows:
+            if name not in (*ROWS, NUMBERS):
+                raise ValueError(f"--rows {name}: is none of {', '.join((*ROWS, NUMBERS))}")
+
+
+QUICK = {"seeds": 1, "documents": 400, "texts": 800}
+VECTORS, TOPICS, PLANTED = "bags", "topics", "planted"
+HIERARCHICAL, ALIGNED, AGREEMENT, REMOVED, SIF, NUMBERS = (
+    "hierarchical", "aligned", "agreement", "removal", "sif", "numbers",
+)  # fmt: skip
+
+
+def bags(cfg, seed):
+    """Rows 1 and 2 as one: LSA of tf-idf, beside plain counts; tf-idf alone is kept too."""
+    found = documents.weighting(cfg, seed)
+    return {"ours": found["LSA of tf-idf"], "beside": found["counts"], "tf-idf": found["tf-idf"]}
+
+
+def held_out(cfg, seed):
+    found = documents.held_out_bound(cfg, seed)
+    return {"ours": found["ours"], "beside": found["peer"]}
+
+
+ROWS = {  # name: (row of the survey's table, what, measure, beside what, function)
+    VECTORS: ("1, 2", "LSA of tf-idf", "10-neighbour accuracy", "plain counts", bags),
+    HIERARCHICAL: ("5", "hierarchical softmax", "WordSim-353", "negative sampling", words.hierarchical),
+    SIF: ("14", "SIF", "10-neighbour accuracy", "mean of words", words.sentences),
+    TOPICS: ("17", "online LDA", "nats a held-out word", "scikit-learn", held_out),
+    PLANTED: ("17", "online LDA", "total variation", "other topics", documents.planted_topics),
+    ALIGNED: ("18", "Procrustes and CSLS", "word found again", "as they are", words.aligned),
+    REMOVED: ("26", "all-but-the-top", "WordSim-353", "as they are", words.post_processed),
+    AGREEMENT: ("27", "similarity analysis", "Spearman", "shuffled words", words.agreement),
+}
+
+
+def measured(cfg, name):
+    """One row of the table: a measure of all seeds beside another, and the seconds of a seed."""
+    row, what, measure, beside, function = ROWS[name]
+    began = time.perf_counter()
+    runs = [function(cfg, seed) for seed in range(cfg.seeds)]
+    seconds = (time.perf_counter() - began) / cfg.seeds
+    found = {"row": row, "name": name, "what": what, "measure": measure}
+    found["ours"], found["± ours"] = results.spread([run["ours"] for run in runs])
+    found |= {"beside": beside, "its value": float(np.mean([run["beside"] for run in runs]))}
+    return found | {"seconds": round(seconds, 1), "runs": runs}
+
+
+def number_rows(cfg):
+    """Row 24: a row for each code of numbers."""
+    runs, rows = [words.numbers(seed) for seed in range(cfg.seeds)], []
+    for kind in words.KINDS:
+        row = {"row": "24", "code": kind}
+        for name in ("within", "beyond"):
+            row[name], row[f"± {name}"] = results.spread([run[kind][name] for run in runs])
+        rows.append(row | {"runs": [run[kind] for run in runs]})
+    return rows
+
+
+def gap(t, name, sign=1):
+    """How far a row is above what is beside it, over the seeds; None where it was not asked."""
+    for row in t.get("foundations", ()):
+        if row["name"] == name:
+            return sign * np.array([run["ours"] - run["beside"] for run in row["runs"]])
+    return None
+
+
+def asked(name, *, sign=1, margin=0.0, relative=False):
+    def ours(t):
+        found = gap(t, name, sign)
+        if found is None:
+            return None
+        if relative:
+            (row,) = [r for r in t["foundations"] if r["name"] == name]
+            found = found / np.abs([run["beside"] for run in row["runs"]])
+        return results.paired(found, margin=margin)
+
+    return ours
+
+
+def below(name, most):
+    """Is every seed's value below a number, or above it where it is negative?"""
+
+    def ours(t):
+        runs = [run["ours"] for r in t.get("foundations", ()) if r["name"] == name for run in r["runs"]]
+        if not runs:
+            return None
+        return results.holds(max(runs) < most if most > 0 else min(runs) > -most, np.mean(runs))
+
+    return ours
+
+
+def extrapolates(t):
+    """The worst share beyond the fitted range of a linear value, above the best of digits."""
+    found = {row["code"]: np.array([run["beyond"] for run in row["runs"]]) for row in t.get("numbers", ())}
+    return results.paired(found["value"] - found["digits"]) if found else None
+
+
+SURVEY = "2411.05036"
+CLAIMS = (
+    Claim(SURVEY, "LSA of tf-idf finds more neighbours of the group than counts", asked(VECTORS)),
+    Claim(
+        SURVEY,
+        "Hierarchical softmax is within 0.05 of negative sampling on WordSim-353",
+        asked(HIERARCHICAL, margin=-0.05),
+    ),
+    Claim(SURVEY, "SIF is above the mean of words", asked(SIF)),
+    Claim(
+        SURVEY,
+        "The held-out bound of online LDA is within 2 % of scikit-learn's or above",
+        asked(TOPICS, margin=-0.02, relative=True),
+    ),
+    Claim(SURVEY, "LDA finds planted topics: total variation below 0.2", below(PLANTED, 0.2)),
+    Claim(SURVEY, "Procrustes finds more than 0.9 of frequent words again", below(ALIGNED, -0.9)),
+    Claim(SURVEY, "Without alignment words are not found again", asked(ALIGNED, margin=0.5)),
+    Claim(SURVEY, "Removing the mean and one direction helps similarity", asked(REMOVED)),
+    Claim(SURVEY, "Two trainings agree on what is near to what, shuffled ones do not", asked(AGREEMENT)),
+    Claim(SURVEY, "A linear value extrapolates sums better than digits", extrapolates),
+)
+
+
+def figures(t):
+    """Every row as a pair of bars, and what codes of numbers tell within and beyond their range."""
+    rows, codes = t.get("foundations", ()), t.get("numbers", ())
+    if not rows or not codes:
+        return {}
+
+    def draw(axes):
+        axes[0, 0].figure.set_size_inches(12, 4.5)
+        left, right = axes[0]
+        names = [f"{row['what']}: {row['measure']}" for row in rows]
+        for shift, key, label in ((-0.2, "ours", "this library"), (0.2, "its value", "beside it")):
+            scale = [max(abs(row["ours"]), abs(row["its value"])) for row in rows]
+            shares = [row[key] / top for row, top in zip(rows, scale, strict=True)]
+            bars = left.barh(np.arange(len(rows)) + shift, shares, height=0.38, label=label)
+            left.bar_label(bars, [f"{row[key]:.3f}" for row in rows], fontsize=7, label_type="center")
+        left.set_yticks(range(len(rows)), names, fontsize=8)
+        left.invert_yaxis()
+        left.set(xlabel="share of the larger of the two", title="Rows of the survey's table")
+        plots.legend(left)
+        places = np.arange(len(codes))
+        for shift, key in ((-0.2, "within"), (0.2, "beyond")):
+            right.bar(places + shift, [max(row[key], -1) for row in codes], width=0.38, label=key)
+        right.set_xticks(places, [row["code"] for row in codes])
+        right.set(
+            ylabel="variance of a sum that is told; cut at -1", title="Codes of numbers", ylim=(-1.1, 1.1)
+        )
+        plots.legend(right)
+
+    return {"": (draw, (1, 2))}
+
+
+def look(cfg):
+    """Refuses a run whose data or packages are missing."""
+    inputs.sets("newsgroups")
+    inputs.installed("sklearn", "scipy")
+
+
+def run(cfg):
+    """All rows, or those that were named."""
+    chosen = cfg.rows or (*ROWS, NUMBERS)
+    found = {}
+    rows = []
+    for name in chosen:
+        flags.stage(name)
+        if name == NUMBERS:
+            found["numbers"] = number_rows(cfg)
+        else:
+            rows.append(measured(cfg, name))
+    return Result(({"foundations": rows} if rows else {}) | found)
+
+
+if __name__ == "__main__":
+    results.main("embedding_foundations", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)

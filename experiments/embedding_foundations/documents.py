@@ -1,0 +1,115 @@
+"""Rows on documents: tf-idf, latent semantic analysis, topics."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+
+from jaxembed import data, encoders, metrics, ragged
+
+
+def bags(lists, words, most=400):
+    """Bags of the known words of texts: (ids int32 [N, U], counts float32 [N, U]), U at most ``most``."""
+    rows = {word: i for i, word in enumerate(words)}
+    found = []
+    for text in lists:
+        numbers, counts = np.unique([rows[w] for w in text if w in rows], return_counts=True)
+        kept = np.argsort(-counts, kind="stable")[:most]
+        found.append((numbers[kept].astype(int), counts[kept]))
+    ids = ragged.pad([ids for ids, _ in found])[0]
+    return ids, ragged.pad([counts for _, counts in found], dtype=np.float32)[0]
+
+
+def news(count, seed, least=5):
+    """Bags of 20 Newsgroups: ((ids, counts), labels) of training and of test posts, and the words."""
+    parts = []
+    for split in ("train", "test"):
+        source = data.newsgroups(split)
+        chosen = np.random.default_rng(seed).permutation(len(source["texts"]))[:count]
+        lists = [source["texts"][i].split() for i in chosen]
+        parts.append((lists, np.array(source["labels"])[chosen]))
+    words = data.corpus(parts[0][0], min_count=least)["words"]
+    return [(bags(lists, words), labels) for lists, labels in parts], words
+
+
+def weighting(cfg, seed):
+    """Rows 1 and 2: how many of the ten nearest documents share the group, by counts, tf-idf and LSA."""
+    ((known, labels), (asked, truth)), words = news(cfg.documents, seed)
+    idf = encoders.fit_idf(*known, len(words))
+    plain = {"counts": np.ones(len(words)), "tf-idf": idf}
+    found = {}
+    for name, scale in plain.items():
+        sides = [(ids, encoders.tfidf(scale, ids, counts)) for ids, counts in (known, asked)]
+        params = encoders.fit_lsa(jax.random.key(seed), *sides[0], len(words), size=cfg.topics, powers=2)
+        dense = [dense_rows(*side, len(words)) for side in sides]
+        found[name] = metrics.nearest_accuracy(dense[0], labels, dense[1], truth)
+        narrow = [np.asarray(encoders.lsa(params, *side)) for side in sides]
+        narrow = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in narrow]
+        found[f"LSA of {name}"] = metrics.nearest_accuracy(narrow[0], labels, narrow[1], truth)
+    return found
+
+
+def dense_rows(ids, weights, words):
+    """The matrix [N, V] of weighted bags."""
+    found = np.zeros((len(ids), words), np.float32)
+    np.add.at(found, (np.arange(len(ids))[:, None], ids), np.asarray(weights))
+    return found
+
+
+def bound_per_word(params, bag, prior):
+    """Held-out bound of documents under topics, in nats a word."""
+    gamma = encoders.lda(params, *bag, prior=prior, rounds=100)
+    return float(encoders.lda_bound(params, *bag, gamma, prior=prior).sum() / bag[1].sum())
+
+
+def online_topics(cfg, bag, words, topics, seed, batch=256, epochs=6, offset=10.0, decay=0.7):
+    """Topics from batches of bags; rates fall as in online variational Bayes."""
+    ids, counts = bag
+    update = jax.jit(functools.partial(encoders.update_lda, documents=len(ids)))
+    params, rng = encoders.init_lda(jax.random.key(seed), topics, words), np.random.default_rng(seed)
+    size, step = min(batch, len(ids)), 0
+    for _ in range(epochs):
+        order = rng.permutation(len(ids))
+        for start in range(0, len(ids) - size + 1, size):
+            rows = order[start : start + size]
+            params = update(params, ids[rows], counts[rows], rate=(offset + step) ** -decay)
+            step += 1
+    return params
+
+
+def held_out_bound(cfg, seed):
+    """Row 17: nats a word of held-out documents, beside scikit-learn's topics of the same training."""
+    from sklearn.decomposition import LatentDirichletAllocation
+
+    ((known, _), (asked, _)), words = news(cfg.documents, seed)
+    ours = online_topics(cfg, known, len(words), 20, seed)
+    peer = LatentDirichletAllocation(
+        20, learning_method="online", batch_size=256, max_iter=6, learning_offset=10.0, random_state=seed
+    )
+    from scipy.sparse import csr_matrix
+
+    rows = np.repeat(np.arange(len(known[0])), known[0].shape[1])
+    shape = (len(known[0]), len(words))
+    peer.fit(csr_matrix((known[1].ravel(), (rows, known[0].ravel())), shape=shape))
+    theirs = {"topics": peer.components_.astype(np.float32)}
+    return {"ours": bound_per_word(ours, asked, 1 / 20), "peer": bound_per_word(theirs, asked, 1 / 20)}
+
+
+def planted_topics(cfg, seed, topics=20, words=400, length=100):
+    """Row 17: total variation between planted topics and the nearest of as many that are found, each once."""
+    from scipy.optimize import linear_sum_assignment
+
+    rng = np.random.default_rng(seed)
+    beta = rng.dirichlet(np.full(words, 0.05), topics)
+    theta = rng.dirichlet(np.full(topics, 0.1), cfg.documents)
+    counts = np.stack([rng.multinomial(length, t @ beta) for t in theta]).astype(np.float32)
+    lists = [np.flatnonzero(row) for row in counts]
+    bag = ragged.pad(lists)[0], ragged.pad([row[x] for row, x in zip(counts, lists, strict=True)])[0]
+    found = np.asarray(online_topics(cfg, bag, words, topics, seed, epochs=20)["topics"])
+    found = found / found.sum(axis=1, keepdims=True)
+    apart = 0.5 * np.abs(found[:, None] - beta).sum(axis=2)
+    pairs = linear_sum_assignment(apart)
+    chance = 0.5 * np.abs(beta[:, None] - beta).sum(axis=2)
+    others = [chance[a, b] for a, b in itertools.combinations(range(topics), 2)]
+    return {"ours": float(apart[pairs].mean()), "beside": float(np.mean(others))}

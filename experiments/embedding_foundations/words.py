@@ -1,0 +1,118 @@
+"""Rows on words: hierarchical softmax, aligned spaces, post-processing, averages of sentences, numbers."""
+
+import functools
+
+import numpy as np
+
+from jaxembed import arrays, data, metrics, recipes, vectors
+
+
+@functools.cache
+def trained(seed, count, objective="negative_sampling"):
+    """Word vectors of newsgroup posts, those of an objective and a seed."""
+    texts = [text.split() for text in data.newsgroups("train")["texts"]]
+    order = np.random.default_rng(0).permutation(len(texts))[:count]  # the same texts for all
+    given = {"width": 50, "epochs": 2, "objective": objective, "seed": seed, "progress": False}
+    return recipes.train_words([texts[i] for i in order], **given)
+
+
+def similarity(words):
+    """Spearman's correlation with WordSim-353; pairs with unknown words are left out."""
+    pairs = data.word_pairs("wordsim353")
+    both = list(zip(pairs["first"], pairs["second"], strict=True))
+    return metrics.word_similarity(words.vectors, words.words, both, pairs["scores"], fold=True)["spearman"]
+
+
+def hierarchical(cfg, seed):
+    """Row 5: hierarchical softmax, beside negative sampling on the same text."""
+    found = {"ours": trained(seed, cfg.texts, "hierarchical"), "beside": trained(seed, cfg.texts)}
+    return {name: similarity(words) for name, words in found.items()}
+
+
+def aligned(cfg, seed, frequent=500):
+    """Row 18: how often the nearest word of another training is the word itself, turned and as it is."""
+    one, two = trained(seed, cfg.texts), trained(seed + 1, cfg.texts)
+    x, y = (np.asarray(arrays.unit(w.vectors[: 4 * frequent])) for w in (one, two))
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    turn = vectors.procrustes(x[frequent:], y[frequent:])  # fitted to other words than those asked
+
+    def share(x):
+        scores = np.asarray(vectors.csls(x[:frequent], y))
+        return float(np.mean(scores.argmax(axis=1) == np.arange(frequent)))
+
+    return {"ours": share(x @ np.asarray(turn)), "beside": share(x)}
+
+
+def agreement(cfg, seed, frequent=500):
+    """Row 27: representational similarity of two trainings, and of one with its words shuffled."""
+    one, two = (trained(seed + i, cfg.texts).vectors[:frequent] for i in (0, 1))
+    mixed = np.random.default_rng(seed).permutation(frequent)
+    return {"ours": metrics.rsa(one, two), "beside": metrics.rsa(one, two[mixed])}
+
+
+def post_processed(cfg, seed):
+    """Row 26: WordSim-353 after the mean and the strongest direction are removed, and before."""
+    words = trained(seed, cfg.texts)
+    removed = vectors.standardise(vectors.fit_removal(words.vectors, components=1), words.vectors)
+    changed = {"vectors": np.asarray(removed), "words": words.words}
+    pairs = data.word_pairs("wordsim353")
+    both = list(zip(pairs["first"], pairs["second"], strict=True))
+    found = metrics.word_similarity(changed["vectors"], changed["words"], both, pairs["scores"], fold=True)
+    return {"ours": found["spearman"], "beside": similarity(words)}
+
+
+def sentences(cfg, seed, smoothing=1e-3):
+    """Row 14: SIF, beside the mean of words: the group of the nearest posts' first words."""
+    words = trained(seed, cfg.texts)
+    source = data.newsgroups("test")
+    order = np.random.default_rng(seed).permutation(len(source["texts"]))[: 2 * cfg.documents]
+    labels = np.array(source["labels"])[order]
+    rows = {word: i for i, word in enumerate(words.words)}
+    lists = [[rows[w] for w in source["texts"][i].split() if w in rows][:30] for i in order]
+    share = words.counts / words.counts.sum()
+    weights = {"beside": np.ones(len(rows)), "ours": smoothing / (smoothing + share)}
+    found = {}
+    for name, weight in weights.items():
+        table = words.vectors * weight[:, None]
+        x = np.stack([table[row].mean(axis=0) if row else 0 * table[0] for row in lists])
+        half = len(x) // 2
+        if name == "ours":
+            params = vectors.fit_removal(x[:half], components=1, centre=False)
+            x = np.asarray(vectors.standardise(params, x))
+        x = np.asarray(arrays.unit(x.astype(np.float32)))
+        found[name] = metrics.nearest_accuracy(x[:half], labels[:half], x[half:], labels[half:])
+    return found
+
+
+KINDS = {
+    "value": {"low": 0, "high": 1000},
+    "bins": {"edges": np.linspace(0, 1000, 33)},
+    "digits": {"size": 4},
+    "fourier": {"low": 0, "high": 1000, "size": 8},
+    "dice": {"low": 0, "high": 1000, "size": 8},
+}
+
+
+def numbers(seed, low=0, high=500, far=1000, count=2000):
+    """Row 24: share of the variance of x + y that a linear map of both codes tells, within and beyond.
+
+    Fitted to numbers up to ``high``; beyond means both from there to ``far``.
+    """
+    rng = np.random.default_rng(seed)
+    known, near = rng.integers(low, high, (2, count, 2)).astype(float)
+    beyond = rng.integers(high, far, (count, 2)).astype(float)
+    found = {}
+    for kind, options in KINDS.items():
+
+        def code(pairs, kind=kind, options=options):
+            both = np.asarray(vectors.encode_numbers(pairs, kind, **options), float)
+            return np.concatenate([both.reshape(len(pairs), -1), np.ones((len(pairs), 1))], axis=1)
+
+        x = code(known)
+        total = known.sum(axis=1)
+        solved = np.linalg.solve(x.T @ x + 1e-3 * np.eye(x.shape[1]), x.T @ total)
+        found[kind] = {
+            name: 1 - float(np.mean((code(p) @ solved - p.sum(axis=1)) ** 2) / np.var(p.sum(axis=1)))
+            for name, p in (("within", near), ("beyond", beyond))
+        }
+    return found

@@ -1,0 +1,64 @@
+"""The experiment on foundations: bags, topics and codes on data whose answer is known, and its claims."""
+
+import numpy as np
+import pytest
+
+from experiments.embedding_foundations import __main__ as story
+from experiments.embedding_foundations import documents, words
+from experiments.embedding_foundations.__main__ import NUMBERS, ROWS, Config
+from experiments.shared import results
+
+
+def test_bags_hold_the_known_words_of_a_text_and_the_most_frequent_ones():
+    ids, counts = documents.bags([["a", "b", "a", "x"], ["x"], ["c", "b", "b"]], ["a", "b", "c"])
+    dense = documents.dense_rows(ids, counts, 3)
+    np.testing.assert_array_equal(dense, [[2, 1, 0], [0, 0, 0], [0, 2, 1]])
+    ids, counts = documents.bags([["a", "b", "b", "c", "c", "c"]], ["a", "b", "c"], most=2)
+    np.testing.assert_array_equal(documents.dense_rows(ids, counts, 3), [[0, 2, 3]])
+
+
+@pytest.mark.slow
+def test_planted_topics_are_found():
+    found = documents.planted_topics(Config(documents=800), 0, topics=4, words=80)
+    assert found["ours"] < 0.2 < 0.6 < found["beside"]
+
+
+def test_a_linear_value_goes_beyond_the_numbers_that_were_seen():
+    found = words.numbers(0)
+    assert found.keys() == words.KINDS.keys()
+    assert min(row["within"] for row in found.values()) > 0.95
+    assert found["value"]["beyond"] == pytest.approx(1, abs=1e-3) and found["digits"]["beyond"] < 0
+
+
+def test_named_rows_run_alone(monkeypatch):
+    table = story.run(Config(rows=(NUMBERS,), seeds=2)).tables
+    assert [row["code"] for row in table["numbers"]] == list(words.KINDS) and "foundations" not in table
+    monkeypatch.setitem(ROWS, "sif", ("14", "x", "y", "z", lambda cfg, seed: {"ours": seed, "beside": 0}))
+    (row,) = story.run(Config(rows=("sif",), seeds=3)).tables["foundations"]
+    assert row["ours"] == 1 and row["± ours"] == 1 and len(row["runs"]) == 3
+
+
+def verdicts(ours, beside, codes):
+    rows = [
+        {"name": name, "runs": [{"ours": ours[name] + 0.001 * s, "beside": beside[name]} for s in range(5)]}
+        for name in ROWS
+    ]
+    numbers = [
+        {"code": code, "runs": [{"beyond": value + 0.001 * s} for s in range(5)]}
+        for code, value in codes.items()
+    ]
+    tables = {"foundations": rows, "numbers": numbers}
+    return [row["verdict"] for row in results.answered(story.CLAIMS, results.Result(tables))]
+
+
+def test_claims_hold_for_what_the_formulas_promise_and_fail_for_the_opposite():
+    good = {name: 0.5 for name in ROWS} | {"topics": -6.0, "planted": 0.1, "aligned": 0.95}
+    plain = {name: 0.2 for name in ROWS} | {"topics": -6.1, "aligned": 0.0}
+    assert set(verdicts(good, plain, {"value": 1.0, "digits": -9.0})) == {results.REPRODUCED}
+    bad = {name: 0.1 for name in ROWS} | {"topics": -9.0, "planted": 0.5}
+    assert set(verdicts(bad, plain, {"value": -9.0, "digits": 1.0})) == {results.NOT}
+
+
+def test_an_unknown_row_is_one_line():
+    with pytest.raises(ValueError, match="^--rows elmo: is none of bags, "):
+        Config(rows=("elmo",))
