@@ -86,8 +86,7 @@ from jaxembed.losses.triplets import (
     mine_triplets,
     triplet_loss,
 )
-from jaxembed.losses.word_windows import noise_weights, window_gradients, window_loss, window_pairs
-from jaxembed.losses.words import (
+from jaxembed.losses.word_vectors import (
     glove_loss,
     hierarchical_softmax,
     huffman,
@@ -97,6 +96,7 @@ from jaxembed.losses.words import (
     word_hinge,
     word_scores,
 )
+from jaxembed.losses.word_windows import noise_weights, window_gradients, window_loss, window_pairs
 
 __all__ = [
     "adaptive_layers",
