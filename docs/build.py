@@ -37,6 +37,7 @@ NAV = [
     {"Tables": "docs/tables.md"},
     {"Retrieval": "docs/retrieval.md"},
     {"Recommending": "docs/recommend.md"},
+    {"Words": "docs/words.md"},
     {"Training": "docs/training.md"},
     {"Merging": "docs/merging.md"},
     {"Inside trained networks": "docs/kernels.md"},

@@ -117,54 +117,28 @@ def trained(cfg, corpus, seed):
 
 
 def measured(cfg, corpus, seed):
-    """ARI of each pseudo-word in each arm: {arm: [P]}, and the mean entropy of the classifier."""
+    """ARI of each pseudo-word in each arm, the entropy of the choice, the senses kept, and what is drawn."""
     params, rng = trained(cfg, corpus, seed), np.random.default_rng(seed)
-    found, entropy = {arm: [] for arm in (*params, GROUPS, RANDOM)}, {FIRST: [], FULL: []}
-    for first, _ in corpus["pairs"]:
-        at = np.flatnonzero(corpus["ids"] == first)
-        contexts, mask = pseudo.windows(corpus["ids"], at, cfg.reach)
-        truth, words = corpus["hidden"][at], corpus["ids"][at]
-        for arm, p in params.items():
-            told = losses.induce_sense(p, words, contexts, mask=mask)
-            found[arm].append(metrics.adjusted_rand(truth, np.asarray(told)))
-            if arm in entropy:
-                logits = losses.sense_logits(p, words, contexts, mask=mask)
-                entropy[arm].append(float(jax.scipy.special.entr(jax.nn.softmax(logits)).sum(axis=1).mean()))
-        x = np.asarray(losses.context_vectors(params[FULL], contexts, mask))
-        found[GROUPS].append(metrics.adjusted_rand(truth, pseudo.groups(x, cfg.senses, seed)))
-        found[RANDOM].append(metrics.adjusted_rand(truth, rng.integers(0, cfg.senses, len(at))))
-    kept = losses.prune_senses(losses.sense_priors(params[FULL], _own(cfg, corpus)))
-    kept = np.asarray(kept)[corpus["pairs"][:, 0]].sum(axis=1).mean()
-    entropy = {arm: float(np.mean(values)) for arm, values in entropy.items()}
-    return found, entropy, float(kept), picture(corpus, params[FULL], cfg)
-
-
-def _own(cfg, corpus):
-    """The places of pseudo-words, as batches."""
-    for first, _ in corpus["pairs"]:
-        at = np.flatnonzero(corpus["ids"] == first)
-        contexts, mask = pseudo.windows(corpus["ids"], at, cfg.reach)
-        yield {"words": corpus["ids"][at], "contexts": contexts, "mask": mask}
-
-
-def picture(corpus, params, cfg, most=150):
-    """Contexts of the pseudo-word that is found best, in the plane of their two strongest directions."""
-    best, place = -1.0, None
-    for first, second in corpus["pairs"]:
-        at = np.flatnonzero(corpus["ids"] == first)
-        contexts, mask = pseudo.windows(corpus["ids"], at, cfg.reach)
-        told = np.asarray(losses.induce_sense(params, corpus["ids"][at], contexts, mask=mask))
-        score = metrics.adjusted_rand(corpus["hidden"][at], told)
-        if score > best:
-            best, place = score, (first, second, at, contexts, mask, told)
-    first, second, at, contexts, mask, told = place
-    some = np.random.default_rng(0).permutation(len(at))[:most]
-    x = np.asarray(losses.context_vectors(params, contexts, mask), np.float64)[some]
-    x = x - x.mean(axis=0)
-    flat = x @ np.linalg.svd(x, full_matrices=False)[2][:2].T
-    words = [corpus["words"][i] for i in (first, second)]
-    own = {"words": words, "points": flat.round(4).tolist(), "truth": corpus["hidden"][at][some].tolist()}
-    return own | {"told": told[some].tolist(), "ARI": best}
+    at = np.flatnonzero(corpus["hidden"] >= 0)
+    (contexts, mask), words = pseudo.windows(corpus["ids"], at, cfg.reach), corpus["ids"][at]
+    places = [np.flatnonzero(words == first) for first, _ in corpus["pairs"]]
+    truth, entropy = corpus["hidden"][at], {}
+    told = {arm: np.asarray(losses.induce_sense(p, words, contexts, mask=mask)) for arm, p in params.items()}
+    x = np.asarray(losses.context_vectors(params[FULL], contexts, mask))
+    told[GROUPS] = np.concatenate([pseudo.groups(x[rows], cfg.senses, seed) for rows in places])
+    told[GROUPS] = told[GROUPS][np.argsort(np.concatenate(places))]
+    told[RANDOM] = rng.integers(0, cfg.senses, len(at))
+    found = {arm: [metrics.adjusted_rand(truth[r], t[r]) for r in places] for arm, t in told.items()}
+    for arm in (FIRST, FULL):
+        logits = losses.sense_logits(params[arm], words, contexts, mask=mask)
+        entropy[arm] = float(jax.scipy.special.entr(jax.nn.softmax(logits)).sum(axis=1).mean())
+    priors = losses.sense_priors(params[FULL], [{"words": words, "contexts": contexts, "mask": mask}])
+    kept = float(np.asarray(losses.prune_senses(priors))[corpus["pairs"][:, 0]].sum(axis=1).mean())
+    best = int(np.argmax(found[FULL]))
+    rows = rng.permutation(places[best])[:150]
+    shown = {"words": [corpus["words"][i] for i in corpus["pairs"][best]], "ARI": float(found[FULL][best])}
+    shown |= {"truth": truth[rows].tolist(), "told": told[FULL][rows].tolist()}
+    return found, entropy, kept, shown | {"points": pseudo.flat(x[rows]).round(4).tolist()}
 
 
 def run(cfg):

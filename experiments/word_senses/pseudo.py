@@ -102,3 +102,9 @@ def groups(x, count, seed):
 
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
     return KMeans(count, n_init=4, random_state=seed).fit_predict(x)
+
+
+def flat(x):
+    """Vectors [N, 2]: the parts along their two strongest directions around the mean."""
+    x = x.astype(np.float64) - x.mean(axis=0)
+    return x @ np.linalg.svd(x, full_matrices=False)[2][:2].T

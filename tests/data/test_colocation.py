@@ -11,14 +11,12 @@ RNG = np.random.default_rng(0)
 def test_counts_equal_a_loop_over_sets():
     sets = [RNG.integers(0, 7, n).tolist() for n in (0, 1, 4, 9, 5)]
     others = [RNG.integers(0, 3, n).tolist() for n in (2, 0, 3, 1, 6)]
-    together = np.array(
-        [[sum(i in s and j in s for s in sets) * (i != j) for j in range(7)] for i in range(7)]
-    )
+    together, both = np.zeros((7, 7)), np.zeros((7, 3))
+    for own, other in zip(map(set, sets), map(set, others), strict=True):
+        for i in own:
+            together[i, [j for j in own if j != i]] += 1
+            both[i, list(other)] += 1
     np.testing.assert_array_equal(data.colocation(sets, 7), together)
-    both = [
-        [sum(i in s and j in o for s, o in zip(sets, others, strict=True)) for j in range(3)]
-        for i in range(7)
-    ]
     np.testing.assert_array_equal(data.colocation(sets, 7, others=others, other_size=3), both)
 
 

@@ -125,12 +125,11 @@ def test_draws_are_one_hot_when_cold_even_when_hot_and_hard_ones_have_the_soft_g
     np.testing.assert_allclose(*slopes, atol=1e-6)
 
 
-def test_sampled_words_come_near_to_the_whole_softmax():
+def test_the_whole_vocabulary_as_a_sample_is_the_whole_softmax():
     params = drawn()
     noise = jnp.full(V, -jnp.log(V))
-    ids = jnp.tile(jnp.arange(V), 400)
-    found = losses.sense_loss(params, WORDS, CONTEXTS, samples=(ids, noise))
-    np.testing.assert_allclose(found, losses.sense_loss(params, WORDS, CONTEXTS), rtol=0.02)
+    found = losses.sense_loss(params, WORDS, CONTEXTS, samples=(jnp.arange(V), noise))
+    np.testing.assert_allclose(found, losses.sense_loss(params, WORDS, CONTEXTS), rtol=1e-4)
 
 
 def test_nearest_senses_equal_a_loop_and_means_take_in_the_context():
