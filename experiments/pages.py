@@ -13,6 +13,7 @@ import json
 import pathlib
 import sys
 import tomllib
+
 from experiments.layout import merged, table_cell
 from experiments.shared.results import NOT, PARTLY, REPRODUCED, SCHEMA, on_device
 
