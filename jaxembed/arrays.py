@@ -168,22 +168,6 @@ def check_integers(name, array):
         )
 
 
-def check_whole(**numbers):
-    """Refuses numbers that are not integers; 2.0 is not one, nor is True.
-
-    >>> check_whole(keep=2, steps=np.int64(3))
-
-    Args:
-        numbers: static numbers by the name of the argument.
-
-    Raises:
-        ValueError: with the number.
-    """
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise ValueError(f"{name}: {value!r} is not an integer; pass one")
-
-
 def narrow_ids(**ids):
     """Returns ids as arrays of JAX's integers; ids that these cannot hold are numbered anew on the host.
 
@@ -232,37 +216,6 @@ def _fits(x, kind):
         return True
     x = np.asarray(x)
     return np.iinfo(kind).min <= int(x.min()) and int(x.max()) <= np.iinfo(kind).max
-
-
-def refuse_nan(name, x):
-    """Refuses an array with NaN, by one sum; under jit it passes.
-
-    >>> refuse_nan("x", jnp.zeros((2, 3)))
-
-    Raises:
-        ValueError: where a number is NaN.
-    """
-    if x.dtype.kind in "biu":
-        return
-    with np.errstate(all="ignore"):
-        total = jnp.vdot(x, x) if isinstance(x, jax.Array) else np.vdot(x, x)  # squares: NaN comes from NaN
-    if not isinstance(total, jax.core.Tracer) and total != total:
-        raise ValueError(f"{name}: NaN has no code and no score; mend those vectors, or leave them out")
-
-
-def check_temperature(temperature):
-    """Refuses a temperature that is not above 0; one that jax holds or traces passes unread.
-
-    >>> check_temperature(0.05)
-
-    Args:
-        temperature: number or array.
-
-    Raises:
-        ValueError: with the number.
-    """
-    if isinstance(temperature, int | float | np.ndarray | np.generic) and not np.all(temperature > 0):
-        raise ValueError(f"temperature: {np.min(temperature)} is not above 0; pass a positive number")
 
 
 def unit(x, *, axis=-1):

@@ -9,7 +9,7 @@ from jaxembed import data, encoders, losses, metrics, train
 from jaxembed.arrays import unit
 
 HELD = 500  # images of the 1,797 that test, or with validate those before them
-RATES = (1e-3, 2e-3, 4e-3)  # among which each arm has chosen, on validation images alone
+RATES = (1e-3, 2e-3, 4e-3)  # that --validate tries, on validation images alone
 
 
 def read(seeds, validate=False):

@@ -48,7 +48,7 @@ class Config:
     rates: tuple[float, ...] = (1e-4,)  # the text part; of several the best on the dev pairs is taken
     length: int = 16  # tokens of a text
     sizes: tuple[int, ...] = (8, 32, 128)  # prefixes trained in the text part, beside the full width
-    validate: bool = False  # digits: try all rates on other images; the rates below were chosen there
+    validate: bool = False  # digits: try all rates on other images
     quick: bool = False  # digits alone, one seed, few layers, sizes and steps
     workdir: pathlib.Path = pathlib.Path("runs/matryoshka")
     results: pathlib.Path | None = None
@@ -70,7 +70,7 @@ ESE = 8  # the short size that ESE trains at every layer
 FEW = (4, 16, 64)  # with --quick
 COMPARED = ("last layer", "2DMSE")  # arms of the claims, of the text part and of --quick
 DIGITS = {"width": 64, "steps": 240, "batch": 64}
-PREFIX_RATES = {"MRL": 2e-3, "MRL-E": 2e-3, "alone": 2e-3}  # chosen with --validate, as are those of layers
+PREFIX_RATES = {"MRL": 2e-3, "MRL-E": 2e-3, "alone": 2e-3}  # --validate tries others, on validation images
 LAYER_RATES = {"last layer": 2e-3, "1-D MRL": 2e-3, "2DMSE": 2e-3, "all layers": 2e-3, "ESE": 2e-3}
 LAYER_RATES |= {"ESE, no compression": 2e-3}
 

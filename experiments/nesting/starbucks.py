@@ -54,7 +54,7 @@ class Config:
     gloss_steps: int = 160
     glosses: int = 30_000
     vocabulary: int = 2000  # commonest words of glosses
-    validate: bool = False  # digits: try all rates on other images; DIGIT_RATES were chosen there
+    validate: bool = False  # digits: try all rates on other images, to choose DIGIT_RATES
     quick: bool = False  # digits alone, one seed, few layers, sizes and steps
     workdir: pathlib.Path = pathlib.Path("runs/starbucks")
     results: pathlib.Path | None = None

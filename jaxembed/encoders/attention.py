@@ -5,7 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_temperature
+from jaxembed.arrays import accumulator
+from jaxembed.checks import check_temperature
 from jaxembed.encoders.positions import rotate
 from jaxembed.extras import brings
 

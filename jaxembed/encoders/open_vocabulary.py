@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature, inner, on_device, unit
+from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit
+from jaxembed.checks import check_temperature
 
 LEAST = 1e-8  # a shorter vector counts as zero
 

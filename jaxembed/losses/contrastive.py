@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature, host, inner, on_device, unit
+from jaxembed.arrays import accumulator, check_shape, host, inner, on_device, unit
+from jaxembed.checks import check_temperature
 
 BLOCKS = ("qd", "qq", "dd", "dq")
 HARDENED = ("all", "batch", "hard")

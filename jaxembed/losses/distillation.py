@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature, unit
+from jaxembed.arrays import accumulator, check_shape, unit
+from jaxembed.checks import check_temperature
 
 
 def score_kl(scores, *, teacher, where=None, temperature=1.0, stop_teacher=True):

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature, on_device, unit
+from jaxembed.arrays import accumulator, check_shape, on_device, unit
+from jaxembed.checks import check_temperature
 from jaxembed.losses.contrastive import info_nce
 
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature, inner, on_device, refuse_nan, unit
+from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit
+from jaxembed.checks import check_temperature, refuse_nan
 from jaxembed.hashing import mix
 from jaxembed.losses.contrastive import info_nce, softmax_loss
 from jaxembed.losses.masks import duplicate_mask

@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, check_temperature, masked_mean, on_device, unit
+from jaxembed.arrays import accumulator, check_shape, masked_mean, on_device, unit
+from jaxembed.checks import check_temperature
 from jaxembed.losses.paragraphs import _likelihood
 
 METHODS = ("cosine", "classifier")

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, host, on_device, refuse_nan
+from jaxembed.arrays import accumulator, check_shape, host, on_device
+from jaxembed.checks import refuse_nan
 
 SIZES = {"raw": 0, "temperature": 1, "offset": 1, "linear": 2, "square_root": 2, "quadratic": 2, "power": 3}
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import check_shape, check_whole, on_device
+from jaxembed.arrays import check_shape, on_device
+from jaxembed.checks import check_whole
 
 BITS = 32
 

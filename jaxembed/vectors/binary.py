@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, on_device, refuse_nan, straight_through
+from jaxembed.arrays import accumulator, on_device, straight_through
+from jaxembed.checks import refuse_nan
 
 _BITS = 8  # of a byte
 

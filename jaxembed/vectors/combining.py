@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, refuse_nan, unit
+from jaxembed.arrays import accumulator, check_shape, unit
+from jaxembed.checks import refuse_nan
 
 
 def combine_aspects(vectors, weights=None):

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, inner, on_device, refuse_nan, unit
+from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit
+from jaxembed.checks import refuse_nan
 
 
 def explicit_similarity(first, second, *, weights=None, normalise=True):

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import check_temperature, straight_through
+from jaxembed.arrays import straight_through
+from jaxembed.checks import check_temperature
 from jaxembed.vectors.product import _parts, encode_product
 
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, on_device, refuse_nan
+from jaxembed.arrays import accumulator, check_shape, on_device
+from jaxembed.checks import refuse_nan
 from jaxembed.vectors.binary import pack_bits, unpack_bits
 
 _MOST_LOOPS = 6  # levels up to 127 are int8

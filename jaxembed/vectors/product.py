@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, inner, refuse_nan
+from jaxembed.arrays import accumulator, inner
+from jaxembed.checks import refuse_nan
 from jaxembed.vectors._centres import WIDE, nearest_centre
 from jaxembed.vectors._entries import clipped, sum_entries
 

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, refuse_nan, unit
+from jaxembed.arrays import accumulator, check_shape, unit
+from jaxembed.checks import refuse_nan
 from jaxembed.vectors.binary import straight_through_sign
 
 _EPSILON = 1e-5  # added to variances

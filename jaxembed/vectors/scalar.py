@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, on_device, refuse_nan
+from jaxembed.arrays import accumulator, check_shape, on_device
+from jaxembed.checks import refuse_nan
 
 
 def fit_scalar(x, *, bits=8, per="all"):

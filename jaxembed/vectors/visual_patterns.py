@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, check_whole, on_device
+from jaxembed.arrays import accumulator, check_shape, on_device
+from jaxembed.checks import check_whole
 from jaxembed.vectors.association import class_rules, pack_places
 
 RULES = ("quantile", "information")

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_whole
+from jaxembed.arrays import accumulator
+from jaxembed.checks import check_whole
 
 
 def checked_patches(patches, count=1):

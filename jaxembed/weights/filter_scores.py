@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_shape, check_whole, on_device
+from jaxembed.arrays import accumulator, check_shape, on_device
+from jaxembed.checks import check_whole
 
 RATIOS = ("out_over_in", "in_over_out")
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_whole, exact_product
+from jaxembed.arrays import accumulator, exact_product
+from jaxembed.checks import check_whole
 
 FLOOR = float(np.finfo(np.float32).eps)  # density of an empty bin
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_whole
+from jaxembed.arrays import accumulator
+from jaxembed.checks import check_whole
 from jaxembed.weights.kernels import check_kernel, kernels
 
 LOW = 0.5 / math.log10(9)  # of the largest entropy; below it kernels repeat one another

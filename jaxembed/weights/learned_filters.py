@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import check_whole, exact_product, unit
+from jaxembed.arrays import exact_product, unit
+from jaxembed.checks import check_whole
 from jaxembed.shrinkage import dictionary_of, shrunk_codes
 from jaxembed.weights._patches import checked_patches
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_whole, exact_product, spectrum, unit
+from jaxembed.arrays import accumulator, exact_product, spectrum, unit
+from jaxembed.checks import check_whole
 from jaxembed.weights._patches import check_finite_patches, checked_patches, upright
 
 

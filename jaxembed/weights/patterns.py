@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_whole, unit
+from jaxembed.arrays import accumulator, unit
+from jaxembed.checks import check_whole
 from jaxembed.weights.kernels import kernels, with_kernels
 
 

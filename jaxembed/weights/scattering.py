@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_whole
+from jaxembed.arrays import accumulator
+from jaxembed.checks import check_whole
 
 
 def scattering(images, scales=2, *, angles=8, order=2):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, check_temperature, unit
+from jaxembed.arrays import accumulator, unit
+from jaxembed.checks import check_temperature
 from jaxembed.encoders import pooling
 from jaxembed.encoders.pretrained.folders import modes_of, pooling_config
 from jaxembed.extras import brings
