@@ -194,9 +194,7 @@ def autodim(sizes, width, *, widths=None, temperature=1.0, initialiser=None):
     """
     values = values_of(sizes)
     check_count("width", width)
-    widths = _checked_widths(widths, width)
-    if not temperature > 0:
-        raise ValueError(f"temperature={temperature}; give a number above 0")
+    widths = _checked_widths(widths, width, temperature)
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
 
     def start(key, size):
@@ -278,7 +276,9 @@ def autodim_widths(params):
     return {name: widest(part) for name, part in params.items()}
 
 
-def _checked_widths(widths, width):
+def _checked_widths(widths, width, temperature):
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature}; give a number above 0")
     if widths is None:
         widths = [2**i for i in range(1, width.bit_length()) if 2**i <= width] or [width]
     widths = tuple(sorted(int(w) for w in widths))
