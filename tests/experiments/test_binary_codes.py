@@ -66,14 +66,13 @@ def test_two_standard_errors_are_asked_at_every_width():
     levels = {(newsgroups.BINARY, 32): 0.4, (newsgroups.BINARY, 128): 0.5}
     levels |= {(newsgroups.PLANES, 32): 0.2, (newsgroups.PLANES, 128): 0.495}
     table = paragraphs(levels)
-    apart = answers.errors_apart(newsgroups.BINARY, newsgroups.PLANES)
+    ours, planes = {"arm": newsgroups.BINARY}, {"arm": newsgroups.PLANES}
+    apart = answers.errors_apart("paragraphs", ours, planes)
     assert apart(table).verdict == results.NOT  # 0.005 at 128 bits is within two errors
-    assert (
-        answers.errors_apart(newsgroups.BINARY, newsgroups.PLANES, allowed=True)(table).verdict
-        == results.REPRODUCED
-    )
-    assert answers.longer(table).verdict == results.REPRODUCED
-    assert apart({}) is None and answers.longer({}) is None
+    assert answers.errors_apart("paragraphs", ours, planes, allowed=True)(table).verdict == results.REPRODUCED
+    longer = answers.errors_apart("paragraphs", ours | {"bits": 128}, ours | {"bits": 32})
+    assert longer(table).verdict == results.REPRODUCED
+    assert apart({}) is None
 
 
 def test_bad_flags_are_named():
