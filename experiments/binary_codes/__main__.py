@@ -137,10 +137,13 @@ def read_posts(cfg, *groups):
     return table(runs, arm=lambda k: k[0], bits=lambda k: k[1])
 
 
+def old_index(queries):
+    return {"queries": queries, "index": heads.OLD}
+
+
 BEBR, PV = "2302.08714", "1611.01116"
-OURS = {"arm": newsgroups.BINARY}
+OURS, PLANES = {"arm": newsgroups.BINARY}, {"arm": newsgroups.PLANES}
 PLANTED = {"vectors": "planted clusters"}
-OLD, NEW, BARE = heads.OLD, heads.NEW, heads.BARE
 CLAIMS = (
     Claim(
         BEBR,
@@ -168,35 +171,19 @@ CLAIMS = (
     Claim(
         BEBR,
         "New queries find in an old index at least what old queries find, in Recall@10",
-        above(
-            "compatible",
-            "Recall@10",
-            {"queries": OLD, "index": OLD},
-            {"queries": NEW, "index": OLD},
-            denied=True,
-        ),
+        above("compatible", "Recall@10", old_index(heads.OLD), old_index(heads.NEW), denied=True),
     ),
     Claim(
         BEBR,
         "Without the compatible loss they find far less",
-        above(
-            "compatible",
-            "Recall@10",
-            {"queries": NEW, "index": OLD},
-            {"queries": BARE, "index": OLD},
-            margin=0.05,
-        ),
+        above("compatible", "Recall@10", old_index(heads.NEW), old_index(heads.BARE), margin=0.05),
     ),
     Claim(
         PV,
         "Binary PV-DBOW is above random hyperplanes and the autoencoder, by two standard errors of nDCG@10",
-        errors_apart("paragraphs", OURS, {"arm": newsgroups.PLANES}, {"arm": newsgroups.CODER}),
+        errors_apart("paragraphs", OURS, PLANES, {"arm": newsgroups.CODER}),
     ),
-    Claim(
-        PV,
-        "Binary PV-DBOW is above random hyperplanes alone",
-        errors_apart("paragraphs", OURS, {"arm": newsgroups.PLANES}),
-    ),
+    Claim(PV, "Binary PV-DBOW is above random hyperplanes alone", errors_apart("paragraphs", OURS, PLANES)),
     Claim(
         PV,
         "Floats of the same width are not below binary codes by two standard errors",
@@ -212,18 +199,14 @@ CLAIMS = (
         "Trained on groups 1 to 10, it finds posts of groups 11 to 20 above chance by two standard errors",
         errors_apart("transfer", OURS, {"arm": newsgroups.CHANCE}),
     ),
-    Claim(
-        PV,
-        "There too it is above random hyperplanes",
-        errors_apart("transfer", OURS, {"arm": newsgroups.PLANES}),
-    ),
+    Claim(PV, "There too it is above random hyperplanes", errors_apart("transfer", OURS, PLANES)),
 )
 
 
 def figures(numbers):
     """Recall against bits, with training and without, and the measures of paragraph vectors."""
-    draws = {"bits": bits.draw, "heads": heads.draw, "paragraphs": newsgroups.draw}
-    draws["transfer"] = newsgroups.draw
+    draws = {"bits": bits.draw, "heads": heads.draw}
+    draws |= dict.fromkeys(("paragraphs", "transfer"), newsgroups.draw)
     shown = [name for name in draws if name in numbers]
 
     def draw(axes):
@@ -250,12 +233,9 @@ def run(cfg):
         tables["bits"] = spend_bits(cfg, pairs)
     if "heads" in cfg.parts:
         tables["heads"], tables["compatible"] = train_heads(cfg, pairs)
-    if "paragraphs" in cfg.parts:
-        tables["paragraphs"] = read_posts(cfg)
-        details["paragraphs"] = {"seeds": cfg.paragraph_seeds}
-    if "transfer" in cfg.parts:
-        tables["transfer"] = read_posts(cfg, newsgroups.FIRST, newsgroups.LAST)
-        details["transfer"] = {"seeds": cfg.paragraph_seeds}
+    for name, groups in {"paragraphs": (), "transfer": (newsgroups.FIRST, newsgroups.LAST)}.items():
+        if name in cfg.parts:
+            tables[name], details[name] = read_posts(cfg, *groups), {"seeds": cfg.paragraph_seeds}
     return Result(tables, details)
 
 

@@ -167,10 +167,9 @@ def ranked(cfg, scores, labels):
 
 def draw(axes, rows):
     """nDCG@10 of every arm at both widths."""
-    for arm in (REAL, BINARY, CODER, MEDIANS, PLANES, HOME, CHANCE):
+    arms = (REAL, BINARY, CODER, MEDIANS, PLANES, HOME, CHANCE)
+    for arm in sorted({row["arm"] for row in rows}, key=arms.index):
         mine = [row for row in rows if row["arm"] == arm]
-        if not mine:
-            continue
         x, y, e = ([row[key] or 0 for row in mine] for key in ("bits", "nDCG@10", "± nDCG@10"))
         axes.errorbar(x, y, e, marker="o", ls="--" if arm == REAL else "-", label=arm)
     axes.set(xlabel="bits, or floats (dashed)", ylabel="nDCG@10 of the same newsgroup", title="20 Newsgroups")
