@@ -26,15 +26,18 @@ def above(name, number, one, other, **options):
     return ours
 
 
-def errors_apart(one, *others, allowed=False):
-    """Is nDCG of an arm above that of others by two standard errors, or ``allowed`` not below by them?"""
+def errors_apart(name, one, *others, allowed=False):
+    """Is nDCG of a row above that of others by two standard errors, or ``allowed`` not below by them?
+
+    Rows that name no bits are compared at every width.
+    """
 
     def ours(t):
-        if "paragraphs" not in t:
+        if name not in t:
             return None
-        gaps = []
-        for width, other in itertools.product((newsgroups.SHORT, newsgroups.LONG), others):
-            pair = [runs_of(t["paragraphs"], "nDCG@10", arm=arm, bits=width) for arm in (one, other)]
+        widths, gaps = (newsgroups.SHORT, newsgroups.LONG), []
+        for bits, other in itertools.product(widths, others):
+            pair = [runs_of(t[name], "nDCG@10", **({"bits": bits} | row)) for row in (one, other)]
             if len(pair[0]) < 3:
                 return None
             gaps.append(gap_of(*pair))
@@ -50,18 +53,6 @@ def rising(t):
         return None
     found = [runs_of(t["heads"], "Recall@10", head=name) for name in (*heads.PREFIXES, heads.LONG)]
     return results.paired(np.stack([b - a for a, b in itertools.pairwise(found)], axis=1))
-
-
-def longer(t):
-    """Is nDCG of more bits above that of fewer by two standard errors?"""
-    if "paragraphs" not in t:
-        return None
-    widths = (newsgroups.LONG, newsgroups.SHORT)
-    pair = [runs_of(t["paragraphs"], "nDCG@10", arm=newsgroups.BINARY, bits=width) for width in widths]
-    if len(pair[0]) < 3:
-        return None
-    gap, error = gap_of(*pair)
-    return results.holds(gap > error, gap, error)
 
 
 def gap_of(one, other):

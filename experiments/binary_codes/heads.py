@@ -128,13 +128,11 @@ def cross(cfg, pairs, bare, seed):
     old = fit(cfg, tuple(x[:, :CUT] for x in trained), size, loops, seed)
     new = fit(cfg, trained, size, loops, seed, old=codes_of(old, trained[1][:, :CUT]))
     queries = {OLD: codes_of(old, tested[0][:, :CUT])}
-    queries |= {name: codes_of(head, tested[0]) for name, head in ((NEW, new), (BARE, bare))}
+    fresh = {NEW: new, BARE: bare}
+    queries |= {name: codes_of(head, tested[0]) for name, head in fresh.items()}
     index = codes_of(old, tested[1][:, :CUT])
     found = {(name, OLD): scores(x, index) for name, x in queries.items()}
-    own = {
-        (name, name): scores(queries[name], codes_of(head, tested[1]))
-        for name, head in ((NEW, new), (BARE, bare))
-    }
+    own = {(n, n): scores(queries[n], codes_of(head, tested[1])) for n, head in fresh.items()}
     return found | own
 
 

@@ -16,26 +16,40 @@ STOP = 100  # the most frequent words, which tell no group
 SHORT, LONG = 32, 128  # bits
 REAL, BINARY, PLANES = "PV-DBOW", "Binary PV-DBOW", "random hyperplanes"
 MEDIANS, CODER = "medians", "autoencoder"
+FIRST, LAST = slice(10), slice(10, None)  # groups
+HOME, CHANCE = f"{BINARY} of the same groups", "chance"
 
 
-def read(cfg):
-    """(training bags, test bags, test labels); with ``validate`` the last posts for training are the test."""
+def read(cfg, learnt=slice(None), searched=slice(None)):
+    """(training bags, test bags, test labels); with ``validate`` the last posts for training are the test.
+
+    Groups, in the order of their names, may be cut to those that train and those that are searched.
+    """
     known, asked = data.newsgroups("train"), data.newsgroups("test")
     rng = np.random.default_rng(0)
     order = rng.permutation(len(known["texts"]))
     if cfg.validate:
-        held, order = order[: cfg.posts_tested], order[cfg.posts_tested :]
-        asked = {name: [x[i] for i in held] for name, x in known.items()}
+        asked, order = taken(known, order[: cfg.posts_tested]), order[cfg.posts_tested :]
     else:
-        held = rng.permutation(len(asked["texts"]))[: cfg.posts_tested]
-        asked = {name: [x[i] for i in held] for name, x in asked.items()}
-    trained = [known["texts"][i] for i in order[: cfg.posts]]
+        asked = taken(asked, rng.permutation(len(asked["texts"])))
+    trained = of_groups(taken(known, order), learnt, cfg.posts)["texts"]
+    asked = of_groups(asked, searched, cfg.posts_tested)
     counts = collections.Counter(word for text in trained for word in text.split())
     frequent = [word for word, _ in counts.most_common(cfg.vocabulary + STOP)[STOP:]]
     number = {word: i for i, word in enumerate(frequent)}
     names = sorted(set(asked["labels"]))
     labels = np.array([names.index(label) for label in asked["labels"]])
     return bags(trained, number, cfg.words), bags(asked["texts"], number, cfg.words), labels
+
+
+def taken(posts, rows):
+    return {name: [x[i] for i in rows] for name, x in posts.items()}
+
+
+def of_groups(posts, groups, count):
+    """The first posts of some groups."""
+    names = sorted(set(posts["labels"]))[groups]
+    return taken(posts, [i for i, label in enumerate(posts["labels"]) if label in names][:count])
 
 
 def bags(texts, number, length):
@@ -103,20 +117,29 @@ def inferred(params, bag, mode, steps, rate):
     return losses.infer_documents(loss, params, len(bag["words"]), steps=steps, rate=rate)
 
 
-def compare(cfg, trained, tested, labels, width, seed):
-    """{(arm, bits): measures}: floats by cosine, and the codes of every arm by Hamming distance."""
+def compare(cfg, trained, tested, labels, width, seed, home=None):
+    """{(arm, bits): measures}: floats by cosine, and the codes of every arm by Hamming distance.
+
+    ``home``, what :func:`read` returns of the groups that are searched, adds codes trained there, and chance.
+    """
+
+    def asked(params, bag, mode="round"):
+        return inferred(params, bag, mode, cfg.steps, INFERENCE)
+
     real = fit(cfg, trained, width, seed, mode=None)
-    binary = fit(cfg, trained, width, seed)
     coder = fit(cfg, trained, width, seed, coded=True)
-    floats = inferred(real, tested, None, cfg.steps, INFERENCE)
+    floats = asked(real, tested, None)
     planes = vectors.random_hyperplanes(jax.random.key(seed), width, width)
-    middle = np.median(inferred(real, first(trained, len(labels)), None, cfg.steps, INFERENCE), axis=0)
+    middle = np.median(asked(real, first(trained, len(labels)), None), axis=0)
     codes = {
-        BINARY: vectors.pack_bits(inferred(binary, tested, "round", cfg.steps, INFERENCE)),
+        BINARY: vectors.pack_bits(asked(fit(cfg, trained, width, seed), tested)),
         PLANES: vectors.sign_codes(floats @ planes),
         MEDIANS: vectors.pack_bits(floats > middle),
         CODER: vectors.pack_bits(encoded(coder["encoder"], tested)),
     }
+    if home is not None:
+        codes[HOME] = vectors.pack_bits(asked(fit(cfg, home[0], width, seed), home[1]))
+        codes[CHANCE] = codes[BINARY] * 0
     found = {
         (arm, width): ranked(cfg, -np.asarray(vectors.hamming(x[: cfg.queries], x)), labels)
         for arm, x in codes.items()
@@ -144,7 +167,8 @@ def ranked(cfg, scores, labels):
 
 def draw(axes, rows):
     """nDCG@10 of every arm at both widths."""
-    for arm in (REAL, BINARY, CODER, MEDIANS, PLANES):
+    arms = (REAL, BINARY, CODER, MEDIANS, PLANES, HOME, CHANCE)
+    for arm in sorted({row["arm"] for row in rows}, key=arms.index):
         mine = [row for row in rows if row["arm"] == arm]
         x, y, e = ([row[key] or 0 for row in mine] for key in ("bits", "nDCG@10", "± nDCG@10"))
         axes.errorbar(x, y, e, marker="o", ls="--" if arm == REAL else "-", label=arm)

@@ -50,10 +50,13 @@ def judged(cfg):
 
 
 def splits(cfg, count):
-    """For each seed (rows to fit on, rows to test on); of a judged corpus the folds of one shuffle."""
+    """For each seed (rows to fit on, rows to test on); of a judged corpus the folds of one shuffle.
+
+    With one seed the first of four folds is tested.
+    """
     if cfg.beir is not None:
         order = np.random.default_rng(0).permutation(count)
-        folds = np.array_split(order, cfg.seeds)
+        folds = np.array_split(order, cfg.seeds if cfg.seeds > 1 else 4)[: cfg.seeds]
         return [(np.setdiff1d(order, fold), fold) for fold in folds]
     orders = [np.random.default_rng(seed).permutation(count) for seed in range(cfg.seeds)]
     return [(order[count // 4 :], order[: count // 4]) for order in orders]

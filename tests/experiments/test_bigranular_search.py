@@ -1,5 +1,7 @@
 """The experiment on codes and vectors: batches, candidates, claims, a small run."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -68,6 +70,25 @@ class Encoder:
         rng = np.random.default_rng(0)
         words = rng.normal(size=(2000, 16)).astype(np.float32)
         return np.stack([words[int("".join(c for c in t if c.isdigit())) % 2000] for t in texts])
+
+
+def test_a_judged_corpus_gives_each_query_one_document_of_its_own(monkeypatch, tmp_path):
+    (tmp_path / "qrels").mkdir()
+    lines = [{"_id": f"d{i}", "title": "", "text": f"kind {i}"} for i in range(80)]
+    (tmp_path / "corpus.jsonl").write_text("".join(f"{json.dumps(x)}\n" for x in lines))
+    lines = [{"_id": f"q{i}", "text": f"one {100 + i}"} for i in range(60)]
+    (tmp_path / "queries.jsonl").write_text("".join(f"{json.dumps(x)}\n" for x in lines))
+    for name, part in (("train", range(40)), ("test", range(40, 60))):
+        rows = [f"q{i}\td{i + 20}\t2\nq{i}\td{i}\t1\n" for i in part]
+        (tmp_path / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
+    monkeypatch.setattr(text_models, "load", lambda folder: Encoder())
+    texts, trained, test = heads.read(Config(beir=tmp_path))
+    assert texts["documents"].shape == (80, 16) and texts["queries"].shape == (60, 16)
+    assert (len(trained), len(test)) == (36, 12) and not set(trained) & set(test)  # the rest validates
+    words = Encoder().encode_texts([str(100 + i) for i in range(60)])
+    asked = [int(np.flatnonzero((words == query).all(axis=1))[0]) for query in texts["queries"]]
+    wanted = Encoder().encode_texts([str(i) for i in [*(a + 20 for a in asked), *range(20)]])
+    np.testing.assert_array_equal(texts["documents"], wanted)
 
 
 @pytest.mark.slow

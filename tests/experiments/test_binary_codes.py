@@ -29,6 +29,21 @@ def test_bags_hold_the_most_frequent_words_and_pad_with_nothing():
     assert bag["weights"].tolist() == [[2, 1], [0, 0], [2, 0]]
 
 
+def test_groups_that_train_are_not_searched(monkeypatch):
+    posts = {"texts": [f"w{i}" for i in range(40)], "labels": [f"group {i % 4}" for i in range(40)]}
+    asked = {"texts": [f"w{i}" for i in range(40, 80)], "labels": posts["labels"]}
+    monkeypatch.setattr(newsgroups.data, "newsgroups", lambda part: posts if part == "train" else asked)
+    monkeypatch.setattr(newsgroups, "STOP", 0)
+    monkeypatch.setattr(newsgroups, "bags", lambda texts, number, length: {"texts": texts})
+    for validate in (False, True):
+        cfg = story.flags.changed(story.Config(), queries=8, posts=15, posts_tested=12, validate=validate)
+        trained, tested, labels = newsgroups.read(cfg, slice(2), slice(2, None))
+        numbers = [[int(text[1:]) for text in side["texts"]] for side in (trained, tested)]
+        assert {i % 4 for i in numbers[0]} == {0, 1} and {i % 4 for i in numbers[1]} == {2, 3}
+        assert [i % 4 - 2 for i in numbers[1]] == labels.tolist() and not set(numbers[0]) & set(numbers[1])
+        assert (max(numbers[1]) < 40) == validate and len(numbers[0]) <= 15
+
+
 def test_no_query_finds_itself_and_groups_are_relevant():
     class Config:
         queries = 2
@@ -66,14 +81,13 @@ def test_two_standard_errors_are_asked_at_every_width():
     levels = {(newsgroups.BINARY, 32): 0.4, (newsgroups.BINARY, 128): 0.5}
     levels |= {(newsgroups.PLANES, 32): 0.2, (newsgroups.PLANES, 128): 0.495}
     table = paragraphs(levels)
-    apart = answers.errors_apart(newsgroups.BINARY, newsgroups.PLANES)
+    ours, planes = {"arm": newsgroups.BINARY}, {"arm": newsgroups.PLANES}
+    apart = answers.errors_apart("paragraphs", ours, planes)
     assert apart(table).verdict == results.NOT  # 0.005 at 128 bits is within two errors
-    assert (
-        answers.errors_apart(newsgroups.BINARY, newsgroups.PLANES, allowed=True)(table).verdict
-        == results.REPRODUCED
-    )
-    assert answers.longer(table).verdict == results.REPRODUCED
-    assert apart({}) is None and answers.longer({}) is None
+    assert answers.errors_apart("paragraphs", ours, planes, allowed=True)(table).verdict == results.REPRODUCED
+    longer = answers.errors_apart("paragraphs", ours | {"bits": 128}, ours | {"bits": 32})
+    assert longer(table).verdict == results.REPRODUCED
+    assert apart({}) is None
 
 
 def test_bad_flags_are_named():

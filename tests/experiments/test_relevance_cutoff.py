@@ -19,6 +19,35 @@ def test_no_query_is_fitted_and_tested_and_folds_test_each_query_once():
         for known, asked in parts:
             assert sorted([*known, *asked]) == list(range(40))
     assert sorted(np.concatenate([asked for _, asked in parts])) == list(range(40))
+    (known, asked), *others = searched.splits(story.flags.changed(Config(seeds=1), beir="folder"), 40)
+    assert not others and sorted([*known, *asked]) == list(range(40)) and len(asked) == 10
+
+
+def written(folder, lines):
+    (folder / "qrels").mkdir()
+    for name, rows in lines.items():
+        rows = rows if name.endswith("tsv") else map(json.dumps, rows)
+        (folder / name).write_text("".join(f"{row}\n" for row in rows))
+
+
+def test_a_judged_corpus_of_a_folder_is_cut_with_one_seed_too(monkeypatch, tmp_path):
+    corpus = [{"_id": f"d{i}", "title": "", "text": f"kind {i}{'abcde'[i % 5]}"} for i in range(60)]
+    queries = [{"_id": f"q{i}", "text": f"of {'abcde'[i % 5]}"} for i in range(40)]
+    judged = [f"q{i}\td{j}\t1" for i in range(40) for j in range(i % 5, 60, 10)]
+    files = {"corpus.jsonl": corpus, "queries.jsonl": queries}
+    written(tmp_path, files | {"qrels/test.tsv": ["query-id\tcorpus-id\tscore", *judged]})
+    encoder = Encoder()
+    encoder.prompts = {}
+    monkeypatch.setattr(
+        encoder, "encode_texts", lambda texts, **_: Encoder.encode_texts(encoder, texts), raising=False
+    )
+    monkeypatch.setattr(text_models, "load", lambda folder: encoder)
+    monkeypatch.setattr(story, "KINDS", ("linear",))
+    for seeds in (1, 2):
+        cfg = Config(beir=tmp_path, candidates=20, hidden=4, epochs=1, seeds=seeds, recall=0.8)
+        rows = story.run(cfg).tables["arms"]
+        assert {row["data"] for row in rows} == {"judged"} and {len(row["runs"]) for row in rows} == {seeds}
+        assert all(0 < row["PR AUC"] <= 1 for row in rows)
 
 
 def row(source, arm, areas, **more):
