@@ -61,7 +61,20 @@ def transformer(plan):
     return encoder.init, encode
 
 
-ENCODERS = {"bag": bag, "transformer": transformer}
+def rcnn(plan):
+    network = encoders.text_network(
+        lambda key: tables.init_tables(key, plan),
+        lambda params, batch: (words_of(plan, params, batch["ids"]), batch["mask"]),
+        kind="rcnn",
+        inputs=D,
+        context=4,
+        width=D,
+        cell="gru",
+    )
+    return network.init, lambda params, batch: {"text": network.encode(params, batch)}
+
+
+ENCODERS = {"bag": bag, "transformer": transformer, "rcnn": rcnn}
 
 
 def dot_loss(queries, documents):
@@ -110,6 +123,7 @@ def losses_of(vectors_of, mask):
 
 NAMES = {
     "bag": [f"{name} of sum" for name in ON_VECTORS],
+    "rcnn": [f"{name} of text" for name in ("info_nce", "nested dot")],
     "transformer": [f"{name} of mean" for name in ON_VECTORS]
     + [f"{name} of tokens" for name in ("fde", "chamfer", "nested chamfer")],
 }
@@ -185,7 +199,7 @@ def test_every_composition_trains_the_table(table, encoder, name):
     rows = np.abs(gradients["table"]["embedding"]).max(axis=1)
     assert value > 0
     assert (rows > 1e-6).mean() > 0.4
-    if encoder != "bag":
+    if encoder == "transformer":
         assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradients["blocks"]["mlp_in"]))
 
 

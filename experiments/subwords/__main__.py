@@ -23,7 +23,7 @@ from jaxembed import data, metrics
 class Config:
     """Compares features of texts by logistic regression in cross-validation."""
 
-    count: int = 1200  # texts of each task
+    count: int = 800  # texts of each task
     length: int = 48  # word pieces of a text
     least: int = 10  # texts of a label; rarer ones are left out
     folds: int = 5

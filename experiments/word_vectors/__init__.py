@@ -1,1 +1,1 @@
-"""Which word vectors are good: against gensim, by model, by domain and size of the text?"""
+"""Which word vectors are good: against gensim, by model, by text, below classifiers?"""

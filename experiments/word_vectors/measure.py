@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from experiments.shared import results
 from jaxembed import data, metrics
 
 SETS = {"WordSim-353": "wordsim353", "SimLex-999": "simlex999"}
@@ -56,3 +57,20 @@ def topic_accuracy(model):
     fitted = metrics.fit_logistic(sides["train"], posts("train")["labels"], 20, c=10.0)
     told = np.argmax(sides["test"] @ np.asarray(fitted["kernel"]) + np.asarray(fitted["bias"]), axis=1)
     return float(np.mean(told == posts("test")["labels"]))
+
+
+def means(rows, names, columns):
+    """Means over the seeds with their deviation, of the rows that agree in some columns."""
+    found = []
+    for key in dict.fromkeys(tuple(row[n] for n in names) for row in rows):
+        own, line = [r for r in rows if tuple(r[n] for n in names) == key], dict(zip(names, key, strict=True))
+        for column in columns:
+            line[column], line[f"± {column}"] = results.spread([r[column] for r in own])
+        found.append(line)
+    return found
+
+
+def over_seeds(rows, column, **wanted):
+    """A column of the rows that hold some values, in the order of the seeds; None where there are none."""
+    found = [row[column] for row in rows if all(row[n] == v for n, v in wanted.items())]
+    return np.array(found) if found else None

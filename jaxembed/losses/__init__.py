@@ -85,8 +85,7 @@ from jaxembed.losses.triplets import (
     mine_triplets,
     triplet_loss,
 )
-from jaxembed.losses.word_windows import noise_weights, window_gradients, window_loss, window_pairs
-from jaxembed.losses.words import (
+from jaxembed.losses.word_vectors import (
     glove_loss,
     hierarchical_softmax,
     huffman,
@@ -96,6 +95,7 @@ from jaxembed.losses.words import (
     word_hinge,
     word_scores,
 )
+from jaxembed.losses.word_windows import noise_weights, window_gradients, window_loss, window_pairs
 
 __all__ = [
     "adaptive_layers",

@@ -19,7 +19,7 @@ from jaxembed.recipes.table_compression import compress_table
 from jaxembed.recipes.text_search import embed_texts, search
 from jaxembed.recipes.tower_models import TowerModel, load_towers
 from jaxembed.recipes.word_models import Words, load_words
-from jaxembed.recipes.words import train_words
+from jaxembed.recipes.word_training import train_words
 
 __all__ = [
     "ClickModel",

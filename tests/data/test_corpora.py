@@ -2,6 +2,7 @@
 
 import collections
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -131,3 +132,19 @@ def test_noise_words_come_as_often_as_they_should():
     )
     share = np.bincount(drawn, minlength=3) / len(drawn)
     np.testing.assert_allclose(share, data.noise_probabilities([4, 2, 1], 0.5), atol=0.01)
+
+
+def test_memory_does_not_grow_with_the_text(monkeypatch):
+    """Of numbers of words only those that wait to be written are held, however long the text is."""
+    monkeypatch.setattr("jaxembed.data.corpora.FLUSH", 1000)
+
+    def peak(count):
+        tracemalloc.start()
+        found = data.corpus((["one", "two", "three", "two"] for _ in range(count)), min_count=1)
+        data.WindowBatches(found, size=1000, window=2, group=4, groups=1)[3]
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(100)  # what is imported late
+    assert peak(50_000) < 1.5 * peak(5_000)

@@ -36,7 +36,7 @@ def texts():
 @pytest.mark.slow
 def test_every_classifier_learns_and_its_row_has_all_seeds(texts):
     rates = {MEAN: 0.05, CNN: 0.01, RCNN: 0.01}
-    rows = documents.compare(texts, seeds=2, steps=120, batch_size=32, part="validation", rates=rates)
+    rows = documents.compare(texts, seeds=2, steps=60, batch_size=32, part="validation", rates=rates)
     assert [row["classifier"] for row in rows] == [MEAN, CNN, RCNN]
     for row in rows:
         assert len(row["runs"]) == 2 and row["accuracy"] > 0.8 and row["macro-F1"] > 0.8

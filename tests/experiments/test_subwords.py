@@ -41,6 +41,7 @@ def lines(count, seed):
         yield label, " ".join(words) + f" {words[0]}ओं"
 
 
+@pytest.mark.slow
 def test_a_run_on_texts_of_ones_own_in_devanagari(tmp_path):
     folder = tmp_path / "texts"
     folder.mkdir()

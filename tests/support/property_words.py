@@ -1,6 +1,7 @@
 """Calls of the functions of words on drawn arrays: spaces, subspaces, bias, groups."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from property_drawn import ANY
 
@@ -67,6 +68,48 @@ LOSSES = {
     "sense_priors": lambda c: (
         losses.sense_priors(SENSES, [{"words": c.ints(6, c.B), "contexts": c.ints(6, c.B, c.T)}]),
         (6, 2),
+    ),
+}
+
+
+def stretch(c, function, **options):
+    """A function of the windows of a stretch: three places, a window of 1, N noise words."""
+    pairs = losses.window_pairs(jnp.zeros(5, jnp.int32), jnp.ones(3, jnp.int32), 1)
+    rows = c.x(3, c.D), c.x(5, c.D), c.x(c.N, c.D)
+    return function(*rows, pairs, c.share(3, c.N), **options)
+
+
+TREE = losses.huffman([5, 2, 1])
+LOSSES |= {
+    "glove_loss": lambda c: (
+        losses.glove_loss(
+            dict.fromkeys(("input", "output"), {"embedding": c.x(6, c.D), "bias": c.x(6, 1)}),
+            *(c.ints(6, c.B) for _ in range(2)),
+            c.share(c.B) + 1,
+        ),
+        (c.B,),
+    ),
+    "hierarchical_softmax": lambda c: (
+        losses.hierarchical_softmax(c.q(), c.x(2, c.D), *(x[c.ints(3, c.B)] for x in TREE)),
+        (c.B,),
+    ),
+    "negative_sampling": lambda c: (losses.negative_sampling(c.x(c.B, 4), c.bools(c.B, 4)), (c.B,)),
+    "noise_weights": lambda c: (
+        losses.noise_weights(c.ints(6, 5), c.ints(6, 4), c.bools(3, 5), 5),
+        (3, 4),
+    ),
+    "window_gradients": lambda c: (stretch(c, losses.window_gradients)[0], (3, c.D)),
+    "window_loss": lambda c: (stretch(c, losses.window_loss), (3,)),
+    "window_pairs": lambda c: (losses.window_pairs(c.ints(2, 5), c.ints(2, 3), 1), (3, 5)),
+    "word_hinge": lambda c: (losses.word_hinge(c.x(c.B, 4), c.bools(c.B, 4)), (c.B,)),
+    "word_scores": lambda c: (
+        losses.word_scores(
+            dict.fromkeys(("input", "output"), {"embedding": c.x(6, c.D)}),
+            c.ints(6, c.B, 3),
+            c.ints(6, c.B, 2),
+            kind="cbow",
+        ),
+        (c.B, 2),
     ),
 }
 METRICS = {

@@ -10,7 +10,7 @@ import pytest
 
 from jaxembed import data, losses, recipes, tables, train
 from jaxembed.recipes import _word_steps as steps
-from jaxembed.recipes import words as recipe
+from jaxembed.recipes import word_training as recipe
 
 TOPICS = (
     ["cat", "dog", "cow", "pig", "hen"],

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxembed import losses, tables, train
-from jaxembed.losses.words import KINDS
+from jaxembed.losses.word_vectors import KINDS
 
 V, D, WINDOW = 12, 3, 2
 

@@ -1,0 +1,95 @@
+"""The experiment on word vectors: texts of a budget, the measure, claims; its benchmark beside gensim."""
+
+import numpy as np
+
+from experiments.benchmarks import words as benchmark
+from experiments.shared import results
+from experiments.word_vectors import __main__ as story
+from experiments.word_vectors import corpora, documents, measure
+from jaxembed import recipes
+
+
+def test_texts_are_cut_at_a_budget_of_words_and_mixed_the_same_way():
+    texts = [["a"] * 3, ["b"] * 4, ["c"]]
+    assert [corpora.cut(texts, n) for n in (2, 3, 7, 9)] == [[], texts[:1], texts[:2], texts]
+    domains = {"x": [["a"], ["b"]], "y": [["c"]]}
+    assert corpora.mixed(domains) == corpora.mixed(dict(reversed(domains.items())))
+    assert sorted(corpora.mixed(domains)) == [["a"], ["b"], ["c"]]
+
+
+def test_accuracy_of_topics_reads_mean_vectors(monkeypatch):
+    rng = np.random.default_rng(0)
+    names = [f"w{i}" for i in range(20)]
+    labels = np.tile(np.arange(20), 5)
+    texts = {"words": [[names[y]] * 3 + ["unknown"] for y in labels], "labels": labels}
+    monkeypatch.setattr(measure, "posts", lambda split: texts)
+    assert measure.topic_accuracy(recipes.Words(names, rng.normal(size=(20, 16)).astype(np.float32))) == 1
+    same = recipes.Words(names, np.ones((20, 16), np.float32))
+    assert measure.topic_accuracy(same) == 1 / 20
+
+
+def rows_of(gensim, simple, small, rcnn):
+    """Tables of five seeds with chosen differences."""
+    seeds = range(5)
+    jitter = [0.0, 0.001, -0.001, 0.002, -0.002]
+    pairs = [
+        {"arm": arm, "seed": s, **dict.fromkeys(story.SETS, value + jitter[s] * (arm == story.OURS))}
+        for arm, value in ((story.OURS, 0.3 + gensim), (story.PEER, 0.3))
+        for s in seeds
+    ]
+    models = [
+        {"arm": kind, "seed": s, "WordSim-353": 0.2 + jitter[s] + simple * (kind in story.SIMPLE)}
+        for kind in (*story.SIMPLE, *story.COMPLEX)
+        for s in seeds
+    ]
+    values = {(corpora.NEWS, "small"): 0.5 + small, (corpora.NEWS, "large"): 0.6 + small}
+    values |= {("other", "small"): 0.4, ("other", "large"): 0.5}
+    texts = [
+        {"domain": d, "size": size, "seed": s, "accuracy": value + jitter[s] * (d == corpora.NEWS)}
+        for (d, size), value in values.items()
+        for s in seeds
+    ]
+    found = {documents.CNN: 0.8, documents.RCNN: 0.8 + rcnn, documents.MEAN: 0.7}
+    classifiers = [
+        {"classifier": name, "runs": [{"macro-F1": value + jitter[s] * len(name)} for s in seeds]}
+        for name, value in found.items()
+    ]
+    order = [
+        {"classifier": n, "accuracy": a} for n, a in ((documents.CNN, 0.6), (documents.RCNN, 0.5 + rcnn))
+    ]
+    return {"classifiers": classifiers, "order": order}, {
+        "seeds_gensim": pairs,
+        "seeds_models": models,
+        "seeds_texts": texts,
+    }
+
+
+def test_claims_read_the_rows():
+    found = results.answered(story.CLAIMS, results.Result(*rows_of(-0.01, 0.05, 0.05, 0.5)))
+    assert [row["verdict"] for row in found] == [results.REPRODUCED] * 6
+    found = results.answered(story.CLAIMS, results.Result(*rows_of(-0.03, -0.05, 0.0, -0.1)))
+    wrong = [row["verdict"] for row in found]
+    assert wrong == [results.NOT] * 3 + [results.REPRODUCED] + [results.NOT] * 2
+
+
+def test_without_gensim_its_claim_is_not_asked():
+    tables, seeds = rows_of(0, 0.05, 0.05, 0.5)
+    seeds["seeds_gensim"] = [row for row in seeds["seeds_gensim"] if row["arm"] == story.OURS]
+    assert len(results.answered(story.CLAIMS, results.Result(tables, seeds))) == 5
+
+
+def test_benchmark_compares_rates_and_quality():
+    rows = [
+        {
+            "task": benchmark.SKIP_GRAM,
+            "arm": arm,
+            "seed": s,
+            "words/s": rate + s,
+            **dict.fromkeys(benchmark.SETS, q),
+        }
+        for arm, rate, q in ((benchmark.OURS, 200, 0.3), (benchmark.PEER, 100, 0.25))
+        for s in (-1, 0, 1)
+    ]
+    found = benchmark.summary(benchmark.means(rows), {benchmark.OURS: 4.0, benchmark.PEER: 2.0})
+    assert [row["ratio"] for row in found] == [2.0, 2.0, 1.2, 1.2]
+    assert found[1]["task"] == "skip-gram, words/s"
