@@ -60,7 +60,7 @@ from jaxembed.metrics.tasks import (
 )
 from jaxembed.metrics.ties import tied_gains
 from jaxembed.metrics.verification import agglomerative_scores, all_pairs, kfold_verification, val_at_far
-from jaxembed.metrics.words import word_analogies, word_similarity
+from jaxembed.metrics.word_benchmarks import word_analogies, word_similarity
 
 __all__ = [
     "MTEBEncoder",
