@@ -349,7 +349,7 @@ def _prior(name, prior, topics):
 
 
 def check_bags(ids, counts, words):
-    """Bags as arrays; ids [B, U] of padding become 0. Refuses what is no bag, where its values are known."""
+    """Bags as arrays, the ids of padding 0. Refuses other arrays, where their values are known."""
     known = not any(isinstance(x, jax.core.Tracer) for x in (ids, counts))
     if known:
         ids, counts = np.asarray(ids), np.asarray(counts)
