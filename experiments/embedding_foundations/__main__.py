@@ -23,8 +23,8 @@ class Config:
     """Measures the foundations, one row after the other."""
 
     rows: tuple[str, ...] = ()  # names of rows, () for all
-    documents: int = 1500  # posts that documents' rows are fitted to, and as many that are asked
-    texts: int = 4000  # posts that word vectors are trained on
+    documents: int = 1000  # posts that documents' rows are fitted to, and as many that are asked
+    texts: int = 3000  # posts that word vectors are trained on
     topics: int = 100  # directions of latent semantic analysis
     seeds: int = 5
     quick: bool = False  # one seed, 400 documents, 800 texts
