@@ -109,6 +109,10 @@ ELSEWHERE = {
 PRODUCTS |= {"glove_loss", "hierarchical_softmax", "window_gradients", "window_loss", "word_scores"}
 ELSEWHERE["metrics"] |= dict.fromkeys(["cross_validate", "fit_logistic", "stratified_folds"], RUNS)
 ELSEWHERE["metrics"] |= {"macro_f1": BY_HAND}
+ELSEWHERE["tables"] |= dict.fromkeys(["assigned", "exchanged_rows", "placement"], HIGHER)
+ELSEWHERE["tables"] |= dict.fromkeys(
+    ["exchange_overflow", "gradient_parts", "projection_variance", "row_norms"], BY_HAND
+)
 ELSEWHERE["losses"] |= {"huffman": BY_HAND, "init_glove": DRAWS, "init_word_scores": DRAWS}
 METHODS = "a method of compressed tables, under the laws of test_methods_laws, or a part of one"
 PATTERNS = "patterns of images; inputs are made by hand in test_visual_patterns and test_association"
