@@ -26,10 +26,10 @@ class Config:
 
     sets: tuple[str, ...] = ("digits", "fashion")
     shares: tuple[float, ...] = (0.5, 0.25)  # of filters kept; the first one is compared
-    steps: int = 200  # of training
+    steps: int = 400  # of training; this and its rate were chosen on validation pictures
     tuning: int = 50  # steps after pruning
     batch_size: int = 64
-    learning_rate: float = 0.05  # of training; falls to 0 as a cosine
+    learning_rate: float = 0.5  # of training; falls to 0 as a cosine
     tuning_rate: float = 0.01  # the paper's
     scored: int = 128  # pictures by which filters are scored
     batches: int = 10  # over which selections are compared
