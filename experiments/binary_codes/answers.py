@@ -40,7 +40,8 @@ def errors_apart(name, one, *others, allowed=False):
             pair = [runs_of(t[name], "nDCG@10", **({"bits": bits} | row)) for row in (one, other)]
             if len(pair[0]) < 3:
                 return None
-            gaps.append(gap_of(*pair))
+            error = np.sqrt(sum(np.var(x, ddof=1) / len(x) for x in pair))
+            gaps.append((pair[0].mean() - pair[1].mean(), 2 * error))
         gap, error = min(gaps, key=lambda g: g[0] - g[1])
         return results.holds(gap > (-error if allowed else error), gap, error)
 
@@ -53,9 +54,3 @@ def rising(t):
         return None
     found = [runs_of(t["heads"], "Recall@10", head=name) for name in (*heads.PREFIXES, heads.LONG)]
     return results.paired(np.stack([b - a for a, b in itertools.pairwise(found)], axis=1))
-
-
-def gap_of(one, other):
-    """The difference of two means over seeds and two of its standard errors."""
-    error = np.sqrt(sum(np.var(x, ddof=1) / len(x) for x in (one, other)))
-    return one.mean() - other.mean(), 2 * error

@@ -132,8 +132,7 @@ def cross(cfg, pairs, bare, seed):
     queries |= {name: codes_of(head, tested[0]) for name, head in fresh.items()}
     index = codes_of(old, tested[1][:, :CUT])
     found = {(name, OLD): scores(x, index) for name, x in queries.items()}
-    own = {(n, n): scores(queries[n], codes_of(head, tested[1])) for n, head in fresh.items()}
-    return found | own
+    return found | {(n, n): scores(queries[n], codes_of(head, tested[1])) for n, head in fresh.items()}
 
 
 def draw(axes, rows):

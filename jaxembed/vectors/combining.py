@@ -83,12 +83,16 @@ def retrofit(params, x):
     Returns:
         [N, D] in at least float32.
 
+    Raises:
+        ValueError: for vectors of another width, or NaN; under jit NaN makes its own row NaN.
+
     References:
         G. Glavas and I. Vulic, Explicit Retrofitting, ACL 2018, as M. Ostendorff et al., arXiv:2203.14541,
         use it. The residual network and the loss, ``losses.retrofit_loss``, are a design of our own.
     """
     x = jnp.asarray(x)
     check_shape("x", x, (None, len(params["layer_0"]["kernel"])))
+    refuse_nan("x", x)
     x = h = x.astype(accumulator(x))
     for i in range(len(params)):
         layer = params[f"layer_{i}"]

@@ -152,7 +152,7 @@ def esa_vectors(texts, concept_texts):
         [B, K] in at least float32.
 
     Raises:
-        ValueError: for other widths, or no concepts.
+        ValueError: for other widths, no concepts, or NaN; under jit NaN makes the entries of its row NaN.
 
     References:
         E. Gabrilovich and S. Markovitch, IJCAI 2007.
@@ -162,6 +162,8 @@ def esa_vectors(texts, concept_texts):
     check_shape("concept_texts", concept_texts, (None, texts.shape[1]))
     if not len(concept_texts):
         raise ValueError("concept_texts: the list is empty; pass the text of at least one concept")
+    refuse_nan("texts", texts)
+    refuse_nan("concept_texts", concept_texts)
     return inner(texts, concept_texts)
 
 

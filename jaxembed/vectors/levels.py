@@ -248,13 +248,14 @@ def level_tables(queries, loops):
         [B, M, 2**(loops + 1)] in at least float32.
 
     Raises:
-        ValueError: for loops out of range.
+        ValueError: for loops out of range, or NaN (which passes under jit).
 
     References:
         Y. Gan et al. (BEBR), arXiv:2302.08714.
     """
     top = _top(loops)
     queries = jnp.asarray(queries)
+    refuse_nan("queries", queries)
     levels = jnp.arange(-top, top + 1, 2, dtype=accumulator(queries))
     return queries[..., None].astype(levels.dtype) * levels
 
@@ -276,11 +277,12 @@ def scalar_scores(queries, scalar_codes):
         [B, N] in at least float32. ``scan_top_k(scalar_scores, queries, codes, k, chunk=8192)`` searches.
 
     Raises:
-        ValueError: for codes of another width.
+        ValueError: for codes of another width, or NaN; under jit NaN makes the scores of its query NaN.
     """
     queries, scalar_codes = jnp.asarray(queries), on_device("scalar_codes", scalar_codes)
     check_shape("queries", queries, (None, None))
     check_shape("scalar_codes", scalar_codes, (None, queries.shape[1]))
+    refuse_nan("queries", queries)
     dtype = accumulator(queries)
     rows, asked = scalar_codes.astype(dtype), queries.astype(dtype)
     return jnp.einsum("nd,bd->nb", rows, asked, precision="highest").T

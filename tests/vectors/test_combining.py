@@ -65,3 +65,12 @@ def test_nan_is_refused_and_under_jit_stays_in_its_document():
     refused("vectors: NaN has no", lambda: vectors.combine_aspects(documents))
     found = jax.jit(lambda x: vectors.combine_aspects(x, weights))(documents)
     np.testing.assert_array_equal(np.isnan(found).any(axis=1), [False, True, False])
+
+
+def test_retrofitting_refuses_nan_and_under_jit_keeps_it_in_its_row():
+    params, x = (
+        vectors.init_retrofit(jax.random.key(0), 4, hidden=(3,)),
+        jnp.ones((2, 4)).at[0, 1].set(jnp.nan),
+    )
+    refused("x: NaN has no code and no score; mend", lambda: vectors.retrofit(params, x))
+    np.testing.assert_array_equal(np.isnan(jax.jit(vectors.retrofit)(params, x)).any(axis=1), [True, False])

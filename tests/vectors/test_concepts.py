@@ -135,6 +135,8 @@ def test_classic_esa_is_the_product_of_tf_idf():
             lambda: vectors.sparse_similarity(A, np.array([[8]]), np.ones((1, 1))),
             r"concepts: a number outside 0..7",
         ),
+        (lambda: vectors.esa_vectors(A * np.nan, A), "texts: NaN has no code and no score; mend"),
+        (lambda: vectors.esa_vectors(A, A * np.nan), "concept_texts: NaN has no code and no score; mend"),
         (lambda: vectors.esa_vectors(A, A[:0]), "concept_texts: the list is empty"),
         (lambda: vectors.esa_vectors(A, A[:, :3]), r"concept_texts: shape \(4, 3\); pass \[any, 8\]"),
     ],

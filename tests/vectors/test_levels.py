@@ -120,6 +120,8 @@ def test_bad_levels_are_named():
     refused("codes: are not those of 0 loops", lambda: vectors.code_levels(jnp.array([1.5]), 0))
     refused("codes: are not those of 1 loops", lambda: vectors.code_levels(jnp.array([jnp.nan]), 1))
     refused("x: NaN has no code", lambda: vectors.uniform_levels(jnp.array([jnp.nan]), 1, step=1.0))
+    refused("queries: NaN has no", lambda: vectors.level_tables(jnp.array([[jnp.nan]]), 1))
+    refused("queries: NaN has no", lambda: vectors.scalar_scores(np.full((1, 8), np.nan), levels[:, :8]))
     refused("step: 0.0 is not above 0", lambda: vectors.uniform_levels(jnp.ones(8), 1, step=0.0))
     for wrong in (levels_of(2), levels * 0):  # of another head, and even numbers
         refused("levels: are not those of 1 loops", lambda wrong=wrong: vectors.levels_to_bits(wrong, 1))
