@@ -26,6 +26,10 @@ def refuse_nan(name, x):
 
     >>> refuse_nan("x", jnp.zeros((2, 3)))
 
+    Args:
+        name: of the argument, for the message.
+        x: array of any shape and dtype; integers and booleans pass.
+
     Raises:
         ValueError: where a number is NaN.
     """
