@@ -130,7 +130,8 @@ def compare(cfg, trained, tested, labels, width, seed, home=None):
     coder = fit(cfg, trained, width, seed, coded=True)
     floats = asked(real, tested, None)
     planes = vectors.random_hyperplanes(jax.random.key(seed), width, width)
-    middle = np.median(asked(real, first(trained, len(labels)), None), axis=0)
+    some = {name: x[: len(labels)] for name, x in trained.items()}
+    middle = np.median(asked(real, some, None), axis=0)
     codes = {
         BINARY: vectors.pack_bits(asked(fit(cfg, trained, width, seed), tested)),
         PLANES: vectors.sign_codes(floats @ planes),
@@ -146,10 +147,6 @@ def compare(cfg, trained, tested, labels, width, seed, home=None):
     }
     rows = unit(floats)
     return {(REAL, width): ranked(cfg, np.asarray(rows[: cfg.queries] @ rows.T), labels)} | found
-
-
-def first(bag, count):
-    return {name: x[:count] for name, x in bag.items()}
 
 
 def ranked(cfg, scores, labels):
