@@ -35,8 +35,7 @@ def read(cfg, learnt=slice(None), searched=slice(None)):
     trained = of_groups(taken(known, order), learnt, cfg.posts)["texts"]
     asked = of_groups(asked, searched, cfg.posts_tested)
     counts = collections.Counter(word for text in trained for word in text.split())
-    frequent = [word for word, _ in counts.most_common(cfg.vocabulary + STOP)[STOP:]]
-    number = {word: i for i, word in enumerate(frequent)}
+    number = {word: i for i, (word, _) in enumerate(counts.most_common(cfg.vocabulary + STOP)[STOP:])}
     names = sorted(set(asked["labels"]))
     labels = np.array([names.index(label) for label in asked["labels"]])
     return bags(trained, number, cfg.words), bags(asked["texts"], number, cfg.words), labels
