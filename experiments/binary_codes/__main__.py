@@ -196,10 +196,14 @@ CLAIMS = (
     ),
     Claim(
         PV,
-        "Trained on groups 1 to 10, it finds posts of groups 11 to 20 above chance by two standard errors",
+        "Trained on groups 1 to 10, Binary PV-DBOW is above chance in groups 11 to 20 by two standard errors",
         errors_apart("transfer", OURS, {"arm": newsgroups.CHANCE}),
     ),
-    Claim(PV, "There too it is above random hyperplanes", errors_apart("transfer", OURS, PLANES)),
+    Claim(
+        PV,
+        "Trained on groups 1 to 10, Binary PV-DBOW is above random hyperplanes in groups 11 to 20",
+        errors_apart("transfer", OURS, PLANES),
+    ),
 )
 
 

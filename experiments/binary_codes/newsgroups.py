@@ -35,8 +35,7 @@ def read(cfg, learnt=slice(None), searched=slice(None)):
     trained = of_groups(taken(known, order), learnt, cfg.posts)["texts"]
     asked = of_groups(asked, searched, cfg.posts_tested)
     counts = collections.Counter(word for text in trained for word in text.split())
-    frequent = [word for word, _ in counts.most_common(cfg.vocabulary + STOP)[STOP:]]
-    number = {word: i for i, word in enumerate(frequent)}
+    number = {word: i for i, (word, _) in enumerate(counts.most_common(cfg.vocabulary + STOP)[STOP:])}
     names = sorted(set(asked["labels"]))
     labels = np.array([names.index(label) for label in asked["labels"]])
     return bags(trained, number, cfg.words), bags(asked["texts"], number, cfg.words), labels
@@ -130,7 +129,8 @@ def compare(cfg, trained, tested, labels, width, seed, home=None):
     coder = fit(cfg, trained, width, seed, coded=True)
     floats = asked(real, tested, None)
     planes = vectors.random_hyperplanes(jax.random.key(seed), width, width)
-    middle = np.median(asked(real, first(trained, len(labels)), None), axis=0)
+    some = {name: x[: len(labels)] for name, x in trained.items()}
+    middle = np.median(asked(real, some, None), axis=0)
     codes = {
         BINARY: vectors.pack_bits(asked(fit(cfg, trained, width, seed), tested)),
         PLANES: vectors.sign_codes(floats @ planes),
@@ -146,10 +146,6 @@ def compare(cfg, trained, tested, labels, width, seed, home=None):
     }
     rows = unit(floats)
     return {(REAL, width): ranked(cfg, np.asarray(rows[: cfg.queries] @ rows.T), labels)} | found
-
-
-def first(bag, count):
-    return {name: x[:count] for name, x in bag.items()}
 
 
 def ranked(cfg, scores, labels):
