@@ -10,8 +10,7 @@ from jaxembed.arrays import on_device
 from jaxembed.search.topk import scan
 
 _BLOCK = 64  # neighbouring codes of which only the nearest is looked at first
-_SLICE = 2**13  # codes that are compared at a time: they stay in the cache
-_LOOPS = 4  # loops over slices that know nothing of one another: a processor runs them side by side
+_SLICE = 2**15  # codes that are compared at a time: they stay in the cache
 _CHUNK_BYTES = 2**25  # codes of one transfer from the host
 _GATHERED_BYTES = 2**22  # codes of the best blocks that are looked at again at a time
 _UNROLLED = 64  # words of a code up to which their sum is written out
@@ -218,8 +217,7 @@ def _least(queries, codes, first, last, piece):
             queries, *given, cpu=_least_by_query, default=jax.vmap(_least_of, (0, None, None))
         )
 
-    numbers = np.array_split(np.arange(pieces, dtype=np.int32), min(_LOOPS, pieces))
-    least = jnp.concatenate([jax.lax.map(one, jnp.asarray(n)) for n in numbers])
+    least = jax.lax.map(one, jnp.arange(pieces, dtype=jnp.int32))
     return jnp.swapaxes(least, 0, 1).reshape(len(queries), least.shape[0] * least.shape[2])
 
 
