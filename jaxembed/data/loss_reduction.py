@@ -93,7 +93,7 @@ def rho_rows(losses, conditional, keep):
     check_shape("losses", losses, (None,))
     check_shape("conditional", conditional, losses.shape)
     keep = rows_kept(keep, len(losses), "keep")
-    gain = jax.lax.stop_gradient(losses.astype(jnp.float32) - conditional.astype(jnp.float32))
+    gain = losses.astype(jnp.float32) - conditional.astype(jnp.float32)
     return jax.lax.top_k(jnp.where(jnp.isnan(gain), -jnp.inf, gain), keep)[1]
 
 
