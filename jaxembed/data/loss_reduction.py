@@ -1,11 +1,8 @@
 """What a text is worth for a target: how much a model's loss on it falls, and what finding out costs."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import check_shape, host
-from jaxembed.data.select import refuse_nan, rows_kept
+from jaxembed.data.select import read, refuse_nan, rows_kept
 
 COSTS = ("color", "conditional", "rho", "rho_prior", "random")
 
@@ -44,19 +41,15 @@ def conditional_loss_reduction(marginal, conditional, *, mask=None):
         D. Brandfonbrener et al., arXiv:2406.10670, which keeps the smallest negative of this;
         R. Moore and W. Lewis, ACL 2010; S. Mindermann et al., arXiv:2206.07137.
     """
-    conditional = host("conditional", conditional)
     if mask is not None:
-        mask = host("mask", mask).astype(bool)
-        check_shape("mask", mask, (None, None))
-        check_shape("conditional", conditional, mask.shape)
+        mask = read("mask", mask, (None, None)).astype(bool)
         short = ~mask.any(axis=1)
         if short.any():
             row = int(np.argmax(short))
             raise ValueError(f"mask: row {row} predicts no token; leave out texts of fewer than two tokens")
-    check_shape("conditional", conditional, (None,) if mask is None else (None, None))
+    conditional = read("conditional", conditional, (None,) if mask is None else mask.shape)
     if marginal is not None:
-        marginal = host("marginal", marginal)
-        check_shape("marginal", marginal, conditional.shape)
+        marginal = read("marginal", marginal, conditional.shape)
     means = []
     for name, losses in (("marginal", marginal), ("conditional", conditional)):
         losses = np.zeros(len(conditional)) if losses is None else losses.astype(np.float64)
@@ -72,6 +65,7 @@ def rho_rows(losses, conditional, keep):
     ``keep`` rows with the largest ``losses - conditional``; inside a jitted step, where the model changes at
     each step. The gradient does not pass. Equal differences go to the lowest row, NaN counts as the lowest.
 
+    >>> import jax.numpy as jnp
     >>> print(rho_rows(jnp.array([2.0, 3.0, 1.0]), jnp.array([1.0, 2.5, 0.2]), 2))
     [0 2]
 
@@ -89,6 +83,11 @@ def rho_rows(losses, conditional, keep):
     References:
         S. Mindermann et al., arXiv:2206.07137; RHO-down of D. Brandfonbrener et al., arXiv:2406.10670.
     """
+    import jax
+    import jax.numpy as jnp
+
+    from jaxembed.arrays import check_shape
+
     losses, conditional = jnp.asarray(losses), jnp.asarray(conditional)
     check_shape("losses", losses, (None,))
     check_shape("conditional", conditional, losses.shape)

@@ -1,10 +1,8 @@
 """Mixtures of sources, and the lines on which models trained on them lie under a shift of the data."""
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import check_shape, host
-from jaxembed.checks import check_whole
+from jaxembed.data.select import check_integers, read
 
 SCALES = ("logit", "probit")
 
@@ -36,12 +34,11 @@ def mixture_rows(sizes, proportions, count, *, seed=0, repeat=False):
     References:
         T. Nguyen et al., arXiv:2208.05516.
     """
-    check_whole(count=count)
+    check_integers(count=count)
     if count < 1:
         raise ValueError(f"count: {count} rows; pass at least 1")
     shares = _shares("proportions", proportions)
-    sizes = host("sizes", sizes)
-    check_shape("sizes", sizes, shares.shape)
+    sizes = read("sizes", sizes, shares.shape)
     wanted = np.floor(shares * count + 1e-9).astype(np.int64)
     remainders = shares * count - wanted
     wanted[np.argsort(-remainders, kind="stable")[: count - wanted.sum()]] += 1
@@ -64,6 +61,7 @@ def ensemble_logits(logits, weights):
 
     Of linear scorers it is the scorer of the weighted mean of their weights. Of probabilities it is not.
 
+    >>> import jax.numpy as jnp
     >>> print(ensemble_logits(jnp.array([[[2.0, 0.0]], [[0.0, 4.0]]]), jnp.array([0.5, 0.5])))
     [[1. 2.]]
 
@@ -80,6 +78,10 @@ def ensemble_logits(logits, weights):
     References:
         T. Nguyen et al., arXiv:2208.05516.
     """
+    import jax.numpy as jnp
+
+    from jaxembed.arrays import check_shape
+
     logits, weights = jnp.asarray(logits), jnp.asarray(weights)
     check_shape("weights", weights, logits.shape[:1])
     return jnp.tensordot(weights, logits, axes=1)
@@ -117,8 +119,7 @@ def fit_trend(accuracies, shifted, *, scale="logit", count=None):
         _transformed("accuracies", accuracies, scale, count),
         _transformed("shifted", shifted, scale, count),
     )
-    check_shape("accuracies", x, (None,))
-    check_shape("shifted", y, x.shape)
+    y = read("shifted", y, read("accuracies", x, (None,)).shape)
     if len(x) < 2 or np.ptp(x) == 0:
         raise ValueError("accuracies: have no spread; give two models or more that differ")
     slope = np.sum((x - x.mean()) * (y - y.mean())) / np.sum((x - x.mean()) ** 2)
@@ -155,8 +156,7 @@ def effective_robustness(accuracies, shifted, trend, *, count=None):
     from scipy import special
 
     x, scale = _transformed("accuracies", accuracies, trend["scale"], count), trend["scale"]
-    y = _accuracies("shifted", shifted)
-    check_shape("shifted", y, x.shape)
+    y = read("shifted", _accuracies("shifted", shifted), x.shape)
     foretold = trend["slope"] * x + trend["intercept"]
     return y - (special.expit(foretold) if scale == "logit" else special.ndtr(foretold))
 
@@ -191,7 +191,7 @@ def trend_interval(
         B. Efron, Annals of Statistics 7 (1979).
     """
     counts = {"count": count, "shifted_count": count if shifted_count is None else shifted_count}
-    check_whole(draws=draws, **counts)
+    check_integers(draws=draws, **counts)
     for name, value in (counts | {"draws": draws}).items():
         if value < 1:
             raise ValueError(f"{name}: {value}; pass at least 1")
@@ -285,9 +285,7 @@ def mixture_slope(proportions, gains, slopes):
         Derived here after T. Nguyen et al., arXiv:2208.05516.
     """
     shares = _shares("proportions", proportions)
-    gains, slopes = np.asarray(gains, np.float64), np.asarray(slopes, np.float64)
-    check_shape("gains", gains, shares.shape)
-    check_shape("slopes", slopes, shares.shape)
+    gains, slopes = read("gains", gains, shares.shape), read("slopes", slopes, shares.shape)
     if not (gains > 0).all():
         raise ValueError("gains: are not all above 0; leave out sources that point away from the test set")
     return float(np.sum(shares * gains * slopes) / np.sum(shares * gains))
@@ -331,15 +329,14 @@ def filtered_slope(source, weights, keep, mean, shifted, *, sigma=1.0):
 
 
 def _shares(name, proportions):
-    shares = host(name, proportions).astype(np.float64)
-    check_shape(name, shares, (None,))
+    shares = read(name, proportions, (None,)).astype(np.float64)
     if not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
         raise ValueError(f"{name}: {shares.tolist()}; pass numbers from 0 on with a positive sum")
     return shares / shares.sum()
 
 
 def _accuracies(name, p):
-    p = host(name, p).astype(np.float64)
+    p = np.asarray(p, np.float64)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"{name}: are not all within 0..1; pass shares, not per cent")
     return p

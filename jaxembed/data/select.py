@@ -4,9 +4,6 @@ import math
 
 import numpy as np
 
-from jaxembed.arrays import check_shape, host
-from jaxembed.checks import check_whole
-
 MODES = ("global", "batchwise")
 
 
@@ -51,7 +48,7 @@ def select(scores, budget, *, mode="global", batch_size=None, largest=True, ids=
     if mode == "global":
         rows = _best(scores, keep, largest)
     else:
-        check_whole(batch_size=batch_size)
+        check_integers(batch_size=batch_size)
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size}; pass at least 1")
         starts = range(0, len(scores), batch_size)
@@ -103,7 +100,7 @@ def streaming_threshold(chunks, budget, *, largest=True, memory=1 << 20):
         J. I. Munro and M. S. Paterson, Theoretical Computer Science 12 (1980); G. S. Manku et al.,
         doi:10.1145/276304.276342. Which second number is kept alternates, which halves the error.
     """
-    check_whole(memory=memory)
+    check_integers(memory=memory)
     if memory < 2 or memory % 2:
         raise ValueError(f"memory: {memory} numbers; pass an even number, at least 2")
     _check_budget(budget)
@@ -166,12 +163,11 @@ def pair_scores(first, second, *, chunk=2048):
     References:
         J. Hessel et al., arXiv:2104.08718; as a filter A. Fang et al., arXiv:2309.17425.
     """
-    check_whole(chunk=chunk)
+    check_integers(chunk=chunk)
     if chunk < 1:
         raise ValueError(f"chunk: {chunk} rows; pass at least 1")
-    first, second = host("first", first), host("second", second)
-    check_shape("first", first, (None, None))
-    check_shape("second", second, first.shape)
+    first = read("first", first, (None, None))
+    second = read("second", second, first.shape)
     scores = np.empty(len(first), np.result_type(np.float32, _float(first), _float(second)))
     for start in range(0, len(scores), chunk):
         rows = slice(start, start + chunk)
@@ -249,8 +245,7 @@ def filter_report(scores, clean, budget, *, largest=True):
         A. Fang et al., arXiv:2309.17425.
     """
     rows = select(scores, budget, largest=largest)
-    clean = host("clean", clean)
-    check_shape("clean", clean, (len(host("scores", scores)),))
+    clean = read("clean", clean, (len(scores),))
     if not np.isin(clean, (0, 1)).all() or not clean.any():
         raise ValueError("clean: is not made of 0 and 1, or has no 1; mark at least one clean row")
     clean = clean.astype(bool)
@@ -264,9 +259,32 @@ def filter_report(scores, clean, budget, *, largest=True):
     }
 
 
+def read(name, x, shape):
+    """Returns what is given as a NumPy array of a shape, in which None is any length.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    from jaxembed.arrays import check_shape, host  # JAX, which importing this room does not bring
+
+    x = host(name, x)
+    check_shape(name, x, shape)
+    return x
+
+
+def check_integers(**numbers):
+    """Refuses numbers that are not integers, by the name of the argument.
+
+    Raises:
+        ValueError: with the number.
+    """
+    from jaxembed.checks import check_whole  # JAX, which importing this room does not bring
+
+    check_whole(**numbers)
+
+
 def _read_scores(scores):
-    scores = host("scores", scores)
-    check_shape("scores", scores, (None,))
+    scores = read("scores", scores, (None,))
     if scores.dtype.kind not in "iu":
         scores = scores.astype(_float(scores), copy=False)
     return refuse_nan(scores=scores)
@@ -294,8 +312,7 @@ def refuse_nan(**named):
 
 
 def _read_ids(ids, count):
-    ids = host("ids", ids)
-    check_shape("ids", ids, (count,))
+    ids = read("ids", ids, (count,))
     values, first, times = np.unique(ids, return_index=True, return_counts=True)
     if len(values) < count:
         again = ids[first[times > 1].min()]
@@ -308,7 +325,7 @@ def _check_budget(budget, name="budget"):
     if share and not 0 < budget <= 1:
         raise ValueError(f"{name}: the share {budget} is not in (0, 1]; pass an int for a number of rows")
     if not share:
-        check_whole(**{name: budget})
+        check_integers(**{name: budget})
         if budget < 1:
             raise ValueError(f"{name}: {budget} rows; pass at least 1")
     return share
