@@ -20,7 +20,19 @@ from jaxembed.data.fasttext import fasttext_hash, fasttext_ids, fasttext_ngrams
 from jaxembed.data.fasttext_files import read_fasttext, write_fasttext
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
+from jaxembed.data.loss_reduction import conditional_loss_reduction, rho_rows, selection_cost
 from jaxembed.data.masking import hide, masked_batch, random_window, word_masks
+from jaxembed.data.mixtures import (
+    effective_robustness,
+    ensemble_logits,
+    filtered_slope,
+    fit_trend,
+    gaussian_source,
+    mixture_rows,
+    mixture_slope,
+    trend_interval,
+    trend_slope,
+)
 from jaxembed.data.pair_counts import cooccurrence, positive_pmi
 from jaxembed.data.pairs import (
     aspect_pairs,
@@ -34,6 +46,7 @@ from jaxembed.data.pairs import (
     uniform_rows,
 )
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
+from jaxembed.data.select import filter_report, pair_scores, score_pairs, select, streaming_threshold
 from jaxembed.data.sources.beir import beir
 from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
@@ -84,6 +97,7 @@ __all__ = [
     "colocation",
     "column_names",
     "common_identities",
+    "conditional_loss_reduction",
     "cooccurrence",
     "corpus",
     "criteo",
@@ -91,16 +105,22 @@ __all__ = [
     "digits",
     "docstrings",
     "document_frequency",
+    "effective_robustness",
     "emoji",
+    "ensemble_logits",
     "example_pairs",
     "fashion_mnist",
     "fasttext_hash",
     "fasttext_ids",
     "fasttext_ngrams",
+    "filter_report",
+    "filtered_slope",
     "first_sentences",
     "fit_image",
     "fit_scaling",
+    "fit_trend",
     "flights",
+    "gaussian_source",
     "gender_words",
     "glove",
     "graded_pairs",
@@ -126,6 +146,8 @@ __all__ = [
     "locality_batches",
     "log_counts",
     "masked_batch",
+    "mixture_rows",
+    "mixture_slope",
     "mnist",
     "more_rows",
     "movielens_100k",
@@ -140,6 +162,7 @@ __all__ = [
     "openclipart",
     "pack",
     "package_file",
+    "pair_scores",
     "positive_pmi",
     "proximity_graph",
     "random_window",
@@ -148,13 +171,18 @@ __all__ = [
     "read_images",
     "read_word_vectors",
     "reuters",
+    "rho_rows",
     "scale_columns",
+    "score_pairs",
+    "select",
+    "selection_cost",
     "sentence_pairs",
     "sick",
     "sources",
     "split_in_time",
     "split_pairs",
     "stamps",
+    "streaming_threshold",
     "sts",
     "subword_ids",
     "take",
@@ -164,6 +192,8 @@ __all__ = [
     "tfds_images",
     "toy",
     "toy_scenes",
+    "trend_interval",
+    "trend_slope",
     "uniform_rows",
     "word_masks",
     "word_pairs",
