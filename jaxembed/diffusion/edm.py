@@ -19,7 +19,7 @@ def precondition(network, sigma_data=0.5):
     ``skip = d**2 / (sigma**2 + d**2)`` and ``out = sigma d / sqrt(sigma**2 + d**2)``.
 
     >>> zero = lambda params, x, level, condition, key: 0 * x
-    >>> print(precondition(zero)(None, jnp.ones((1, 2)), jnp.array([0.5])))
+    >>> print(precondition(zero)(None, jnp.ones((1, 2)), jnp.array([0.5])).astype("float16"))
     [[0.5 0.5]]
 
     Args:
@@ -90,8 +90,8 @@ def edm_sigmas(steps=18, *, smallest=0.002, largest=80.0, rho=7.0):
 
     ``sigma[i] = (largest**(1/rho) + i / (S - 1) (smallest**(1/rho) - largest**(1/rho)))**rho``, sigma[S] = 0.
 
-    >>> print(edm_sigmas(3).round(3))
-    [80.     2.515  0.002  0.   ]
+    >>> print(edm_sigmas(3, smallest=1.0, largest=128.0).round(2))
+    [128.    17.09   1.     0.  ]
 
     Args:
         steps: S, at least 2.

@@ -27,7 +27,7 @@ def schedule(name="linear", steps=1000, *, first=None, last=None, offset=0.008, 
 
     >>> table = schedule("cosine", 4)
     >>> print(table["alphas_bar"][:3].astype("float16"))
-    [0.847 0.494 0.144]
+    [0.847  0.494  0.1443]
 
     Args:
         name: "linear", "scaled_linear", "ldm_linear" or "cosine".
