@@ -103,7 +103,7 @@ def edm_sigmas(steps=18, *, smallest=0.002, largest=80.0, rho=7.0):
         float32 NumPy array [S + 1], falling.
 
     Raises:
-        ValueError: for fewer than two steps, or levels that do not fall.
+        ValueError: for fewer than two steps, a rho that is not above 0, or levels that do not fall.
 
     References:
         T. Karras et al. (EDM), arXiv:2206.00364.
@@ -111,6 +111,8 @@ def edm_sigmas(steps=18, *, smallest=0.002, largest=80.0, rho=7.0):
     check_whole(steps=steps)
     if steps < 2:
         raise ValueError(f"steps: {steps}; a schedule has at least 2")
+    if not rho > 0:
+        raise ValueError(f"rho: {rho} is not above 0; pass a positive number")
     if not 0 < smallest < largest:
         raise ValueError(f"smallest: {smallest} and largest {largest}; pass 0 < smallest < largest")
     high, low = largest ** (1 / rho), smallest ** (1 / rho)
@@ -148,7 +150,7 @@ def sample_heun(
         [B, ...], float32 or the dtype of ``start``. The network runs 2 S - 1 times, or S times.
 
     Raises:
-        ValueError: for levels that do not fall to 0, a key that is missing, or a condition with another
+        ValueError: for levels that do not fall to 0, a churn below 0, a key that is missing, or a condition with another
             number of rows.
 
     References:
@@ -158,6 +160,8 @@ def sample_heun(
     traced = isinstance(sigmas, jax.core.Tracer)
     if not traced and (len(sigmas) < 2 or sigmas[-1] != 0 or not np.all(np.diff(sigmas) < 0)):
         raise ValueError("sigmas: do not fall to 0 at the end; pass those of edm_sigmas")
+    if isinstance(churn, int | float) and not churn >= 0:
+        raise ValueError(f"churn: {churn} is below 0; pass 0 to draw no noise, or more")
     draws = not (isinstance(churn, int | float) and churn == 0)
     x, key = begin(key, shape, start, draws)
     x = x * sigmas[0] if start is None else x
@@ -218,7 +222,7 @@ def sigma_denoiser(schedule, denoise, *, prediction="noise"):
     def at_sigma(params, x, sigma, condition=None, key=None):
         check_shape("sigma", sigma, np.shape(x)[:1])
         levels = jnp.log(schedule["noise"] / schedule["signal"])
-        t = jnp.argmin(jnp.abs(jnp.log(sigma)[:, None] - levels), axis=1).astype(jnp.int32)
+        t = jnp.searchsorted((levels[1:] + levels[:-1]) / 2, jnp.log(sigma)).astype(jnp.int32)  # the nearest
         sigma = spread(sigma, x)
         scale = 1 / jnp.sqrt(1 + sigma**2)
         out = denoise(params, x * scale, t, condition, key)

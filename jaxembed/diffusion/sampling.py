@@ -64,6 +64,8 @@ def _step(schedule, x, t, previous, out, prediction, clip):
     steps = len(schedule["betas"])
     check_times("t", t, x, steps)
     check_times("previous", previous, x, steps, -1)
+    if isinstance(clip, int | float) and not clip > 0:
+        raise ValueError(f"clip: {clip} is not above 0; pass a positive number, or None")
     x0 = convert(schedule, x, t, out, prediction, "x0")
     source, known = (prediction, out) if clip is None else ("x0", jnp.clip(x0, -clip, clip))
     x0 = x0 if clip is None else known
@@ -103,13 +105,16 @@ def ddim_step(schedule, x, t, previous, out, noise=None, *, prediction="noise", 
         [B, ...] at step ``previous``.
 
     Raises:
-        ValueError: for a step outside the schedule, an unknown prediction, or noise that is missing.
+        ValueError: for a step outside the schedule, an unknown prediction, an eta outside [0, 1],
+            a clip that is not above 0, or noise that is missing.
 
     References:
         J. Song et al., arXiv:2010.02502; clipping as in guided-diffusion, P. Dhariwal and A. Nichol,
         arXiv:2105.05233.
     """
     still = isinstance(eta, int | float) and eta == 0
+    if isinstance(eta, int | float) and not 0 <= eta <= 1:
+        raise ValueError(f"eta: {eta} is outside [0, 1]; 0 draws no noise, 1 is DDPM's")
     if noise is None and not still:
         raise ValueError(f"noise: needed with eta={eta}; pass draws from N(0, 1), or eta=0")
     x0, e, noise_t, signal_p, noise_p, _, fresh = _step(schedule, x, t, previous, out, prediction, clip)
@@ -149,7 +154,8 @@ def ddpm_step(schedule, x, t, previous, out, noise, *, prediction="noise", varia
         [B, ...] at step ``previous``.
 
     Raises:
-        ValueError: for a step outside the schedule, an unknown prediction or variance.
+        ValueError: for a step outside the schedule, an unknown prediction or variance, or a clip
+            that is not above 0.
 
     References:
         J. Ho et al., arXiv:2006.11239.
@@ -252,7 +258,7 @@ def begin(key, shape, start, draws):
 
 
 def condition_at(condition, at_step, number, rows):
-    """The condition of one step, checked for its number of rows."""
+    """The condition of one step, a tree of arrays [B, ...], checked for its number of rows B."""
     found = condition(number) if callable(condition) else condition
     found = found if at_step is None else at_step(number, found)
     for leaf in jax.tree.leaves(found):

@@ -70,6 +70,11 @@ def test_a_denoiser_of_a_schedule_samples_by_noise_levels(prediction):
 
     read = diffusion.sigma_denoiser(table, best, prediction=prediction)
     sigmas = diffusion.edm_sigmas(60, smallest=0.01, largest=150.0)
+    asked = []
+    spied = diffusion.sigma_denoiser(table, lambda p, x, t, c=None, key=None: asked.append(t) or x)
+    levels = (table["noise"] / table["signal"])[jnp.array([0, 300, 999])]
+    spied({}, jnp.zeros((3, 1)), levels * 1.001)
+    assert asked[0].tolist() == [0, 300, 999]
     run = diffusion.sample_heun(read, {}, sigmas, KEY, (20000, 1))
     np.testing.assert_allclose((run.mean(), run.std()), (oracles.CENTRE, oracles.SPREAD), atol=0.015)
 
@@ -130,6 +135,8 @@ def run(**options):
         (lambda: diffusion.edm_sigmas(smallest=0.0), "smallest: 0.0 and largest 80.0; pass 0 < smallest"),
         (lambda: run(sigmas=SIGMAS[:-1]), "sigmas: do not fall to 0 at the end; pass those of edm_sigmas"),
         (lambda: run(sigmas=SIGMAS[::-1]), "sigmas: do not fall to 0"),
+        (lambda: run(churn=-1.0), "churn: -1.0 is below 0; pass 0 to draw no noise, or more"),
+        (lambda: diffusion.edm_sigmas(rho=0), "rho: 0 is not above 0; pass a positive number"),
         (lambda: run(key=None), "key: needed, because noise is drawn"),
         (lambda: run(key=None, start=START, shape=(1, 1), churn=1.0), "key: needed, because noise is drawn"),
         (lambda: run(start=START), r"start: shape \(1, 1\); pass \[2, 1\]"),

@@ -237,6 +237,8 @@ RUN = functools.partial(sampled, 2)
         (lambda: RUN(sampler="ddpm", eta=1.0), "eta: belongs to ddim"),
         (lambda: RUN(sampler="ddpm", variance="learned"), "variance='learned'; choose one of small, large"),
         (lambda: RUN(prediction="eps"), "prediction='eps'; choose one of noise, x0, v"),
+        (lambda: RUN(eta=1.5), r"eta: 1.5 is outside \[0, 1\]"),
+        (lambda: RUN(clip=-1.0), "clip: -1.0 is not above 0; pass a positive number, or None"),
         (lambda: RUN(start=jnp.ones((2, 2))), r"start: shape \(2, 2\); pass \[2, 1\]"),
         (lambda: RUN(condition=jnp.ones((3, 4))), r"condition: shape \(3, 4\) for 2 images; pass"),
         (lambda: RUN(condition=lambda n: jnp.ones(())), r"condition: shape \(\) for 2 images"),
