@@ -150,8 +150,8 @@ def sample_heun(
         [B, ...], float32 or the dtype of ``start``. The network runs 2 S - 1 times, or S times.
 
     Raises:
-        ValueError: for levels that do not fall to 0, a churn below 0, a key that is missing, or a condition with another
-            number of rows.
+        ValueError: for levels that do not fall to 0, a churn below 0, a key that is missing, or a condition
+            with another number of rows.
 
     References:
         T. Karras et al., arXiv:2206.00364, Algorithm 2 with noise at all levels and of scale 1.

@@ -59,7 +59,7 @@ def guided(denoise, scale, null, *, convention="scale"):
 
     With c and u the predictions for the condition and for the null: ``u + scale (c - u)`` under the
     convention "scale", where 1 is the plain c. Under "weight" it is ``(1 + scale) c - scale u``, where 0
-    is. A weight w is a scale of 1 + w. Both predictions come from one batch of 2 B rows.
+    is that. A weight w is a scale of 1 + w. Both predictions come from one batch of 2 B rows.
 
     >>> denoise = lambda params, x, t, condition, key=None: condition
     >>> both = guided(denoise, 3.0, jnp.array([1.0]))
