@@ -147,7 +147,7 @@ def sample_heun(
         start: optional [B, ...] of standard deviation ``sigmas[0]``.
 
     Returns:
-        [B, ...], float32 or the dtype of ``start``. The network runs 2 S - 1 times, or S times.
+        [B, ...], float32 or the floating dtype of ``start``. The network runs 2 S - 1 times, or S times.
 
     Raises:
         ValueError: for levels that do not fall to 0, a churn below 0, a key that is missing, or a condition
@@ -180,7 +180,7 @@ def sample_heun(
             x = (x + sigma * jnp.sqrt((1 + gain) ** 2 - 1) * noise).astype(x.dtype)
             sigma = sigma * (1 + gain)
         first = slope(x, sigma, given)
-        new = x + (then - sigma) * first
+        new = (x + (then - sigma) * first).astype(x.dtype)
         if correct:
             second = jax.lax.cond(
                 then > 0, lambda: slope(new, jnp.where(then > 0, then, 1), given), lambda: first

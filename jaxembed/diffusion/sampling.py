@@ -216,7 +216,7 @@ def sample(
         start: optional [B, ...], the noise to start from.
 
     Returns:
-        [B, ...], float32 or the dtype of ``start``.
+        [B, ...], float32 or the floating dtype of ``start``.
 
     Raises:
         ValueError: for an unknown choice, a number of steps outside 1..T, a key that is missing, or a
@@ -254,7 +254,11 @@ def begin(key, shape, start, draws):
     if start is not None:
         check_shape("start", start, shape)
     start_key, step_key = (None, None) if key is None else jax.random.split(key)
-    return jax.random.normal(start_key, shape) if start is None else jnp.asarray(start), step_key
+    if start is None:
+        return jax.random.normal(start_key, shape), step_key
+    start = jnp.asarray(start)
+    floating = jnp.issubdtype(start.dtype, jnp.floating)
+    return start if floating else start.astype(jnp.float32), step_key
 
 
 def condition_at(condition, at_step, number, rows):

@@ -124,6 +124,14 @@ def test_the_network_runs_twice_a_step_but_for_the_last():
     assert sorted(found) == sorted(float(SIGMAS[i]) for i in (-4, -3, -3, -2, -2))
 
 
+@pytest.mark.parametrize(("given", "kept"), [("bfloat16", "bfloat16"), ("int32", "float32")])
+def test_a_start_keeps_its_floating_dtype(given, kept):
+    start = START.astype(given)
+    for options in ({}, {"churn": 5.0}, {"correct": False}):
+        found = diffusion.sample_heun(BEST, {}, SIGMAS, KEY, (1, 1), start=start, **options)
+        assert found.dtype == kept and np.isfinite(found.astype("float32")).all()
+
+
 def run(**options):
     return diffusion.sample_heun(BEST, {}, **({"sigmas": SIGMAS, "key": KEY, "shape": (2, 1)} | options))
 

@@ -215,6 +215,8 @@ def test_images_split_over_devices_are_the_same_and_stay_where_they_are(sampler)
 def test_a_start_of_float64_or_bfloat16_keeps_its_dtype():
     start = jnp.ones((2, 1), jnp.bfloat16)
     assert sampled(2, start=start, steps=3).dtype == jnp.bfloat16
+    ones = sampled(2, start=jnp.ones((2, 1), jnp.int32), steps=3)
+    np.testing.assert_array_equal(ones, sampled(2, start=jnp.ones((2, 1)), steps=3))
     with jax.enable_x64(True):
         assert sampled(2, start=jnp.ones((2, 1)), steps=3).dtype == jnp.float64
 
