@@ -7,7 +7,6 @@ import struct
 import numpy as np
 
 from jaxembed import files
-from jaxembed.arrays import check_shape
 from jaxembed.data.word_files import FASTTEXT
 
 VERSION, CENTROIDS = 12, 256
@@ -191,6 +190,8 @@ def write_fasttext(path, words, counts, rows, output, *, sizes=(3, 6), buckets, 
     """
     path = files.local_path(path, "path")
     rows, output = np.asarray(rows, "<f4"), np.asarray(output, "<f4")
+    from jaxembed.arrays import check_shape  # JAX, which a light import of the room does not bring
+
     check_shape("rows", rows, (len(words) + buckets, None))
     check_shape("output", output, (None, rows.shape[1]))
     check_shape("counts", counts, (len(words),))

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from jaxembed.arrays import check_shape
 from jaxembed.data.corpora import END
 
 FLUSH = 1 << 20  # words of the corpus that are counted at once
@@ -97,6 +96,8 @@ def positive_pmi(rows, columns, counts, size, *, smoothing=0.75, shift=1.0):
         O. Levy and Y. Goldberg, NeurIPS 2014; O. Levy et al., doi:10.1162/tacl_a_00134.
     """
     rows, columns, counts = np.asarray(rows), np.asarray(columns), np.asarray(counts, np.float64)
+    from jaxembed.arrays import check_shape  # JAX, which a light import of the room does not bring
+
     check_shape("columns", columns, rows.shape)
     check_shape("counts", counts, rows.shape)
     own, other = (np.bincount(x, counts, size) for x in (rows, columns))

@@ -6,7 +6,6 @@ import pathlib
 import numpy as np
 
 from jaxembed import files
-from jaxembed.arrays import check_shape
 
 FORMATS = ("word2vec", "word2vec_binary", "glove", "npy")
 REMEDY = "fetch the file again, or pass another format="
@@ -215,6 +214,8 @@ def write_word_vectors(path, words, vectors, *, format="word2vec"):
     """
     _check_choice("format", format, FORMATS)
     vectors, path = np.asarray(vectors, np.float32), files.local_path(path, "path")
+    from jaxembed.arrays import check_shape  # JAX, which a light import of the room does not bring
+
     check_shape("vectors", vectors, (len(words), None))
     _check_words(words)
     if not np.isfinite(vectors).all():
