@@ -7,7 +7,8 @@ The rooms, in the order in which a piece of data walks through them::
     encoders  batches -> vectors            losses    vectors -> one loss per example
     train     losses -> checkpoints         vectors   vectors -> vectors or compact codes
     search    vectors -> ranks              metrics   ranks, scores, vectors -> numbers
-    weights   parameters -> parameters      recipes   whole walks in one call
+    weights   parameters -> parameters      diffusion vectors <-> images
+    recipes   whole walks in one call
 
 ``from jaxembed import losses`` imports that room alone.
 """
