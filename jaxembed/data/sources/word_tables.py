@@ -85,14 +85,20 @@ def gender_words():
     try:
         found = json.loads(decoded(path))["gender"]
         return {
-            "pairs": [tuple(pair) for pair in found["definitional_pairs"]],
-            "equal": [tuple(pair) for pair in found["equalize_pairs"]],
-            "specific": list(found["specific_full"]),
-            "seed": list(found["specific_seed"]),
-            "professions": {word: (float(a), float(b)) for word, a, b in found["professions"]},
+            "pairs": [(_text(a), _text(b)) for a, b in found["definitional_pairs"]],
+            "equal": [(_text(a), _text(b)) for a, b in found["equalize_pairs"]],
+            "specific": [_text(word) for word in found["specific_full"]],
+            "seed": [_text(word) for word in found["specific_seed"]],
+            "professions": {_text(word): (float(a), float(b)) for word, a, b in found["professions"]},
         }
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not the list of words ({error}); install the package again") from None
+
+
+def _text(word):
+    if not isinstance(word, str):
+        raise ValueError("a word that is not text")
+    return word
 
 
 def _news(inside):
