@@ -1,5 +1,6 @@
 """Vectors to ranks: exact search, rescoring by sets of tokens, and indexes on disk."""
 
+from jaxembed.search.code_columns import CodeColumns, code_columns
 from jaxembed.search.document_index import (
     Documents,
     add_documents,
@@ -23,6 +24,7 @@ from jaxembed.search.topk import reciprocal_rank_fusion, scan_top_k, top_k
 from jaxembed.search.vector_index import Index, load_index, save_index
 
 __all__ = [
+    "CodeColumns",
     "Documents",
     "Index",
     "add_documents",
@@ -30,6 +32,7 @@ __all__ = [
     "build_faiss",
     "build_faiss_binary",
     "build_usearch",
+    "code_columns",
     "delete_documents",
     "embed",
     "funnel",

@@ -7,14 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import on_device
+from jaxembed.search.code_columns import (
+    BLOCK,
+    GATHERED_BYTES,
+    MISSING,
+    CodeColumns,
+    least_of,
+    nearest_columns,
+    words_of,
+)
 from jaxembed.search.topk import scan
 
-_BLOCK = 64  # neighbouring codes of which only the nearest is looked at first
 _SLICE = 2**15  # codes that are compared at a time: they stay in the cache
 _CHUNK_BYTES = 2**25  # codes of one transfer from the host
-_GATHERED_BYTES = 2**22  # codes of the best blocks that are looked at again at a time
-_UNROLLED = 64  # words of a code up to which their sum is written out
-_MISSING = 2**28  # above every distance
 
 
 def hamming_top_k(queries, codes, k, *, mesh=None, axis="data", chunk=None):
@@ -34,6 +39,7 @@ def hamming_top_k(queries, codes, k, *, mesh=None, axis="data", chunk=None):
         queries: uint8 [B, W], packed by ``vectors.pack_bits`` or ``vectors.sign_codes``.
         codes: uint8 [N, W]. A JAX array stays where it is. Anything else with a shape and slices, as a
             memory-mapped array or a column of ``open_documents``, is sent to the device chunk by chunk.
+            For many searches of the same codes: :func:`code_columns` of them, which is read fastest.
         k: how many codes are returned, at most N.
         mesh, axis: as for ``top_k``.
         chunk: how many codes are taken from the host at a time; None takes 32 MiB.
@@ -43,14 +49,15 @@ def hamming_top_k(queries, codes, k, *, mesh=None, axis="data", chunk=None):
 
     Raises:
         ValueError: when k is below 1 or above N, for another dtype, or for codes of another width, which were
-            made by another head.
+            made by another head; for a mesh with codes by columns.
     """
+    if isinstance(codes, CodeColumns):
+        return _of_columns(on_device("queries", queries), codes, k, mesh)
     codes = codes if hasattr(codes, "shape") and hasattr(codes, "dtype") else np.asarray(codes)
     queries = on_device("queries", queries)
     _check(queries, codes)
     count, width = codes.shape
-    if not isinstance(k, int | np.integer) or not 1 <= k <= count:
-        raise ValueError(f"k: {k} is outside 1..{count}, the number of codes; pass a k in that range")
+    _check_k(k, count)
     if count > np.iinfo(np.int32).max:
         raise ValueError(f"codes: {count} are more than int32 numbers; search parts and merge the results")
     chunk = _CHUNK_BYTES // width if chunk is None else chunk
@@ -58,7 +65,15 @@ def hamming_top_k(queries, codes, k, *, mesh=None, axis="data", chunk=None):
         raise ValueError(f"chunk: {chunk} is below 1; pass a positive integer")
     options = {"size": len(queries), "chunk": max(chunk, k, 1), "mesh": mesh, "axis": axis}
     scores, ids = scan(None, queries, codes, k, pick=_nearest, **options)
-    return jnp.where(jnp.isfinite(scores), -scores, _MISSING).astype(jnp.int32), ids
+    return jnp.where(jnp.isfinite(scores), -scores, MISSING).astype(jnp.int32), ids
+
+
+def _of_columns(queries, columns, k, mesh):
+    _check(queries, np.broadcast_to(np.uint8(0), (columns.count, columns.width)))
+    _check_k(k, columns.count)
+    if mesh is not None:
+        raise ValueError("mesh: codes by columns lie on one device; pass the packed codes to share them out")
+    return nearest_columns(queries, columns.words, columns.count, int(k))
 
 
 def rerank_vectors(queries, places, vectors, k=None, *, chunk=64):
@@ -168,27 +183,27 @@ def _inner_best(queries, held, places, *, k):
 def _nearest(queries, codes, first, last, k):
     """The k nearest of codes first to last - 1: negative distances and places, best first."""
     count, width = codes.shape
-    queries = _words(queries)
-    if count <= _BLOCK * k:
+    queries = words_of(queries)
+    if count <= BLOCK * k:
         places = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32), (len(queries), count))
-        return _ranked(queries, _words(codes), places, first, last, k)
-    piece = min(_SLICE, count + -count % _BLOCK)
+        return _ranked(queries, words_of(codes), places, first, last, k)
+    piece = min(_SLICE, count + -count % BLOCK)
     codes = jnp.pad(codes, ((0, max(0, piece - count)), (0, 0)))
     least = _least(queries, codes, first, last, piece)
     _, blocks = jax.lax.top_k(-least.astype(jnp.float32), k)
     blocks = jnp.sort(blocks, axis=1)  # places rise, so that ties go to the lowest
-    number, inside = blocks // (piece // _BLOCK), blocks % (piece // _BLOCK)
+    number, inside = blocks // (piece // BLOCK), blocks % (piece // BLOCK)
     start = _start(number, piece, len(codes))
-    places = (start + inside * _BLOCK)[..., None] + jnp.arange(_BLOCK, dtype=jnp.int32)
+    places = (start + inside * BLOCK)[..., None] + jnp.arange(BLOCK, dtype=jnp.int32)
     places = jnp.where(places >= number[..., None] * piece, places, len(codes))
-    places = places.reshape(len(blocks), blocks.shape[1] * _BLOCK)
+    places = places.reshape(len(blocks), blocks.shape[1] * BLOCK)
 
     def again(query_and_places):
         query, rows = query_and_places
-        found = _ranked(query[None], _words(codes.at[rows].get(mode="clip")), rows[None], first, last, k)
+        found = _ranked(query[None], words_of(codes.at[rows].get(mode="clip")), rows[None], first, last, k)
         return found[0][0], found[1][0]
 
-    size = max(1, _GATHERED_BYTES // (k * _BLOCK * width))
+    size = max(1, GATHERED_BYTES // (k * BLOCK * width))
     return jax.lax.map(again, (queries, places), batch_size=max(1, min(size, len(queries))))
 
 
@@ -209,12 +224,12 @@ def _least(queries, codes, first, last, piece):
         rows = start + jnp.arange(piece, dtype=jnp.int32)
         valid = (rows >= jnp.maximum(first, number * piece)) & (rows < last)
         # Words of neighbours lie side by side, so that the processor compares many codes at once.
-        words = _words(jax.lax.dynamic_slice_in_dim(codes, start, piece))
-        words = words.reshape(-1, _BLOCK, words.shape[1]).transpose(2, 1, 0)
-        offset = jnp.where(valid, 0, _MISSING).reshape(-1, _BLOCK).T
+        words = words_of(jax.lax.dynamic_slice_in_dim(codes, start, piece))
+        words = words.reshape(-1, BLOCK, words.shape[1]).transpose(2, 1, 0)
+        offset = jnp.where(valid, 0, MISSING).reshape(-1, BLOCK).T
         given = jax.lax.optimization_barrier((words, offset))
         return jax.lax.platform_dependent(
-            queries, *given, cpu=_least_by_query, default=jax.vmap(_least_of, (0, None, None))
+            queries, *given, cpu=_least_by_query, default=jax.vmap(least_of, (0, None, None))
         )
 
     least = jax.lax.map(one, jnp.arange(pieces, dtype=jnp.int32))
@@ -222,29 +237,12 @@ def _least(queries, codes, first, last, piece):
 
 
 def _least_by_query(queries, words, offset):
-    return jax.lax.map(lambda query: _least_of(query, words, offset), queries)
-
-
-def _least_of(query, words, offset):
-    """The least distance of one query [V] to each block of words [V, 64, blocks]."""
-    if len(words) > _UNROLLED:
-        bits = jnp.sum(jax.lax.population_count(query[:, None, None] ^ words), axis=0, dtype=jnp.int32)
-    else:
-        bits = sum(jax.lax.population_count(q ^ w) for q, w in zip(query, words, strict=True))
-    return jnp.min(offset + bits.astype(jnp.int32), axis=0)
+    return jax.lax.map(lambda query: least_of(query, words, offset), queries)
 
 
 def _start(number, piece, count):
     """Where a piece begins; the last one ends with the codes and passes over those before it."""
     return jnp.minimum(number * piece, count - piece)
-
-
-def _words(codes):
-    """Packed codes [n, W] as words of 32 bits [n, V]; missing bytes are 0."""
-    if codes.dtype != jnp.uint8:
-        return codes
-    codes = jnp.pad(codes, ((0, 0), (0, -codes.shape[1] % 4)))
-    return jax.lax.bitcast_convert_type(codes.reshape(len(codes), codes.shape[1] // 4, 4), jnp.uint32)
 
 
 def _check(queries, codes):
@@ -256,6 +254,11 @@ def _check(queries, codes):
             f"queries: {8 * queries.shape[1]} bits, but the codes have {8 * codes.shape[1]}; "
             "make both with one head"
         )
+
+
+def _check_k(k, count):
+    if not isinstance(k, int | np.integer) or not 1 <= k <= count:
+        raise ValueError(f"k: {k} is outside 1..{count}, the number of codes; pass a k in that range")
 
 
 def _check_places(queries, places, vectors, k):

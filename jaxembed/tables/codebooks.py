@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, squared_distances, straight_through
-from jaxembed.tables.compact import most_frequent, pack, rank, rank_bits, unpack
+from jaxembed.tables.compact import decoded, most_frequent, pack, rank, rank_bits, unpack
 from jaxembed.tables.factorized import TABLE, own_rows, read_rows
 from jaxembed.tables.methods import at_once, check_count, plain_settings, row_method, values_of
 
@@ -245,8 +245,8 @@ def _unpacked(packed, rows, place, parts, bits):
     """Codes int32 [M, S] of values, from one group or from that of the frequent or the rare ones."""
 
     def at(group, places):
-        return unpack(packed[f"group_{group}"], places, parts, bits[group])
+        return unpack(packed[f"group_{group}"], jnp.maximum(places, 0), parts, bits[group])
 
     if len(bits) == 1:
-        return at(0, jnp.maximum(rows, 0))
-    return jnp.where(place[:, None] >= 0, at(0, jnp.maximum(place, 0)), at(1, jnp.maximum(-1 - place, 0)))
+        return decoded(lambda rows: at(0, rows), rows)
+    return decoded(lambda place: jnp.where(place[:, None] >= 0, at(0, place), at(1, -1 - place)), place)

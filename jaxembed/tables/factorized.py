@@ -63,7 +63,7 @@ def own_rows(numbers, index=None):
 def read_rows(table, codes):
     """Vectors {feature: [..., D]} of codes {feature: [..., 1]}, by one gather."""
     table = jnp.asarray(table)
-    return at_once(lambda rows: rows_of(table, rows[:, 0]), codes)
+    return at_once(lambda rows: rows_of(table, rows[:, 0], signed=False), codes)
 
 
 def plan_method(plan, *, rows=None, initialiser=None):
@@ -154,7 +154,7 @@ def _gather_of(method):
             return rows_of(table, codes)
         row, flipped = row_and_sign(jnp.asarray(codes))
         vectors = jnp.where((row < 0)[..., None], 0, method.vectors(table, jnp.maximum(row, 0)))
-        return jnp.where(flipped[..., None], -vectors, vectors)
+        return vectors * jnp.where(flipped, -1, 1).astype(vectors.dtype)[..., None]
 
     return gather
 

@@ -93,7 +93,7 @@ def narrow(codes):
     return jnp.asarray(codes)
 
 
-def rows_of(table, codes):
+def rows_of(table, codes, signed=True):
     """Row gather: reads rows of a table; a code outside it reads zeros and sends no gradient.
 
     The one gather of this room. A kernel for some device, or :func:`~jaxembed.tables.sharded_rows`, is a
@@ -108,15 +108,21 @@ def rows_of(table, codes):
     Args:
         table: [V, D].
         codes: int [...]; -1 reads zeros, -2 - r reads row r with its sign flipped.
+        signed: False where no code flips a sign, which is faster; every code below 0 then reads zeros.
 
     Returns:
         [..., D].
     """
-    rows, flipped = row_and_sign(narrow(codes))
+    rows = narrow(codes)
+    if signed:
+        rows, flipped = row_and_sign(rows)
     inside = jnp.where(rows < 0, table.shape[0], rows)  # a negative index would count from the end
     low = jnp.asarray(table).dtype != accumulator(table)
     vectors = _narrow_rows(table, inside) if low else _filled(table, inside)
-    return jnp.where(flipped[..., None], -vectors, vectors)
+    if not signed:
+        return vectors
+    sign = jnp.where(flipped, -1, 1).astype(vectors.dtype)  # a choice of two would gather twice
+    return vectors * sign[..., None]
 
 
 def _filled(table, rows):
@@ -173,6 +179,8 @@ def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
         ValueError: for codes, masks or weights of a wrong shape, or of a feature that the plan lacks.
     """
     masks, weights, result = masks or {}, weights or {}, {}
+    if gather is rows_of:
+        gather = functools.partial(rows_of, signed=plan.signed)
     for given, what in ((masks, "masks"), (weights, "weights")):
         if set(given) - set(codes):
             raise ValueError(f"{what}: {sorted(set(given) - set(codes))} not among the codes {sorted(codes)}")
@@ -183,7 +191,7 @@ def lookup(plan, params, codes, masks=None, weights=None, *, gather=rows_of):
         if feature.vocabulary is None:
             vectors = gather(params["table"]["embedding"], rows)
         else:
-            vectors = rows_of(params["exact"][name]["embedding"], rows)
+            vectors = rows_of(params["exact"][name]["embedding"], rows, signed=False)
         importance = None
         if name + IMPORTANCE in plan.importance_keys:
             if name + IMPORTANCE not in codes:

@@ -294,7 +294,7 @@ def _rows(params, pairs, fields):
     total, numbers = sum(fields), pairs[:, 1]
     numbers = jnp.where(numbers < 0, total, numbers)  # a negative index would count from the end
     place = jnp.where(numbers < total, fields_of_rows(numbers, fields), len(fields))
-    return rows_of(params["table"]["embedding"], pairs[:, 0]), place, numbers
+    return rows_of(params["table"]["embedding"], pairs[:, 0], signed=False), place, numbers
 
 
 def _replaced(rows, mask, params, place):

@@ -80,7 +80,8 @@ def tensor_train(sizes, width, *, rank, initialiser=None):
         }
         tables = [params[path.partition("/")[0]]["embedding"] for path in CORES]
         return at_once(
-            lambda found: contract([rows_of(t, found[:, k]) for k, t in enumerate(tables)]), joined
+            lambda found: contract([rows_of(t, found[:, k], signed=False) for k, t in enumerate(tables)]),
+            joined,
         )
 
     return row_method(

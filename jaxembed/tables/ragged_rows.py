@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.tables.compact import rank, rank_bits
+from jaxembed.tables.compact import decoded, rank, rank_bits
 from jaxembed.tables.row_masks import check_sizes, fields_of_rows
 
 
@@ -104,18 +104,24 @@ def ragged_lookup(stored, ids, sizes, width):
         [..., D].
     """
     ids = jnp.asarray(ids)
-    index, fields = stored["index"], fields_of_rows(ids, sizes)
-    inside = (ids >= 0) & (ids < sum(sizes))
-    found, places = rank(index, jnp.where(inside, ids, 0))
-    found, widths = found & inside, index["widths"][fields]
-    starts = jnp.where(found, places * widths + index["steps"][fields], 0)
-    reads = jax.lax.GatherDimensionNumbers((ids.ndim,), (), (0,))
+    index, total = stored["index"], sum(sizes)
+
+    def place(ids):
+        """The first number of each row [m], and how many are its own; 0 of a dropped one."""
+        inside, fields = (ids >= 0) & (ids < total), fields_of_rows(ids, sizes)
+        found, places = rank(index, jnp.where(inside, ids, 0))
+        found, widths = found & inside, index["widths"][fields]
+        return jnp.where(found, places * widths + index["steps"][fields], 0), jnp.where(found, widths, 0)
+
+    starts, widths = decoded(place, ids.reshape(-1))
+    reads = jax.lax.GatherDimensionNumbers((1,), (), (0,))
     mode = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    rows = jax.lax.gather(stored["values"], starts[..., None], reads, (width,), mode=mode)
-    rows = jnp.where(jnp.arange(width) < jnp.where(found, widths, 0)[..., None], rows, 0)
+    rows = jax.lax.gather(stored["values"], starts[:, None], reads, (width,), mode=mode)
+    rows = jnp.where(jnp.arange(width) < widths[:, None], rows, 0).reshape(*ids.shape, width)
     if "fallback" not in stored:
         return rows
-    return jnp.where((inside & ~found)[..., None], stored["fallback"][fields], rows)
+    dropped = (ids >= 0) & (ids < total) & (widths.reshape(ids.shape) == 0)
+    return jnp.where(dropped[..., None], stored["fallback"][fields_of_rows(ids, sizes)], rows)
 
 
 def kept_numbers(kept, widths, sizes):

@@ -217,7 +217,7 @@ def autodim(sizes, width, *, widths=None, temperature=1.0, initialiser=None):
 
     def one(part, rows, key):
         if "logits" not in part:  # deployed
-            found = rows_of(part["embedding"], rows) @ part["kernel"] + part["bias"]
+            found = rows_of(part["embedding"], rows, signed=False) @ part["kernel"] + part["bias"]
             return jnp.where(rows[..., None] < 0, 0, found)
         log_share = jax.nn.log_softmax(part["logits"])
         if key is None:

@@ -46,6 +46,34 @@ def test_the_nearest_codes_are_those_of_a_sort(rows, width, k, chunk, most, plac
     np.testing.assert_array_equal(ids, wanted[1])
 
 
+@pytest.mark.parametrize(
+    ("rows", "width", "k", "most"),
+    [
+        (1, 1, 1, 256),
+        (70, 2, 3, 4),  # one block and a part of another; many ties
+        (130, 4, 130, 3),  # all of them
+        (33_000, 3, 7, 2),  # a width that is no word, ties everywhere
+        (17_000, 64, 40, 256),  # three pieces, the last one filled up
+        (700, 272, 2, 256),  # a sum that is not written out
+    ],
+)
+def test_codes_by_columns_give_what_packed_codes_give(rows, width, k, most):
+    codes = codes_of(rows, width, most)
+    queries = np.concatenate([codes[RNG.integers(0, rows, 2)], codes_of(1, width, most)])
+    columns = search.code_columns(codes)
+    found = search.hamming_top_k(queries, columns, k)
+    for ours, wanted in zip(found, sorted_oracle(queries, codes, k), strict=True):
+        assert ours.dtype == jnp.int32
+        np.testing.assert_array_equal(ours, wanted)
+    pieces, words, _, blocks = columns.words.shape
+    assert pieces * blocks * 64 - rows < max(64, 2**19 // (4 * words)) and words == -(-width // 4)
+    n = rows - 1
+    word = np.zeros(4 * words, np.uint8)
+    word[:width] = codes[n]
+    held = columns.words[n // (64 * blocks), :, n % 64, n % (64 * blocks) // 64]
+    np.testing.assert_array_equal(held, word.view(np.uint32))
+
+
 @functools.cache
 def mesh_of(data, model):
     return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
@@ -64,9 +92,9 @@ def test_what_accelerators_run_finds_the_same():
     from jaxembed.search import hamming
 
     codes = codes_of(1000, 4)
-    words = hamming._words(jnp.asarray(codes)).reshape(-1, 8, 1).transpose(2, 1, 0)
-    queries, offset = hamming._words(jnp.asarray(codes[:3])), jnp.zeros((8, 125), jnp.int32)
-    vectorised = jax.vmap(hamming._least_of, (0, None, None))(queries, words, offset)
+    words = hamming.words_of(jnp.asarray(codes)).reshape(-1, 8, 1).transpose(2, 1, 0)
+    queries, offset = hamming.words_of(jnp.asarray(codes[:3])), jnp.zeros((8, 125), jnp.int32)
+    vectorised = jax.vmap(hamming.least_of, (0, None, None))(queries, words, offset)
     np.testing.assert_array_equal(vectorised, hamming._least_by_query(queries, words, offset))
 
 
@@ -144,6 +172,12 @@ def test_bad_searches_are_named(index, folder):
     )
     refused("codes: int8", lambda: search.hamming_top_k(codes, codes.view(np.int8), 1))
     refused("k: 301 is outside 1..300", lambda: search.hamming_top_k(codes, codes, 301))
+    columns = search.code_columns(codes)
+    refused("k: 301 is outside 1..300", lambda: search.hamming_top_k(codes, columns, 301))
+    refused("bits, but the codes have", lambda: search.hamming_top_k(codes[:, :4], columns, 1))
+    refused("mesh: codes by columns", lambda: search.hamming_top_k(codes, columns, 1, mesh=mesh_of(2, 4)))
+    refused("codes: int8", lambda: search.code_columns(codes.view(np.int8)))
+    refused("codes: uint8 \\(0, 4\\)", lambda: search.code_columns(codes[:0, :4]))
     refused(
         "column: 'bits' is not in the index",
         lambda: search.search_codes(index, codes, ROWS, 1, column="bits"),
