@@ -354,9 +354,8 @@ def _check_class(ids, count, rows):
     check_shape("class", ids, (rows,))
     if not jnp.issubdtype(jnp.result_type(ids), jnp.integer):
         raise ValueError(f"class: {jnp.result_type(ids)}; pass integers")
-    if (
-        not isinstance(ids, jax.core.Tracer)
-        and np.size(ids)
-        and not (np.min(ids) >= 0 and np.max(ids) < count)
-    ):
-        raise ValueError(f"class: {np.min(ids)}..{np.max(ids)} of {count}; pass 0..{count - 1}")
+    if isinstance(ids, jax.core.Tracer) or not np.size(ids):
+        return
+    known = np.asarray(ids)
+    if known.min() < 0 or known.max() >= count:
+        raise ValueError(f"class: {known.min()}..{known.max()} of {count}; pass 0..{count - 1}")
