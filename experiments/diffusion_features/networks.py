@@ -91,7 +91,6 @@ def samples(cfg, params, count, seed=0):
 
 def bigan(cfg, images, seed):
     """BiGAN of three small networks: (x, encode(x)) and (generate(z), z) are told apart; returns encode."""
-    x = jnp.asarray(images.reshape(len(images), -1))
     sizes = {
         "encode": (64, HIDDEN, LATENT),
         "generate": (LATENT, HIDDEN, 64),
@@ -99,6 +98,14 @@ def bigan(cfg, images, seed):
     }
     keys = jax.random.split(jax.random.key(seed), 4)
     params = {n: encoders.init_mlp(k, s) for k, (n, s) in zip(keys, sizes.items(), strict=False)}
+    x, steps = jnp.asarray(images.reshape(len(images), -1)), jax.random.split(keys[3], cfg.gan_steps)
+    params = _bigan(cfg.batch_size)(params, x, steps)
+    return lambda images: np.asarray(_leaky(params["encode"], jnp.asarray(images.reshape(len(images), -1))))
+
+
+@functools.lru_cache(maxsize=1)
+def _bigan(size):
+    """The compiled training, (params, x, keys) -> params: Adam, both sides in each step."""
     tx = optax.adam(2e-4, b1=0.5)
 
     def scores(own, other, rows, z):
@@ -107,25 +114,26 @@ def bigan(cfg, images, seed):
         fake = _leaky(other["tell"], jnp.concatenate([made, z], axis=1))
         return real, fake
 
-    def step(state, key):
-        params, opt = state
-        which, noise = jax.random.split(key)
-        rows = x[jax.random.randint(which, (cfg.batch_size,), 0, len(x))]
-        z = jax.random.normal(noise, (cfg.batch_size, LATENT))
+    def losses(params, rows, z):
+        fixed = jax.lax.stop_gradient(params)
+        real, fake = scores(fixed, params, rows, z)
+        teller = jnp.mean(jax.nn.softplus(-real) + jax.nn.softplus(fake))
+        real, fake = scores(params, fixed, rows, z)
+        return teller + jnp.mean(jax.nn.softplus(real) + jax.nn.softplus(-fake))
 
-        def losses(params):
-            fixed = jax.lax.stop_gradient(params)
-            real, fake = scores(fixed, params, rows, z)
-            teller = jnp.mean(jax.nn.softplus(-real) + jax.nn.softplus(fake))
-            real, fake = scores(params, fixed, rows, z)
-            return teller + jnp.mean(jax.nn.softplus(real) + jax.nn.softplus(-fake))
+    @jax.jit
+    def run(params, x, keys):
+        def step(state, key):
+            params, opt = state
+            which, noise = jax.random.split(key)
+            rows = x[jax.random.randint(which, (size,), 0, len(x))]
+            slope = jax.grad(losses)(params, rows, jax.random.normal(noise, (size, LATENT)))
+            updates, opt = tx.update(slope, opt)
+            return (optax.apply_updates(params, updates), opt), None
 
-        updates, opt = tx.update(jax.grad(losses)(params), opt)
-        return (optax.apply_updates(params, updates), opt), None
+        return jax.lax.scan(step, (params, tx.init(params)), keys)[0][0]
 
-    run = jax.jit(lambda state, keys: jax.lax.scan(step, state, keys)[0])
-    params, _ = run((params, tx.init(params)), jax.random.split(keys[3], cfg.gan_steps))
-    return lambda images: np.asarray(_leaky(params["encode"], jnp.asarray(images.reshape(len(images), -1))))
+    return run
 
 
 def _leaky(params, x):
@@ -134,32 +142,42 @@ def _leaky(params, x):
 
 # Heads
 
+HEADS = {"linear": encoders.mlp, "attention": functools.partial(encoders.attention_head, heads=4)}
+
 
 def head_accuracy(cfg, kind, known, labels, asked, truth, seed):
     """Accuracy of a head trained by Adam on maps that were standardised by channel: linear or attention."""
     mean, deviation = known.mean(axis=(0, 1, 2)), known.std(axis=(0, 1, 2)) + 1e-6
     known, asked = ((m - mean) / deviation for m in (known, asked))
+    key = jax.random.key(seed)
     if kind == "attention":
-        params = encoders.init_attention_head(
-            jax.random.key(seed), known.shape[1:], 10, width=cfg.head, heads=4
-        )
-        apply = functools.partial(encoders.attention_head, heads=4)
+        params = encoders.init_attention_head(key, known.shape[1:], 10, width=cfg.head, heads=4)
     else:
-        known, asked = (np.asarray(encoders.adaptive_pool(m, 2)).reshape(len(m), -1) for m in (known, asked))
-        params = encoders.init_mlp(jax.random.key(seed), (known.shape[1], 10))
-        apply = encoders.mlp
-    tx = optax.adam(optax.cosine_decay_schedule(3e-3, cfg.head_steps))
-
-    def loss(params, rows):
-        logits = apply(params, jnp.asarray(known)[rows])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(labels)[rows]).mean()
-
-    def step(state, key):
-        params, opt = state
-        rows = jax.random.randint(key, (min(64, len(labels)),), 0, len(labels))
-        updates, opt = tx.update(jax.grad(loss)(params, rows), opt)
-        return (optax.apply_updates(params, updates), opt), None
-
+        known, asked = (flat(m, 2) for m in (known, asked))
+        params = encoders.init_mlp(key, (known.shape[1], 10))
     keys = jax.random.split(jax.random.key(seed + 1), cfg.head_steps)
-    params, _ = jax.jit(lambda s, k: jax.lax.scan(step, s, k)[0])((params, tx.init(params)), keys)
-    return float((np.asarray(apply(params, asked)).argmax(axis=1) == truth).mean())
+    logits = _head(kind)(params, known, labels, keys, asked)
+    return float((np.asarray(logits).argmax(axis=1) == truth).mean())
+
+
+@functools.lru_cache(maxsize=2)
+def _head(kind):
+    """The compiled training of a head, and its logits: (params, known, labels, keys, asked) -> logits."""
+    apply = HEADS[kind]
+
+    def loss(params, x, labels):
+        return optax.softmax_cross_entropy_with_integer_labels(apply(params, x), labels).mean()
+
+    @jax.jit
+    def run(params, known, labels, keys, asked):
+        tx = optax.adam(optax.cosine_decay_schedule(3e-3, len(keys)))
+
+        def step(state, key):
+            params, opt = state
+            rows = jax.random.randint(key, (min(64, len(labels)),), 0, len(labels))
+            updates, opt = tx.update(jax.grad(loss)(params, known[rows], labels[rows]), opt)
+            return (optax.apply_updates(params, updates), opt), None
+
+        return apply(jax.lax.scan(step, (params, tx.init(params)), keys)[0][0], asked)
+
+    return run

@@ -319,9 +319,7 @@ def _check_images(x, t, channels, divisor):
     if x.ndim != 4 or x.shape[-1] != channels or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x: {x.dtype} {x.shape}; pass floats [B, H, W, {channels}], or channels= to unet")
     if x.shape[1] % divisor or x.shape[2] % divisor:
-        raise ValueError(
-            f"x: sides {x.shape[1:3]} of {divisor} times halved maps; pass multiples of {divisor}"
-        )
+        raise ValueError(f"x: sides {x.shape[1:3]}; the levels halve them, so pass multiples of {divisor}")
     check_shape("t", t, x.shape[:1])
 
 
