@@ -5,7 +5,7 @@
 
 3 minutes on 2 CPU cores. The network is ADM's U-Net on 32 x 32 x 3, the same parameters on both sides; a run
 stops where the losses differ. A step is the denoising loss, its gradient and SGD. Drawing is DDIM. "products"
-are the convolutions and matrix products of the same program with the same shapes, as XLA runs them: the floor.
+are the convolutions and matrix products of the same program, as XLA runs them: the floor.
 Arms take turns in one process.
 
 "guidance" compares one doubled batch with two calls of the network. "canvas" draws large images by windows
