@@ -300,7 +300,7 @@ def linear_cka(first, second):
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     >>> print(linear_cka(x, 3 * x[:, ::-1]).round(3), linear_cka(x, x[:, :1]).round(3))
-    1.0 0.632
+    1.0 0.791
 
     Args:
         first: [N, D].
