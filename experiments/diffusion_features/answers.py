@@ -90,7 +90,8 @@ def figures(t):
             panel.set_xticks(range(len(shown["blocks"])), shown["blocks"], rotation=90, fontsize=6)
         cka.set_yticks(range(len(shown["blocks"])), range(1, len(shown["blocks"]) + 1), fontsize=7)
         for panel, name in ((drawn, "drawn"), (real, "real")):
-            images = np.array(shown[name]).reshape(8, 5, 8, 8).transpose(0, 2, 1, 3).reshape(64, 40)
+            images = np.pad(np.array(shown[name]), ((0, 0), (1, 0), (1, 0)), constant_values=60)
+            images = images.reshape(8, 5, 9, 9).transpose(0, 2, 1, 3).reshape(72, 45)
             panel.imshow(images, cmap="gray_r", vmin=0, vmax=255)
             panel.set(title=name, xticks=[], yticks=[])
 

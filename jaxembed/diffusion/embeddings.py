@@ -1,4 +1,7 @@
-"""Embeddings as conditions of a denoiser, and diffusion models that draw embeddings."""
+"""Embeddings as conditions of a denoiser, and diffusion models that draw embeddings.
+
+The room encoders is imported in the functions that use it, so that this room imports without flax.
+"""
 
 import math
 
@@ -7,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import check_shape, unit
-from jaxembed.encoders import init_mlp, mlp, timestep_embedding
 
 
 def init_embedding_tokens(key, sizes, width):
@@ -21,6 +23,8 @@ def init_embedding_tokens(key, sizes, width):
     Returns:
         {name: {"layer_0": {"kernel": [D, width], "bias": [width]}}}.
     """
+    from jaxembed.encoders import init_mlp
+
     keys = jax.random.split(key, len(sizes))
     return {name: init_mlp(k, (size, width)) for k, (name, size) in zip(keys, sizes.items(), strict=True)}
 
@@ -51,6 +55,8 @@ def embedding_tokens(params, z, *, normalise=True):
     References:
         A. Graikos et al., arXiv:2312.07330.
     """
+    from jaxembed.encoders import mlp
+
     z = z if isinstance(z, dict) else {next(iter(params)): z}
     if set(z) != set(params):
         raise ValueError(f"z: names {sorted(z)}; pass {sorted(params)}")
@@ -75,6 +81,8 @@ def init_embedding_prior(key, shape, condition=0, *, width=256, layers=3):
     Returns:
         {"in", "time", "body", "out"} of :func:`~jaxembed.encoders.init_mlp`; "out" starts as zeros.
     """
+    from jaxembed.encoders import init_mlp
+
     size, keys = math.prod(shape), jax.random.split(key, 4)
     return {
         "in": init_mlp(keys[0], (size + condition, width)),
@@ -114,6 +122,8 @@ def embedding_prior(params, x, t, condition=None, key=None):
     References:
         A. Graikos et al., arXiv:2312.07330, whose network is not released: this one is our choice.
     """
+    from jaxembed.encoders import mlp, timestep_embedding
+
     flat = jnp.reshape(x, (len(x), -1))
     given = flat if condition is None else jnp.concatenate([flat, condition], axis=1)
     width = params["in"]["layer_0"]["bias"].shape[0]
