@@ -28,6 +28,7 @@ from jaxembed.encoders.heads import (
     with_first,
 )
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
+from jaxembed.encoders.map_heads import adaptive_pool, attention_head, init_attention_head
 from jaxembed.encoders.mlp import init_mlp, mlp
 from jaxembed.encoders.open_vocabulary import (
     cosine_logits,
@@ -90,6 +91,7 @@ from jaxembed.encoders.topics import (
 )
 from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
 from jaxembed.encoders.transformer import Block, Transformer, transformer
+from jaxembed.encoders.unet import UNet, timestep_embedding, unet
 from jaxembed.encoders.words import weighted_bag
 
 __all__ = [
@@ -101,6 +103,9 @@ __all__ = [
     "ImageEncoder",
     "TextNetwork",
     "Transformer",
+    "UNet",
+    "adaptive_pool",
+    "attention_head",
     "attention_mask",
     "attention_pool",
     "attention_weights",
@@ -141,6 +146,7 @@ __all__ = [
     "gumbel_gate",
     "inception",
     "init_aspects",
+    "init_attention_head",
     "init_attention_pool",
     "init_concepts",
     "init_conditioned",
@@ -207,9 +213,11 @@ __all__ = [
     "text_cnn",
     "text_network",
     "tfidf",
+    "timestep_embedding",
     "topic_bound",
     "tower",
     "transformer",
+    "unet",
     "update_lda",
     "weighted_bag",
     "weighted_mean_pool",

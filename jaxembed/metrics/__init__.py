@@ -23,6 +23,7 @@ from jaxembed.metrics.classifiers import cross_validate, fit_logistic, macro_f1,
 from jaxembed.metrics.clusters import adjusted_rand, purity, topic_coherence
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms, proposal_recall
+from jaxembed.metrics.generation import fit_judge, frechet_distance
 from jaxembed.metrics.geometry import (
     covariance_spectrum,
     effective_rank,
@@ -30,6 +31,7 @@ from jaxembed.metrics.geometry import (
     gate_statistics,
     high_frequency,
     isotropy,
+    linear_cka,
     mean_cosine,
     rsa,
 )
@@ -37,7 +39,13 @@ from jaxembed.metrics.interpretability import completeness, concept_auc, explana
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.lists import list_overlap, precision
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
-from jaxembed.metrics.probes import nearest_accuracy, neighbour_recall, partner_ranks, r_precision
+from jaxembed.metrics.probes import (
+    linear_probe,
+    nearest_accuracy,
+    neighbour_recall,
+    partner_ranks,
+    r_precision,
+)
 from jaxembed.metrics.ranking import (
     average_precision,
     gains,
@@ -90,8 +98,10 @@ __all__ = [
     "explanation_precision",
     "filter_metrics",
     "filter_rate",
+    "fit_judge",
     "fit_logistic",
     "fit_platt",
+    "frechet_distance",
     "gains",
     "gate_statistics",
     "grouped_auc",
@@ -103,6 +113,8 @@ __all__ = [
     "isotropy",
     "judgments",
     "kfold_verification",
+    "linear_cka",
+    "linear_probe",
     "list_overlap",
     "log_loss",
     "macro_f1",
