@@ -90,6 +90,7 @@ from jaxembed.encoders.topics import (
 )
 from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
 from jaxembed.encoders.transformer import Block, Transformer, transformer
+from jaxembed.encoders.unet import UNet, timestep_embedding, unet
 from jaxembed.encoders.words import weighted_bag
 
 __all__ = [
@@ -101,6 +102,7 @@ __all__ = [
     "ImageEncoder",
     "TextNetwork",
     "Transformer",
+    "UNet",
     "attention_mask",
     "attention_pool",
     "attention_weights",
@@ -207,9 +209,11 @@ __all__ = [
     "text_cnn",
     "text_network",
     "tfidf",
+    "timestep_embedding",
     "topic_bound",
     "tower",
     "transformer",
+    "unet",
     "update_lda",
     "weighted_bag",
     "weighted_mean_pool",

@@ -99,11 +99,11 @@ def root(squares):
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
 
 
-def group_norm(params, x):
+def group_norm(params, x, *, groups=None, epsilon=1e-5):
     """Group norm: makes the mean 0 and the variance 1 within groups of channels of each picture.
 
-    Scale and bias of each channel follow. A group has at least 8 channels and there are at most 32 groups, so
-    that 16 channels are 2 groups and up to 15 are one.
+    Scale and bias of each channel follow. By default a group has at least 8 channels and there are at most 32
+    groups, so that 16 channels are 2 groups and up to 15 are one.
 
     >>> params = {"scale": jnp.ones(2), "bias": jnp.zeros(2)}
     >>> print(group_norm(params, jnp.array([[[[1.0, 3.0]]]])).round(3))
@@ -112,19 +112,27 @@ def group_norm(params, x):
     Args:
         params: {"scale": [C], "bias": [C]}.
         x: [B, h, w, C].
+        groups: their number, which divides C; None takes the one above.
+        epsilon: added to the variance.
 
     Returns:
         [B, h, w, C] in the dtype of ``x``; moments are computed in at least float32.
+
+    Raises:
+        ValueError: for groups that do not divide the channels.
 
     References:
         Y. Wu and K. He, arXiv:1803.08494; groups of 8 channels and more are the small net's choice.
     """
     batch, height, width, channels = x.shape
-    groups = next(g for g in range(min(32, max(1, channels // 8)), 0, -1) if channels % g == 0)
+    if groups is None:
+        groups = next(g for g in range(min(32, max(1, channels // 8)), 0, -1) if channels % g == 0)
+    if groups < 1 or channels % groups:
+        raise ValueError(f"groups: {groups} of {channels} channels; pass a number that divides them")
     wide = x.astype(accumulator(x)).reshape(batch, height * width, groups, channels // groups)
     mean = jnp.mean(wide, axis=(1, 3), keepdims=True)
     variance = jnp.mean(jnp.square(wide - mean), axis=(1, 3), keepdims=True)
-    normal = ((wide - mean) * jax.lax.rsqrt(variance + 1e-5)).reshape(x.shape)
+    normal = ((wide - mean) * jax.lax.rsqrt(variance + epsilon)).reshape(x.shape)
     return (normal * params["scale"] + params["bias"]).astype(x.dtype)
 
 
