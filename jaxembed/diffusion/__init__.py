@@ -1,5 +1,12 @@
 """vectors <-> images: noise schedules, losses that train denoisers, and samplers that run them."""
 
+from jaxembed.diffusion.concepts import (
+    alignment_logits,
+    draw_rows,
+    insert_rows,
+    match_norms,
+    search_embeddings,
+)
 from jaxembed.diffusion.edm import edm_loss, edm_sigmas, precondition, sample_heun, sigma_denoiser
 from jaxembed.diffusion.guard import (
     Guarded,
@@ -12,6 +19,14 @@ from jaxembed.diffusion.guard import (
     trigger_tokens,
 )
 from jaxembed.diffusion.guidance import guided
+from jaxembed.diffusion.mapper import (
+    bypass_states,
+    draw_frequencies,
+    fourier_features,
+    init_mapper,
+    map_tokens,
+    nested_dropout,
+)
 from jaxembed.diffusion.objectives import denoising_loss, denoising_weights
 from jaxembed.diffusion.process import convert, noised, schedule, schedule_of
 from jaxembed.diffusion.prompts import decor, prompt_spectrum, rank_part, row_alignment
@@ -19,19 +34,29 @@ from jaxembed.diffusion.sampling import ddim_step, ddpm_step, sample, timesteps
 
 __all__ = [
     "Guarded",
+    "alignment_logits",
+    "bypass_states",
     "convert",
     "ddim_step",
     "ddpm_step",
     "decor",
     "denoising_loss",
     "denoising_weights",
+    "draw_frequencies",
+    "draw_rows",
     "edm_loss",
     "edm_sigmas",
     "filter_states",
     "filter_steps",
     "filtered_first",
+    "fourier_features",
     "guided",
+    "init_mapper",
+    "insert_rows",
     "leave_one_out",
+    "map_tokens",
+    "match_norms",
+    "nested_dropout",
     "noised",
     "precondition",
     "prompt_spectrum",
@@ -42,6 +67,7 @@ __all__ = [
     "sample_heun",
     "schedule",
     "schedule_of",
+    "search_embeddings",
     "sigma_denoiser",
     "spectral_damp",
     "timesteps",
