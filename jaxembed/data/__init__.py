@@ -1,6 +1,6 @@
 """Records → batches: sources of records, batches of them, and text as hashed ids."""
 
-from jaxembed.data import sources, text, toy, toy_scenes
+from jaxembed.data import sources, text, toy, toy_drawings, toy_scenes
 from jaxembed.data.batches import batches
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
@@ -192,6 +192,7 @@ __all__ = [
     "tfds_images",
     "topic_words",
     "toy",
+    "toy_drawings",
     "toy_scenes",
     "trend_interval",
     "trend_slope",

@@ -23,6 +23,7 @@ from jaxembed.metrics.classifiers import cross_validate, fit_logistic, macro_f1,
 from jaxembed.metrics.clusters import adjusted_rand, purity, topic_coherence
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms, proposal_recall
+from jaxembed.metrics.generation import fit_judge, frechet_distance
 from jaxembed.metrics.geometry import (
     covariance_spectrum,
     effective_rank,
@@ -90,8 +91,10 @@ __all__ = [
     "explanation_precision",
     "filter_metrics",
     "filter_rate",
+    "fit_judge",
     "fit_logistic",
     "fit_platt",
+    "frechet_distance",
     "gains",
     "gate_statistics",
     "grouped_auc",

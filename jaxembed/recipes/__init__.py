@@ -17,18 +17,21 @@ from jaxembed.recipes.recommending import train_towers
 from jaxembed.recipes.sets import index_sets, search_sets
 from jaxembed.recipes.table_compression import compress_table
 from jaxembed.recipes.text_search import embed_texts, search
+from jaxembed.recipes.text_to_image import TextToImage, drawing_model, fit_text_to_image
 from jaxembed.recipes.tower_models import TowerModel, load_towers
 from jaxembed.recipes.word_models import Words, load_words
 from jaxembed.recipes.word_training import train_words
 
 __all__ = [
     "ClickModel",
+    "TextToImage",
     "TowerModel",
     "Words",
     "bigranular_search",
     "click_logits",
     "compress_table",
     "cutoff_logits",
+    "drawing_model",
     "embed_images",
     "embed_texts",
     "fine_tune",
@@ -36,6 +39,7 @@ __all__ = [
     "fit_click_methods",
     "fit_clicks",
     "fit_cutoff",
+    "fit_text_to_image",
     "index_sets",
     "load_clicks",
     "load_towers",

@@ -1,0 +1,98 @@
+"""How generated samples compare with real ones: distances of their distributions, judges of their labels."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxembed.arrays import accumulator, check_shape, exact_product
+from jaxembed.extras import brings
+
+
+def frechet_distance(first, second, *, size=None):
+    """Frechet distance: how far apart two sets of vectors are as Gaussians with their means and covariances.
+
+    ``|m1 - m2|**2 + tr(C1 + C2 - 2 (C1 C2)**(1/2))``. With vectors of the Inception network it is FID.
+
+    >>> print(frechet_distance(jnp.array([[-1.0], [1.0]]), jnp.array([[2.0], [6.0]])))
+    17.0
+
+    Args:
+        first: [N, D], N at least 2; the reference where ``size`` is given.
+        second: [M, D], M at least 2.
+        size: optional number of principal axes of ``first``, onto which both are projected before.
+
+    Returns:
+        Scalar in at least float32, at least 0 up to rounding; covariances divide by N and M.
+
+    Raises:
+        ValueError: for sets of another width or fewer than two vectors, or a size outside 1..D.
+
+    References:
+        M. Heusel et al., arXiv:1706.08500.
+    """
+    first, second = (jnp.asarray(x) for x in (first, second))
+    check_shape("first", first, (None, None))
+    check_shape("second", second, (None, first.shape[1]))
+    if min(len(first), len(second)) < 2:
+        raise ValueError(f"first, second: {len(first)} and {len(second)} vectors; pass at least two of each")
+    if size is not None and not 1 <= size <= first.shape[1]:
+        raise ValueError(f"size: {size} is outside 1..{first.shape[1]}, the width of the vectors")
+    kind = accumulator(first, second)
+    (mean, cov), (other_mean, other) = (_moments(x.astype(kind)) for x in (first, second))
+    gap = mean - other_mean
+    if size is not None:
+        axes = jnp.linalg.eigh(cov)[1][:, ::-1][:, :size]
+        gap = exact_product(gap[None], axes)[0]
+        cov, other = (exact_product(exact_product(axes.T, c), axes) for c in (cov, other))
+    half = _root(cov)
+    middle = exact_product(exact_product(half, other), half)
+    shared = jnp.sum(jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh((middle + middle.T) / 2), 0)))
+    return jnp.sum(gap**2) + jnp.trace(cov) + jnp.trace(other) - 2 * shared
+
+
+def _moments(x):
+    mean = jnp.mean(x, axis=0)
+    centred = x - mean
+    return mean, exact_product(centred.T, centred) / len(x)
+
+
+def _root(matrix):
+    values, directions = jnp.linalg.eigh(matrix)
+    return exact_product(directions * jnp.sqrt(jnp.maximum(values, 0)), directions.T)
+
+
+def fit_judge(vectors, labels, *, c=10.0):
+    """Judge: a support vector machine with Gaussian kernels, which says what generated samples show.
+
+    It is scikit-learn's ``SVC(C=c)`` with its default width of the kernels. Unlike a linear classifier it
+    tells what a pixel means apart from its sign.
+
+    >>> judge = fit_judge([[-1.0], [-2.0], [1.0], [2.0]], ["low", "low", "high", "high"])
+    >>> print(judge([[-3.0], [1.5]]))
+    ['low' 'high']
+
+    Args:
+        vectors: [N, D]; images may have more axes, which are flattened.
+        labels: [N], of at least two classes.
+        c: inverse strength of the penalty.
+
+    Returns:
+        Function from [M, D], or such images, to the labels [M], a NumPy array.
+
+    Raises:
+        ValueError: for labels of another number, of one class, or vectors that are not finite.
+    """
+    with brings("experiments"):
+        from sklearn.svm import SVC
+    vectors, labels = _flat(vectors), np.asarray(labels)
+    check_shape("labels", labels, (len(vectors),))
+    if len(np.unique(labels)) < 2:
+        raise ValueError("labels: one class; pass at least two")
+    machine = SVC(C=c).fit(vectors, labels)
+    return lambda asked: machine.predict(_flat(asked))
+
+
+def _flat(x):
+    x = np.asarray(x, np.float32)
+    if x.ndim < 2 or not np.isfinite(x).all():
+        raise ValueError(f"vectors: shape {x.shape}; pass finite numbers [N, D]")
+    return x.reshape(len(x), -1)

@@ -1,0 +1,275 @@
+"""Training of a small text-to-image model: prompts of whole words, a text transformer, a U-Net."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxembed import data, diffusion, encoders, train
+from jaxembed.data import toy_drawings
+
+NETWORK = {"base": 16, "multipliers": (1, 2), "attention": (2,), "heads": 2, "decoder": 1, "groups": 4}
+WIDTH, LAYERS, HEADS, LENGTH, STEPS = 64, 2, 4, 8, 1000
+
+
+class TextToImage(NamedTuple):
+    """A text-to-image model: its parameters, its parts, and functions that use them.
+
+    Attributes:
+        params: {"text": of the text transformer, "unet": of the U-Net}.
+        words: the vocabulary.
+        length: L, ids of a prompt.
+        shape: (H, W, C) of the images.
+        network: ``encoders.UNet``.
+        schedule: tables of ``diffusion.schedule``; the network predicts v.
+    """
+
+    params: dict
+    words: tuple
+    length: int
+    shape: tuple
+    network: encoders.UNet
+    schedule: dict
+
+    def ids(self, prompts):
+        """Ids int32 [N, L] of prompts; refuses a word that the model does not know."""
+        return toy_drawings.word_ids(prompts, self.words, length=self.length)
+
+    def embed(self, params, ids):
+        """Token embeddings [B, L, D] of ids [B, L], before the text transformer; a row may be replaced."""
+        return jnp.asarray(params["text"]["table"]["embedding"])[jnp.asarray(ids)]
+
+    def encode(self, params, ids=None, *, embeddings=None):
+        """States [B, L, D] of ids [B, L], or of the embeddings [B, L, D] of such: what the U-Net reads."""
+        return _encode(self.text(), params, ids, embeddings)
+
+    def text(self):
+        """The text transformer, ``encoders.Transformer``."""
+        return _text(len(self.words), self.length)
+
+    def denoise(self, params, x, t, condition=None, key=None):
+        """The network on a condition {"tokens": states, ...}, with the signature of the room diffusion."""
+        return self.network.denoise(params["unet"], x, t, condition, key)
+
+    def null(self, params):
+        """The null condition of guidance, {"tokens": [L, D]}: the states of the empty prompt."""
+        return {"tokens": self.encode(params, self.ids([""]))[0]}
+
+    def sample(self, key, prompts, *, scale=2.0, steps=50, params=None):
+        """Draws an image [N, H, W, C] of -1 to 1 for each prompt, by guided DDIM steps.
+
+        Prompts are drawn in blocks of 64, so that one program serves any number of them.
+        """
+        params, ids, blocks = self.params if params is None else params, self.ids(prompts), []
+        for n in range(0, len(ids), 64):
+            rows = np.zeros((64, self.length), np.int32)
+            rows[: len(ids[n : n + 64])] = ids[n : n + 64]
+            drawn = _sampled(
+                self._replace(params=None), params, jax.random.fold_in(key, n), rows, scale, steps
+            )
+            blocks.append(np.asarray(drawn)[: len(ids[n : n + 64])])
+        return np.concatenate(blocks) if blocks else np.zeros((0, *self.shape), np.float32)
+
+
+def fit_text_to_image(
+    images,
+    prompts,
+    *,
+    words=None,
+    length=LENGTH,
+    network=None,
+    steps=1500,
+    batch_size=64,
+    rate=2e-3,
+    drop=0.1,
+    hide=0.1,
+    decay=0.998,
+    seed=0,
+    mesh=None,
+    workdir=None,
+    evaluate=None,
+    evaluate_every=None,
+):
+    """Text-to-image model: trains a text transformer and a U-Net with cross-attention together.
+
+    The network predicts v; AdamW has a warm-up of 100 steps and a rate that falls along a cosine to 0;
+    gradients are clipped to length 1. What is kept is an average of the parameters over steps. A share
+    ``drop`` of the prompts becomes the empty one, which guidance needs. In a share ``hide`` of them one word
+    becomes "[mask]", so that a prompt may later be asked without it.
+
+    ``drawn = data.toy_drawings.drawings()["train"]``, then
+    ``model = recipes.fit_text_to_image(drawn["images"], drawn["prompts"])``
+
+    Args:
+        images: float32 [N, H, W, C] of -1 to 1; sides divisible by the halvings of the network.
+        prompts: N strings of words parted by spaces.
+        words: the vocabulary; default the words of the prompts.
+        length: L, the words of the longest prompt and two more.
+        network: options of ``encoders.unet`` over those of the small default, for 8 x 8 pixels.
+        steps: number of them.
+        batch_size: images of a step.
+        rate: highest learning rate.
+        drop, hide: shares of the prompts, as above.
+        decay: of the average, reached by and by.
+        seed: of the weights and batches.
+        mesh: of ``train.make_mesh``; default all devices where they divide the batch, else one.
+        workdir: optional folder of checkpoints; a run that was stopped goes on there, and one that is done is
+            read. A folder with a model of other settings is refused.
+        evaluate: optional ``TextToImage -> {name: number}``.
+        evaluate_every: steps between evaluations; default only after the last.
+
+    Returns:
+        :class:`TextToImage`.
+
+    Raises:
+        ValueError: for images and prompts that differ in number, a prompt that is too long, or a workdir with
+            other settings.
+
+    References:
+        T. Salimans and J. Ho, arXiv:2202.00512 (v); J. Ho and T. Salimans, arXiv:2207.12598 (guidance).
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or len(images) != len(prompts):
+        raise ValueError(f"images: shape {images.shape} for {len(prompts)} prompts; pass [N, H, W, C]")
+    words = tuple(sorted({w for p in prompts for w in p.split()}) if words is None else words)
+    options = {**NETWORK, "channels": images.shape[-1], "context": WIDTH, **(network or {})}
+    model = _model(options, words, length, images.shape[1:])
+    records = {"images": images.astype(np.float32), "ids": model.ids(prompts)}
+    settings = {
+        "words": list(words),
+        "length": length,
+        "network": _plain(options),
+        "steps": steps,
+        "rate": rate,
+    }
+    settings |= {"batch_size": batch_size, "drop": drop, "hide": hide, "decay": decay, "seed": seed}
+
+    def finished(state):
+        return model._replace(params=state.opt_state["ema"])
+
+    state = train.fit(
+        init=functools.partial(_init, model),
+        update=_update(model, steps, rate, drop, hide, decay),
+        batches=data.batches(records, batch_size, seed=seed),
+        steps=steps,
+        key=seed,
+        mesh=mesh or (train.make_mesh(1) if batch_size % jax.device_count() else None),
+        workdir=workdir,
+        meta={"text_to_image": settings},
+        evaluate=evaluate and (lambda state: evaluate(finished(state))),
+        evaluate_every=evaluate_every,
+    )
+    return finished(state)
+
+
+def drawing_model(workdir="runs/drawings", *, steps=1500, seed=0, **options):
+    """TinyT2I: the small text-to-image model of digits in seven styles, trained once and then read.
+
+    Args:
+        workdir: folder that keeps it; the first call trains, which takes some minutes on two cores.
+        steps: number of training steps.
+        seed: of weights and batches; the split of the digits is the same for all.
+        options: further ones of :func:`fit_text_to_image`.
+
+    Returns:
+        :class:`TextToImage`.
+
+    Raises:
+        ValueError: for a workdir with a model of other settings.
+    """
+    drawn, words = toy_drawings.drawings()["train"], toy_drawings.DRAWING_WORDS
+    options = {"words": words, "steps": steps, "seed": seed, "workdir": workdir, **options}
+    return fit_text_to_image(drawn["images"], drawn["prompts"], **options)
+
+
+def _plain(options):
+    """Options as JSON has them."""
+    return {name: list(x) if isinstance(x, tuple) else x for name, x in options.items()}
+
+
+def _model(options, words, length, shape):
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    network = encoders.unet(options.pop("base"), options.pop("multipliers"), **options)
+    return TextToImage(None, words, length, tuple(shape), network, diffusion.schedule("linear", STEPS))
+
+
+@functools.lru_cache(maxsize=8)
+def _text(words, length):
+    rows = len(toy_drawings.SPECIAL) + words
+
+    def init_embed(key):
+        return {"table": {"embedding": 0.02 * jax.random.normal(key, (rows, WIDTH))}}
+
+    def embed(params, batch):
+        found = batch.get("embeddings")
+        found = params["table"]["embedding"][batch["ids"]] if found is None else found
+        return found, jnp.ones(found.shape[:2], bool)  # as in CLIP's text encoder, padding is read too
+
+    options = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "positions": length, "unroll": LAYERS}
+    return encoders.transformer(init_embed, embed, causal=True, **options)
+
+
+def _encode(text, params, ids, embeddings):
+    batch = {"ids": jnp.asarray(ids)} if embeddings is None else {"embeddings": embeddings}
+    return text.hidden(jax.tree.map(jnp.asarray, params["text"]), batch)["tokens"]
+
+
+def _init(model, key):
+    text, unet = jax.random.split(key)
+    return {"text": model.text().init(text), "unet": model.network.init(unet)}
+
+
+def _update(model, steps, rate, drop, hide, decay):
+    empty = jnp.asarray(model.ids([""])[0])
+
+    def denoise(params, x, t, ids, key=None):
+        return model.denoise(params, x, t, {"tokens": model.encode(params, ids)}, key)
+
+    loss = diffusion.denoising_loss(model.schedule, denoise, prediction="v", drop=drop, null=empty)
+
+    def loss_fn(params, batch, key):
+        masking, rest = jax.random.split(key)
+        batch = {"images": batch["images"], "condition": _hidden(masking, batch["ids"], hide)}
+        return jnp.mean(loss(params, batch, rest)), {}
+
+    falling = optax.warmup_cosine_decay_schedule(0.0, rate, min(100, max(1, steps // 10)), max(steps, 2))
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(falling, weight_decay=1e-4))
+    return train.ema(
+        train.gradient_update(loss_fn, tx), lambda step: jnp.minimum(decay, (1.0 + step) / (10 + step))
+    )
+
+
+def _hidden(key, ids, share):
+    """Ids [B, L] in which, in a share of the rows, one word is the mask."""
+    which, place = jax.random.split(key)
+    words = jnp.sum(ids > toy_drawings.EOS, axis=1)
+    at = 1 + jnp.floor(jax.random.uniform(place, words.shape) * words).astype(jnp.int32)
+    gone = jax.random.bernoulli(which, share, words.shape) & (words > 0)
+    chosen = gone[:, None] & (jnp.arange(ids.shape[1]) == at[:, None])
+    return jnp.where(chosen, toy_drawings.MASK, ids)
+
+
+def _sampled(model, params, key, ids, scale, steps):
+    key_of = (model.words, model.length, model.shape, model.network)
+    return _program(key_of, int(steps))(params, key, ids, jnp.asarray(scale, jnp.float32))
+
+
+@functools.lru_cache(maxsize=16)
+def _program(parts, steps):
+    """The compiled sampler of a model; parameters and guidance are arguments."""
+    words, length, shape, network = parts
+    model = TextToImage(None, words, length, shape, network, diffusion.schedule("linear", STEPS))
+
+    @jax.jit
+    def run(params, key, ids, scale):
+        condition = {"tokens": model.encode(params, ids)}
+        guided = diffusion.guided(model.denoise, scale, model.null(params))
+        options = {"prediction": "v", "spacing": "trailing", "clip": 1.0, "steps": steps}
+        return diffusion.sample(
+            guided, params, model.schedule, key, (len(ids), *shape), condition=condition, **options
+        )
+
+    return run
