@@ -110,8 +110,8 @@ def insert_rows(states, rows, slots):
             f"rows: {rows.shape} and slots {slots.shape} for states {states.shape}; pass [n, D] and [n]"
         )
     leading, count, total = states.shape[:-2], rows.shape[-2], states.shape[-2]
-    traced = isinstance(slots, jax.core.Tracer)
-    if not traced and bool(jnp.any((slots < 0) | (slots >= total))):
+    known = None if isinstance(slots, jax.core.Tracer) else np.asarray(slots)
+    if known is not None and np.any((known < 0) | (known >= total)):
         raise ValueError(f"slots: outside 0..{total - 1}, the places of the {total} tokens; pass slots there")
     rows = jnp.broadcast_to(rows, (*leading, count, rows.shape[-1]))
     slots = jnp.broadcast_to(slots, (*leading, count))

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, exact_product, on_device, unit
 from jaxembed.vectors import project_out, row_space
@@ -15,11 +16,10 @@ def rows_of(name, states, where):
     states = states.astype(accumulator(states))
     if where is None:
         return states
-    where = jnp.asarray(where, bool)
     check_shape("where", where, states.shape[:1])
-    if not isinstance(where, jax.core.Tracer) and not bool(where.any()):
+    if not isinstance(where, jax.core.Tracer) and not np.any(where):
         raise ValueError(f"where: marks no row of {name}; its prompt has no known word, so pass another")
-    return jnp.where(where[:, None], states, 0)
+    return jnp.where(jnp.asarray(where, bool)[:, None], states, 0)
 
 
 def decor(states, undesired, *, where=None, strength=1.0, rank=None, energy=None, tolerance=1e-4):

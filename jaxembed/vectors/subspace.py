@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, exact_product, on_device, unit
 
@@ -99,7 +100,10 @@ def refuse_whole(name, basis):
     Raises:
         ValueError: with the number of dimensions.
     """
-    if not isinstance(basis, jax.core.Tracer) and int(jnp.sum(jnp.any(basis != 0, axis=1))) >= basis.shape[1]:
+    if isinstance(basis, jax.core.Tracer):
+        return
+    basis = np.asarray(basis)  # a known basis is looked at on the host, within a jitted function too
+    if np.sum(np.any(basis != 0, axis=1)) >= basis.shape[1]:
         raise ValueError(
             f"{name}: spans all {basis.shape[1]} dimensions, so nothing is left; pass fewer rows"
         )

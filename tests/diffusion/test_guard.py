@@ -123,6 +123,17 @@ def test_steps_read_the_tokens_of_the_mask_alone():
     assert int(jax.jit(diffusion.filter_steps)(*padded, np.array([True, False]))) == 2
 
 
+def test_a_known_concept_may_be_closed_over_by_a_jitted_function():
+    def filtered(states, words):
+        found = diffusion.trigger_tokens(states, CONCEPT, WORDS)
+        return diffusion.filter_states(states, CONCEPT, triggers=found & words)
+
+    expected = filtered(STATES, WORDS)
+    np.testing.assert_allclose(jax.jit(filtered)(STATES, WORDS), expected, atol=1e-6)
+    closed = jax.jit(lambda states: diffusion.decor(states, PHRASES, where=np.array([True, False])))
+    np.testing.assert_allclose(closed(STATES) @ PHRASES[0], np.zeros(5), atol=1e-5)
+
+
 # The whole
 
 
