@@ -112,7 +112,7 @@ def measured(cfg, model, found_by):
             if seed == 0:
                 shown = np.concatenate([plain[:7], every[:: cfg.repeats]])
                 gallery[name] = np.round(shown[..., 0], 2).tolist()
-    return rows, {name: x for name, x in curves.items() if x[0]}, gallery, held
+    return rows, {name: x for name, x in curves.items() if x}, gallery, held
 
 
 def summed(rows):
