@@ -66,10 +66,9 @@ QUICK = {"steps": 20, "keep": 2, "truncations": (8,), "draws": 1, "repeats": 1, 
 COST = "one step of a search"
 
 
-def arms(cfg, model, found_by):
+def arms(cfg, found_by):
     """All arms: the searches, and NeTI cut to fewer units; {name: (method, found of all seeds, history)}."""
-    made = dict(found_by)
-    method, found, history = made[NETI]
+    made, (method, found, _) = dict(found_by), found_by[NETI]
     for keep in cfg.truncations:
         cut = method._replace(given=method.given | {"keep": jnp.int32(keep)})
         made[f"{NETI}, {keep} units"] = (cut, found, None)
@@ -95,7 +94,7 @@ def measured(cfg, model, found_by):
     held = searching.Held(model, cfg.draws)
     run, rows, curves, gallery = searching.sampler(model, cfg.sampling, cfg.scale), [], {}, {}
     compiled = {}
-    for name, (method, found, history) in arms(cfg, model, found_by).items():
+    for name, (method, found, history) in arms(cfg, found_by).items():
         flags.stage(f"held-out losses and drawings: {name}")
         contexts = compiled.setdefault(method.kind, searching.contexts_of(method))
         curves[name] = []

@@ -41,7 +41,7 @@ def leave_one_out(encode, ids, mask, mask_id):
         encode: ``{"ids": int [T, T], "mask": bool [T, T]} -> [T, D]``, one vector for each prompt.
         ids: int [T], of one prompt. ``jax.vmap`` takes many.
         mask: bool [T], True for real tokens.
-        mask_id: id that stands in for the hidden token. The encoder must have seen it within texts: the mask
+        mask_id: id that is put in the place of a token. The encoder must have seen it within texts: the mask
             token, and not padding.
 
     Returns:
@@ -75,7 +75,7 @@ def trigger_tokens(removed, concept, where, *, alpha=0.01):
     Args:
         removed: [T, D] of :func:`leave_one_out`.
         concept: [r, D], the basis that :func:`~jaxembed.vectors.row_space` gives for phrases of the concept.
-        where: bool [T], the words. Others are no triggers and count in no mean.
+        where: bool [T], the words. Others are not triggers and count in no mean.
         alpha: how much farther; -1 flags every word. May be traced.
 
     Returns:
