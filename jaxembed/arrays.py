@@ -340,6 +340,29 @@ def masked_mean(x, mask):
     return (total / count.astype(total.dtype)).astype(x.dtype)
 
 
+def prefix_mask(widths, width):
+    """Prefix mask: keeps the first coordinates of a vector, as a shorter vector would have them.
+
+    ``mask[..., j] = [j < widths]``. The inner product of masked vectors is that of the prefixes, so one batch
+    may hold vectors of many widths.
+
+    >>> print(prefix_mask(jnp.array([1, 3]), 4))
+    [[1. 0. 0. 0.]
+     [1. 1. 1. 0.]]
+
+    Args:
+        widths: int [...], the number of coordinates that stay: 0 to D.
+        width: D, an int.
+
+    Returns:
+        float32 [..., D] of 0 and 1.
+
+    References:
+        A. Kusupati et al., arXiv:2205.13147; arXiv:2208.04482.
+    """
+    return (jnp.arange(width) < jnp.asarray(widths)[..., None]).astype(jnp.float32)
+
+
 def rows_where(vectors, where):
     """Checks vectors [N, D] and a mask [N]; rows that do not count become 0, in the dtype of sums."""
     vectors = jnp.asarray(vectors)

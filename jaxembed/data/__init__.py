@@ -66,7 +66,7 @@ from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds, tfds_images
 from jaxembed.data.sources.word_tables import gender_words, glove, news_vectors, word_pairs, word_questions
-from jaxembed.data.sources.wordnet import wordnet, wordnet_counts
+from jaxembed.data.sources.wordnet import topic_words, wordnet, wordnet_counts
 from jaxembed.data.table_files import column_names
 from jaxembed.data.text import (
     bag,
@@ -190,6 +190,7 @@ __all__ = [
     "text_lines",
     "tfds",
     "tfds_images",
+    "topic_words",
     "toy",
     "toy_drawings",
     "toy_scenes",

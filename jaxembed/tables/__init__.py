@@ -1,5 +1,6 @@
 """ids -> vectors: one multiplexed table serves every feature."""
 
+from jaxembed.arrays import prefix_mask
 from jaxembed.tables.budgets import within
 from jaxembed.tables.codebooks import dpq, mgqe
 from jaxembed.tables.codes import by_table, codes
@@ -30,7 +31,6 @@ from jaxembed.tables.rounding import stochastic_round
 from jaxembed.tables.row_masks import (
     fields_of_rows,
     long_tail_slope,
-    prefix_mask,
     row_margins,
     row_mask,
     sample_widths,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.arrays import prefix_mask
 from jaxembed.tables.compact import rank
 from jaxembed.tables.evolution import evolve
 from jaxembed.tables.factorized import TABLE
@@ -12,7 +13,6 @@ from jaxembed.tables.methods import at_once, row_method, values_of
 from jaxembed.tables.ragged_rows import check_kept, compact_rows, ragged_bytes, ragged_index, ragged_lookup
 from jaxembed.tables.row_masks import (
     fields_of_rows,
-    prefix_mask,
     row_margins,
     row_mask,
     sample_widths,

@@ -89,29 +89,6 @@ def _norms(rows, order):
     return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
 
 
-def prefix_mask(widths, width):
-    """Prefix mask: keeps the first coordinates of a vector, as a shorter vector would have them.
-
-    ``mask[..., j] = [j < widths]``. The inner product of masked vectors is that of the prefixes, so one batch
-    may hold vectors of many widths.
-
-    >>> print(prefix_mask(jnp.array([1, 3]), 4))
-    [[1. 0. 0. 0.]
-     [1. 1. 1. 0.]]
-
-    Args:
-        widths: int [...], the number of coordinates that stay: 0 to D.
-        width: D, an int.
-
-    Returns:
-        float32 [..., D] of 0 and 1.
-
-    References:
-        A. Kusupati et al., arXiv:2205.13147; arXiv:2208.04482.
-    """
-    return (jnp.arange(width) < jnp.asarray(widths)[..., None]).astype(jnp.float32)
-
-
 def sample_widths(key, shape, width):
     """Width sampling: draws widths of 1 to D evenly, one for each example and field.
 

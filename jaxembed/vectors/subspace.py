@@ -2,18 +2,19 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, exact_product, on_device, unit
 
 _CLOSE = 1e-6  # of a length: what is left of a vector inside the subspace is rounding, and becomes 0
 
 
-def row_space(x, *, rank=None, energy=None):
+def row_space(x, *, rank=None, energy=None, tolerance=None):
     """Row space: an orthonormal basis of what the rows of a matrix span, the strongest direction first.
 
     The right singular vectors of x, which is not centred. A direction is kept when its singular value s is
-    above rounding, ``s > max(M, D) eps s[0]``, and, with ``energy``, when the directions before it hold less
-    than that share of the sum of ``s**2``.
+    above rounding, ``s > max(M, D) eps s[0]``, or above ``tolerance s[0]`` where that is more. With
+    ``energy`` the directions before it must also hold less than that share of the sum of ``s**2``.
 
     >>> basis, kept = row_space(jnp.array([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0], [-3.0, 0.0, 0.0]]))
     >>> print(abs(basis), kept)
@@ -25,13 +26,14 @@ def row_space(x, *, rank=None, energy=None):
         x: [M, D], M at least 1.
         rank: optional number r of directions, at most min(M, D), the default.
         energy: optional share in 0..1; may be traced.
+        tolerance: optional share of the largest singular value in 0..1, for rows that are nearly alike.
 
     Returns:
         ``basis`` [r, D] in at least float32, where a direction that is not kept is zeros, and ``kept`` bool
         [r]. The signs of directions are open.
 
     Raises:
-        ValueError: for another shape, a rank outside 1..min(M, D) or an energy outside 0..1.
+        ValueError: for another shape, a rank outside 1..min(M, D), or a share outside 0..1.
     """
     x = on_device("x", x)
     check_shape("x", x, (None, None))
@@ -41,13 +43,16 @@ def row_space(x, *, rank=None, energy=None):
     rank = most if rank is None else rank
     if not 1 <= rank <= most:
         raise ValueError(f"rank: {rank} is outside 1..{most}, the directions there are; choose one there")
-    if isinstance(energy, int | float) and not 0 <= energy <= 1:
-        raise ValueError(f"energy: {energy} is outside 0..1; pass a share")
+    for name, share in (("energy", energy), ("tolerance", tolerance)):
+        if isinstance(share, int | float) and not 0 <= share <= 1:
+            raise ValueError(f"{name}: {share} is outside 0..1; pass a share")
     x = x.astype(accumulator(x))
     largest = jnp.max(jnp.abs(x))
     x = x / jnp.where(largest > 0, largest, 1)  # squares then neither overflow nor vanish
     _, values, directions = jnp.linalg.svd(x, full_matrices=False)
-    kept = values > max(x.shape) * jnp.finfo(x.dtype).eps * values[0]
+    rounding = max(x.shape) * jnp.finfo(x.dtype).eps
+    least = rounding if tolerance is None else jnp.maximum(rounding, tolerance)
+    kept = values > least * values[0]
     if energy is not None:
         power = values**2
         before = jnp.cumsum(power) - power
@@ -81,6 +86,27 @@ def project_out(x, basis, *, strength=1.0):
     check_shape("basis", basis, (None, x.shape[-1] if x.ndim else 0))
     x, basis = x.astype(accumulator(x, basis)), basis.astype(accumulator(x, basis))
     return x - strength * exact_product(exact_product(x, basis.T), basis)
+
+
+def refuse_whole(name, basis):
+    """Refuses a basis [r, D] that spans the whole space, because a projection off it leaves nothing.
+
+    >>> refuse_whole("basis", jnp.eye(3)[:2])
+
+    Args:
+        name: of the argument, for the error.
+        basis: [r, D], orthonormal rows or zeros. A traced one passes.
+
+    Raises:
+        ValueError: with the number of dimensions.
+    """
+    if isinstance(basis, jax.core.Tracer):
+        return
+    basis = np.asarray(basis)  # a known basis is looked at on the host, within a jitted function too
+    if np.sum(np.any(basis != 0, axis=1)) >= basis.shape[1]:
+        raise ValueError(
+            f"{name}: spans all {basis.shape[1]} dimensions, so nothing is left; pass fewer rows"
+        )
 
 
 def bias_subspace(sets, *, mask=None, size=1):
@@ -166,8 +192,7 @@ def neutralise(vectors, basis, *, where=None):
     """
     vectors, basis = on_device("vectors", vectors), on_device("basis", basis)
     check_shape("basis", basis, (None, vectors.shape[-1]))
-    if not isinstance(basis, jax.core.Tracer) and int(jnp.sum(jnp.any(basis != 0, axis=1))) >= basis.shape[1]:
-        raise ValueError(f"basis: spans all {basis.shape[1]} dimensions, so nothing is left; pass fewer rows")
+    refuse_whole("basis", basis)
     plain = unit(vectors.astype(accumulator(vectors)))
     left = project_out(plain, basis)
     inside = jnp.sum(left**2, axis=-1, keepdims=True) <= _CLOSE**2

@@ -158,3 +158,12 @@ def test_instances_have_parents_and_other_pointers_are_none(tmp_path):
     write(tmp_path, "noun", line)
     (found,) = data.wordnet(tmp_path, parts=["noun"])
     assert found["parents"] == ["00000001-n", "00000002-n"] and found["file"] == 15
+
+
+def test_words_of_a_topic_are_met_there_nearly_always_and_the_commonest_is_first():
+    files = {"a": (5, ["cat", "big cat"]), "b": (5, ["cat", "Rex", "dog"]), "c": (18, ["cat", "dog"])}
+    senses = [{"id": name, "file": file, "lemmas": lemmas} for name, (file, lemmas) in files.items()]
+    counts = {"a": 5, "b": 40, "c": 5}
+    assert data.topic_words(senses, counts, 5) == ["cat"]  # 45 of 50, and "dog" 40 of 45
+    assert data.topic_words(senses, counts, 5, share=0.8) == ["cat", "dog"]
+    assert data.topic_words(senses, {}, 5) == [] and data.topic_words(senses, counts, 6) == []

@@ -1,5 +1,6 @@
 """WordNet: the senses of English words with their definitions and examples."""
 
+import collections
 import pathlib
 import re
 import sys
@@ -149,3 +150,29 @@ def wordnet_counts(folder=None):
         except (ValueError, IndexError):
             raise ValueError(f"{path}, line {number}: no entry of senses; fetch the file again") from None
     return counts
+
+
+def topic_words(senses, counts, file, *, share=0.9):
+    """Words of a topic: the nouns, say, that are nearly always met in senses of one lexicographer's file.
+
+    >>> senses = [{"id": "1-n", "file": 5, "lemmas": ["dog"]}, {"id": "2-n", "file": 18, "lemmas": ["dog"]}]
+    >>> print(topic_words(senses, {"1-n": 42, "2-n": 1}, 5), topic_words(senses, {"1-n": 3, "2-n": 2}, 5))
+    ['dog'] []
+
+    Args:
+        senses: list of dicts of :func:`wordnet`, all in which the words may be met.
+        counts: {id: how often the sense was met} of :func:`wordnet_counts`.
+        file: number of a lexicographer's file: 5 holds animals, 6 artefacts, 13 food.
+        share: least share of the times that a word was met.
+
+    Returns:
+        List of str, the commonest first: single words in small letters that were met at least once.
+    """
+    total, mine = collections.Counter(), collections.Counter()
+    for sense in senses:
+        met = counts.get(sense["id"], 0)
+        for word in sense["lemmas"]:
+            total[word] += met
+            mine[word] += met * (sense["file"] == file)
+    plain = (w for w, met in mine.most_common() if met and met >= share * total[w])
+    return [w for w in plain if w.isalpha() and w.islower()]

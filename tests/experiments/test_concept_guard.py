@@ -1,0 +1,34 @@
+"""Detection scores, the choice of alpha, and prompts of drawings."""
+
+import numpy as np
+
+from experiments.concept_guard import images, words
+
+
+def test_precision_and_recall_count_words_of_all_prompts():
+    truth = np.array([[False, True, False], [True, False, False]])
+    found = np.array([[False, True, True], [False, True, False]])
+    assert words.scores(found, truth) == (1 / 3, 1 / 2)
+    assert words.scores(np.zeros_like(truth), truth) == (0.0, 0.0)
+
+
+def test_alpha_is_chosen_by_the_f1_of_the_same_seed_and_basis_on_validation():
+    rows = [
+        {"seed": s, "part": part, "basis": basis, "alpha": alpha, "precision": p, "recall": 0.8}
+        for s in (0, 1)
+        for basis in (words.PHRASES, words.CENTRED)
+        for part in ("validation", "test")
+        for alpha, p in ((0.01, 0.3), (0.05, 0.6 if (part, s) == ("validation", 1) else 0.2))
+    ]
+    found = words.chosen(rows, 1, words.CENTRED)
+    assert [r["alpha"] for r in found] == [0.01, 0.05] and {r["part"] for r in found} == {"test"}
+    assert {r["seed"] for r in found} == {1} and found[1]["F1"] == 2 * 0.2 * 0.8 / (0.2 + 0.8)
+    assert [r["alpha"] for r in words.chosen(rows, 0, words.PHRASES)] == [0.01, 0.01]
+
+
+def test_half_of_the_prompts_name_the_erased_digit_in_every_style():
+    digits, styles, prompts = images.asked(2)
+    assert len(prompts) == 2 * 18 * 7 and np.mean(digits == images.ERASED) == 0.5
+    named = [images.WORD in p.split() for p in prompts]
+    np.testing.assert_array_equal(named, digits == images.ERASED)
+    assert all(images.STYLES[s] in p for s, p in zip(styles, prompts, strict=True))

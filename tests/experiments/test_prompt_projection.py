@@ -1,0 +1,47 @@
+"""Prompts of two nouns: splits, rows that are edited, claims on made numbers."""
+
+import numpy as np
+
+from experiments.prompt_projection import __main__ as story
+from experiments.prompt_projection import prompts
+
+RNG = np.random.default_rng(0)
+
+
+def test_a_split_gives_each_second_noun_as_many_partners_and_no_pair_twice():
+    known, asked = story.split(np.random.default_rng(3), 7)
+    assert known.shape == asked.shape == (7, 3, 2)
+    pairs = [tuple(p) for part in (known, asked) for p in part.reshape(-1, 2)]
+    assert len(set(pairs)) == 42
+    np.testing.assert_array_equal(known[..., 1], np.repeat(np.arange(7)[:, None], 3, axis=1))
+
+
+def made():
+    states = RNG.normal(size=(6, 4, 8)).astype(np.float32)
+    nouns = np.stack([np.arange(6), np.repeat([0, 1], 3)], axis=1)
+    return prompts.Prompts(states, np.ones((6, 4), bool), np.array([1, 2, 3, 0, 1, 2]), nouns)
+
+
+def test_each_prompt_loses_what_the_undesired_prompt_of_its_own_noun_spans():
+    some, rows = made(), RNG.normal(size=(2, 3, 8)).astype(np.float32)
+    where = np.array([[True, True, False], [True, False, False]])
+    found = prompts.edited(some, rows, where, 1.0).states
+    assert np.abs(found[:3] @ rows[0, :2].T).max() < 1e-5 and np.abs(found[3:] @ rows[1, 0]).max() < 1e-5
+    assert np.abs(found[:3] @ rows[0, 2]).max() > 0.1
+    only = prompts.at_row(some, found).states
+    every = np.arange(6)
+    np.testing.assert_array_equal(only[every, some.row], found[every, some.row])
+    kept = np.arange(4) != some.row[:, None]
+    np.testing.assert_array_equal(only[kept], some.states[kept])
+    assert not prompts.at_row(some).states[every, some.row].any()
+
+
+def test_articles():
+    assert [prompts.article(w) for w in ("owl", "bed")] == ["an owl", "a bed"]
+
+
+def test_every_strength_is_a_step_of_the_dial():
+    arms = [story.NONE, "DECOR 0.5", "DECOR 1", f"DECOR 1, {story.NOUN}"]
+    values = dict(zip(arms, (0.9, 0.6, 0.1, 0.3), strict=True))
+    rows = [{"arm": a, "undesired probability": v} for a, v in values.items()]
+    np.testing.assert_allclose(story.steps({"rows": rows, "strengths": [1.0, 0.5]}), [[0.3, 0.5]])
