@@ -52,6 +52,7 @@ from jaxembed.encoders.pooling import (
 )
 from jaxembed.encoders.positions import distance_buckets, rotary_frequencies, rotate
 from jaxembed.encoders.pretrained import Encoder
+from jaxembed.encoders.pretrained.adapters import read_adapters, write_adapters
 from jaxembed.encoders.pretrained.image_models import (
     ImageEncoder,
     efficientnet_lite0,
@@ -190,6 +191,7 @@ __all__ = [
     "prompt_batch",
     "prompt_ensemble",
     "random_mask",
+    "read_adapters",
     "rcnn",
     "residual",
     "response_norm",
@@ -215,4 +217,5 @@ __all__ = [
     "weighted_mean_pool",
     "with_first",
     "with_prompts",
+    "write_adapters",
 ]

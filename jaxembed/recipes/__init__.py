@@ -9,7 +9,7 @@ from jaxembed.recipes.click_methods import click_logits, fit_click_methods, mask
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.cutoffs import cutoff_logits, fit_cutoff
-from jaxembed.recipes.fine_tuning import fine_tune
+from jaxembed.recipes.fine_tuning import fine_tune, with_adapters
 from jaxembed.recipes.image_search import embed_images, search_images
 from jaxembed.recipes.image_training import fine_tune_images
 from jaxembed.recipes.merging import merge_encoders
@@ -48,4 +48,5 @@ __all__ = [
     "supernet_update",
     "train_towers",
     "train_words",
+    "with_adapters",
 ]
