@@ -33,6 +33,12 @@ from jaxembed.data.mixtures import (
     trend_interval,
     trend_slope,
 )
+from jaxembed.data.multimodal import (
+    format_instruction,
+    homogeneous_batches,
+    image_patches,
+    multimodal_batch,
+)
 from jaxembed.data.pair_counts import cooccurrence, positive_pmi
 from jaxembed.data.pairs import (
     aspect_pairs,
@@ -120,6 +126,7 @@ __all__ = [
     "fit_scaling",
     "fit_trend",
     "flights",
+    "format_instruction",
     "gaussian_source",
     "gender_words",
     "glove",
@@ -129,9 +136,11 @@ __all__ = [
     "hide",
     "histories",
     "identity_batches",
+    "homogeneous_batches",
     "idf",
     "image_files",
     "image_folder",
+    "image_patches",
     "interactions",
     "inverse_cloze",
     "keep_probabilities",
@@ -153,6 +162,7 @@ __all__ = [
     "movielens_100k",
     "movielens_1m",
     "movielens_interactions",
+    "multimodal_batch",
     "mutual_information",
     "news_vectors",
     "newsgroups",

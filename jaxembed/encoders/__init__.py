@@ -29,6 +29,7 @@ from jaxembed.encoders.heads import (
 )
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
 from jaxembed.encoders.mlp import init_mlp, mlp
+from jaxembed.encoders.multimodal import Multimodal, check_placeholders, multimodal, place_patches
 from jaxembed.encoders.open_vocabulary import (
     cosine_logits,
     geometric_ensemble,
@@ -100,6 +101,7 @@ __all__ = [
     "ConvNet",
     "Encoder",
     "ImageEncoder",
+    "Multimodal",
     "TextNetwork",
     "Transformer",
     "attention_mask",
@@ -109,6 +111,7 @@ __all__ = [
     "batch_norm",
     "chain",
     "channel_graph",
+    "check_placeholders",
     "cls_pool",
     "concept_vectors",
     "condition_maps",
@@ -180,10 +183,12 @@ __all__ = [
     "mlp",
     "mobilenet_v2",
     "modulate",
+    "multimodal",
     "multi_vector",
     "nn2",
     "one_block",
     "pair_gate",
+    "place_patches",
     "pooled",
     "prefix_dense",
     "pretrained",
