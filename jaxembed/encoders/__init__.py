@@ -27,6 +27,13 @@ from jaxembed.encoders.heads import (
     prefix_dense,
     with_first,
 )
+from jaxembed.encoders.image_text import (
+    ImageText,
+    dual_encoder,
+    init_scale,
+    learned_temperature,
+    shared_encoder,
+)
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
 from jaxembed.encoders.mlp import init_mlp, mlp
 from jaxembed.encoders.multimodal import Multimodal, check_placeholders, multimodal, place_patches
@@ -101,6 +108,7 @@ __all__ = [
     "ConvNet",
     "Encoder",
     "ImageEncoder",
+    "ImageText",
     "Multimodal",
     "TextNetwork",
     "Transformer",
@@ -128,6 +136,7 @@ __all__ = [
     "dot_interaction",
     "dot_product_attention",
     "drop_values",
+    "dual_encoder",
     "efficientnet_lite0",
     "encode_aspect",
     "encode_aspects",
@@ -161,6 +170,7 @@ __all__ = [
     "init_pair_gate",
     "init_rcnn",
     "init_rnn",
+    "init_scale",
     "init_text_cnn",
     "init_tower",
     "init_towers",
@@ -173,6 +183,7 @@ __all__ = [
     "layer",
     "lda",
     "lda_bound",
+    "learned_temperature",
     "lift",
     "lsa",
     "mask_head",
@@ -206,6 +217,7 @@ __all__ = [
     "rotate",
     "scalar_mix",
     "scan_cell",
+    "shared_encoder",
     "squeeze",
     "squeeze_excitation",
     "squeezenet",

@@ -11,6 +11,7 @@ from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.cutoffs import cutoff_logits, fit_cutoff
 from jaxembed.recipes.fine_tuning import fine_tune, with_adapters
 from jaxembed.recipes.image_search import embed_images, search_images
+from jaxembed.recipes.image_text_training import ImageTextModel, train_image_text
 from jaxembed.recipes.image_training import fine_tune_images
 from jaxembed.recipes.merging import merge_encoders
 from jaxembed.recipes.recommending import train_towers
@@ -23,6 +24,7 @@ from jaxembed.recipes.word_training import train_words
 
 __all__ = [
     "ClickModel",
+    "ImageTextModel",
     "TowerModel",
     "Words",
     "bigranular_search",
@@ -46,6 +48,7 @@ __all__ = [
     "search_images",
     "search_sets",
     "supernet_update",
+    "train_image_text",
     "train_towers",
     "train_words",
     "with_adapters",
