@@ -85,6 +85,7 @@ from jaxembed.data.text import (
     word_positions,
     words,
 )
+from jaxembed.data.tiles import choose_tiling, tile_image, untile
 from jaxembed.data.word_files import read_word_vectors, write_word_vectors
 
 __all__ = [
@@ -99,6 +100,7 @@ __all__ = [
     "book_excerpts",
     "catalogue",
     "catalogue_rows",
+    "choose_tiling",
     "click_rows",
     "colocation",
     "column_names",
@@ -200,12 +202,14 @@ __all__ = [
     "text_lines",
     "tfds",
     "tfds_images",
+    "tile_image",
     "toy",
     "toy_scenes",
     "trend_interval",
     "trend_slope",
     "uniform_rows",
     "word_masks",
+    "untile",
     "word_pairs",
     "word_positions",
     "word_questions",

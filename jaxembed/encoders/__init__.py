@@ -86,6 +86,16 @@ from jaxembed.encoders.pyramids import (
 from jaxembed.encoders.recurrent import end_pool, init_rcnn, init_rnn, rcnn, rnn, scan_cell
 from jaxembed.encoders.regions import roi_align
 from jaxembed.encoders.text_networks import TextNetwork, init_text_cnn, text_cnn, text_network
+from jaxembed.encoders.token_budgets import (
+    compact,
+    gated_mixture,
+    grid_positions,
+    init_mixture,
+    init_resampler,
+    resample,
+    token_scores,
+    top_p_mask,
+)
 from jaxembed.encoders.topics import (
     fit_idf,
     fit_lsa,
@@ -121,6 +131,7 @@ __all__ = [
     "channel_graph",
     "check_placeholders",
     "cls_pool",
+    "compact",
     "concept_vectors",
     "condition_maps",
     "conv",
@@ -149,7 +160,9 @@ __all__ = [
     "fm",
     "fm_second_order",
     "gate",
+    "gated_mixture",
     "geometric_ensemble",
+    "grid_positions",
     "group_norm",
     "gumbel_gate",
     "inception",
@@ -167,8 +180,10 @@ __all__ = [
     "init_mask_head",
     "init_merge",
     "init_mlp",
+    "init_mixture",
     "init_pair_gate",
     "init_rcnn",
+    "init_resampler",
     "init_rnn",
     "init_scale",
     "init_text_cnn",
@@ -209,6 +224,7 @@ __all__ = [
     "random_mask",
     "read_adapters",
     "rcnn",
+    "resample",
     "residual",
     "response_norm",
     "rnn",
@@ -226,6 +242,8 @@ __all__ = [
     "text_cnn",
     "text_network",
     "tfidf",
+    "token_scores",
+    "top_p_mask",
     "topic_bound",
     "tower",
     "transformer",
