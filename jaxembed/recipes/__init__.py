@@ -9,8 +9,9 @@ from jaxembed.recipes.click_methods import click_logits, fit_click_methods, mask
 from jaxembed.recipes.click_models import ClickModel, load_clicks
 from jaxembed.recipes.clicks import fit_clicks
 from jaxembed.recipes.cutoffs import cutoff_logits, fit_cutoff
-from jaxembed.recipes.fine_tuning import fine_tune
+from jaxembed.recipes.fine_tuning import fine_tune, with_adapters
 from jaxembed.recipes.image_search import embed_images, search_images
+from jaxembed.recipes.image_text_training import ImageTextModel, train_image_text
 from jaxembed.recipes.image_training import fine_tune_images
 from jaxembed.recipes.merging import merge_encoders
 from jaxembed.recipes.recommending import train_towers
@@ -22,8 +23,10 @@ from jaxembed.recipes.tower_models import TowerModel, load_towers
 from jaxembed.recipes.word_models import Words, load_words
 from jaxembed.recipes.word_training import train_words
 
+
 __all__ = [
     "ClickModel",
+    "ImageTextModel",
     "TextToImage",
     "TowerModel",
     "Words",
@@ -50,6 +53,8 @@ __all__ = [
     "search_images",
     "search_sets",
     "supernet_update",
+    "train_image_text",
     "train_towers",
     "train_words",
+    "with_adapters",
 ]

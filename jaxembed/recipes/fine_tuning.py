@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import optax
 from jaxembed import data, encoders, losses, train, weights
 
 HEAD, ADAPTERS = "training_head", "training_adapters"  # parameters that training alone has
+KERNELS = "^blocks/.*kernel$"  # that get adapters
 SCALE = 2.0  # of adapters: NV-Embed's alpha of 32 over its rank of 16
 
 
@@ -34,6 +36,8 @@ def fine_tune(
     temperature=0.05,
     frozen=None,
     rank=None,
+    magnitudes=False,
+    adapters=None,
     head=False,
     seed=0,
     mesh=None,
@@ -91,6 +95,9 @@ def fine_tune(
         frozen: optional regex; parameters with such a path stay as they are, ``"^table/"`` for example.
         rank: optional rank of adapters (LoRA) beside the kernels of all blocks, which are trained alone and
             added to the kernels at the end, with ``weights.low_rank`` at scale 2. None trains everything.
+        magnitudes: True trains the lengths of the kernels' columns apart from their directions (DoRA).
+        adapters: optional folder, in which the adapters are written in the layout of PEFT too. It does not
+            exist yet, or is empty; ``recipes.with_adapters`` reads it.
         head: True puts a dense layer with tanh behind the encoder while it trains, which is not kept.
         seed: of the order of the pairs and of dropout.
         mesh: of ``train.make_mesh``; default all devices where they divide ``batch_size``, else one.
@@ -104,17 +111,21 @@ def fine_tune(
     Raises:
         ValueError: for fewer pairs than ``batch_size``, scores together with negatives, a guide or blocks, an
             unknown block, or sizes above the width. Also for ``in_batch`` or prompts of another number than
-            the pairs, for scores with violators or ``in_batch``, and for a rank together with ``frozen``.
+            the pairs, for scores with violators or ``in_batch``, for a rank together with ``frozen``, and for
+            magnitudes or a folder of adapters without a rank.
+        FileExistsError: when the folder of adapters holds something.
 
     References:
         A. van den Oord et al., arXiv:1807.03748 (InfoNCE); J. Su, CoSENT; A. Kusupati et al.,
         arXiv:2205.13147 (sizes); A. Solatorio, arXiv:2402.16829 (guide); T. Gao et al. (SimCSE),
         arXiv:2104.08821 (head); C. Lee et al. (NV-Embed), arXiv:2405.17428 (in_batch, prompts; rank 16, scale
-        32 / 16; its dropout of 0.1 on adapters is left out). SimCSE's batch of 64, temperature of 0.05 and
-        dropout of 0.1 are from memory.
+        32 / 16; its dropout of 0.1 on adapters is left out); E. Hu et al. (LoRA), arXiv:2106.09685; S.-Y. Liu
+        et al. (DoRA), arXiv:2402.09353. SimCSE's batch of 64, temperature of 0.05 and dropout of 0.1 are
+        from memory.
     """
     pairs = checked_pairs(encoder, pairs, batch_size, sizes, guide, blocks)
     switch, prompts = checked_parts(pairs, in_batch, prompts, violators, rank and frozen)
+    _check_adapters(rank, magnitudes, adapters)
     count = len(pairs["first"])
     steps = max(1, count // batch_size) if steps is None else steps
     texts, make = _reader(encoder, pairs, guide, length, in_batch=switch, prompts=prompts)
@@ -122,7 +133,7 @@ def fine_tune(
     rules = (None if loss else temperature, margin, tuple(blocks), violators)
     loss_fn = objective(encode, tuple(texts), loss, None if sizes is None else tuple(sizes), *rules)
     state = train.fit(
-        init=_start(encoder, head, rank),
+        init=_start(encoder, head, rank, magnitudes),
         loss_fn=loss_fn if rank is None else _adapted(loss_fn),
         tx=_optimizer(rate, warmup, steps, frozen),
         batches=data.batches(np.arange(count), batch_size, make=make, seed=seed),
@@ -133,11 +144,40 @@ def fine_tune(
         evaluate=evaluate and (lambda state: evaluate(_trained(encoder, state.params))),
         evaluate_every=evaluate_every,
     )
+    if adapters is not None:
+        encoders.write_adapters(adapters, encoder, state.params[ADAPTERS], SCALE)
     return _trained(encoder, state.params)
 
 
+def with_adapters(encoder, folder):
+    """Reads adapters of low rank from a folder, and adds them to the kernels of an encoder.
+
+    ``encoder = recipes.with_adapters(encoders.pretrained.load("all-MiniLM-L6-v2"), "adapters")``
+
+    Args:
+        encoder: of ``encoders.pretrained.load``: the model that the adapters were trained beside.
+        folder: that ``fine_tune(adapters=)`` or the package PEFT wrote.
+
+    Returns:
+        The encoder with new parameters.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``encoders.read_adapters``.
+    """
+    found, scale = encoders.read_adapters(folder, encoder)
+    return dataclasses.replace(encoder, params=weights.low_rank(encoder.params, found, scale))
+
+
+def _check_adapters(rank, magnitudes, folder):
+    """Refuses what only adapters have where there are none, and a folder that is taken, before training."""
+    if rank is None and (magnitudes or folder is not None):
+        raise ValueError("rank: None trains everything; give magnitudes and adapters a rank, such as 8")
+    if folder is not None and pathlib.Path(folder).exists() and any(pathlib.Path(folder).iterdir()):
+        raise FileExistsError(f"adapters: {str(folder)!r} is not empty; give a new folder")
+
+
 @functools.lru_cache(maxsize=4)
-def _start(encoder, head, rank=None):
+def _start(encoder, head, rank=None, magnitudes=False):
     """``key -> params`` of an encoder and its head, or ``(adapters and head, params)`` with a rank."""
 
     def init(key):
@@ -145,7 +185,8 @@ def _start(encoder, head, rank=None):
         params = jax.tree.map(jnp.copy, encoder.params)
         if rank is None:
             return params | more
-        return {ADAPTERS: weights.init_low_rank(key, params, "^blocks/.*kernel$", rank)} | more, params
+        options = {"magnitudes": magnitudes}
+        return {ADAPTERS: weights.init_low_rank(key, params, KERNELS, rank, **options)} | more, params
 
     return init
 

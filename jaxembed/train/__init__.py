@@ -7,6 +7,7 @@ from jaxembed.train.gradients import by_path, ema, frozen, gradient_update, warm
 from jaxembed.train.log import read_metrics
 from jaxembed.train.members import fit_members
 from jaxembed.train.mesh import make_mesh, path_shardings, place_batch
+from jaxembed.train.stages import staged
 from jaxembed.train.step import TrainState, compile_step, replay
 from jaxembed.train.sweep import sweep
 
@@ -26,6 +27,7 @@ __all__ = [
     "read_metrics",
     "replay",
     "restore_params",
+    "staged",
     "sweep",
     "warm_start",
 ]

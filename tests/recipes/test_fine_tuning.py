@@ -249,6 +249,21 @@ def test_a_decoder_learns_by_adapters_of_low_rank(tmp_path):
             assert not change.any(), name
 
 
+def test_adapters_with_magnitudes_are_written_and_added_again(encoder, tmp_path):
+    run = RUN | {"steps": 5, "rate": 3e-2, "rank": 2}
+    tuned = recipes.fine_tune(encoder, pairs(), magnitudes=True, adapters=tmp_path / "dora", **run)
+    again = recipes.with_adapters(encoder, tmp_path / "dora")
+    for a, b in zip(leaves(tuned), leaves(again), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    found, scale = encoders.read_adapters(tmp_path / "dora", encoder)
+    kernel = np.asarray(encoder.params["blocks"]["mlp_in"]["kernel"])
+    adapter = found["blocks"]["mlp_in"]["kernel"]
+    assert scale == fine_tuning.SCALE and adapter["up"].any()
+    assert (adapter["magnitude"] != np.linalg.norm(kernel, axis=1)).all()
+    with pytest.raises(FileExistsError, match="adapters: .* is not empty"):
+        recipes.fine_tune(encoder, pairs(), adapters=tmp_path / "dora", **run)
+
+
 def test_equal_texts_are_not_negatives(plain):
     same = {"first": ["w5"] * 8, "second": ["w6"] * 8}
     _, first, second, where = given_to_loss(plain, same)
@@ -281,6 +296,8 @@ SCORED = {"first": ["a"], "second": ["b"], "scores": [1.0]}
         (SCORED, {"violators": True}, "pairs: scores have no negatives"),
         ([("a", "b")], {"rank": 2, "frozen": "^table/"}, "rank: adapters leave all other parameters"),
         ([("a", "b")], {"rank": 99}, "rank=99 is outside 1.."),
+        ([("a", "b")], {"magnitudes": True}, "rank: None trains everything"),
+        ([("a", "b")], {"adapters": "folder"}, "rank: None trains everything"),
         ([("a", "b")], {"prompts": {"third": "c"}}, "prompts: 'third' is not among the texts of the pairs"),
         ([("a", "b")], {"prompts": {"first": ["c", "d"]}}, r"prompts\['first'\]: 2 for 1 pairs"),
         ([("a", "b")], {"sizes": (99,)}, "sizes: 99 is above the encoder's width 16"),

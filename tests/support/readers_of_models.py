@@ -2,11 +2,14 @@
 
 import collections
 import dataclasses
+import functools
 import io
 import json
+import pathlib
 import pickle
 import struct
 import sys
+import tempfile
 import types
 from typing import NamedTuple
 
@@ -130,6 +133,21 @@ def _encoder(folder):
     return {"params": found.params, "ids": [leaves["ids"]], "length": found.max_length}
 
 
+@functools.cache
+def _adapted_encoder():
+    with tempfile.TemporaryDirectory() as folder:
+        _model("bert")(pathlib.Path(folder))
+        return encoders.pretrained.load(f"{folder}/model")
+
+
+def _adapters(folder):
+    encoder = _adapted_encoder()
+    kernel = encoder.params["blocks"]["attention"]["query"]["kernel"]
+    one = {"down": kernel[..., :2], "up": kernel[:, :2], "magnitude": kernel[:, 0]}
+    adapters = {"blocks": {"attention": {"query": {"kernel": one}}}}
+    encoders.write_adapters(folder / "adapters", encoder, adapters)
+
+
 def _net(name, file):
     def read(folder):
         return getattr(encoders, name)(folder / file).params
@@ -143,6 +161,12 @@ ENCODERS = {
     "encoder modernbert": Reader(_model("modernbert"), _encoder, needs="flax", free=True),
     "encoder sharded": Reader(_sharded, _encoder, needs="flax", free=True),
     "encoder dense": Reader(_dense, _encoder, needs="flax", free=True),
+    "adapters": Reader(
+        _adapters,
+        lambda folder: encoders.read_adapters(folder / "adapters", _adapted_encoder()),
+        needs="flax",
+        free=True,
+    ),
     "squeezenet": Reader(_squeezenet, _net("squeezenet", "net.pkl")),
     "mobilenet_v2": Reader(_mobilenet, _net("mobilenet_v2", "net.pt")),
 }

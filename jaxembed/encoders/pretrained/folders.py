@@ -275,10 +275,10 @@ def save_folder(source, params, heads, pooling, folder):
         named = {"linear.weight": params[place]["kernel"].T}
         named |= {"linear.bias": params[place]["bias"]} if "bias" in params[place] else {}
         tensors[f"{place}/model.safetensors"] = named
-    _write_folder(folder, files, tensors)
+    write_folder(folder, files, tensors)
 
 
-def _write_folder(folder, files, tensors):
+def write_folder(folder, files, tensors):
     """Writes a folder that is whole or absent.
 
     Args:

@@ -1,0 +1,1 @@
+"""Does an instruction decide what a multimodal encoder finds similar?"""
