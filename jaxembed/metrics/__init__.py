@@ -49,6 +49,7 @@ from jaxembed.metrics.ranking import (
     recall,
     sliced_means,
 )
+from jaxembed.metrics.readability import intrusion, probe_selectivity
 from jaxembed.metrics.tasks import (
     evaluate_classification,
     evaluate_clustering,
@@ -60,7 +61,7 @@ from jaxembed.metrics.tasks import (
 )
 from jaxembed.metrics.ties import tied_gains
 from jaxembed.metrics.verification import agglomerative_scores, all_pairs, kfold_verification, val_at_far
-from jaxembed.metrics.word_benchmarks import word_analogies, word_similarity
+from jaxembed.metrics.word_benchmarks import sense_similarity, word_analogies, word_similarity
 
 __all__ = [
     "MTEBEncoder",
@@ -99,6 +100,7 @@ __all__ = [
     "high_frequency",
     "indirect_bias",
     "init_score_adapter",
+    "intrusion",
     "iou",
     "isotropy",
     "judgments",
@@ -121,6 +123,7 @@ __all__ = [
     "pearson",
     "pr_auc",
     "precision",
+    "probe_selectivity",
     "proposal_recall",
     "purity",
     "r_precision",
@@ -129,6 +132,7 @@ __all__ = [
     "rsa",
     "score_map",
     "score_parameters",
+    "sense_similarity",
     "share_interval",
     "sliced_means",
     "spearman",

@@ -168,11 +168,17 @@ def _pieces(batch, places):
 
 
 class Contexts:
-    """Batches of single places: contexts, the word of the place with its own noise words, distinct rows."""
+    """Batches of single places: contexts, the word of the place with its own noise words, distinct rows.
 
-    def __init__(self, corpus, kind, window, negatives, size, heights, tree=None, **options):
+    ``documents`` is the number of input rows before those of the texts, for models that have such rows.
+    """
+
+    def __init__(self, corpus, kind, window, negatives, size, heights, tree=None, documents=None, **options):
         self.kind, self.width, self.tree, self.heights = kind, window, tree, heights
-        self.negatives = negatives
+        self.negatives, self.documents = negatives, documents
+        if documents is not None:
+            ends = [np.count_nonzero(ids == data.corpora.END) for ids in stretches(corpus["ids"], size)]
+            self.before = np.cumsum([0, *ends])
         shared = max(1, negatives) * 2 * window
         self.windows = data.WindowBatches(
             corpus, size=size, window=window, group=2 * window, groups=1, shared=shared, **options
@@ -189,10 +195,18 @@ class Contexts:
         apart = np.abs(sides - self.width)
         mask = (lines[:, sides] == lines[:, [self.width]]) & (lines[:, [self.width]] >= 0)
         contexts = words[:, sides]
-        if self.kind == "cbow" or self.tree is not None:
+        if self.kind in ("cbow", "pv_dm") or self.tree is not None:
             mask &= apart <= batch["radius"][:, None]
         if self.tree is not None:
             return self._paths(middle, contexts, mask)
+        if self.documents is not None:
+            line = lines[:, [self.width]]
+            own = self.documents + self.before[t % self.epoch] + line
+            contexts, mask = (
+                (own, line >= 0)
+                if self.kind == "pv_dbow"
+                else (np.concatenate([contexts, own], axis=1), np.concatenate([mask, line >= 0], axis=1))
+            )
         noise = batch["noise"].reshape(-1, self.negatives)
         targets = np.concatenate([middle[:, None], noise], axis=1)
         where = np.concatenate([np.ones((len(noise), 1), bool), noise != middle[:, None]], axis=1)
@@ -213,6 +227,11 @@ class Contexts:
         return listed(reads, masks, self.heights) | {"turns": codes, "inside": inside}
 
 
+def stretches(ids, size):
+    """The parts of a corpus that its batches read, one after the other."""
+    return (np.asarray(ids[start : start + size]) for start in range(0, len(ids), size))
+
+
 def listed(reads, masks, heights):
     """A batch for ``tables.row_update``: local codes of all that is read, and the rows they point to."""
     batch = {"rows": {}}
@@ -228,7 +247,8 @@ def listed(reads, masks, heights):
 
 @functools.lru_cache(maxsize=32)
 def context_update(kind, rule, hinge=False):
-    """``(init, step)`` for ``train.fit`` of the models of ``losses.word_scores``."""
+    """``(init, step)`` for ``train.fit`` of models of ``losses.word_scores`` and paragraph vectors."""
+    kind = {"pv_dbow": "skip_gram", "pv_dm": "cbow"}.get(kind, kind)
     reduce = losses.word_hinge if hinge else losses.negative_sampling
 
     def loss_fn(params, batch, key):

@@ -13,7 +13,7 @@ MAY_BE_NAN = {
     "expected_calibration_error",
     "grouped_auc",
 }
-MAY_BE_NAN |= {"log_loss", "normalised_entropy", "pearson", "rsa", "spearman", "word_similarity"}
+MAY_BE_NAN |= {"intrusion", "log_loss", "normalised_entropy", "pearson", "rsa", "spearman", "word_similarity"}
 # Products and squares of these are not normalised: beyond float32 they are infinities of both signs.
 PRODUCTS = {
     "compression_target",
@@ -108,7 +108,7 @@ ELSEWHERE = {
 
 PRODUCTS |= {"glove_loss", "hierarchical_softmax", "window_gradients", "window_loss", "word_scores"}
 ELSEWHERE["metrics"] |= dict.fromkeys(["cross_validate", "fit_logistic", "stratified_folds"], RUNS)
-ELSEWHERE["metrics"] |= {"macro_f1": BY_HAND}
+ELSEWHERE["metrics"] |= {"macro_f1": BY_HAND, "probe_selectivity": RUNS}
 ELSEWHERE["tables"] |= dict.fromkeys(["assigned", "exchanged_rows", "placement"], HIGHER)
 ELSEWHERE["tables"] |= dict.fromkeys(
     ["exchange_overflow", "gradient_parts", "projection_variance", "row_norms"], BY_HAND

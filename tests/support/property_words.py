@@ -117,10 +117,12 @@ METRICS = {
     "analogy_pairs": lambda c: (metrics.analogy_pairs(c.d(), SIDE[0], delta=2), ANY),
     "direct_bias": lambda c: (metrics.direct_bias(c.d(), SIDE), ()),
     "indirect_bias": lambda c: (metrics.indirect_bias(*c.pairs(), SIDE), (c.B,)),
+    "intrusion": lambda c: (metrics.intrusion(c.d(), c.x(c.N, 3), k=2), (c.D,)),
     "pair_bias": lambda c: (metrics.pair_bias(c.d(), c.x(c.B, 2, c.D)), ()),
     "pearson": lambda c: (metrics.pearson(c.share(c.N), c.share(c.N)), ()),
     "purity": lambda c: (metrics.purity(c.ints(3, c.N), c.ints(3, c.N)), ()),
     "rsa": lambda c: (metrics.rsa(c.d(), c.x(c.N, 3)), ()),
+    "sense_similarity": lambda c: (metrics.sense_similarity(c.x(c.B, 2, c.D), c.x(c.B, 3, c.D)), (c.B,)),
     "weat": lambda c: (metrics.weat(c.q(), c.d(), attributes=c.q(), others=c.d()), ANY),
     "word_analogies": lambda c: (metrics.word_analogies(c.d(), NAMES[: c.N], asked(c)), ANY),
     "word_similarity": lambda c: (
