@@ -5,7 +5,7 @@
 
 Paper: Disambiguated skip-gram (aclanthology.org/D18-1174), part of a dissertation whose other part is binary
 paragraph vectors (arXiv:1611.01116); the hard case is MSSG (arXiv:1504.06654). `make data` brings the texts
-and WordNet. About 5 minutes on 2 CPU cores.
+and WordNet. About 3 minutes on 2 CPU cores.
 """
 
 import dataclasses

@@ -109,7 +109,7 @@ def train_words(
     counts |= dict(zip(("sharing[0]", "sharing[1]", "sharing[2]"), sharing, strict=True))
     _check(kind, objective, ngrams, counts)
     tree = objective == "hierarchical"
-    usual = {"window": 5, "rate": 0.05, "epochs": 5} | ({} if tree else USUAL.get(kind, {}))
+    usual = {"window": 5, "rate": 0.05, "epochs": 5} | USUAL.get(kind, {})
     chosen = {"window": window, "rate": rate, "epochs": epochs}
     chosen = usual | {name: value for name, value in chosen.items() if value is not None}
     found = texts if isinstance(texts, dict) else data.corpus(texts, min_count=min_count, tokenize=tokenize)
@@ -174,7 +174,6 @@ def _windows(corpus, settings, parts=1):
     if settings["ngrams"]:
         rows, pieces = rows + settings["buckets"], word_pieces(corpus["words"], settings)
     batches = steps.Windows(windows, settings["epochs"], settings["rate"], LEAST, pieces)
-    batches.epoch = windows.epoch
 
     def init(key):
         output = jnp.zeros((_height(len(corpus["words"]), parts), settings["width"]))
@@ -251,17 +250,21 @@ def _paragraphs(corpus, settings, parts=1):
 
 
 def _tree(corpus, settings, parts=1):
-    """Skip-gram with hierarchical softmax, by Adagrad: sums of the root, on every way, would diverge."""
+    """Skip-gram with hierarchical softmax; nodes behind the last one are never read."""
     count, width = _height(len(corpus["words"]), parts), settings["width"]
-    tree = losses.huffman(np.maximum(corpus["counts"], 1))
-    options = {n: settings[n] for n in ("sample", "seed")} | {"tree": tree}
-    heights = {"input/embedding": count, "nodes/embedding": count}
-    batches = steps.Contexts(corpus, "skip_gram", settings["window"], 1, BATCH // 4, heights, **options)
+    tree = dict(
+        zip(("codes", "points", "inside"), losses.huffman(np.maximum(corpus["counts"], 1)), strict=True)
+    )
+    group, groups, _ = settings["sharing"]
+    group = max(group, 2 * settings["window"])
+    options = {n: settings[n] for n in ("window", "sample", "seed")}
+    windows = data.WindowBatches(corpus, size=STRETCH, group=group, groups=groups, shared=1, **options)
+    batches = steps.Windows(windows, settings["epochs"], settings["rate"], LEAST, tree=tree)
 
     def init(key):
         return {"input": _drawn(key, count, width), "nodes": {"embedding": jnp.zeros((count, width))}}
 
-    return init, steps.tree_update(_adagrad(settings)), batches
+    return init, steps.tree_update(group, groups, settings["window"]), batches
 
 
 def _glove(corpus, settings, parts=1):

@@ -61,9 +61,7 @@ def test_every_model_puts_words_of_a_topic_together(kind):
     assert found.counts.sum() == 600 * 12 and np.isfinite(found.vectors).all()
 
 
-@pytest.mark.parametrize(
-    "options", [{"objective": "hierarchical", "rate": 0.1}, {"kind": "cw", "objective": "hinge"}]
-)
+@pytest.mark.parametrize("options", [{"objective": "hierarchical"}, {"kind": "cw", "objective": "hinge"}])
 def test_other_objectives_learn_too(options):
     assert purity(recipes.train_words(planted(), **FAST | {"epochs": 20} | options)) >= 0.9
 

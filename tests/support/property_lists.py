@@ -32,6 +32,7 @@ PRODUCTS |= {
     "fit_whiten",
 }
 PRODUCTS |= {"fit_dictionary", "implicit_fde_score", "soft_product", "sparse_similarity"}
+PRODUCTS |= {"tree_window_gradients"}
 # Examples of one class, or one value, are refused.
 MAY_REFUSE = {"filter_metrics", "fit_platt", "kfold_verification", "pr_auc", "spearman"}
 MAY_REFUSE |= {"soft_debias", "threshold_at_recall", "val_at_far"}

@@ -98,6 +98,12 @@ LOSSES |= {
         losses.noise_weights(c.ints(6, 5), c.ints(6, 4), c.bools(3, 5), 5),
         (3, 4),
     ),
+    "tree_window_gradients": lambda c: (
+        losses.tree_window_gradients(
+            c.x(3, c.D), c.x(5, 2, c.D), c.bools(3, 5), c.ints(2, 5, 2), c.bools(5, 2)
+        )[0],
+        (3, c.D),
+    ),
     "window_gradients": lambda c: (stretch(c, losses.window_gradients)[0], (3, c.D)),
     "window_loss": lambda c: (stretch(c, losses.window_loss), (3,)),
     "window_pairs": lambda c: (losses.window_pairs(c.ints(2, 5), c.ints(2, 3), 1), (3, 5)),
