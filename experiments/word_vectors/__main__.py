@@ -14,15 +14,15 @@ import pathlib
 
 import numpy as np
 
-from experiments.shared import flags, inputs, plots, results
+from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
-from experiments.word_vectors import corpora, documents, measure
+from experiments.word_vectors import corpora, documents, drawing, measure
 from jaxembed import data, recipes
 
 OURS, PEER = "jaxembed", "gensim"
 SIMPLE, COMPLEX, COUNTS = ("skip_gram", "cbow"), ("order", "nnlm", "cw"), ("glove", "ppmi")
 KINDS = (*SIMPLE, "lbl", *COMPLEX, *COUNTS)
-SETS = ("WordSim-353", "SimLex-999")
+SETS = tuple(measure.SETS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,35 +206,6 @@ CLAIMS = (
 )
 
 
-def figures(numbers):
-    """Correlations by model, and the accuracy of the classifier by text."""
-    models, texts = numbers.get("models"), numbers.get("texts")
-    if not models or not texts:
-        return {}
-
-    def draw(axes):
-        axes[0, 0].figure.set_size_inches(11, 4)
-        for i, name in enumerate(SETS):
-            places = np.arange(len(models)) + 0.4 * i
-            spread = [row[f"± {name}"] or 0 for row in models]
-            axes[0, 0].barh(places, [row[name] for row in models], 0.4, xerr=spread, label=name)
-        axes[0, 0].set_yticks(np.arange(len(models)) + 0.2, [row["arm"] for row in models])
-        axes[0, 0].invert_yaxis()
-        axes[0, 0].set(xlabel="Spearman's correlation with people", title="by model, on one text")
-        axes[0, 0].legend(fontsize=8)
-        for domain in dict.fromkeys(row["domain"] for row in texts):
-            own = [row for row in texts if row["domain"] == domain]
-            lines = [[row["words"] for row in own], [row["accuracy"] for row in own]]
-            spread = [row["± accuracy"] or 0 for row in own]
-            axes[0, 1].errorbar(*lines, spread, label=f"text: {domain}", marker="o", capsize=3)
-        axes[0, 1].set(xscale="log", xlabel="words of text", ylabel="accuracy on posts of 20 groups")
-        axes[0, 1].set_title("by domain and size of the text")
-        axes[0, 1].margins(x=0.1, y=0.3)
-        plots.legend(axes[0, 1], loc="upper left")
-
-    return {"": (draw, (1, 2))}
-
-
 def look(cfg):
     """Refuses a run whose data are missing."""
     inputs.sets("newsgroups", "wordnet")
@@ -262,4 +233,4 @@ def run(cfg):
 
 
 if __name__ == "__main__":
-    results.main("word_vectors", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)
+    results.main("word_vectors", Config, run, CLAIMS, figures=drawing.figures, quick=QUICK, check=look)
