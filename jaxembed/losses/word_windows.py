@@ -153,7 +153,7 @@ def tree_window_gradients(inputs, nodes, pairs, codes, mask, *, limit=None):
     >>> pairs = window_pairs(jnp.array([0, 0, 0]), jnp.array([1]), 1)
     >>> codes, mask = jnp.zeros((3, 2), int), jnp.ones((3, 2), bool)
     >>> print(tree_window_gradients(jnp.ones((1, 4)), jnp.zeros((3, 2, 4)), pairs, codes, mask)[1][:, 0, 0])
-    [-0.5  0.  -0.5]
+    [-0.5 -0.  -0.5]
 
     Args:
         inputs: [C, D], input rows of the places.

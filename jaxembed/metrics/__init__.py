@@ -61,7 +61,7 @@ from jaxembed.metrics.tasks import (
 )
 from jaxembed.metrics.ties import tied_gains
 from jaxembed.metrics.verification import agglomerative_scores, all_pairs, kfold_verification, val_at_far
-from jaxembed.metrics.word_benchmarks import sense_similarity, word_analogies, word_similarity
+from jaxembed.metrics.word_benchmarks import gain_ratio, sense_similarity, word_analogies, word_similarity
 
 __all__ = [
     "MTEBEncoder",
@@ -93,6 +93,7 @@ __all__ = [
     "filter_rate",
     "fit_logistic",
     "fit_platt",
+    "gain_ratio",
     "gains",
     "gate_statistics",
     "grouped_auc",

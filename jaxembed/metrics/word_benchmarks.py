@@ -171,6 +171,30 @@ def _analogy_scores(table, part, rule):
     return near[1] * near[2] / (near[0] + _SMALL)
 
 
+def gain_ratio(score, chance, best):
+    """Performance gain ratio: which share of the best gain over random vectors a model has.
+
+    ``(score - chance) / (best - chance)``: 0 for what random vectors reach, 1 for the best model. So tasks
+    with scores of other sizes can be put side by side.
+
+    >>> print(gain_ratio(np.array([0.2, 0.5, 0.6]), 0.2, 0.6))
+    [0.   0.75 1.  ]
+
+    Args:
+        score: number or array of scores.
+        chance: score of random vectors, which broadcasts with ``score``.
+        best: largest score of all models on the task, which broadcasts with ``score``.
+
+    Returns:
+        float64 number or array; NaN where the best model gains nothing.
+
+    References:
+        S. Lai et al., How to Generate a Good Word Embedding?, arXiv:1507.05523.
+    """
+    gain, most = (np.asarray(x, np.float64) - np.asarray(chance, np.float64) for x in (score, best))
+    return np.where(most > 0, gain / np.where(most > 0, most, 1), np.nan)[()]
+
+
 def sense_similarity(first, second, *, first_weights=None, second_weights=None, rule="average"):
     """Similarity of words of several senses: from the cosines of all pairs of their senses.
 

@@ -151,3 +151,11 @@ def test_senses_are_compared_pair_by_pair():
 def test_senses_of_another_form_are_refused(given, said):
     with pytest.raises(ValueError, match=said):
         metrics.sense_similarity(np.ones((1, 2, 3)), np.ones((1, 2, 3)), **given)
+
+
+def test_gains_are_shares_of_the_best_one():
+    assert metrics.gain_ratio(0.3, 0.1, 0.5) == pytest.approx(0.5)
+    scores = np.array([[0.1, 0.3], [0.2, -0.1]])
+    found = metrics.gain_ratio(scores, np.array([[0.0], [0.1]]), scores.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(found, [[1 / 3, 1], [1, -2]])
+    assert np.isnan(metrics.gain_ratio(0.3, 0.5, 0.5))

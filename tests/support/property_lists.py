@@ -13,7 +13,16 @@ MAY_BE_NAN = {
     "expected_calibration_error",
     "grouped_auc",
 }
-MAY_BE_NAN |= {"intrusion", "log_loss", "normalised_entropy", "pearson", "rsa", "spearman", "word_similarity"}
+MAY_BE_NAN |= {
+    "gain_ratio",
+    "intrusion",
+    "log_loss",
+    "normalised_entropy",
+    "pearson",
+    "rsa",
+    "spearman",
+    "word_similarity",
+}
 # Products and squares of these are not normalised: beyond float32 they are infinities of both signs.
 PRODUCTS = {
     "compression_target",

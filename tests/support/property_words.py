@@ -122,6 +122,7 @@ METRICS = {
     "adjusted_rand": lambda c: (metrics.adjusted_rand(c.ints(3, c.N), c.ints(3, c.N)), ()),
     "analogy_pairs": lambda c: (metrics.analogy_pairs(c.d(), SIDE[0], delta=2), ANY),
     "direct_bias": lambda c: (metrics.direct_bias(c.d(), SIDE), ()),
+    "gain_ratio": lambda c: (metrics.gain_ratio(c.x(c.N), 0.0, c.share(c.N)), (c.N,)),
     "indirect_bias": lambda c: (metrics.indirect_bias(*c.pairs(), SIDE), (c.B,)),
     "intrusion": lambda c: (metrics.intrusion(c.d(), c.x(c.N, 3), k=2), (c.D,)),
     "pair_bias": lambda c: (metrics.pair_bias(c.d(), c.x(c.B, 2, c.D)), ()),
