@@ -6,27 +6,33 @@ import numpy as np
 
 from jaxembed import arrays, data, metrics, recipes, vectors
 
+EPOCHS, TREE_RATE, COMPONENTS = 3, 0.025, 1  # the latter two are chosen by --validate
+
 
 @functools.cache
-def trained(seed, count, objective="negative_sampling"):
-    """Word vectors of newsgroup posts, those of an objective and a seed."""
+def corpus(count):
+    """Word numbers of the first posts, in an order of chance that is the same for all."""
     texts = [text.split() for text in data.newsgroups("train")["texts"]]
-    order = np.random.default_rng(0).permutation(len(texts))[:count]  # the same texts for all
-    given = {"width": 50, "epochs": 2, "objective": objective, "seed": seed, "progress": False}
-    return recipes.train_words([texts[i] for i in order], **given)
+    return data.corpus([texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:count]])
 
 
-def similarity(words):
-    """Spearman's correlation with WordSim-353; pairs with unknown words are left out."""
-    pairs = data.word_pairs("wordsim353")
+@functools.cache
+def trained(seed, count, objective="negative_sampling", rate=0.025):
+    """Word vectors of newsgroup posts, those of an objective and a seed."""
+    given = {"width": 50, "epochs": EPOCHS, "objective": objective, "seed": seed, "rate": rate}
+    return recipes.train_words(corpus(count), progress=False, **given)
+
+
+def similarity(words, vectors=None, name="wordsim353"):
+    """Spearman's correlation with judged pairs; pairs with unknown words are left out."""
+    pairs, vectors = data.word_pairs(name), words.vectors if vectors is None else np.asarray(vectors)
     both = list(zip(pairs["first"], pairs["second"], strict=True))
-    return metrics.word_similarity(words.vectors, words.words, both, pairs["scores"], fold=True)["spearman"]
+    return metrics.word_similarity(vectors, words.words, both, pairs["scores"], fold=True)["spearman"]
 
 
 def hierarchical(cfg, seed):
-    """Row 5: hierarchical softmax, beside negative sampling on the same text, a fifth of the posts."""
-    some = cfg.texts // 5
-    found = {"ours": trained(seed, some, "hierarchical"), "beside": trained(seed, some)}
+    """Row 5: hierarchical softmax, beside negative sampling on the same text."""
+    found = {"ours": trained(seed, cfg.texts, "hierarchical", TREE_RATE), "beside": trained(seed, cfg.texts)}
     return {name: similarity(words) for name, words in found.items()}
 
 
@@ -51,21 +57,38 @@ def agreement(cfg, seed, frequent=500):
     return {"ours": metrics.rsa(one, two), "beside": metrics.rsa(one, two[mixed])}
 
 
+def removed(words, components):
+    """Vectors without their mean and strongest directions."""
+    return vectors.standardise(vectors.fit_removal(words.vectors, components=components), words.vectors)
+
+
 def post_processed(cfg, seed):
     """Row 26: WordSim-353 after the mean and the strongest direction are removed, and before."""
     words = trained(seed, cfg.texts)
-    removed = vectors.standardise(vectors.fit_removal(words.vectors, components=1), words.vectors)
-    changed = {"vectors": np.asarray(removed), "words": words.words}
-    pairs = data.word_pairs("wordsim353")
-    both = list(zip(pairs["first"], pairs["second"], strict=True))
-    found = metrics.word_similarity(changed["vectors"], changed["words"], both, pairs["scores"], fold=True)
-    return {"ours": found["spearman"], "beside": similarity(words)}
+    return {"ours": similarity(words, removed(words, COMPONENTS)), "beside": similarity(words)}
 
 
-def sentences(cfg, seed, smoothing=1e-3):
+def settings(cfg):
+    """Choices of rows 5, 14 and 26 on data that no row measures: MEN's pairs, and posts of "train"."""
+    seeds, found = range(cfg.seeds), []
+    for rate in (0.0125, 0.025, 0.05):
+        runs = [similarity(trained(s, cfg.texts, "hierarchical", rate), name="men") for s in seeds]
+        found.append(("5", "rate", rate, runs))
+    for count in (0, 1, 2, 5):
+        made = [trained(s, cfg.texts) for s in seeds]
+        runs = [similarity(w, removed(w, count) if count else None, "men") for w in made]
+        found.append(("26", "directions", count, runs))
+    for smoothing in (1e-4, 1e-3, 1e-2):
+        found.append(
+            ("14", "smoothing", smoothing, [sentences(cfg, s, smoothing, "train")["ours"] for s in seeds])
+        )
+    return [{"row": r, "setting": n, "value": v, "measure": float(np.mean(x))} for r, n, v, x in found]
+
+
+def sentences(cfg, seed, smoothing=1e-3, split="test"):
     """Row 14: SIF, beside the mean of words: the group of the nearest posts' first words."""
     words = trained(seed, cfg.texts)
-    source = data.newsgroups("test")
+    source = data.newsgroups(split)
     order = np.random.default_rng(seed).permutation(len(source["texts"]))[: 2 * cfg.documents]
     labels = np.array(source["labels"])[order]
     rows = {word: i for i, word in enumerate(words.words)}

@@ -1,6 +1,7 @@
 """Is a pass through BERT worth it, or do its word pieces or fastText do for classifying texts?
 
     python -m experiments.subwords                     # glosses of WordNet, 20 Newsgroups, Reuters
+    python -m experiments.subwords --validate          # epochs and codes of fastText, on other texts
     python -m experiments.subwords --texts folder      # labelled texts of your own, n-grams on and off
 
 Paper: BERT or FastText? (arXiv:2411.17661). `make data` brings WordNet, the news and all-MiniLM-L6-v2.
@@ -12,9 +13,9 @@ import pathlib
 
 import numpy as np
 
-from experiments.shared import flags, inputs, plots, results, text_models
+from experiments.shared import flags, inputs, results, text_models
 from experiments.shared.results import Claim, Result
-from experiments.subwords import features
+from experiments.subwords import drawing, features
 from experiments.subwords.features import CODED, CONTEXT, FASTTEXT, PIECES, TABLE, WORDS
 from jaxembed import data, metrics
 
@@ -30,19 +31,27 @@ class Config:
     seeds: int = 3  # of the folds
     compressed: int = 100  # width after the singular value decomposition of the encoder's features
     width: int = 100  # of trained word vectors; compressed in the same proportion
-    epochs: int = 2
+    epochs: int = 2  # chosen by --validate
     buckets: int = 200_000
     corpus: int | None = None  # texts that word vectors are trained on; None takes all
     group: int = 4  # coordinates that a byte of the quantised rows stands for
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
     texts: pathlib.Path | None = None  # folder of labelled texts of your own, .csv, .tsv or fastText's .txt
+    points: int = 400  # texts of the map of a task
+    validate: bool = False  # settings of fastText alone, on texts that are not measured
     quick: bool = False  # 300 texts of each task, one seed, 8,000 texts to train on
     workdir: pathlib.Path = pathlib.Path("runs/subwords")
     results: pathlib.Path | None = None
 
     def __post_init__(self):
         limits = {"count": (50, 10**6), "length": (4, 512), "folds": (2, 20), "seeds": (1, 100)}
-        limits |= {"least": (2, 10**5), "compressed": (1, 4096), "width": (4, 2000), "epochs": (1, 1000)}
+        limits |= {
+            "least": (2, 10**5),
+            "points": (40, 10**4),
+            "compressed": (1, 4096),
+            "width": (4, 2000),
+            "epochs": (1, 1000),
+        }
         flags.check(self, limits | {"buckets": (1, 10**8), "corpus": (10, 10**8), "group": (1, 16)})
         if self.width % self.group:
             raise ValueError(f"--group {self.group}: does not divide --width {self.width}; choose a divisor")
@@ -51,6 +60,8 @@ class Config:
 
 QUICK = {"count": 300, "seeds": 1, "corpus": 8000, "length": 32, "epochs": 1}
 BUCKETS_OF_OWN = 50_000
+MAPPED = "newsgroups"  # the task whose texts are drawn as maps
+TRIED = {"epochs": (1, 2, 3), "group": (2, 4, 10)}
 
 
 def trained(cfg, encoder):
@@ -107,13 +118,48 @@ def compare(cfg):
             rows += judged(cfg, task, arm, vectors, labels, cfg.compressed)
         for arm, (vectors, tokenise) in words.items():
             lists = [tokenise(text)[: cfg.length] for text in texts]
-            rows += judged(cfg, task, arm, features.of_words(vectors, lists), labels, narrow)
+            found[arm] = features.of_words(vectors, lists)
+            rows += judged(cfg, task, arm, found[arm], labels, narrow)
+        if task == MAPPED:
+            maps = drawn_flat(cfg, task, found, labels)
     sizes = [
         {"arm": arm, "megabytes": features.size_in_mb(words[arm][0], cfg.group if arm == CODED else None)}
         for arm in (FASTTEXT, CODED, WORDS, PIECES)
     ]
     sizes.append({"arm": TABLE, "megabytes": encoder.params["table"]["embedding"].nbytes / 1e6})
-    return Result({"features": rows, "sizes": sizes})
+    trust = [{"arm": arm, "trustworthiness": maps[arm]["trustworthiness"]} for arm in drawing.MAPS]
+    return Result({"features": rows, "sizes": sizes, "maps": trust}, {"places": maps})
+
+
+def validated(cfg):
+    """fastText at several numbers of epochs, and its codes at several sizes, on the texts of part 1."""
+    lists, rows = features.corpus(cfg.corpus), []
+    tasks = features.tasks(cfg.count, part=1)
+    for epochs in TRIED["epochs"]:
+        flags.stage(f"trains fastText for {epochs} epochs")
+        given = {"width": cfg.width, "epochs": epochs, "buckets": cfg.buckets}
+        plain = features.train(lists, ngrams=(3, 6), **given)
+        arms = {(FASTTEXT, None): plain}
+        if epochs == cfg.epochs:
+            arms |= {(CODED, group): features.quantised(plain, group) for group in TRIED["group"]}
+        for (arm, group), words in arms.items():
+            row = {"arm": arm, "epochs": epochs, "group": group}
+            for task, (texts, labels) in tasks.items():
+                vectors = features.of_words(words, [data.words(text)[: cfg.length] for text in texts])
+                found = judged(cfg, task, arm, vectors, labels, cfg.width // 4)[0]
+                row |= {task: found["standardised"], f"± {task}": found["± standardised"]}
+            rows.append(row)
+    return Result({"settings": rows})
+
+
+def drawn_flat(cfg, task, found, labels):
+    """A map of some texts of a task by each of three features: places, trustworthiness and classes."""
+    kinds = sorted(set(labels))
+    maps = {"task": task, "labels": [kinds.index(label) for label in labels[: cfg.points]], "names": kinds}
+    for arm in drawing.MAPS:
+        places, trust = features.flat(found[arm][: cfg.points])
+        maps[arm] = {"places": places.round(2).tolist(), "trustworthiness": trust}
+    return maps
 
 
 def own_texts(cfg):
@@ -184,47 +230,20 @@ def denied(t):
     return answer and results.holds(answer.verdict != results.REPRODUCED, answer.value)
 
 
-def figures(numbers):
-    """Macro-F1 of all arms, a panel for each task; hollow bars are compressed."""
-    rows = numbers["features"]
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-
-    def draw(axes):
-        axes[0, 0].figure.set_size_inches(4.5 * len(tasks) + 1, 4.5)
-        for panel, task in zip(axes[0], tasks, strict=True):
-            some = [row for row in rows if row["task"] == task]
-            arms = list(dict.fromkeys(row["arm"] for row in some))
-            for shift, narrow in ((-0.2, False), (0.2, True)):
-                bars = [r for r in some if r["compressed"] == narrow]
-                panel.barh(
-                    [arms.index(r["arm"]) + shift for r in bars],
-                    [r["standardised"] for r in bars],
-                    height=0.38,
-                    xerr=[r["± standardised"] or 0 for r in bars],
-                    color="C0" if not narrow else "white",
-                    edgecolor="C0",
-                    label="compressed" if narrow else "full width",
-                )
-            panel.set_yticks(range(len(arms)), arms if panel is axes[0, 0] else [])
-            panel.invert_yaxis()
-            panel.set(title=task, xlabel="macro-F1, standardised")
-            panel.grid(alpha=0.3, axis="x")
-        plots.legend(axes[0, -1])
-
-    return {"": (draw, (1, len(tasks)))}
-
-
 def look(cfg):
     """Refuses a run whose data are missing."""
     if cfg.texts is None:
+        inputs.installed("sklearn")
         inputs.sets("wordnet", "newsgroups", "book_excerpts")
         text_models.find_model(cfg.model)
 
 
 def run(cfg):
-    """Every feature on every task, or n-grams on and off on texts of a user."""
+    """Every feature on every task, or n-grams on and off on texts of a user, or settings alone."""
+    if cfg.validate:
+        return validated(cfg)
     return compare(cfg) if cfg.texts is None else own_texts(cfg)
 
 
 if __name__ == "__main__":
-    results.main("subwords", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)
+    results.main("subwords", Config, run, CLAIMS, figures=drawing.figures, quick=QUICK, check=look)

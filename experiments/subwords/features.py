@@ -22,18 +22,21 @@ def corpus(most=None):
     return [lists[i] for i in order[:most]]
 
 
-def tasks(count):
-    """{name: (texts, labels)} of ``count`` texts each, and their vectors' training texts are not left out."""
+def tasks(count, part=0):
+    """{name: (texts, labels)} of ``count`` texts each; part 0 is measured, settings are chosen on part 1.
+
+    Texts that word vectors are trained on are not left out.
+    """
     senses = [(s["gloss"], str(s["file"])) for s in data.wordnet() if s["gloss"]]
     found = {"WordNet": senses}
     for name, source in (("newsgroups", data.newsgroups("test")), ("R8", data.reuters("test"))):
         found[name] = list(zip(source["texts"], source["labels"], strict=True))
-    return {name: chosen(pairs, count) for name, pairs in found.items()}
+    return {name: chosen(pairs, count, part=part) for name, pairs in found.items()}
 
 
-def chosen(pairs, count, least=10):
-    """At most ``count`` pairs, of labels with at least ``least`` texts among them."""
-    order = np.random.default_rng(1).permutation(len(pairs))[:count]
+def chosen(pairs, count, least=10, part=0):
+    """At most ``count`` pairs, of labels with at least ``least`` texts among them; parts are disjoint."""
+    order = np.random.default_rng(1).permutation(len(pairs))[part * count : (part + 1) * count]
     pairs = [pairs[i] for i in order]
     held = collections.Counter(label for _, label in pairs)
     kept = [pair for pair in pairs if held[pair[1]] >= least]
@@ -116,6 +119,14 @@ def quantised(words, group):
     ids, mask = data.fasttext_ids(words.words, len(words), sizes=words.sizes, buckets=words.buckets)
     total = (coded[ids] * mask[..., None]).sum(axis=1) + coded[: len(words)]
     return dataclasses.replace(words, vectors=total / (1 + mask.sum(axis=1))[:, None], rows=coded)
+
+
+def flat(x, seed=0):
+    """t-SNE [N, 2] of vectors by scikit-learn's usual settings, and its trustworthiness for 10 neighbours."""
+    from sklearn.manifold import TSNE, trustworthiness
+
+    places = TSNE(init="pca", random_state=seed).fit_transform(x)
+    return places, float(trustworthiness(x, places, n_neighbors=10))
 
 
 def size_in_mb(words, group=None):

@@ -66,11 +66,15 @@ def windows(ids, places, reach):
 
 
 class Batches:
-    """Batch t: places in an order of each epoch, their contexts, and the temperature of step t."""
+    """Batch t: places in an order of each epoch, their contexts, drawn words, the temperature of step t.
 
-    def __init__(self, ids, places, size, *, reach, seed, cooling=0):
+    ``noise`` [V] are log probabilities of the words that are drawn for a sampled softmax.
+    """
+
+    def __init__(self, ids, places, size, noise, *, reach, negatives, seed, cooling=0):
         self.ids, self.places, self.size, self.reach = ids, places, min(size, len(places)), reach
         self.seed, self.cooling, self.steps = seed, cooling, len(places) // self.size
+        self.noise, self.ends, self.negatives = noise, np.cumsum(np.exp(noise)), negatives
         self.epoch, self.order = -1, None
 
     def __getitem__(self, t):
@@ -81,8 +85,10 @@ class Batches:
         at = self.order[step * self.size : (step + 1) * self.size]
         contexts, mask = windows(self.ids, at, self.reach)
         heat = 1 - 0.5 * min(1, t / self.cooling) if self.cooling else 1.0
-        temperature = np.full(len(at), heat, np.float32)
-        return {"words": self.ids[at], "contexts": contexts, "mask": mask, "temperature": temperature}
+        batch = {"words": self.ids[at], "contexts": contexts, "mask": mask, "noise": self.noise}
+        drawn = np.random.default_rng([self.seed, 1, t]).random(self.negatives) * self.ends[-1]
+        batch["samples"] = np.searchsorted(self.ends, drawn, side="right").astype(np.int32)
+        return batch | {"temperature": np.full(len(at), heat, np.float32)}
 
 
 def prepared(cfg, seed, whole):
@@ -91,9 +97,9 @@ def prepared(cfg, seed, whole):
     merged, pairs, hidden = merge(ids, nouns, cfg.pairs, seed, low=max(20, cfg.tokens // 5000))
     places = np.flatnonzero(merged >= 0)
     counts = np.bincount(merged[places], minlength=len(words)) ** 0.75
-    noise = np.log(np.maximum(counts / counts.sum(), 1e-9))
+    noise = np.log(np.maximum(counts / counts.sum(), 1e-9)).astype(np.float32)
     found = {"ids": merged, "words": words, "pairs": pairs, "hidden": hidden, "places": places}
-    return found | {"noise": tuple(noise.tolist())}
+    return found | {"noise": noise}
 
 
 def groups(x, count, seed):

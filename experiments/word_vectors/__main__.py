@@ -3,6 +3,7 @@
     python -m experiments.word_vectors                     # gensim is compared where it is installed
     python -m experiments.word_vectors --quick
     python -m experiments.word_vectors --texts folder      # on text files of your own, a text in each line
+    python -m experiments.word_vectors --validate          # rates of the classifiers, on validation texts
 
 Paper: word and document embeddings (arXiv:1611.05962); the part about words appeared as arXiv:1507.05523.
 `make data` brings 20 Newsgroups, WordNet, Reuters and the judged pairs. About 5 minutes on 2 CPU cores.
@@ -13,43 +14,48 @@ import pathlib
 
 import numpy as np
 
-from experiments.shared import flags, inputs, plots, results
+from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
-from experiments.word_vectors import corpora, documents, measure
+from experiments.word_vectors import corpora, documents, drawing, measure
 from jaxembed import data, recipes
 
 OURS, PEER = "jaxembed", "gensim"
 SIMPLE, COMPLEX, COUNTS = ("skip_gram", "cbow"), ("order", "nnlm", "cw"), ("glove", "ppmi")
 KINDS = (*SIMPLE, "lbl", *COMPLEX, *COUNTS)
-SETS = ("WordSim-353", "SimLex-999")
+SETS = tuple(measure.SETS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Trains word vectors by eight models, on several domains, and beside gensim."""
 
-    words: int = 400_000  # of the mixed text, and of the large texts of a domain
-    small: int = 100_000  # of the small texts of a domain
-    ranking: int = 80_000  # of the text on which all models train
+    words: int = 600_000  # of the mixed text
+    small: int = 400_000  # of the small texts of a domain
+    large: int = 1_000_000  # of its large texts
+    ranking: int = 300_000  # of the text on which all models train
     epochs: int = 3
     width: int = 100
     window: int = 5
+    narrow: int = 50  # width of all models where they are ranked
+    near: int = 2  # their window
     steps: int = 300  # of a classifier of documents
     documents: int = 3000  # that it learns from
     seeds: int = 5
     peer: bool = True  # compare with gensim where it is installed
     texts: pathlib.Path | None = None  # a folder or file of texts in place of the mixed text
+    validate: bool = False  # the rates of the classifiers alone
     quick: bool = False  # one seed, short texts
     results: pathlib.Path | None = None
 
     def __post_init__(self):
         limits = {"words": (10**4, 10**9), "small": (10**3, 10**9), "ranking": (10**4, 10**9)}
         limits |= {"epochs": (1, 1000), "width": (2, 10**4), "window": (1, 50), "seeds": (1, 100)}
+        limits |= {"large": (10**3, 10**9), "narrow": (2, 10**4), "near": (1, 50)}
         limits |= {"steps": (1, 10**6), "documents": (100, 10**5)}
         flags.check(self, limits)
 
 
-QUICK = {"seeds": 1, "words": 60_000, "small": 30_000, "ranking": 30_000, "epochs": 1}
+QUICK = {"seeds": 1, "words": 60_000, "small": 30_000, "large": 60_000, "ranking": 30_000, "epochs": 1}
 QUICK |= {"steps": 20, "documents": 300}
 
 
@@ -80,7 +86,8 @@ def by_model(cfg, texts):
     for kind in KINDS:
         flags.stage(f"trains {kind}")
         for seed in range(cfg.seeds):
-            found = trained(cfg, corpus, seed, kind, **measure.SETTINGS.get(kind, {}))
+            options = {"width": cfg.narrow, "window": cfg.near} | measure.SETTINGS.get(kind, {})
+            found = trained(cfg, corpus, seed, kind, **options)
             rows.append({"arm": kind, "seed": seed} | measure.similarity(found.words, found.vectors))
     return rows
 
@@ -91,18 +98,19 @@ def by_text(cfg, domains):
     shuffled = corpora.mixed({corpora.NEWS: measure.posts("train")["words"]})
     texts = {
         (corpora.NEWS, "small"): corpora.cut(shuffled, cfg.small),
-        (corpora.NEWS, "large"): corpora.cut(shuffled, cfg.words),
+        (corpora.NEWS, "large"): corpora.cut(shuffled, cfg.large),
         ("other", "small"): corpora.cut(other, cfg.small),
-        ("other", "large"): corpora.cut(other, cfg.words),
+        ("other", "large"): corpora.cut(other, cfg.large),
     }
     rows = []
     for (domain, size), some in texts.items():
         corpus = data.corpus(some)
+        bags = measure.bags(corpus["words"])
         flags.stage(f"trains on {corpus['tokens']} words of {domain}")
         for seed in range(cfg.seeds):
             found = trained(cfg, corpus, seed)
             row = {"domain": domain, "size": size, "seed": seed, "words": corpus["tokens"]}
-            rows.append(row | {"accuracy": measure.topic_accuracy(found)})
+            rows.append(row | {"accuracy": measure.topic_accuracy(found, bags)})
     return rows
 
 
@@ -114,6 +122,19 @@ def by_classifier(cfg, texts):
     rows = documents.compare(some, found.vectors, seeds=cfg.seeds, steps=cfg.steps)
     flags.stage("trains classifiers of letters")
     return rows, documents.order(seeds=min(3, cfg.seeds), steps=cfg.steps + cfg.steps // 3)
+
+
+def rates(cfg, texts):
+    """Classifiers on trained vectors at several rates: their macro-F1 on validation texts."""
+    found = trained(cfg, data.corpus(texts), 0)
+    some = documents.load(words=found.words, documents=cfg.documents, test=100)
+    rows = []
+    for rate in documents.TRIED:
+        flags.stage(f"trains classifiers at rate {rate}")
+        given = {"seeds": min(3, cfg.seeds), "steps": cfg.steps, "part": "validation"}
+        told = documents.compare(some, found.vectors, rates=dict.fromkeys(documents.KINDS, rate), **given)
+        rows += [{"rate": rate} | {k: x for k, x in row.items() if k != "runs"} for row in told]
+    return rows
 
 
 def near_gensim(t):
@@ -185,34 +206,6 @@ CLAIMS = (
 )
 
 
-def figures(numbers):
-    """Correlations by model, and the accuracy of the classifier by text."""
-    models, texts = numbers.get("models"), numbers.get("texts")
-    if not models or not texts:
-        return {}
-
-    def draw(axes):
-        axes[0, 0].figure.set_size_inches(11, 4)
-        for i, name in enumerate(SETS):
-            places = np.arange(len(models)) + 0.4 * i
-            spread = [row[f"± {name}"] or 0 for row in models]
-            axes[0, 0].barh(places, [row[name] for row in models], 0.4, xerr=spread, label=name)
-        axes[0, 0].set_yticks(np.arange(len(models)) + 0.2, [row["arm"] for row in models])
-        axes[0, 0].invert_yaxis()
-        axes[0, 0].set(xlabel="Spearman's correlation with people", title="by model, on one text")
-        axes[0, 0].legend(fontsize=8)
-        for domain in dict.fromkeys(row["domain"] for row in texts):
-            own = [row for row in texts if row["domain"] == domain]
-            lines = [[row["words"] for row in own], [row["accuracy"] for row in own]]
-            spread = [row["± accuracy"] or 0 for row in own]
-            axes[0, 1].errorbar(*lines, spread, label=f"text: {domain}", marker="o", capsize=3)
-        axes[0, 1].set(xscale="log", xlabel="words of text", ylabel="accuracy on posts of 20 groups")
-        axes[0, 1].set_title("by domain and size of the text")
-        plots.legend(axes[0, 1], loc="center right")
-
-    return {"": (draw, (1, 2))}
-
-
 def look(cfg):
     """Refuses a run whose data are missing."""
     inputs.sets("newsgroups", "wordnet")
@@ -223,6 +216,8 @@ def run(cfg):
     domains = corpora.domains()
     mixed = corpora.mixed(domains)
     own = None if cfg.texts is None else [*map(data.words, data.text_lines(cfg.texts))]
+    if cfg.validate:
+        return Result({"rates": rates(cfg, corpora.cut(mixed, cfg.words))})
     seeds = {"seeds_gensim": beside_gensim(cfg, corpora.cut(mixed if own is None else own, cfg.words))}
     seeds["seeds_models"] = by_model(cfg, mixed if own is None else own)
     seeds["seeds_texts"] = by_text(cfg, domains)
@@ -238,4 +233,4 @@ def run(cfg):
 
 
 if __name__ == "__main__":
-    results.main("word_vectors", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)
+    results.main("word_vectors", Config, run, CLAIMS, figures=drawing.figures, quick=QUICK, check=look)

@@ -96,7 +96,13 @@ from jaxembed.losses.word_vectors import (
     word_hinge,
     word_scores,
 )
-from jaxembed.losses.word_windows import noise_weights, window_gradients, window_loss, window_pairs
+from jaxembed.losses.word_windows import (
+    noise_weights,
+    tree_window_gradients,
+    window_gradients,
+    window_loss,
+    window_pairs,
+)
 
 __all__ = [
     "adaptive_layers",
@@ -182,6 +188,7 @@ __all__ = [
     "starbucks",
     "symmetric",
     "token_kl",
+    "tree_window_gradients",
     "triplet_loss",
     "two_dimensional",
     "two_dimensional_weights",

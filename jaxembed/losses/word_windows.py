@@ -145,5 +145,42 @@ def window_gradients(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"
     return kept.T @ (slope * outputs + slopes @ noise), slope * x, slopes.T @ x
 
 
+def tree_window_gradients(inputs, nodes, pairs, codes, mask, *, limit=None):
+    """Gradients of hierarchical softmax of a stretch of text: all its pairs as products of small matrices.
+
+    Of ``sum over i, j with pairs[i, j] of hierarchical_softmax(inputs[i])[word j]``, without the losses.
+
+    >>> pairs = window_pairs(jnp.array([0, 0, 0]), jnp.array([1]), 1)
+    >>> codes, mask = jnp.zeros((3, 2), int), jnp.ones((3, 2), bool)
+    >>> print(tree_window_gradients(jnp.ones((1, 4)), jnp.zeros((3, 2, 4)), pairs, codes, mask)[1][:, 0, 0])
+    [-0.5 -0.  -0.5]
+
+    Args:
+        inputs: [C, D], input rows of the places.
+        nodes: [P, L, D], the inner nodes on the ways to all words of the stretch.
+        pairs: bool [C, P] of :func:`window_pairs`.
+        codes, mask: [P, L], the rows of :func:`huffman` of the words.
+        limit: as in :func:`window_gradients`, of the score of a node.
+
+    Returns:
+        Gradients of ``inputs`` and ``nodes``, in their shapes.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+
+    References:
+        T. Mikolov et al., arXiv:1301.3781.
+    """
+    check_shape("nodes", nodes, (None, None, inputs.shape[1]))
+    check_shape("pairs", pairs, (len(inputs), len(nodes)))
+    check_shape("codes", codes, nodes.shape[:2])
+    check_shape("mask", mask, nodes.shape[:2])
+    rows, dtype = nodes.reshape(-1, nodes.shape[2]), accumulator(inputs)
+    kept = (pairs[:, :, None] & jnp.asarray(mask, bool)).reshape(len(pairs), -1).astype(dtype)
+    scores = inputs @ rows.T
+    slopes = _within(scores, limit, kept * (jax.nn.sigmoid(scores) - 1 + jnp.asarray(codes).reshape(-1)))
+    return slopes @ rows, (slopes.T @ inputs).reshape(nodes.shape)
+
+
 def _within(scores, limit, slopes):
     return slopes if limit is None else jnp.where(jnp.abs(scores) < limit, slopes, 0)

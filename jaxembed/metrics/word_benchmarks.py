@@ -1,4 +1,4 @@
-"""What vectors of words are worth: similarity of pairs, and analogies."""
+"""What vectors of words are worth: similarity of pairs and of senses, and analogies."""
 
 import numpy as np
 
@@ -169,3 +169,86 @@ def _analogy_scores(table, part, rule):
         return (b - a + c) @ table.T
     near = [(1 + x @ table.T) / 2 for x in (a, b, c)]
     return near[1] * near[2] / (near[0] + _SMALL)
+
+
+def gain_ratio(score, chance, best):
+    """Performance gain ratio: which share of the best gain over random vectors a model has.
+
+    ``(score - chance) / (best - chance)``: 0 for what random vectors reach, 1 for the best model. So tasks
+    with scores of other sizes can be put side by side.
+
+    >>> print(gain_ratio(np.array([0.2, 0.5, 0.6]), 0.2, 0.6))
+    [0.   0.75 1.  ]
+
+    Args:
+        score: number or array of scores.
+        chance: score of random vectors, which broadcasts with ``score``.
+        best: largest score of all models on the task, which broadcasts with ``score``.
+
+    Returns:
+        float64 number or array; NaN where the best model gains nothing.
+
+    References:
+        S. Lai et al., How to Generate a Good Word Embedding?, arXiv:1507.05523.
+    """
+    gain, most = (np.asarray(x, np.float64) - np.asarray(chance, np.float64) for x in (score, best))
+    return np.where(most > 0, gain / np.where(most > 0, most, 1), np.nan)[()]
+
+
+def sense_similarity(first, second, *, first_weights=None, second_weights=None, rule="average"):
+    """Similarity of words of several senses: from the cosines of all pairs of their senses.
+
+    With ``s = (1 + cos) / 2`` of sense i of one word and sense j of the other,
+
+    - "average" (avgSim): ``sum over i, j of q[i] r[j] s[i, j]``. With the weights that a context gives the
+      senses it is avgSimC;
+    - "local" (localSim): s of the two senses with the largest weights, the first of equal ones.
+
+    >>> one, two = np.eye(2)[None], np.array([[[1.0, 0.0], [-1.0, 0.0]]])
+    >>> print(sense_similarity(one, two), sense_similarity(one, two, second_weights=[[0, 1]], rule="local"))
+    [0.5] [0.]
+
+    Args:
+        first, second: [B, K, D], the sense vectors of B words each; K may differ.
+        first_weights, second_weights: optional [B, K] from 0 on, such as ``losses.sense_priors`` of the
+            words, a mask of ``losses.prune_senses``, or probabilities in a context. Rows are scaled to
+            sum to 1; None weighs all senses alike.
+        rule: "average" or "local".
+
+    Returns:
+        float32 [B] in 0..1.
+
+    Raises:
+        ValueError: for shapes that do not fit, an unknown rule, numbers that are not finite, or a row
+            without a weight above 0.
+
+    References:
+        J. Reisinger and R. Mooney, NAACL 2010, aclanthology.org/N10-1013; with (1 + cos) / 2 as K.
+        Grzegorczyk and M. Kurdziel, EMNLP 2018, aclanthology.org/D18-1174, have it.
+    """
+    if rule not in ("average", "local"):
+        raise ValueError(f'rule={rule!r}; choose "average" or "local"')
+    first, second = host("first", first), host("second", second)
+    check_shape("first", first, (None, None, None))
+    check_shape("second", second, (len(first), None, first.shape[2]))
+    sides = []
+    for name, x, weights in (("first", first, first_weights), ("second", second, second_weights)):
+        weights = np.ones(x.shape[:2]) if weights is None else host(f"{name}_weights", weights)
+        check_shape(f"{name}_weights", weights, x.shape[:2])
+        weights = np.asarray(weights, np.float64)
+        total = weights.sum(axis=1, keepdims=True)
+        if not (np.isfinite(x).all() and (weights >= 0).all() and np.isfinite(total).all() and total.all()):
+            raise ValueError(
+                f"{name}: senses must be finite, and weights from 0 on with one above; mend the rows"
+            )
+        x = x.astype(np.float64)
+        x = x / np.maximum(np.abs(x).max(axis=2, keepdims=True, initial=0), 1e-300)
+        length = np.linalg.norm(x, axis=2, keepdims=True)
+        sides.append((x / np.where(length > 0, length, 1), weights / total))
+    (x, q), (y, r) = sides
+    near = (1 + np.einsum("bid,bjd->bij", x, y)) / 2
+    if rule == "local":
+        found = near[np.arange(len(near)), q.argmax(axis=1), r.argmax(axis=1)]
+    else:
+        found = np.einsum("bij,bi,bj->b", near, q, r)
+    return found.astype(np.float32)

@@ -19,15 +19,16 @@ ROUND = 1 << 17  # to whose multiples lists of n-grams are padded
 class Windows:
     """Batches of :class:`~jaxembed.data.WindowBatches` with the learning rates of their steps.
 
-    With n-grams the rows of which each word is the mean are listed too, one word after the other.
+    With n-grams the rows of which each word is the mean are listed too, one word after the other. ``tree``
+    are arrays that every batch carries, the ways to all words.
     """
 
-    def __init__(self, windows, epochs, rate, least, pieces=None):
-        self.windows, self.steps = windows, epochs * windows.epoch
-        self.rate, self.least, self.pieces = rate, least, pieces
+    def __init__(self, windows, epochs, rate, least, pieces=None, tree=None):
+        self.windows, self.steps, self.epoch = windows, epochs * windows.epoch, windows.epoch
+        self.rate, self.least, self.pieces, self.tree = rate, least, pieces, tree or {}
 
     def __getitem__(self, t):
-        batch = self.windows[t]
+        batch = self.windows[t] | self.tree
         ends = [self.rate + (self.least - self.rate) * x / self.steps for x in (t, t + 1)]
         batch["rates"] = np.array(ends, np.float32)
         return batch if self.pieces is None else batch | self._listed(batch)
@@ -67,15 +68,7 @@ def _window_update(kind, group, groups, window, negatives, subwords):
     near = jax.vmap(functools.partial(losses.window_pairs, window=window))
     weigh = jax.vmap(functools.partial(losses.noise_weights, negatives=negatives, kind=kind))
 
-    def stretches(x):
-        """[places + 2 window, ...] -> [groups, group + 2 window, ...], which overlap."""
-        return jnp.stack([x[g * group : (g + 1) * group + 2 * window] for g in range(groups)])
-
-    def joined(x):
-        """The sum of overlapping stretches: what :func:`stretches` is transposed."""
-        wide = [(0, 0)] * (x.ndim - 2)
-        ends = [(g * group, (groups - 1 - g) * group) for g in range(groups)]
-        return sum(jnp.pad(x[g], [ends[g], *wide]) for g in range(groups))
+    stretches, joined = _overlapping(group, groups, window)
 
     def small(at, read, write, params, batch):
         cut = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=at * places)
@@ -106,6 +99,53 @@ def _window_update(kind, group, groups, window, negatives, subwords):
             return small(at, read, write, params, batch)
 
         params = jax.lax.fori_loop(0, batch["steps"], body, state.params)
+        norm = jnp.sqrt(jnp.mean(jnp.square(params["input"]["embedding"])))
+        metrics = {"root mean square": norm, NONFINITE: first_nonfinite(params)}
+        return dataclasses.replace(state, params=params), metrics
+
+    return lambda params: (), step
+
+
+def _overlapping(group, groups, window):
+    """(stretches, joined): parts of a step that overlap, and their sum, which is its transpose."""
+
+    def stretches(x):
+        """[places + 2 window, ...] -> [groups, group + 2 window, ...]."""
+        return jnp.stack([x[g * group : (g + 1) * group + 2 * window] for g in range(groups)])
+
+    def joined(x):
+        wide = [(0, 0)] * (x.ndim - 2)
+        ends = [(g * group, (groups - 1 - g) * group) for g in range(groups)]
+        return sum(jnp.pad(x[g], [ends[g], *wide]) for g in range(groups))
+
+    return stretches, joined
+
+
+@functools.lru_cache(maxsize=32)
+def tree_update(group, groups, window):
+    """``(init, step)`` for ``train.fit``: hierarchical softmax of a stretch of text, by SGD."""
+    places = group * groups
+    gradients = jax.vmap(functools.partial(losses.tree_window_gradients, limit=LIMIT))
+    near = jax.vmap(functools.partial(losses.window_pairs, window=window))
+    stretches, joined = _overlapping(group, groups, window)
+
+    def small(at, params, batch):
+        cut = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=at * places)
+        words, lines = (cut(batch[n], slice_size=places + 2 * window) for n in ("words", "lines"))
+        pairs = near(stretches(lines), cut(batch["radius"], slice_size=places).reshape(groups, group))
+        middle = words[window : window + places]
+        points, codes, inside = (_rows(batch[n], words) for n in ("points", "codes", "inside"))
+        inputs, table = _rows(params["input"]["embedding"], middle), params["nodes"]["embedding"]
+        given = inputs.reshape(groups, group, -1), stretches(_rows(table, points)), pairs
+        one, two = gradients(*given, stretches(codes), stretches(inside))
+        rate = batch["rates"][0] + (batch["rates"][1] - batch["rates"][0]) * at / batch["steps"]
+        inputs = _added(params["input"]["embedding"], middle, -rate * one.reshape(places, -1))
+        change = -rate * joined(two).reshape(-1, table.shape[1])
+        nodes = _added(table, points.reshape(-1), change)
+        return {"input": {"embedding": inputs}, "nodes": {"embedding": nodes}}
+
+    def step(state, batch, key):
+        params = jax.lax.fori_loop(0, batch["steps"], lambda at, p: small(at, p, batch), state.params)
         norm = jnp.sqrt(jnp.mean(jnp.square(params["input"]["embedding"])))
         metrics = {"root mean square": norm, NONFINITE: first_nonfinite(params)}
         return dataclasses.replace(state, params=params), metrics
@@ -168,11 +208,17 @@ def _pieces(batch, places):
 
 
 class Contexts:
-    """Batches of single places: contexts, the word of the place with its own noise words, distinct rows."""
+    """Batches of single places: contexts, the word of the place with its own noise words, distinct rows.
 
-    def __init__(self, corpus, kind, window, negatives, size, heights, tree=None, **options):
-        self.kind, self.width, self.tree, self.heights = kind, window, tree, heights
-        self.negatives = negatives
+    ``documents`` is the number of input rows before those of the texts, for models that have such rows.
+    """
+
+    def __init__(self, corpus, kind, window, negatives, size, heights, documents=None, **options):
+        self.kind, self.width, self.heights = kind, window, heights
+        self.negatives, self.documents = negatives, documents
+        if documents is not None:
+            ends = [np.count_nonzero(ids == data.corpora.END) for ids in stretches(corpus["ids"], size)]
+            self.before = np.cumsum([0, *ends])
         shared = max(1, negatives) * 2 * window
         self.windows = data.WindowBatches(
             corpus, size=size, window=window, group=2 * window, groups=1, shared=shared, **options
@@ -189,10 +235,16 @@ class Contexts:
         apart = np.abs(sides - self.width)
         mask = (lines[:, sides] == lines[:, [self.width]]) & (lines[:, [self.width]] >= 0)
         contexts = words[:, sides]
-        if self.kind == "cbow" or self.tree is not None:
+        if self.kind in ("cbow", "pv_dm"):
             mask &= apart <= batch["radius"][:, None]
-        if self.tree is not None:
-            return self._paths(middle, contexts, mask)
+        if self.documents is not None:
+            line = lines[:, [self.width]]
+            own = self.documents + self.before[t % self.epoch] + line
+            contexts, mask = (
+                (own, line >= 0)
+                if self.kind == "pv_dbow"
+                else (np.concatenate([contexts, own], axis=1), np.concatenate([mask, line >= 0], axis=1))
+            )
         noise = batch["noise"].reshape(-1, self.negatives)
         targets = np.concatenate([middle[:, None], noise], axis=1)
         where = np.concatenate([np.ones((len(noise), 1), bool), noise != middle[:, None]], axis=1)
@@ -205,12 +257,10 @@ class Contexts:
             "where": where,
         }
 
-    def _paths(self, middle, contexts, mask):
-        codes, points, inside = (x[contexts] for x in self.tree)
-        inside = inside & mask[..., None]
-        reads = {"input/embedding": {"middle": middle}, "nodes/embedding": {"points": points}}
-        masks = {"middle": mask.any(axis=1), "points": inside}
-        return listed(reads, masks, self.heights) | {"turns": codes, "inside": inside}
+
+def stretches(ids, size):
+    """The parts of a corpus that its batches read, one after the other."""
+    return (np.asarray(ids[start : start + size]) for start in range(0, len(ids), size))
 
 
 def listed(reads, masks, heights):
@@ -228,7 +278,8 @@ def listed(reads, masks, heights):
 
 @functools.lru_cache(maxsize=32)
 def context_update(kind, rule, hinge=False):
-    """``(init, step)`` for ``train.fit`` of the models of ``losses.word_scores``."""
+    """``(init, step)`` for ``train.fit`` of models of ``losses.word_scores`` and paragraph vectors."""
+    kind = {"pv_dbow": "skip_gram", "pv_dm": "cbow"}.get(kind, kind)
     reduce = losses.word_hinge if hinge else losses.negative_sampling
 
     def loss_fn(params, batch, key):
@@ -239,22 +290,6 @@ def context_update(kind, rule, hinge=False):
 
     paths = ("input/embedding",) if kind == "cw" else ("input/embedding", "output/embedding")
     return tables.row_update(loss_fn, rule, dict.fromkeys(paths, rule))
-
-
-@functools.lru_cache(maxsize=8)
-def tree_update(rule):
-    """``(init, step)`` for ``train.fit`` of skip-gram with hierarchical softmax."""
-
-    def loss_fn(params, batch, key):
-        hidden = params["input"]["embedding"][batch["middle"]]
-        pairs = batch["points"].shape[:2]
-        wide = jnp.broadcast_to(hidden[:, None], (*pairs, hidden.shape[1])).reshape(-1, hidden.shape[1])
-        flat = (batch[n].reshape(pairs[0] * pairs[1], -1) for n in ("turns", "points", "inside"))
-        codes, points, inside = flat
-        nodes = params["nodes"]["embedding"]
-        return jnp.sum(losses.hierarchical_softmax(wide, nodes, codes, points, inside)), {}
-
-    return tables.row_update(loss_fn, rule, dict.fromkeys(("input/embedding", "nodes/embedding"), rule))
 
 
 class Cells:

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from jaxembed import data, files, search
+from jaxembed.recipes._texts import infer_texts
 from jaxembed.recipes.click_models import read_model, read_params, write_params
 
 FORMAT = 1
@@ -26,6 +27,7 @@ class Words:
         counts: optional int64 [V].
         rows: optional float32 [V + buckets, D], rows of words and n-grams whose means the vectors are.
         output: optional float32 [V, D], what the words were predicted by.
+        documents: optional float32 [N, D], vectors of the texts that a model of paragraphs was trained on.
         sizes: (shortest, longest) n-gram.
         buckets: number of rows for n-grams.
         kept: optional {bucket: row behind the words}, where a quantised model keeps some of them.
@@ -37,6 +39,7 @@ class Words:
     counts: np.ndarray | None = None
     rows: np.ndarray | None = None
     output: np.ndarray | None = None
+    documents: np.ndarray | None = None
     sizes: tuple = (0, 0)
     buckets: int = 0
     kept: dict | None = None
@@ -132,6 +135,26 @@ class Words:
         one, two, three = (v / max(np.linalg.norm(v), 1e-12) for v in map(self.vector, (a, b, c)))
         return self._answers(two - one + three, k, [a, b, c])
 
+    def infer(self, texts, *, tokenize=None, steps=100, rate=0.1, seed=0):
+        """Vectors of other texts, by a model of paragraphs: fits them alone, and nothing else moves.
+
+        Evaluate these: vectors of the texts of the training were fitted together with the words.
+
+        Args:
+            texts: list of N str, or of lists of words.
+            tokenize: as it was for the training.
+            steps, rate: of Adam.
+            seed: int of the noise words, which all texts share.
+
+        Returns:
+            float32 [N, D]; zeros for a text without a known word.
+
+        Raises:
+            ValueError: for another model than those of ``train_words(kind="pv_dbow")`` or "pv_dm".
+        """
+        given = {"tokenize": tokenize, "steps": steps, "rate": rate, "seed": seed}
+        return infer_texts(self, texts, **given)
+
     def _answers(self, vector, k, hidden):
         vector = vector / max(np.linalg.norm(vector), 1e-12)
         most = min(len(self.words), k + len(hidden))
@@ -149,7 +172,7 @@ class Words:
         """
         folder = files.local_path(folder, "folder")
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {n: getattr(self, n) for n in ("vectors", "counts", "rows", "output")}
+        arrays = {n: getattr(self, n) for n in ("vectors", "counts", "rows", "output", "documents")}
         kept = None if self.kept is None else sorted(self.kept.items())
         saved = {"format": FORMAT, "words": self.words, "sizes": list(self.sizes), "buckets": self.buckets}
         saved |= {"kept": kept, "settings": self.settings}

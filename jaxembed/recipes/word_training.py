@@ -15,14 +15,17 @@ from jaxembed.recipes.word_models import Words, composed
 WINDOWED = ("skip_gram", "cbow")
 CONTEXTS = ("order", "lbl", "nnlm", "cw")
 COUNTED = ("glove", "ppmi")
-KINDS = (*WINDOWED, *CONTEXTS, *COUNTED)
+PARAGRAPHS = ("pv_dbow", "pv_dm")
+KINDS = (*WINDOWED, *CONTEXTS, *COUNTED, *PARAGRAPHS)
 USUAL = {
     "skip_gram": {"rate": 0.025, "epochs": 5}, "cbow": {"rate": 0.05, "epochs": 5},
  "glove": {"rate": 0.05, "epochs": 25, "window": 15},
     "ppmi": {"rate": 0.0, "epochs": 1},
+    "pv_dbow": {"rate": 0.05, "epochs": 10}, "pv_dm": {"rate": 0.05, "epochs": 10},
 }  # fmt: skip
 LEAST = 1e-4  # learning rate at the end
-GROUP, GROUPS, SHARED, STRETCH = 16, 2, 16, 1 << 16
+SHARING = 16, 2, 16  # places that share noise words, such groups in a step, noise words of a group
+STRETCH = 1 << 16
 BATCH = 1024  # places of a step of the models of contexts
 
 
@@ -41,18 +44,20 @@ def train_words(
     ngrams=None,
     buckets=200_000,
     objective="negative_sampling",
+    sharing=SHARING,
     tokenize=None,
     mesh=None,
     workdir=None,
     seed=0,
     progress=True,
 ):
-    """Word vectors: trains them on texts, by one of eight models.
+    """Word vectors: trains them on texts, by one of eight models, or vectors of the texts beside them by two.
 
     "skip_gram" and "cbow" run over stretches of text (:class:`~jaxembed.data.WindowBatches`), by SGD whose
     rate falls linearly. Noise words are shared by 16 places, weighted so that each place counts as many as
     its own draws would. "order", "lbl", "nnlm" and "cw" have noise words of their own and Adagrad, as in the
-    comparison they come from. "glove" and "ppmi" work on counts of pairs.
+    comparison they come from. "glove" and "ppmi" work on counts of pairs. The paragraph vectors "pv_dbow"
+    and "pv_dm" give each text a vector too, ``documents``, and ``infer`` gives one to other texts.
 
     >>> texts = ["the cat sat on the mat", "the dog sat on the rug"] * 200
     >>> words = train_words(texts, width=16, epochs=3, progress=False)
@@ -62,10 +67,13 @@ def train_words(
     Args:
         texts: iterable of str or of lists of words, read once. For files give ``data.text_lines(path)``. Or
             what :func:`~jaxembed.data.corpus` returns.
-        kind: "skip_gram", "cbow", "order", "lbl", "nnlm", "cw", "glove" or "ppmi".
+        kind: "skip_gram", "cbow", "order", "lbl", "nnlm", "cw", "glove", "ppmi", "pv_dbow" (the vector of a
+            text predicts its words, whose own vectors are the output rows) or "pv_dm" (the mean of it and
+            the words around a place predicts the word there).
         width: D.
         window: words on each side; 5, for "glove" 15.
-        epochs: times that the text, for "glove" the matrix of counts, is read; 5 and 25.
+        epochs: times that the text, for "glove" the matrix of counts, is read; 5 and 25, for texts' vectors
+            10.
         negatives: noise words of a pair, and log of the shift of "ppmi".
         min_count: least count of a word.
         sample: share of the text from which on a word is thinned out; not for counts.
@@ -76,6 +84,9 @@ def train_words(
         buckets: rows for n-grams. fastText has 2,000,000.
         objective: "negative_sampling"; "hierarchical" for a Huffman tree with "skip_gram"; "hinge" with
             "cw", the ranking loss of its paper.
+        sharing: (places that share noise words, such groups in a step, noise words of a group), of
+            "skip_gram" and "cbow". Larger steps are faster and learn less from the same text. Fewer places
+            than twice the window are not taken.
         tokenize: function str to list of str; ``data.words`` when None.
         mesh: from ``train.make_mesh``; one device when None. Axis "model" splits the rows of the tables.
         workdir: folder from which a stopped run resumes, or None.
@@ -91,20 +102,25 @@ def train_words(
 
     References:
         T. Mikolov et al., arXiv:1301.3781, 1310.4546; P. Bojanowski et al., arXiv:1607.04606; J. Pennington
-        et al., doi:10.3115/v1/D14-1162; O. Levy et al., doi:10.1162/tacl_a_00134; S. Lai, arXiv:1611.05962.
+        et al., doi:10.3115/v1/D14-1162; O. Levy et al., doi:10.1162/tacl_a_00134; S. Lai, arXiv:1611.05962;
+        Q. Le and T. Mikolov, arXiv:1405.4053.
     """
-    _check(kind, objective, ngrams, {"width": width, "negatives": negatives, "min_count": min_count})
+    counts = {"width": width, "negatives": negatives, "min_count": min_count}
+    counts |= dict(zip(("sharing[0]", "sharing[1]", "sharing[2]"), sharing, strict=True))
+    _check(kind, objective, ngrams, counts)
     tree = objective == "hierarchical"
-    usual = {"window": 5, "rate": 0.05, "epochs": 5} | ({} if tree else USUAL.get(kind, {}))
+    usual = {"window": 5, "rate": 0.05, "epochs": 5} | USUAL.get(kind, {})
     chosen = {"window": window, "rate": rate, "epochs": epochs}
     chosen = usual | {name: value for name, value in chosen.items() if value is not None}
     found = texts if isinstance(texts, dict) else data.corpus(texts, min_count=min_count, tokenize=tokenize)
     settings = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
     settings |= {"objective": objective, "seed": seed, "ngrams": ngrams and list(ngrams), "buckets": buckets}
+    settings["sharing"] = [int(x) for x in sharing]
     settings |= chosen
     if kind == "ppmi":
         return _factored(found, settings)
-    make = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts)}.get(kind, _tree if tree else _windows)
+    make = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts), **dict.fromkeys(PARAGRAPHS, _paragraphs)}
+    make = make.get(kind, _tree if tree else _windows)
     mesh = train.make_mesh(1) if mesh is None else mesh
     init, update, batches = make(found, settings, mesh.shape["model"])
     state = train.fit(
@@ -150,21 +166,21 @@ def _drawn(key, rows, width):
 
 def _windows(corpus, settings, parts=1):
     """Skip-gram and CBOW, with n-grams or without."""
-    group = max(GROUP, 2 * settings["window"])
+    group, groups, shared = settings["sharing"]
+    group = max(group, 2 * settings["window"])
     options = {n: settings[n] for n in ("window", "sample", "power", "seed")}
-    windows = data.WindowBatches(corpus, size=STRETCH, group=group, groups=GROUPS, shared=SHARED, **options)
+    windows = data.WindowBatches(corpus, size=STRETCH, group=group, groups=groups, shared=shared, **options)
     rows, pieces = len(corpus["words"]), None
     if settings["ngrams"]:
         rows, pieces = rows + settings["buckets"], word_pieces(corpus["words"], settings)
     batches = steps.Windows(windows, settings["epochs"], settings["rate"], LEAST, pieces)
-    batches.epoch = windows.epoch
 
     def init(key):
         output = jnp.zeros((_height(len(corpus["words"]), parts), settings["width"]))
         inputs = _drawn(key, _height(rows, parts), settings["width"])
         return {"input": inputs, "output": {"embedding": output}}
 
-    shape = group, GROUPS, settings["window"], settings["negatives"], pieces is not None
+    shape = group, groups, settings["window"], settings["negatives"], pieces is not None
     return init, steps.window_update(settings["kind"], *shape), batches
 
 
@@ -211,18 +227,44 @@ def _contexts(corpus, settings, parts=1):
     return init, update, batches
 
 
+def _texts(corpus):
+    """How many texts a corpus has."""
+    return sum(np.count_nonzero(ids == data.corpora.END) for ids in steps.stretches(corpus["ids"], STRETCH))
+
+
+def _paragraphs(corpus, settings, parts=1):
+    """Paragraph vectors: the rows of the texts, for "pv_dm" behind those of the words, predict words."""
+    kind, words = settings["kind"], _height(len(corpus["words"]), parts)
+    first = words if kind == "pv_dm" else 0
+    height = _height(first + _texts(corpus), parts)
+    heights = {"input/embedding": height, "output/embedding": words}
+    options = {n: settings[n] for n in ("sample", "power", "seed")} | {"documents": first}
+    given = settings["window"], settings["negatives"], BATCH, heights
+    batches = steps.Contexts(corpus, kind, *given, **options)
+
+    def init(key):
+        output = {"embedding": jnp.zeros((words, settings["width"]))}
+        return {"input": _drawn(key, height, settings["width"]), "output": output}
+
+    return init, steps.context_update(kind, _adagrad(settings)), batches
+
+
 def _tree(corpus, settings, parts=1):
-    """Skip-gram with hierarchical softmax, by Adagrad: sums of the root, on every way, would diverge."""
+    """Skip-gram with hierarchical softmax; nodes behind the last one are never read."""
     count, width = _height(len(corpus["words"]), parts), settings["width"]
-    tree = losses.huffman(np.maximum(corpus["counts"], 1))
-    options = {n: settings[n] for n in ("sample", "seed")} | {"tree": tree}
-    heights = {"input/embedding": count, "nodes/embedding": count}
-    batches = steps.Contexts(corpus, "skip_gram", settings["window"], 1, BATCH // 4, heights, **options)
+    tree = dict(
+        zip(("codes", "points", "inside"), losses.huffman(np.maximum(corpus["counts"], 1)), strict=True)
+    )
+    group, groups, _ = settings["sharing"]
+    group = max(group, 2 * settings["window"])
+    options = {n: settings[n] for n in ("window", "sample", "seed")}
+    windows = data.WindowBatches(corpus, size=STRETCH, group=group, groups=groups, shared=1, **options)
+    batches = steps.Windows(windows, settings["epochs"], settings["rate"], LEAST, tree=tree)
 
     def init(key):
         return {"input": _drawn(key, count, width), "nodes": {"embedding": jnp.zeros((count, width))}}
 
-    return init, steps.tree_update(_adagrad(settings)), batches
+    return init, steps.tree_update(group, groups, settings["window"]), batches
 
 
 def _glove(corpus, settings, parts=1):
@@ -256,6 +298,8 @@ def _factored(corpus, settings):
 def _model(corpus, params, settings):
     """The words with what was trained."""
     arrays, words = jax.tree.map(np.asarray, params), corpus["words"]
+    if settings["kind"] in PARAGRAPHS:
+        return _with_texts(corpus, arrays, settings)
     extra = settings["buckets"] if settings["ngrams"] else 0
     rows = arrays["input"]["embedding"][: len(words) + extra]
     output = arrays["output"]["embedding"][: len(words)] if "output" in arrays else None
@@ -269,3 +313,13 @@ def _model(corpus, params, settings):
     options |= {"rows": rows, "sizes": tuple(settings["ngrams"]), "buckets": settings["buckets"]}
     model = Words(words, rows[: len(words)], **options)
     return Words(words, composed(model), **options)
+
+
+def _with_texts(corpus, arrays, settings):
+    """The words with the vectors of the texts."""
+    words, rows = corpus["words"], arrays["input"]["embedding"]
+    output = arrays["output"]["embedding"]
+    first = len(output) if settings["kind"] == "pv_dm" else 0
+    own = rows[: len(words)] if first else output[: len(words)]
+    options = {"counts": corpus["counts"], "settings": settings, "output": output[: len(words)]}
+    return Words(words, own, documents=rows[first : first + _texts(corpus)], **options)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.embedding_foundations import __main__ as story
-from experiments.embedding_foundations import documents, words
+from experiments.embedding_foundations import contexts, documents, words
 from experiments.embedding_foundations.__main__ import NUMBERS, ROWS, Config
 from experiments.shared import results
 
@@ -30,6 +30,26 @@ def test_a_linear_value_goes_beyond_the_numbers_that_were_seen():
     assert found["value"]["beyond"] == pytest.approx(1, abs=1e-3) and found["digits"]["beyond"] < 0
 
 
+def test_language_models_are_asked_known_words_alone():
+    ids = np.array([[5, 0, 7, 9, 4, 6, 0, 8]] * 50)
+    batch = contexts.batch_of(np.random.default_rng(0), ids, causal=False)
+    assert (batch["ids"] != ids).sum() <= batch["where"].sum() and (ids[batch["where"]] > 1).all()
+    assert 0.1 < batch["where"].mean() < 0.2
+    batch = contexts.batch_of(None, ids, causal=True)
+    np.testing.assert_array_equal(batch["words"][0], ids[0, 1:])
+    np.testing.assert_array_equal(batch["where"][0], ids[0, 1:] > 1)
+    assert batch["ids"].shape == batch["words"].shape == (50, 7)
+
+
+def test_a_mix_of_layers_learns_the_layer_that_tells():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 20, 400)
+    layers = np.stack([rng.normal(size=(400, 24)), np.pad(np.eye(20)[labels], ((0, 0), (0, 4)))], axis=1)
+    params = contexts.fit_mix(layers, labels)
+    assert params["mix"][1] > params["mix"][0] + 0.5
+    assert (np.asarray(contexts.told(params, layers)).argmax(axis=1) == labels).mean() > 0.95
+
+
 def test_named_rows_run_alone(monkeypatch):
     table = story.run(Config(rows=(NUMBERS,), seeds=2)).tables
     assert [row["code"] for row in table["numbers"]] == list(words.KINDS) and "foundations" not in table
@@ -53,9 +73,11 @@ def verdicts(ours, beside, codes):
 
 def test_claims_hold_for_what_the_formulas_promise_and_fail_for_the_opposite():
     good = {name: 0.5 for name in ROWS} | {"topics": -6.0, "planted": 0.1, "aligned": 0.95}
+    nats = {"masked", "causal"}
+    good |= dict.fromkeys(nats, 0.1)
     plain = {name: 0.2 for name in ROWS} | {"topics": -6.1, "aligned": 0.0}
     assert set(verdicts(good, plain, {"value": 1.0, "digits": -9.0})) == {results.REPRODUCED}
-    bad = {name: 0.1 for name in ROWS} | {"topics": -9.0, "planted": 0.5}
+    bad = {name: 0.1 for name in ROWS} | {"topics": -9.0, "planted": 0.5} | dict.fromkeys(nats, 0.5)
     assert set(verdicts(bad, plain, {"value": -9.0, "digits": 1.0})) == {results.NOT}
 
 

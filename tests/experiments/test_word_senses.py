@@ -33,13 +33,16 @@ def test_windows_leave_out_the_middle_and_what_is_no_word():
 
 def test_batches_go_through_all_places_and_cool_down():
     places = np.flatnonzero(IDS >= 0)[:1000]
-    batches = pseudo.Batches(IDS, places, 100, reach=2, seed=0, cooling=5)
+    noise = np.log(np.arange(1, 31) / 465)
+    batches = pseudo.Batches(IDS, places, 100, noise, reach=2, negatives=400, seed=0, cooling=5)
     epoch = [batches[t] for t in range(10)]
     words = np.sort(np.concatenate([b["words"] for b in epoch]))
     np.testing.assert_array_equal(words, np.sort(IDS[places]))
     np.testing.assert_allclose([b["temperature"][0] for b in epoch[:7]], [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.5])
     np.testing.assert_array_equal(batches[3]["words"], epoch[3]["words"])
     assert (batches[13]["words"] != epoch[3]["words"]).any()
+    drawn = np.bincount(np.concatenate([b["samples"] for b in epoch]), minlength=30) / 4000
+    np.testing.assert_allclose(drawn, np.exp(noise), atol=0.012)
 
 
 def test_claims_read_the_runs():

@@ -105,3 +105,28 @@ def test_another_kind_is_refused():
         losses.window_loss(rows[:1], rows, rows[:1], pairs, jnp.ones((1, 1)), kind="glove")
     with pytest.raises(ValueError, match="weights: shape"):
         losses.window_loss(rows[:1], rows, rows[:1], pairs, jnp.ones((1, 2)))
+
+
+def test_gradients_of_a_tree_are_those_of_hierarchical_softmax():
+    rng = np.random.default_rng(0)
+    words, lines, radius, _ = stretch()
+    pairs = pairs_of(lines, radius)
+    codes, points, mask = (x[words] for x in losses.huffman([9, 5, 4, 3, 3, 2, 1, 1]))
+    x, table = rng.normal(size=(C, D)).astype(np.float32), rng.normal(size=(7, D)).astype(np.float32)
+    places, others = np.nonzero(pairs)
+
+    def total(x, table):
+        return losses.hierarchical_softmax(
+            x[places], table, codes[others], points[others], mask[others]
+        ).sum()
+
+    wanted = jax.grad(total, argnums=(0, 1))(x, table)
+    one, two = losses.tree_window_gradients(x, table[points], jnp.asarray(pairs), codes, mask)
+    np.testing.assert_allclose(one, wanted[0], rtol=1e-4, atol=1e-5)
+    summed = np.zeros_like(table)
+    np.add.at(summed, points, np.asarray(two))
+    np.testing.assert_allclose(summed, wanted[1], rtol=1e-4, atol=1e-5)
+    far = losses.tree_window_gradients(100 * x, table[points], jnp.asarray(pairs), codes, mask, limit=1e-3)
+    assert not any(g.any() for g in far)
+    with pytest.raises(ValueError, match="codes"):
+        losses.tree_window_gradients(x, table[points], pairs, codes[:, :1], mask)

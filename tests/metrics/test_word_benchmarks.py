@@ -118,3 +118,44 @@ def test_gensim_counts_the_same(tmp_path):
     (tmp_path / "questions.txt").write_text(text)
     score, _ = vectors.evaluate_word_analogies(tmp_path / "questions.txt")
     assert metrics.word_analogies(TABLE, WORDS, questions)["accuracy"] == pytest.approx(score)
+
+
+def test_senses_are_compared_pair_by_pair():
+    one, two = RNG.normal(size=(4, 3, 5)), RNG.normal(size=(4, 2, 5))
+    q, r = RNG.random((4, 3)), RNG.random((4, 2))
+    average = metrics.sense_similarity(one, two * 1e-30, first_weights=q, second_weights=r)
+    local = metrics.sense_similarity(one, two, first_weights=q, second_weights=r, rule="local")
+    for b in range(4):
+        near = np.array([[(1 + cosine(x, y)) / 2 for y in two[b]] for x in one[b]])
+        assert average[b] == pytest.approx((q[b] / q[b].sum()) @ near @ (r[b] / r[b].sum()), rel=1e-5)
+        assert local[b] == pytest.approx(near[q[b].argmax(), r[b].argmax()], rel=1e-5)
+    even = metrics.sense_similarity(one, two)
+    np.testing.assert_allclose(
+        even, metrics.sense_similarity(one, two, first_weights=np.full((4, 3), 7)), rtol=1e-6
+    )
+    np.testing.assert_allclose(even, metrics.sense_similarity(two, one), rtol=1e-6)  # neither word is first
+    alone = metrics.sense_similarity(one, two, first_weights=[[0, 1, 0]] * 4, second_weights=[[1, 0]] * 4)
+    local = metrics.sense_similarity(one, two, first_weights=[[0, 1, 0]] * 4, rule="local")
+    np.testing.assert_allclose(alone, local, rtol=1e-6)  # one sense each: both rules are the cosine
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"rule": "global"}, "rule='global'; choose"),
+        ({"first_weights": [[0, 0]]}, "first: senses must be finite, and weights"),
+        ({"second_weights": [[1, -1]]}, "second: senses must be finite"),
+        ({"first_weights": [[1, 0, 0]]}, "first_weights"),
+    ],
+)
+def test_senses_of_another_form_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        metrics.sense_similarity(np.ones((1, 2, 3)), np.ones((1, 2, 3)), **given)
+
+
+def test_gains_are_shares_of_the_best_one():
+    assert metrics.gain_ratio(0.3, 0.1, 0.5) == pytest.approx(0.5)
+    scores = np.array([[0.1, 0.3], [0.2, -0.1]])
+    found = metrics.gain_ratio(scores, np.array([[0.0], [0.1]]), scores.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(found, [[1 / 3, 1], [1, -2]])
+    assert np.isnan(metrics.gain_ratio(0.3, 0.5, 0.5))

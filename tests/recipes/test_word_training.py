@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed import data, losses, recipes, tables, train
+from jaxembed import data, losses, metrics, recipes, tables, train
 from jaxembed.recipes import _word_steps as steps
 from jaxembed.recipes import word_training as recipe
 
@@ -49,6 +49,8 @@ MODELS = {
     "cw": {"epochs": 60, "rate": 0.2},
     "glove": {"epochs": 40},
     "ppmi": {"negatives": 1, "width": 4},
+    "pv_dbow": {"epochs": 30},
+    "pv_dm": {"epochs": 30},
 }
 
 
@@ -59,9 +61,7 @@ def test_every_model_puts_words_of_a_topic_together(kind):
     assert found.counts.sum() == 600 * 12 and np.isfinite(found.vectors).all()
 
 
-@pytest.mark.parametrize(
-    "options", [{"objective": "hierarchical", "rate": 0.1}, {"kind": "cw", "objective": "hinge"}]
-)
+@pytest.mark.parametrize("options", [{"objective": "hierarchical"}, {"kind": "cw", "objective": "hinge"}])
 def test_other_objectives_learn_too(options):
     assert purity(recipes.train_words(planted(), **FAST | {"epochs": 20} | options)) >= 0.9
 
@@ -70,7 +70,13 @@ def small(kind, ngrams=None):
     """A corpus, settings and one step of a stretch."""
     corpus = data.corpus(planted(20), min_count=1)
     settings = {"kind": kind, "width": 5, "window": 2, "negatives": 3, "sample": 0, "power": 0.75, "seed": 0}
-    return corpus, settings | {"ngrams": ngrams, "buckets": 40, "epochs": 1, "rate": 0.1}
+    return corpus, settings | {
+        "sharing": (16, 2, 16),
+        "ngrams": ngrams,
+        "buckets": 40,
+        "epochs": 1,
+        "rate": 0.1,
+    }
 
 
 def random_like(params):
@@ -207,6 +213,47 @@ def test_unseen_words_are_the_means_of_their_ngrams():
     np.testing.assert_allclose(found.vector("cat"), found.rows[known].mean(0), rtol=1e-5)
     one = recipes.train_words(planted(60), epochs=1, ngrams=(2, 4), buckets=1, **FAST)
     np.testing.assert_allclose(one.vector("catty"), one.vector("zebra"), rtol=1e-5)  # one shared row
+
+
+def topic_of(text):
+    return next(i for i, topic in enumerate(TOPICS) if set(text) & set(topic))
+
+
+@pytest.mark.parametrize("kind", recipe.PARAGRAPHS)
+def test_texts_have_vectors_and_so_do_unseen_ones(kind, tmp_path):
+    texts = planted(200)
+    found = recipes.train_words(texts, kind=kind, **FAST | MODELS[kind])
+    assert found.documents.shape == (200, 12) and found.vectors.shape == (len(found), 12)
+    asked = planted(40, seed=1)
+    rows = found.infer([*asked, ["unknown"], []], steps=30)
+    assert rows.shape == (42, 12) and not rows[40:].any()
+    truth, told = [topic_of(t) for t in texts], [topic_of(t) for t in asked]
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found.documents, rows[:40])]
+    assert metrics.nearest_accuracy(unit[0], truth, unit[0], truth) > 0.9
+    assert metrics.nearest_accuracy(unit[1], told, unit[1], told) > 0.9
+    np.testing.assert_allclose(found.infer(asked[:3], steps=30), rows[:3], rtol=1e-3, atol=1e-4)
+    found.save(tmp_path)
+    np.testing.assert_array_equal(recipes.load_words(tmp_path).infer(asked[:3], steps=30), rows[:3])
+
+
+def test_every_place_is_paired_with_its_own_text():
+    corpus = data.corpus([["a", "b"], ["zz"], ["b", "a", "a"]] * 20, min_count=25)
+    heights = {"input/embedding": 70, "output/embedding": 2}
+    batches = steps.Contexts(corpus, "pv_dbow", 2, 3, 24, heights, documents=4, sample=0)
+    seen = []
+    for t in range(batches.epoch):
+        batch = batches[t]
+        texts = batch["rows"]["input/embedding"][batch["contexts"][:, 0]] - 4
+        words = batch["rows"]["output/embedding"][batch["targets"][:, 0]]
+        real = batch["mask"][:, 0]
+        seen += zip(texts[real].tolist(), words[real].tolist(), strict=True)
+    wanted = np.cumsum(np.asarray(corpus["ids"]) == -1)
+    assert seen == [(int(n), int(w)) for n, w in zip(wanted, corpus["ids"], strict=True) if w >= 0]
+
+
+def test_words_without_texts_infer_nothing():
+    with pytest.raises(ValueError, match='train them with kind="pv_dbow"'):
+        words_of().infer(["cat"])
 
 
 def words_of():

@@ -1,7 +1,6 @@
 """What the properties of public functions leave out, and why; functions of ids."""
 
 import numpy as np
-
 from jaxembed import losses, metrics, search
 
 # NaN is the documented value of these where a class, or every example, is missing.
@@ -13,7 +12,16 @@ MAY_BE_NAN = {
     "expected_calibration_error",
     "grouped_auc",
 }
-MAY_BE_NAN |= {"log_loss", "normalised_entropy", "pearson", "rsa", "spearman", "word_similarity"}
+MAY_BE_NAN |= {
+    "gain_ratio",
+    "intrusion",
+    "log_loss",
+    "normalised_entropy",
+    "pearson",
+    "rsa",
+    "spearman",
+    "word_similarity",
+}
 # Products and squares of these are not normalised: beyond float32 they are infinities of both signs.
 PRODUCTS = {
     "compression_target",
@@ -32,6 +40,7 @@ PRODUCTS |= {
     "fit_whiten",
 }
 PRODUCTS |= {"fit_dictionary", "implicit_fde_score", "soft_product", "sparse_similarity"}
+PRODUCTS |= {"tree_window_gradients"}
 # Examples of one class, or one value, are refused.
 MAY_REFUSE = {"filter_metrics", "fit_platt", "kfold_verification", "pr_auc", "spearman"}
 MAY_REFUSE |= {"soft_debias", "threshold_at_recall", "val_at_far"}
@@ -108,6 +117,7 @@ ELSEWHERE = {
 
 PRODUCTS |= {"glove_loss", "hierarchical_softmax", "window_gradients", "window_loss", "word_scores"}
 ELSEWHERE["metrics"] |= dict.fromkeys(["cross_validate", "fit_logistic", "stratified_folds"], RUNS)
+ELSEWHERE["metrics"] |= {"macro_f1": BY_HAND, "probe_selectivity": RUNS}
 ELSEWHERE["metrics"] |= {"macro_f1": BY_HAND, "fit_judge": RUNS, "linear_probe": RUNS}
 ELSEWHERE["metrics"] |= {"frechet_distance": BY_HAND, "linear_cka": BY_HAND}
 ELSEWHERE["vectors"] |= {"slerp": BY_HAND}

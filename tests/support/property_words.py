@@ -98,6 +98,12 @@ LOSSES |= {
         losses.noise_weights(c.ints(6, 5), c.ints(6, 4), c.bools(3, 5), 5),
         (3, 4),
     ),
+    "tree_window_gradients": lambda c: (
+        losses.tree_window_gradients(
+            c.x(3, c.D), c.x(5, 2, c.D), c.bools(3, 5), c.ints(2, 5, 2), c.bools(5, 2)
+        )[0],
+        (3, c.D),
+    ),
     "window_gradients": lambda c: (stretch(c, losses.window_gradients)[0], (3, c.D)),
     "window_loss": lambda c: (stretch(c, losses.window_loss), (3,)),
     "window_pairs": lambda c: (losses.window_pairs(c.ints(2, 5), c.ints(2, 3), 1), (3, 5)),
@@ -116,11 +122,14 @@ METRICS = {
     "adjusted_rand": lambda c: (metrics.adjusted_rand(c.ints(3, c.N), c.ints(3, c.N)), ()),
     "analogy_pairs": lambda c: (metrics.analogy_pairs(c.d(), SIDE[0], delta=2), ANY),
     "direct_bias": lambda c: (metrics.direct_bias(c.d(), SIDE), ()),
+    "gain_ratio": lambda c: (metrics.gain_ratio(c.x(c.N), 0.0, c.share(c.N)), (c.N,)),
     "indirect_bias": lambda c: (metrics.indirect_bias(*c.pairs(), SIDE), (c.B,)),
+    "intrusion": lambda c: (metrics.intrusion(c.d(), c.x(c.N, 3), k=2), (c.D,)),
     "pair_bias": lambda c: (metrics.pair_bias(c.d(), c.x(c.B, 2, c.D)), ()),
     "pearson": lambda c: (metrics.pearson(c.share(c.N), c.share(c.N)), ()),
     "purity": lambda c: (metrics.purity(c.ints(3, c.N), c.ints(3, c.N)), ()),
     "rsa": lambda c: (metrics.rsa(c.d(), c.x(c.N, 3)), ()),
+    "sense_similarity": lambda c: (metrics.sense_similarity(c.x(c.B, 2, c.D), c.x(c.B, 3, c.D)), (c.B,)),
     "weat": lambda c: (metrics.weat(c.q(), c.d(), attributes=c.q(), others=c.d()), ANY),
     "word_analogies": lambda c: (metrics.word_analogies(c.d(), NAMES[: c.N], asked(c)), ANY),
     "word_similarity": lambda c: (
