@@ -1,26 +1,75 @@
 """ranks, scores and vectors -> numbers: metrics of rankings, of clicks, of whole tasks, and of shapes."""
 
 from jaxembed.metrics.bias import analogy_pairs, direct_bias, indirect_bias, pair_bias, weat
-from jaxembed.metrics.binary import auc, auc_bins, auc_from_bins, calibration, expected_calibration_error, grouped_auc, log_loss, normalised_entropy
-from jaxembed.metrics.calibrate import fit_platt, init_score_adapter, relevance_logits, score_map, score_parameters, vector_logits
+from jaxembed.metrics.binary import (
+    auc,
+    auc_bins,
+    auc_from_bins,
+    calibration,
+    expected_calibration_error,
+    grouped_auc,
+    log_loss,
+    normalised_entropy,
+)
+from jaxembed.metrics.calibrate import (
+    fit_platt,
+    init_score_adapter,
+    relevance_logits,
+    score_map,
+    score_parameters,
+    vector_logits,
+)
 from jaxembed.metrics.classifiers import cross_validate, fit_logistic, macro_f1, stratified_folds
 from jaxembed.metrics.clusters import adjusted_rand, purity, topic_coherence
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms, proposal_recall
 from jaxembed.metrics.generation import fit_judge, frechet_distance
-from jaxembed.metrics.geometry import covariance_spectrum, effective_rank, filter_rate, gate_statistics, high_frequency, isotropy, linear_cka, mean_cosine, rsa
+from jaxembed.metrics.geometry import (
+    covariance_spectrum,
+    effective_rank,
+    filter_rate,
+    gate_statistics,
+    high_frequency,
+    isotropy,
+    linear_cka,
+    mean_cosine,
+    rsa,
+)
 from jaxembed.metrics.interpretability import completeness, concept_auc, explanation_precision, pattern_purity
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.lists import list_overlap, precision
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
-from jaxembed.metrics.probes import linear_probe, nearest_accuracy, neighbour_recall, partner_ranks, r_precision
-from jaxembed.metrics.ranking import average_precision, gains, has_relevant, judgments, masked_mean, mrr, ndcg, recall, sliced_means
+from jaxembed.metrics.probes import (
+    linear_probe,
+    nearest_accuracy,
+    neighbour_recall,
+    partner_ranks,
+    r_precision,
+)
+from jaxembed.metrics.ranking import (
+    average_precision,
+    gains,
+    has_relevant,
+    judgments,
+    masked_mean,
+    mrr,
+    ndcg,
+    recall,
+    sliced_means,
+)
 from jaxembed.metrics.readability import intrusion, probe_selectivity
-from jaxembed.metrics.tasks import evaluate_classification, evaluate_clustering, evaluate_pairs, evaluate_retrieval, evaluate_similarity, pearson, spearman
+from jaxembed.metrics.tasks import (
+    evaluate_classification,
+    evaluate_clustering,
+    evaluate_pairs,
+    evaluate_retrieval,
+    evaluate_similarity,
+    pearson,
+    spearman,
+)
 from jaxembed.metrics.ties import tied_gains
 from jaxembed.metrics.verification import agglomerative_scores, all_pairs, kfold_verification, val_at_far
 from jaxembed.metrics.word_benchmarks import gain_ratio, sense_similarity, word_analogies, word_similarity
-
 
 __all__ = [
     "MTEBEncoder",

@@ -1,6 +1,7 @@
 """What the properties of public functions leave out, and why; functions of ids."""
 
 import numpy as np
+
 from jaxembed import losses, metrics, search
 
 # NaN is the documented value of these where a class, or every example, is missing.
