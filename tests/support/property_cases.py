@@ -333,6 +333,10 @@ SEARCH = {
     "scan_top_k": lambda c: (search.scan_top_k(lambda q, d: q @ d.T, c.q(), c.d(), 2)[0], (c.B, 2)),
     "funnel": lambda c: (search.funnel(c.q(), c.d(), 1, sizes=[4, 8], shortlists=[2])[0], (c.B, 1)),
     "hamming_top_k": lambda c: (search.hamming_top_k(packed(c, c.B), packed(c, c.N), 2)[0], (c.B, 2)),
+    "code_columns": lambda c: (
+        search.hamming_top_k(packed(c, c.B), search.code_columns(packed(c, c.N)), 2)[1],
+        (c.B, 2),
+    ),
     "reciprocal_rank_fusion": lambda c: (
         search.reciprocal_rank_fusion([distinct(c, c.B, c.N), distinct(c, c.B, c.K)], 3)[0],
         (c.B, 3),

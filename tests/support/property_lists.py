@@ -109,7 +109,9 @@ ELSEWHERE = {
     | dict.fromkeys(["row_update", "rowwise_adagrad", "sharded_rows"], HIGHER)
     | {"init_tables": DRAWS, "distinct": "is what touched calls"},
     "search": dict.fromkeys(["add_documents", "build_documents", "delete_documents", "open_documents"], FILES)
-    | dict.fromkeys(["Documents", "Index", "embed", "load_index", "save_index", "search_codes"], FILES)
+    | dict.fromkeys(
+        ["CodeColumns", "Documents", "Index", "embed", "load_index", "save_index", "search_codes"], FILES
+    )
     | dict.fromkeys(["build_faiss", "build_faiss_binary", "build_usearch"], FILES)
     | dict.fromkeys(["open_faiss", "open_faiss_binary", "open_usearch"], FILES)
     | {"retrieve": HIGHER},
