@@ -45,9 +45,9 @@ def timestep_embedding(t, width):
 
     ``cat(cos(t f), sin(t f))`` with ``f[k] = 10000**(-k / (width / 2))``.
 
-    >>> print(timestep_embedding(jnp.array([0, 100]), 2).round(1))
-    [[ 1.   0. ]
-     [ 0.9 -0.5]]
+    >>> print(np.asarray(timestep_embedding(jnp.array([0, 100]), 2)).round(2))
+    [[ 1.    0.  ]
+     [ 0.86 -0.51]]
 
     Args:
         t: int or float [B].

@@ -123,11 +123,11 @@ def test_the_benchmark_of_diffusion_runs_without_its_peer(tmp_path, monkeypatch)
 def test_the_products_of_a_function_are_its_convolutions_and_matrix_products():
     def function(x, kernel):
         y = jax.lax.conv(x, kernel, (1, 1), "SAME")
-        return jax.jit(lambda y: jnp.tanh(y).reshape(4, -1) @ y.reshape(-1, 2))(y)
+        return jax.jit(lambda y: jnp.tanh(y).reshape(4, -1) @ y.reshape(-1, 4))(y)
 
     x, kernel = jnp.ones((1, 2, 4, 4)), jnp.ones((2, 2, 3, 3))
     run = diffusion_arms.products(function, x, kernel)
-    assert [y.shape for y in run()] == [(1, 2, 4, 4), (4, 2)]
+    assert [y.shape for y in run()] == [(1, 2, 4, 4), (4, 4)]
 
 
 @pytest.mark.peers
