@@ -40,6 +40,7 @@ NAV = [
     {"Words": "docs/words.md"},
     {"Training": "docs/training.md"},
     {"Merging": "docs/merging.md"},
+    {"Diffusion": "docs/diffusion.md"},
     {"Concepts and guards": "docs/concepts.md"},
     {"Inside trained networks": "docs/kernels.md"},
     {"Data": "docs/data.md"},

@@ -389,3 +389,30 @@ def spectrum(vectors, where):
     moments = exact_product(vectors.T, vectors) / jnp.maximum(jnp.sum(where), 1).astype(vectors.dtype)
     values, directions = jnp.linalg.eigh(moments)
     return jnp.maximum(values[::-1], 0), directions[:, ::-1]
+
+
+FLAT = 0.9995  # cosine beyond which slerp takes the straight line
+
+
+def slerp_weights(aa, ab, bb, position, *, flat=FLAT):
+    """What slerp multiplies both vectors with, by their inner products; safe to differentiate everywhere.
+
+    >>> print([round(float(w), 3) for w in slerp_weights(1.0, 0.0, 1.0, 0.5)])
+    [0.707, 0.707]
+
+    Args:
+        aa, ab, bb: [...], inner products of the two vectors.
+        position: [...], 0 at the first vector and 1 at the second.
+        flat: absolute cosine beyond which the weights are ``1 - position`` and ``position``.
+
+    Returns:
+        (weights of the first, weights of the second), [...].
+    """
+    aa, ab, bb = map(jnp.asarray, (aa, ab, bb))
+    real = (aa > 0) & (bb > 0)
+    lengths = jnp.sqrt(jnp.where(real, aa, 1)) * jnp.sqrt(jnp.where(real, bb, 1))
+    cosine = jnp.where(real, ab, 1) / lengths
+    straight = ~real | (jnp.abs(cosine) > flat)
+    angle = jnp.arccos(jnp.where(straight, 0, cosine))
+    kept, turned = (jnp.sin(share * angle) / jnp.sin(angle) for share in (1 - position, position))
+    return jnp.where(straight, 1 - position, kept), jnp.where(straight, position, turned)

@@ -169,17 +169,20 @@ def run(cfg):
 
 
 def figures(t):
-    """The gallery: a digit in each row, a style in each column, drawn at guidance 2 beside a real drawing."""
+    """The gallery: a style in each row, digits 0 to 9 drawn at guidance 2, then real ones."""
 
     def draw(axes):
-        for panel, name in zip(axes[0], ("drawn", "real"), strict=True):
-            images = np.array(t["gallery"][name])
-            panel.imshow(images.transpose(0, 2, 1, 3).reshape(80, 56), cmap="gray_r", vmin=0, vmax=255)
-            panel.set_xticks(np.arange(7) * 8 + 3.5, list(drawings.STYLES), rotation=90, fontsize=7)
-            panel.set_yticks(np.arange(10) * 8 + 3.5, range(10), fontsize=7)
-            panel.set_title(name)
+        canvas = np.full((7 * 9, 21 * 9), 60)
+        for first, name in ((0, "drawn"), (11, "real")):
+            for digit, style in np.ndindex(10, 7):
+                image = t["gallery"][name][digit][style]
+                row, column = 9 * style, 9 * (first + digit)
+                canvas[row : row + 8, column : column + 8] = image
+        axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255)
+        axes.set_yticks(np.arange(7) * 9 + 3.5, list(drawings.STYLES))
+        axes.set_xticks([44, 143], ["drawn", "real"])
 
-    return {"": (draw, (1, 2))}
+    return {"": draw}
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def drawings(seed=0, *, test=0.2):
 
     >>> found = drawings()
     >>> print(found["train"]["images"].shape, found["test"]["prompts"][0])
-    (10066, 8, 8, 1) a plain drawing of zero
+    (10059, 8, 8, 1) a plain drawing of zero
 
     Args:
         seed: of the split.

@@ -118,7 +118,8 @@ def check_times(name, times, x, steps, lowest=0):
         raise ValueError(f"{name}: {jnp.result_type(times)}; pass integers")
     if isinstance(times, jax.core.Tracer) or not np.size(times):
         return
-    low, high = int(np.min(times)), int(np.max(times))
+    values = np.asarray(times)  # an array of JAX that is known, inside of a traced function too
+    low, high = int(values.min()), int(values.max())
     if low < lowest or high >= steps:
         wrong = low if low < lowest else high
         raise ValueError(f"{name}: {wrong} is outside {lowest}..{steps - 1}; a schedule of {steps} steps")

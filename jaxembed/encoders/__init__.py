@@ -28,6 +28,7 @@ from jaxembed.encoders.heads import (
     with_first,
 )
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
+from jaxembed.encoders.map_heads import adaptive_pool, attention_head, init_attention_head
 from jaxembed.encoders.mlp import init_mlp, mlp
 from jaxembed.encoders.open_vocabulary import (
     cosine_logits,
@@ -103,6 +104,8 @@ __all__ = [
     "TextNetwork",
     "Transformer",
     "UNet",
+    "adaptive_pool",
+    "attention_head",
     "attention_mask",
     "attention_pool",
     "attention_weights",
@@ -143,6 +146,7 @@ __all__ = [
     "gumbel_gate",
     "inception",
     "init_aspects",
+    "init_attention_head",
     "init_attention_pool",
     "init_concepts",
     "init_conditioned",

@@ -31,6 +31,7 @@ from jaxembed.metrics.geometry import (
     gate_statistics,
     high_frequency,
     isotropy,
+    linear_cka,
     mean_cosine,
     rsa,
 )
@@ -38,7 +39,13 @@ from jaxembed.metrics.interpretability import completeness, concept_auc, explana
 from jaxembed.metrics.intervals import paired_interval, share_interval
 from jaxembed.metrics.lists import list_overlap, precision
 from jaxembed.metrics.mteb_encoder import MTEBEncoder
-from jaxembed.metrics.probes import nearest_accuracy, neighbour_recall, partner_ranks, r_precision
+from jaxembed.metrics.probes import (
+    linear_probe,
+    nearest_accuracy,
+    neighbour_recall,
+    partner_ranks,
+    r_precision,
+)
 from jaxembed.metrics.ranking import (
     average_precision,
     gains,
@@ -106,6 +113,8 @@ __all__ = [
     "isotropy",
     "judgments",
     "kfold_verification",
+    "linear_cka",
+    "linear_probe",
     "list_overlap",
     "log_loss",
     "macro_f1",

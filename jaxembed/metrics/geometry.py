@@ -290,3 +290,34 @@ def rsa(first, second):
     above = np.triu_indices(len(first), 1)
     cosines = [inner(x, x) for x in (unit(v.astype(accumulator(v))) for v in (first, second))]
     return spearman(*(np.asarray(c)[above] for c in cosines))
+
+
+def linear_cka(first, second):
+    """Linear CKA: do two spaces of the same things agree, whatever turns and scales either of them?
+
+    ``|X' Y|**2 / (|X' X| |Y' Y|)`` with Frobenius norms of centred X and Y. It is 1 where one space is a
+    turned and scaled copy of the other.
+
+    >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    >>> print(linear_cka(x, 3 * x[:, ::-1]).round(3), linear_cka(x, x[:, :1]).round(3))
+    1.0 0.791
+
+    Args:
+        first: [N, D].
+        second: [N, E], the same things in the same order.
+
+    Returns:
+        Scalar in 0..1 in at least float32; 0 where a space holds one point only.
+
+    Raises:
+        ValueError: for spaces of different lengths, or no vectors.
+
+    References:
+        S. Kornblith et al., arXiv:1905.00414.
+    """
+    first, second = (rows_where(x, None)[0] for x in (first, second))
+    check_shape("second", second, (len(first), None))
+    x, y = (_scaled(v - jnp.mean(v, axis=0)) for v in (first, second))
+    norms = [jnp.sum(exact_product(a.T, b) ** 2) for a, b in ((x, y), (x, x), (y, y))]
+    total = jnp.sqrt(norms[1]) * jnp.sqrt(norms[2])
+    return jnp.where(total > 0, norms[0] / jnp.where(total > 0, total, 1), 0)

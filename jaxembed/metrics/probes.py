@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, inner, on_device, unit
+from jaxembed.metrics.classifiers import fit_logistic
 from jaxembed.search.topk import top_k
 
 
@@ -78,6 +79,47 @@ def nearest_accuracy(known, labels, asked, truth, *, k=10):
     np.add.at(votes, (np.arange(len(asked))[:, None], numbers[: len(labels)][ids]), 1)
     right = votes.argmax(axis=1) == numbers[len(labels) :]
     return float((right & ~np.isnan(np.asarray(asked)).any(axis=1)).mean())
+
+
+def linear_probe(known, labels, asked, truth, *, c=1.0, standardise=True):
+    """Linear probe: how often a logistic regression on known vectors tells the labels of others.
+
+    >>> known = np.repeat([[-1.0, 0.0], [1.0, 0.0]], 5, axis=0)
+    >>> print(linear_probe(known, ["a"] * 5 + ["b"] * 5, [[-2.0, 0.0], [3.0, 1.0]], ["a", "a"]))
+    0.5
+
+    Args:
+        known: [N, D].
+        labels: [N], of at least two classes.
+        asked: [B, D].
+        truth: [B], labels of the same kind.
+        c: inverse strength of the penalty, as in :func:`fit_logistic`.
+        standardise: whether each coordinate gets mean 0 and deviation 1 on the known vectors first; one that
+            is constant there becomes 0.
+
+    Returns:
+        float.
+
+    Raises:
+        ValueError: for one class, labels that do not fit the vectors, or vectors that are not finite.
+    """
+    known, asked = (np.asarray(x, np.float32) for x in (known, asked))
+    check_shape("known", known, (None, None))
+    check_shape("asked", asked, (None, known.shape[1]))
+    names, numbers = np.unique(np.asarray(labels), return_inverse=True)
+    check_shape("labels", numbers, (len(known),))
+    check_shape("truth", np.asarray(truth), (len(asked),))
+    if not len(asked):
+        raise ValueError("asked: no vectors; pass at least one")
+    if standardise:
+        mean, deviation = known.mean(axis=0), known.std(axis=0)
+        constant = deviation <= 1e-6 * np.abs(mean)
+        known, asked = (
+            np.where(constant, 0, (x - mean) / np.where(constant, 1, deviation)) for x in (known, asked)
+        )
+    params = fit_logistic(known, numbers, len(names), c=c)
+    told = np.argmax(asked @ np.asarray(params["kernel"]) + np.asarray(params["bias"]), axis=1)
+    return float(np.mean(names[told] == np.asarray(truth)))
 
 
 def r_precision(vectors, labels):

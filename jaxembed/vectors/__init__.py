@@ -11,7 +11,7 @@ from jaxembed.vectors.binary import (
     unpack_bits,
 )
 from jaxembed.vectors.chamfer import ball_carve, chamfer, chamfer_flat, implicit_fde_score
-from jaxembed.vectors.combining import combine_aspects, init_retrofit, retrofit
+from jaxembed.vectors.combining import combine_aspects, init_retrofit, retrofit, slerp
 from jaxembed.vectors.concepts import (
     esa_vectors,
     explain,
@@ -146,6 +146,7 @@ __all__ = [
     "scalar_distance_bound",
     "scalar_scores",
     "sign_codes",
+    "slerp",
     "soft_debias",
     "soft_product",
     "sparse_codes",

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator, check_shape, unit
+from jaxembed.arrays import FLAT, accumulator, check_shape, slerp_weights, unit
 from jaxembed.checks import refuse_nan
 
 
@@ -99,3 +99,39 @@ def retrofit(params, x):
         h = jnp.matmul(h, layer["kernel"], preferred_element_type=x.dtype) + layer["bias"]
         h = jax.nn.relu(h) if i + 1 < len(params) else h
     return x + h
+
+
+def slerp(first, second, position, *, flat=FLAT):
+    """Spherical linear interpolation: goes from one vector to another along an arc.
+
+    ``sin((1 - p) w) / sin(w) first + sin(p w) / sin(w) second`` with w the angle between the two and p the
+    position. Unit vectors stay unit vectors, which a straight line shortens. Lengths are not changed first.
+
+    >>> print(slerp(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), 0.5).round(3))
+    [0.707 0.707]
+
+    Args:
+        first: [..., D].
+        second: [..., D].
+        position: number or [...], 0 at ``first`` and 1 at ``second``.
+        flat: absolute cosine beyond which the straight line is taken, as for a zero vector.
+
+    Returns:
+        [..., D] in the dtype of the vectors, of integers in float32.
+
+    Raises:
+        ValueError: for vectors of different widths.
+
+    References:
+        K. Shoemake, Animating rotation with quaternion curves, 1985.
+    """
+    first, second = jnp.asarray(first), jnp.asarray(second)
+    if first.shape[-1:] != second.shape[-1:] or not first.ndim:
+        raise ValueError(f"second: shape {second.shape} for {first.shape}; pass vectors of one width")
+    kind = accumulator(first, second)
+    a, b = first.astype(kind), second.astype(kind)
+    products = (jnp.sum(x * y, axis=-1) for x, y in ((a, a), (a, b), (b, b)))
+    kept, turned = slerp_weights(*products, jnp.asarray(position, kind), flat=flat)
+    found = kept[..., None] * a + turned[..., None] * b
+    given = jnp.result_type(first, second)
+    return found.astype(given if jnp.issubdtype(given, jnp.floating) else kind)

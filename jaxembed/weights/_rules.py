@@ -3,9 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxembed.arrays import accumulator
-
-FLAT = 0.9995  # cosine beyond which slerp takes the straight line
+from jaxembed.arrays import accumulator, slerp_weights
 
 
 def mixed(groups, leaves, weights):
@@ -53,20 +51,9 @@ def chain_weights(products, position, scale):
     for k in range(count - 1):
         seen = jnp.einsum("gtu,gu->gt", products, weights, precision="highest")
         aa = jnp.sum(seen * weights, axis=-1)
-        kept, turned = _slerp_weights(aa, seen[:, k + 1], products[:, k + 1, k + 1], position[:, k])
+        kept, turned = slerp_weights(aa, seen[:, k + 1], products[:, k + 1, k + 1], position[:, k])
         weights = scale[:, k, None] * (kept[:, None] * weights + turned[:, None] * own[k + 1])
     return weights
-
-
-def _slerp_weights(aa, ab, bb, position):
-    """What slerp multiplies both vectors with, by their inner products; safe to differentiate everywhere."""
-    real = (aa > 0) & (bb > 0)
-    lengths = jnp.sqrt(jnp.where(real, aa, 1)) * jnp.sqrt(jnp.where(real, bb, 1))
-    cosine = jnp.where(real, ab, 1) / lengths
-    flat = ~real | (jnp.abs(cosine) > FLAT)
-    angle = jnp.arccos(jnp.where(flat, 0, cosine))
-    kept, turned = (jnp.sin(share * angle) / jnp.sin(angle) for share in (1 - position, position))
-    return jnp.where(flat, 1 - position, kept), jnp.where(flat, position, turned)
 
 
 def ties(groups, leaves, coefficients, density, reduce):

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxembed.arrays import FLAT
 from jaxembed.weights._groups import grouped
-from jaxembed.weights._rules import FLAT, gram, mixed, plus, products_of, weights_of
+from jaxembed.weights._rules import gram, mixed, plus, products_of, weights_of
 from jaxembed.weights.merge import check_same, checked_coefficients, scalar_of
 
 

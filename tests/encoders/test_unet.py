@@ -196,7 +196,7 @@ CLASSES = encoders.unet(8, (1,), classes=3)
         (lambda: NET.features(PARAMS, X, T, (0,), {"tokens": TOKENS}), r"numbers: \[0\]; pass some of"),
         (lambda: NET.features(PARAMS, X, T, (), {"tokens": TOKENS}), r"numbers: \[\]; pass some of"),
         (lambda: CLASSES.denoise({}, X, T, {"class": np.array([0, 3])}), r"class: 0..3 of 3; pass 0..2"),
-        (lambda: CLASSES.denoise({}, X, T, {"class": np.ones(2)}), "class: float64; pass integers"),
+        (lambda: CLASSES.denoise({}, X, T, {"class": np.ones(2)}), "class: float32; pass integers"),
     ],
 )
 def test_bad_input_is_named(call, message):

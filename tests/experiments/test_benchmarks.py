@@ -6,6 +6,8 @@ import json
 import pathlib
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import write_model
@@ -14,6 +16,8 @@ from experiments.benchmarks import (
     codes,
     compression,
     device,
+    diffusion,
+    diffusion_arms,
     image_arms,
     images,
     locality,
@@ -102,6 +106,39 @@ def test_the_benchmark_of_towers_runs_without_its_peer(tmp_path, monkeypatch):
     assert list(asked) == ["recommend", "search of 3 places", "search of 8 places"]
     assert asked["recommend"]["users"] == 30 and all(row["users/s"] > 0 for row in asked.values())
     assert {row["peer"] for row in tabled["summary"]} == {"our search of 3 places", "our search of 8 places"}
+
+
+@pytest.mark.slow
+@pytest.mark.experiment
+def test_the_benchmark_of_diffusion_runs_without_its_peer(tmp_path, monkeypatch):
+    monkeypatch.setattr(diffusion, "TORCH", False)
+    small = {"base": 8, "batch_size": 1, "sampling_steps": 1, "canvases": (32, 48), "rounds": 1}
+    tabled = found(diffusion, diffusion.Config(**small, results=tmp_path))
+    assert [row["arm"] for row in tabled["step"]] == ["jaxembed", "products"]
+    assert [row["windows"] for row in tabled["canvas"]] == [1, 4]
+    assert tabled["programs"][0]["count"] == 1
+    assert {row["peer"] for row in tabled["summary"]} == {"XLA's products alone", "two calls"}
+
+
+def test_the_products_of_a_function_are_its_convolutions_and_matrix_products():
+    def function(x, kernel):
+        y = jax.lax.conv(x, kernel, (1, 1), "SAME")
+        return jax.jit(lambda y: jnp.tanh(y).reshape(4, -1) @ y.reshape(-1, 2))(y)
+
+    x, kernel = jnp.ones((1, 2, 4, 4)), jnp.ones((2, 2, 3, 3))
+    run = diffusion_arms.products(function, x, kernel)
+    assert [y.shape for y in run()] == [(1, 2, 4, 4), (4, 2)]
+
+
+@pytest.mark.peers
+def test_the_network_of_torch_is_ours():
+    torch = pytest.importorskip("torch")
+    net, params = diffusion.network(8)
+    x, t, _ = diffusion.batch_of(1)
+    model = diffusion_arms.TorchUNet(net, params, diffusion.GROUPS, diffusion.HEADS)
+    with torch.no_grad():
+        theirs = model(torch.tensor(x).permute(0, 3, 1, 2), torch.tensor(t)).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(jax.jit(net.denoise)(params, x, t), theirs, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -203,3 +203,18 @@ def test_gate_statistics_equal_a_loop():
     assert found["activation"] == pytest.approx(gates.sum(axis=-1).mean(), rel=1e-5)
     assert found["entropy"] == pytest.approx(np.mean(entropy), rel=1e-5)
     chex.assert_tree_all_finite(jax.grad(lambda g: metrics.gate_statistics(g)["entropy"])(jnp.eye(3)))
+
+
+def test_linear_cka_is_its_formula_and_forgets_turns_moves_and_scales():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 6)), rng.normal(size=(50, 4))
+    a, b = (v - v.mean(0) for v in (x, y))
+    k, m = a @ a.T, b @ b.T
+    expected = np.sum(k * m) / np.sqrt(np.sum(k * k) * np.sum(m * m))
+    np.testing.assert_allclose(metrics.linear_cka(x, y), expected, rtol=1e-4)
+    turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    np.testing.assert_allclose(metrics.linear_cka(1e-20 * x @ turn + 1e-20, y), expected, rtol=1e-3)
+    np.testing.assert_allclose(metrics.linear_cka(x, 1e18 * x @ turn), 1, rtol=1e-4)
+    assert metrics.linear_cka(x, np.ones((50, 2))) == 0
+    with pytest.raises(ValueError, match=r"second: shape \(49, 4\); pass \[50, any\]"):
+        metrics.linear_cka(x, y[1:])

@@ -215,3 +215,25 @@ def test_bad_arguments_of_recall_get_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_linear_probe_is_the_regression_on_standardised_vectors():
+    rng = np.random.default_rng(0)
+    labels, truth = np.arange(60) % 3, np.arange(40) % 3
+    known, asked = (rng.normal(size=(n, 4)) for n in (60, 40))
+    known[:, :3] += 2 * np.eye(3)[labels]
+    asked[:, :3] += 2 * np.eye(3)[truth]
+    names = np.array(["x", "y", "z"])
+    found = metrics.linear_probe(known, names[labels], asked, names[truth])
+    assert found > 0.8
+    moved = known * [1, 100, 1, 1e-3] + [5, 0, 0, 1], asked * [1, 100, 1, 1e-3] + [5, 0, 0, 1]
+    assert metrics.linear_probe(moved[0], labels, moved[1], truth) == pytest.approx(found)
+    constant = np.c_[known, np.full(60, 7.0)], np.c_[asked, np.full(40, 9.0)]
+    assert metrics.linear_probe(constant[0], labels, constant[1], truth) == pytest.approx(found)
+    mean, deviation = known.mean(0), known.std(0)
+    given = (known - mean) / deviation, labels, (asked - mean) / deviation, truth
+    assert metrics.linear_probe(*given, standardise=False) == found
+    with pytest.raises(ValueError, match=r"asked: shape \(40, 3\); pass \[any, 4\]"):
+        metrics.linear_probe(known, labels, asked[:, :3], truth)
+    with pytest.raises(ValueError, match="asked: no vectors; pass at least one"):
+        metrics.linear_probe(known, labels, asked[:0], truth[:0])

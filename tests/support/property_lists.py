@@ -108,7 +108,9 @@ ELSEWHERE = {
 
 PRODUCTS |= {"glove_loss", "hierarchical_softmax", "window_gradients", "window_loss", "word_scores"}
 ELSEWHERE["metrics"] |= dict.fromkeys(["cross_validate", "fit_logistic", "stratified_folds"], RUNS)
-ELSEWHERE["metrics"] |= {"macro_f1": BY_HAND}
+ELSEWHERE["metrics"] |= {"macro_f1": BY_HAND, "fit_judge": RUNS, "linear_probe": RUNS}
+ELSEWHERE["metrics"] |= {"frechet_distance": BY_HAND, "linear_cka": BY_HAND}
+ELSEWHERE["vectors"] |= {"slerp": BY_HAND}
 ELSEWHERE["tables"] |= dict.fromkeys(["assigned", "exchanged_rows", "placement"], HIGHER)
 ELSEWHERE["tables"] |= dict.fromkeys(
     ["exchange_overflow", "gradient_parts", "projection_variance", "row_norms"], BY_HAND

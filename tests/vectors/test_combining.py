@@ -74,3 +74,27 @@ def test_retrofitting_refuses_nan_and_under_jit_keeps_it_in_its_row():
     )
     refused("x: NaN has no code and no score; mend", lambda: vectors.retrofit(params, x))
     np.testing.assert_array_equal(np.isnan(jax.jit(vectors.retrofit)(params, x)).any(axis=1), [True, False])
+
+
+@pytest.mark.parametrize("position", [0.0, 0.3, 1.0])
+def test_slerp_is_its_formula_and_keeps_unit_length(position):
+    rng = np.random.default_rng(0)
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in rng.normal(size=(2, 5, 3)))
+    angle = np.arccos((a * b).sum(1, keepdims=True))
+    expected = (np.sin((1 - position) * angle) * a + np.sin(position * angle) * b) / np.sin(angle)
+    found = vectors.slerp(a, b, position)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(vectors.slerp(a, a, position), a, atol=1e-6)
+    np.testing.assert_allclose(vectors.slerp(a, 0 * a, position), (1 - position) * a, atol=1e-6)
+
+
+def test_slerp_of_positions_by_row_has_finite_gradients_everywhere():
+    a = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    b = jnp.array([[0.0, 1.0], [-1.0, 0.0], [1.0, 0.0]])
+    found = vectors.slerp(a, b, jnp.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(found, [[1, 0], [0, 0], [1, 0]], atol=1e-6)
+    slopes = jax.grad(lambda *x: jnp.sum(vectors.slerp(*x)), argnums=(0, 1, 2))(a, b, jnp.full(3, 0.4))
+    assert all(np.isfinite(s).all() for s in slopes)
+    with pytest.raises(ValueError, match=r"second: shape \(2,\) for \(3,\); pass vectors of one width"):
+        vectors.slerp(jnp.ones(3), jnp.ones(2), 0.5)

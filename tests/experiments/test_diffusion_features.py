@@ -1,0 +1,64 @@
+"""The experiment on features of a diffusion model: splits, broken images, choices, networks."""
+
+import dataclasses
+
+import numpy as np
+
+from experiments.diffusion_features import __main__ as story
+from experiments.diffusion_features import networks
+from experiments.diffusion_features.__main__ import Config
+
+
+def test_parts_share_no_image_and_classes_are_even():
+    rows, images, labels = story.split()
+    assert sum(map(len, rows)) == len(images) == len(np.unique(np.concatenate(rows)))
+    assert images.min() == -1 and images.max() == 1
+    share = np.bincount(labels[rows[2]]) / np.bincount(labels)
+    np.testing.assert_allclose(share, 0.2, atol=0.02)
+    known = story.few(rows[0], labels, 10, 0)
+    assert np.bincount(labels[known]).tolist() == [10] * 10 and set(known) <= set(rows[0])
+    assert set(story.few(rows[0], labels, None, 0)) == set(rows[0])
+
+
+def test_broken_images_are_moved_by_a_pixel_or_lose_nine():
+    images = np.random.default_rng(0).uniform(-0.5, 1, (20, 8, 8, 1)).astype(np.float32)
+    for before, after in zip(images, story.corrupted(images, "moved"), strict=True):
+        moves = [np.roll(before, m, axis=a) for a in (0, 1) for m in (1, -1)]
+        kept = after != -1
+        assert any((m[kept] == after[kept]).all() for m in moves) and kept.sum() == 56
+    lost = story.corrupted(images, "hidden") != images
+    assert (lost.sum(axis=(1, 2, 3)) == 9).all()
+
+
+def test_the_best_step_and_block_of_the_validation_are_chosen(monkeypatch):
+    cfg = Config(times=(5, 20), pools=(1, 4), grid_seeds=1)
+    labels = np.tile(np.arange(10), 30)
+    images, rows = np.zeros((300, 8, 8, 1), np.float32), (np.arange(200), np.arange(200, 300), None)
+    rng = np.random.default_rng(0)
+    telling = np.zeros((300, 4, 4, 10), np.float32)
+    telling[np.arange(300), labels % 4, labels // 4, 0] = 1  # only places tell the class
+
+    def maps(cfg, params, images, t, seed):
+        noise = rng.normal(size=(2, 300, 4, 4, 10)).astype(np.float32)
+        return {1: noise[0], 2: noise[1], 3: telling + 0.01 * noise[0] if t == 20 else noise[0]}
+
+    monkeypatch.setattr(networks, "maps", maps)
+    choice, grid = story.chosen(cfg, None, images, labels, rows)
+    assert choice == (20, 3, 4) and grid.shape == (1, 2, 3)
+
+
+def test_networks_train_and_their_maps_differ_by_step():
+    cfg = dataclasses.replace(Config(base=8, steps=2, gan_steps=3), batch_size=16)
+    images = np.random.default_rng(0).uniform(-1, 1, (32, 8, 8, 1)).astype(np.float32)
+    params = networks.fitted(cfg, images, 0)
+    first, second = (networks.maps(cfg, params, images, t, 0) for t in (5, 500))
+    assert first.keys() == second.keys() == set(range(1, 10))
+    assert first[7].shape == (32, 8, 8, 16) and np.abs(first[7] - second[7]).max() > 1e-3
+    assert networks.bigan(cfg, images, 0)(images).shape == (32, networks.LATENT)
+    assert (
+        0
+        <= networks.head_accuracy(
+            cfg, "attention", first[5], np.arange(32) % 10, first[5], np.arange(32) % 10, 0
+        )
+        <= 1
+    )
