@@ -47,7 +47,6 @@ from jaxembed.diffusion.process import convert, noised, schedule, schedule_of
 from jaxembed.diffusion.prompts import decor, prompt_spectrum, rank_part, row_alignment
 from jaxembed.diffusion.sampling import ddim_step, ddpm_step, sample, timesteps
 
-
 __all__ = [
     "Guarded",
     "alignment_logits",
