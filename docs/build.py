@@ -28,8 +28,6 @@ STYLE = """
 .rst-content pre code { white-space: pre-wrap; }
 .rst-content table img, .rst-content p img { max-width: 100%; }
 """
-
-
 NAV = [
     {"Home": "README.md"},
     {"Getting started": "docs/getting_started.md"},
