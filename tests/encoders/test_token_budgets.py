@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed import encoders
+from jaxembed import encoders, vectors
 
 RNG = np.random.default_rng(0)
 
@@ -82,6 +82,27 @@ def test_choice_lets_no_gradient_through_and_dropped_tokens_get_none():
     by_tokens, by_query = jax.grad(total, (0, 1))(tokens, query)
     np.testing.assert_array_equal(np.asarray(by_tokens).any(axis=2), mask)
     assert not np.asarray(by_query).any()
+
+
+def test_document_tokens_are_pruned_for_late_interaction():
+    """The same choice drops tokens of documents: of one query token none that the Chamfer score reads."""
+    documents, query = RNG.normal(size=(5, 12, 4)), RNG.normal(size=(1, 3, 4))
+    documents, query = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (documents, query))
+
+    def pruned(query, p):
+        asked = np.broadcast_to(query, (5, *query.shape[1:]))
+        kept = encoders.top_p_mask(encoders.token_scores(documents, asked), p, temperature=0.1)
+        scores = vectors.chamfer(query, documents, np.ones(query.shape[:2], bool), kept)
+        return np.asarray(scores)[0], float(kept.mean())
+
+    for asked in (query, query[:, :1]):
+        whole, share = pruned(asked, 1.0)
+        exact = np.einsum("td,nsd->nts", asked[0], documents).max(axis=2).sum(axis=1)
+        np.testing.assert_allclose(whole, exact, atol=1e-5)
+        assert share == 1
+    few, share = pruned(query[:, :1], 0.3)
+    np.testing.assert_allclose(few, exact, atol=1e-5)
+    assert share < 0.5 and (pruned(query, 0.3)[0] <= pruned(query, 1.0)[0] + 1e-5).all()
 
 
 def test_compaction_keeps_order_and_cuts():
