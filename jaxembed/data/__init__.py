@@ -2,6 +2,8 @@
 
 from jaxembed.data import sources, text, toy, toy_scenes
 from jaxembed.data.batches import batches
+from jaxembed.data.byte_counts import byte_losses, byte_strings, count_strings, string_places
+from jaxembed.data.byte_texts import byte_batch
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.colocation import colocation
@@ -91,6 +93,9 @@ __all__ = [
     "batches",
     "beir",
     "book_excerpts",
+    "byte_batch",
+    "byte_losses",
+    "byte_strings",
     "catalogue",
     "catalogue_rows",
     "click_rows",
@@ -100,6 +105,7 @@ __all__ = [
     "conditional_loss_reduction",
     "cooccurrence",
     "corpus",
+    "count_strings",
     "criteo",
     "ctr_table",
     "digits",
@@ -183,6 +189,7 @@ __all__ = [
     "split_pairs",
     "stamps",
     "streaming_threshold",
+    "string_places",
     "sts",
     "subword_ids",
     "take",

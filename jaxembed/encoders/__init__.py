@@ -28,6 +28,7 @@ from jaxembed.encoders.heads import (
     with_first,
 )
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
+from jaxembed.encoders.language_models import LanguageModel, language_model, token_logits
 from jaxembed.encoders.mlp import init_mlp, mlp
 from jaxembed.encoders.open_vocabulary import (
     cosine_logits,
@@ -52,6 +53,7 @@ from jaxembed.encoders.pooling import (
 )
 from jaxembed.encoders.positions import distance_buckets, rotary_frequencies, rotate
 from jaxembed.encoders.pretrained import Encoder
+from jaxembed.encoders.pretrained.causal import CausalModel, load_causal
 from jaxembed.encoders.pretrained.image_models import (
     ImageEncoder,
     efficientnet_lite0,
@@ -95,10 +97,12 @@ from jaxembed.encoders.words import weighted_bag
 __all__ = [
     "Attention",
     "Block",
+    "CausalModel",
     "ConvBlock",
     "ConvNet",
     "Encoder",
     "ImageEncoder",
+    "LanguageModel",
     "TextNetwork",
     "Transformer",
     "attention_mask",
@@ -164,12 +168,14 @@ __all__ = [
     "instance_norm",
     "instruction",
     "l2_pool",
+    "language_model",
     "last_pool",
     "latent_attention_pool",
     "layer",
     "lda",
     "lda_bound",
     "lift",
+    "load_causal",
     "lsa",
     "mask_head",
     "max_pool",
@@ -207,6 +213,7 @@ __all__ = [
     "text_cnn",
     "text_network",
     "tfidf",
+    "token_logits",
     "topic_bound",
     "tower",
     "transformer",

@@ -12,6 +12,7 @@ from jaxembed.recipes.cutoffs import cutoff_logits, fit_cutoff
 from jaxembed.recipes.fine_tuning import fine_tune
 from jaxembed.recipes.image_search import embed_images, search_images
 from jaxembed.recipes.image_training import fine_tune_images
+from jaxembed.recipes.language import score_texts, text_losses
 from jaxembed.recipes.merging import merge_encoders
 from jaxembed.recipes.recommending import train_towers
 from jaxembed.recipes.sets import index_sets, search_sets
@@ -42,10 +43,12 @@ __all__ = [
     "load_words",
     "masked_auc",
     "merge_encoders",
+    "score_texts",
     "search",
     "search_images",
     "search_sets",
     "supernet_update",
+    "text_losses",
     "train_towers",
     "train_words",
 ]
