@@ -24,10 +24,10 @@ from jaxembed import data, encoders, metrics, weights
 RANDOM, TEMPLATES, CLEAN = "random", "templates", "clean"
 TUNED, AVERAGED, MIXED = "tuned on clean", "weights averaged", "random, clean pairs added"
 NUMBERS = {
-    "own zero-shot": "filter's own zero-shot accuracy",
-    "precision": "share of good pairs that are kept",
-    "zero-shot": "zero-shot accuracy of the model",
-    "R@1": "captions found first by the model",
+    "own zero-shot": "the filter's accuracy",
+    "precision": "good pairs among those kept",
+    "zero-shot": "accuracy of the model",
+    "R@1": "captions found first",
 }
 
 
@@ -194,8 +194,8 @@ def figures(numbers):
     rows = numbers["filters"]
 
     def draw(axes):
-        axes[0, 0].figure.set_size_inches(4 * len(NUMBERS), 4.2)
-        for panel, (name, label) in zip(axes[0], NUMBERS.items(), strict=True):
+        axes[0, 0].figure.set_size_inches(10, 7.5)
+        for panel, (name, label) in zip(axes.flat, NUMBERS.items(), strict=True):
             shown = [r for r in rows if r[name] is not None]
             bars = [r[name] for r in shown], [r[f"± {name}"] or 0 for r in shown]
             panel.barh([r["filter"] for r in shown], bars[0], xerr=bars[1], color="tab:blue")
@@ -203,7 +203,7 @@ def figures(numbers):
             panel.set(title=label, xlim=(0, 1))
             panel.grid(axis="x", alpha=0.3)
 
-    return {"": (draw, (1, len(NUMBERS)))}
+    return {"": (draw, (2, 2))}
 
 
 if __name__ == "__main__":

@@ -194,7 +194,9 @@ def figures(numbers):
                 axes.axhline(own[0]["nats per byte"], color="grey", ls=":", label=arm)
                 continue
             lines = [[r[k] or 0 for r in own] for k in ("tau", "nats per byte", "± nats per byte")]
-            axes.errorbar(*lines, marker="o", capsize=3, label=arm, ls="--" if arm == RANDOM else "-")
+            axes.errorbar(
+                *lines, marker="o", capsize=3, label=arm, ls="--" if arm in (RANDOM, BATCHWISE) else "-"
+            )
         axes.set_xscale("log", base=2)
         axes.set(xlabel="tau: pieces scored for each that is kept", ylabel="nats per byte of held-out Python")
         taus = sorted({r["tau"] for r in rows if r["arm"] != WHOLE})
@@ -207,6 +209,5 @@ def figures(numbers):
 
 
 if __name__ == "__main__":
-    results.main(
-        "language_selection", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look, runs=RUNS
-    )
+    given = {"figures": figures, "quick": QUICK, "check": look, "runs": RUNS}
+    results.main("language_selection", Config, run, CLAIMS, **given)
