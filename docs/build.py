@@ -40,6 +40,7 @@ NAV = [
     {"Words": "docs/words.md"},
     {"Training": "docs/training.md"},
     {"Merging": "docs/merging.md"},
+    {"Choosing data": "docs/choosing_data.md"},
     {"Inside trained networks": "docs/kernels.md"},
     {"Data": "docs/data.md"},
     {"What we promise": "docs/reliability.md"},
