@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.selection
     python -m experiments.benchmarks.selection --pairs 100000 --scores 1000000 --rounds 3
 
-1 minute on 2 CPU cores. A block of pairs that no cache holds is scored again and again; ten blocks are a pool of
+1 minute on 2 CPU cores. A block of pairs that no cache holds is scored again and again; ten are a pool of
 10 million. The floor is reading both sides once: the inner product of all their numbers by BLAS, on as many
 threads as it likes. Beside it stands memcpy, which reads and writes as many bytes in sum. Selection is timed
 beside one `argpartition`, which leaves the rows in no order, and beside a full sort.

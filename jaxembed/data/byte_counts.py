@@ -118,7 +118,7 @@ def byte_losses(counts, places, rows, *, smoothing=8.0):
     >>> strings = byte_strings(text)
     >>> places = string_places(strings, text)
     >>> print(byte_losses(count_strings(strings, places), places, np.array([0]), smoothing=0.1).round(3))
-    [0.094]
+    [0.088]
 
     Args:
         counts: of :func:`count_strings`.
