@@ -19,20 +19,12 @@ from typing import Literal
 import numpy as np
 
 from experiments.language_selection import arms, own_corpus
-from experiments.language_selection.arms import (
-    BATCHWISE,
-    COLOR,
-    CONDITIONAL,
-    COUNTED,
-    MOORE,
-    RANDOM,
-    RHO,
-    WHOLE,
-    WIDE,
-)
 from experiments.shared import flags, results
 from experiments.shared.results import Claim, Result
 from jaxembed import data
+
+RANDOM, WHOLE, COLOR, BATCHWISE, WIDE = arms.RANDOM, arms.WHOLE, arms.COLOR, arms.BATCHWISE, arms.WIDE
+CONDITIONAL, MOORE, RHO, COUNTED = arms.CONDITIONAL, arms.MOORE, arms.RHO, arms.COUNTED
 
 
 @dataclasses.dataclass(frozen=True)

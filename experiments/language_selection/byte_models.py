@@ -75,10 +75,8 @@ def scored(cfg, params, texts, width=None):
     run, rows = _compiled(width or cfg.width, cfg.layers), len(texts["ids"])
     fill = -rows % BLOCK
     padded = {k: np.concatenate([x, np.zeros((fill, *x.shape[1:]), x.dtype)]) for k, x in texts.items()}
-    parts = [
-        run(params, {k: x[n : n + BLOCK] for k, x in padded.items()}) for n in range(0, rows + fill, BLOCK)
-    ]
-    return np.concatenate([np.asarray(p, np.float64) for p in parts])[:rows]
+    blocks = [{k: x[n : n + BLOCK] for k, x in padded.items()} for n in range(0, rows + fill, BLOCK)]
+    return np.concatenate([np.asarray(run(params, block), np.float64) for block in blocks])[:rows]
 
 
 @functools.cache
