@@ -93,11 +93,7 @@ QUICK = {
 
 
 def look(cfg):
-    """Refuses a run whose data are missing."""
-    for name in ("pool", "target"):
-        folder = getattr(cfg, name)
-        if folder is not None and not folder.is_dir():
-            raise ValueError(f"--{name} {folder}: is not a folder; check the path")
+    """Refuses a run whose model is missing."""
     if cfg.prior == "smollm2":
         data.package_file(*arms.SMOLLM2)
 
