@@ -28,6 +28,8 @@ STYLE = """
 .rst-content pre code { white-space: pre-wrap; }
 .rst-content table img, .rst-content p img { max-width: 100%; }
 """
+
+
 NAV = [
     {"Home": "README.md"},
     {"Getting started": "docs/getting_started.md"},
@@ -42,6 +44,7 @@ NAV = [
     {"Merging": "docs/merging.md"},
     {"Diffusion": "docs/diffusion.md"},
     {"Concepts and guards": "docs/concepts.md"},
+    {"Choosing data": "docs/choosing_data.md"},
     {"Inside trained networks": "docs/kernels.md"},
     {"Data": "docs/data.md"},
     {"What we promise": "docs/reliability.md"},

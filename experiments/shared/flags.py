@@ -14,7 +14,7 @@ from experiments.shared import inputs
 
 BEGAN = time.perf_counter()
 OWN = ("pairs", "texts", "table", "interactions", "items")  # fields that hold files of a user
-NAMES = ("beir", "model", "data", "compare", "split")  # fields whose value is a part of the name
+NAMES = ("beir", "model", "data", "compare", "split", "prior")  # fields whose value is a part of the name
 PLACES = ("results", "workdir", "query")  # fields on which no result depends
 
 

@@ -2,6 +2,8 @@
 
 from jaxembed.data import sources, text, toy, toy_drawings, toy_scenes
 from jaxembed.data.batches import batches
+from jaxembed.data.byte_counts import byte_losses, byte_strings, count_strings, string_places
+from jaxembed.data.byte_texts import byte_batch
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.colocation import colocation
@@ -93,6 +95,9 @@ __all__ = [
     "batches",
     "beir",
     "book_excerpts",
+    "byte_batch",
+    "byte_losses",
+    "byte_strings",
     "catalogue",
     "catalogue_rows",
     "choose_tiling",
@@ -103,6 +108,7 @@ __all__ = [
     "conditional_loss_reduction",
     "cooccurrence",
     "corpus",
+    "count_strings",
     "criteo",
     "ctr_table",
     "digits",
@@ -190,6 +196,7 @@ __all__ = [
     "split_pairs",
     "stamps",
     "streaming_threshold",
+    "string_places",
     "sts",
     "subword_ids",
     "take",

@@ -1,10 +1,13 @@
 """Which data to keep: scores of pairs and texts, and the rows with the highest ones."""
 
+import concurrent.futures
 import math
+import os
 
 import numpy as np
 
 MODES = ("global", "batchwise")
+THREADS = min(8, os.cpu_count() or 1)  # that score pairs: a core alone does not read as fast as memory gives
 
 
 def select(scores, budget, *, mode="global", batch_size=None, largest=True, ids=None):
@@ -141,10 +144,10 @@ def _merge(levels, merges, buffer):
     levels[level] = buffer
 
 
-def pair_scores(first, second, *, chunk=2048):
+def pair_scores(first, second, *, chunk=1024):
     """CLIP score: the cosine of the two vectors of each pair, such as of a picture and its caption.
 
-    It reads a chunk at a time, so memory-mapped vectors of any number are scored with the memory of a chunk.
+    Each core reads a chunk at a time, so memory-mapped vectors of any number need the memory of some chunks.
 
     >>> print(pair_scores([[3.0, 4.0], [1.0, 0.0]], [[6.0, 8.0], [0.0, 2.0]]))
     [1. 0.]
@@ -169,26 +172,39 @@ def pair_scores(first, second, *, chunk=2048):
     first = read("first", first, (None, None))
     second = read("second", second, first.shape)
     scores = np.empty(len(first), np.result_type(np.float32, _float(first), _float(second)))
-    for start in range(0, len(scores), chunk):
+    starts = range(0, len(scores), chunk)
+
+    def score(start):
         rows = slice(start, start + chunk)
-        x, y = (z[rows].astype(scores.dtype, copy=False) for z in (first, second))
-        norms = [_squares(z) for z in (x, y)]
-        if not all(_within(norm, 1e-30, 1e30).all() for norm in norms):  # products may leave float32
-            x, y = x.astype(np.float64), y.astype(np.float64)
-            norms = [_squares(z) for z in (x, y)]
-        for name, norm in zip(("first", "second"), norms, strict=True):
-            if not (directed := _within(norm, np.finfo(float).tiny, np.inf)).all():
-                row = start + int(np.argmin(directed))
-                raise ValueError(
-                    f"{name}: row {row} has no direction (zeros, NaN or inf); leave the pair out"
-                )
-        scores[rows] = np.einsum("nd,nd->n", x, y) / (np.sqrt(norms[0]) * np.sqrt(norms[1]))
+        sides = [z[rows].astype(scores.dtype, copy=False) for z in (first, second)]
+        scores[rows] = _cosines(*sides, start)
+
+    if len(starts) < 2:
+        for start in starts:
+            score(start)
+        return scores
+    with concurrent.futures.ThreadPoolExecutor(min(len(starts), THREADS)) as threads:
+        for _ in threads.map(score, starts):
+            pass
     return scores
+
+
+def _cosines(x, y, start):
+    """The cosines of one chunk, whose first row is row ``start`` of all."""
+    norms = [_squares(z) for z in (x, y)]
+    if not all(_within(norm, 1e-30, 1e30).all() for norm in norms):  # products may leave float32
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        norms = [_squares(z) for z in (x, y)]
+    for name, norm in zip(("first", "second"), norms, strict=True):
+        if not (directed := _within(norm, np.finfo(float).tiny, np.inf)).all():
+            row = start + int(np.argmin(directed))
+            raise ValueError(f"{name}: row {row} has no direction (zeros, NaN or inf); leave the pair out")
+    return np.vecdot(x, y) / (np.sqrt(norms[0]) * np.sqrt(norms[1]))
 
 
 def _squares(x):
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        return np.einsum("nd,nd->n", x, x)
+        return np.vecdot(x, x)
 
 
 def _within(x, low, high):

@@ -32,7 +32,7 @@ from jaxembed.losses.layer_objectives import (
     two_dimensional,
     vector_kl_to_last,
 )
-from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss
+from jaxembed.losses.likelihood import frozen_softmax, masked_autoencoder, masked_words_loss, sequence_loss
 from jaxembed.losses.masks import duplicate_mask, guided_mask, violator_mask
 from jaxembed.losses.nested import matryoshka, over_layers
 from jaxembed.losses.paragraphs import (
@@ -181,6 +181,7 @@ __all__ = [
     "sense_logits",
     "sense_loss",
     "sense_priors",
+    "sequence_loss",
     "shared_label_mask",
     "sigmoid_loss",
     "softmax_loss",

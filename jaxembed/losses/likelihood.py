@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import check_shape, inner, on_device
+from jaxembed.arrays import accumulator, check_shape, inner, on_device
 from jaxembed.losses.contrastive import softmax_loss
 
 
@@ -165,3 +165,41 @@ def masked_autoencoder(
         total += masked_words_loss(lift, h, table, where=where, **options)
         total += masked_words_loss(lift, decode(lift(h[:, 0])), table, where=decoder_where, **options)
     return total / (2 * len(grid))
+
+
+def sequence_loss(logits, ids, mask=None, *, average=True):
+    """Language model loss: asks each place of a text which token comes next.
+
+    ``loss[b] = mean over t of -log softmax(logits[b, t])[ids[b, t+1]]``, where both tokens are real. The last
+    place predicts nothing, and nothing predicts the first token.
+
+    >>> logits = jnp.zeros((1, 3, 4))
+    >>> print(sequence_loss(logits, jnp.array([[1, 2, 3]])).round(3))
+    [1.386]
+
+    Args:
+        logits: [B, T, V] of a causal model. What is at padding, and at the last place, does not matter.
+        ids: int [B, T] in 0..V-1.
+        mask: bool [B, T], True = a real token; padding may be on either side. None: all are real.
+        average: True divides by the number of predicted tokens, never by the padded length. False sums.
+
+    Returns:
+        [B], nats in at least float32; 0 for a text that has no predicted token.
+
+    Raises:
+        ValueError: for shapes that differ.
+
+    References:
+        Y. Bengio et al., A Neural Probabilistic Language Model, JMLR 3 (2003).
+    """
+    logits, ids = jnp.asarray(logits), on_device("ids", ids)
+    check_shape("logits", logits, (None, None, None))
+    check_shape("ids", ids, logits.shape[:2])
+    mask = jnp.ones(ids.shape, bool) if mask is None else jnp.asarray(mask).astype(bool)
+    check_shape("mask", mask, ids.shape)
+    real = mask[:, :-1] & mask[:, 1:]
+    scores, targets = logits[:, :-1].astype(accumulator(logits)), jnp.where(real, ids[:, 1:], 0)
+    scores = jnp.where(real[..., None], scores, 0)
+    own = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+    total = jnp.sum(jnp.where(real, jax.nn.logsumexp(scores, axis=-1) - own, 0), axis=1)
+    return total / jnp.maximum(jnp.sum(real, axis=1), 1) if average else total

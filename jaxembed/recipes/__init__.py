@@ -13,6 +13,7 @@ from jaxembed.recipes.fine_tuning import fine_tune, with_adapters
 from jaxembed.recipes.image_search import embed_images, search_images
 from jaxembed.recipes.image_text_training import ImageTextModel, train_image_text
 from jaxembed.recipes.image_training import fine_tune_images
+from jaxembed.recipes.language import score_texts, text_losses
 from jaxembed.recipes.merging import merge_encoders
 from jaxembed.recipes.recommending import train_towers
 from jaxembed.recipes.sets import index_sets, search_sets
@@ -22,6 +23,7 @@ from jaxembed.recipes.text_to_image import TextToImage, drawing_model, fit_text_
 from jaxembed.recipes.tower_models import TowerModel, load_towers
 from jaxembed.recipes.word_models import Words, load_words
 from jaxembed.recipes.word_training import train_words
+
 
 __all__ = [
     "ClickModel",
@@ -48,10 +50,12 @@ __all__ = [
     "load_words",
     "masked_auc",
     "merge_encoders",
+    "score_texts",
     "search",
     "search_images",
     "search_sets",
     "supernet_update",
+    "text_losses",
     "train_image_text",
     "train_towers",
     "train_words",

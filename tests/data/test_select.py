@@ -204,8 +204,8 @@ def test_memory_mapped_vectors_are_read_by_chunks(tmp_path, monkeypatch):
     for path, vectors in zip(paths, (X, Y), strict=True):
         np.save(path, vectors)
     x, y = (np.load(path, mmap_mode="r") for path in paths)
-    longest, einsum = [], np.einsum
-    monkeypatch.setattr(np, "einsum", lambda rule, *z: longest.append(len(z[0])) or einsum(rule, *z))
+    longest, vecdot = [], np.vecdot
+    monkeypatch.setattr(np, "vecdot", lambda *z: longest.append(len(z[0])) or vecdot(*z))
     found = pair_scores(x, y, chunk=8)
     assert max(longest) == 8
     np.testing.assert_array_equal(found, pair_scores(X, Y, chunk=8))
@@ -236,3 +236,11 @@ def test_a_perfect_filter_and_a_random_one():
         blind = filter_report(RNG.random(20_000), clean, share)
         assert abs(blind["precision"] - clean.mean()) < 4 * np.sqrt(0.16 / (20_000 * share))
         assert blind["kept"] == int(share * 20_000) and blind["clean"] == clean.mean()
+
+
+def test_of_many_bad_pairs_the_first_one_is_named():
+    x = np.ones((64, 4), np.float32)
+    x[[9, 33, 50]] = 0
+    for chunk in (1, 4, 64):
+        with pytest.raises(ValueError, match="second: row 9 has no direction"):
+            pair_scores(np.ones_like(x), x, chunk=chunk)

@@ -102,6 +102,10 @@ LOSSES = {
         losses.score_kl(c.x(c.B, c.N), teacher=c.x(c.B, c.N), where=c.bools(c.B, c.N)),
         (c.B,),
     ),
+    "sequence_loss": lambda c: (
+        losses.sequence_loss(c.x(c.B, c.T, 6), c.ints(6, c.B, c.T), c.bools(c.B, c.T)),
+        (c.B,),
+    ),
     "shared_label_mask": lambda c: (
         losses.shared_label_mask(c.ints(2, c.B, 3), c.ints(2, c.N, 3)),
         (c.B, c.N),

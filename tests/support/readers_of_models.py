@@ -155,7 +155,21 @@ def _net(name, file):
     return read
 
 
+def _gguf(folder):
+    import gguf_files
+
+    kinds = {"blk.0.ffn_up.weight": gguf_files.Q4_1, "blk.0.ffn_down.weight": gguf_files.Q8_0}
+    gguf_files.write_gguf(folder / "model.gguf", kinds=kinds)
+
+
+def _causal(folder):
+    """Weights and token ids of a language model; nothing is compiled."""
+    found = encoders.load_causal(folder / "model.gguf")
+    return {"params": found.params, "ids": found.token_ids(["ab a12", ""]), "length": found.max_length}
+
+
 ENCODERS = {
+    "language model": Reader(_gguf, _causal, needs="flax", free=True),
     "encoder bert": Reader(_model("bert"), _encoder, needs="flax", free=True),
     "encoder llama": Reader(_model("llama"), _encoder, needs="flax", free=True),
     "encoder modernbert": Reader(_model("modernbert"), _encoder, needs="flax", free=True),
