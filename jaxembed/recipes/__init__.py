@@ -24,7 +24,6 @@ from jaxembed.recipes.tower_models import TowerModel, load_towers
 from jaxembed.recipes.word_models import Words, load_words
 from jaxembed.recipes.word_training import train_words
 
-
 __all__ = [
     "ClickModel",
     "ImageTextModel",
