@@ -79,7 +79,8 @@ def init_embedding_prior(key, shape, condition=0, *, width=256, layers=3):
         layers: hidden layers.
 
     Returns:
-        {"in", "time", "body", "out"} of :func:`~jaxembed.encoders.init_mlp`; "out" starts as zeros.
+        {"in", "time", "body", "out"} of :func:`~jaxembed.encoders.init_mlp`; "out", [width, gh gw D], starts
+        as zeros.
     """
     from jaxembed.encoders import init_mlp
 

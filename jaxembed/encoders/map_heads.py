@@ -77,7 +77,7 @@ def attention_head(params, maps, *, heads=8):
 
     Layer norm over channels and places together, a dense layer to ``width``, the class token in front, blocks
     with the norm before each branch and no bias in query, key and value; the class token goes to a dense
-    layer. There are no positions and no last norm.
+    layer. Positions and a last norm are left out.
 
     >>> params = init_attention_head(jax.random.key(0), (2, 2, 3), 5, width=8, heads=2)
     >>> print(attention_head(params, jnp.ones((4, 2, 2, 3)), heads=2).shape)

@@ -145,22 +145,13 @@ def unet(
         P. Dhariwal and A. Nichol (ADM), arXiv:2105.05233; the transformer blocks are R. Rombach et al.'s,
         arXiv:2112.10752; contexts by layer are A. Voynov et al.'s, arXiv:2303.09522.
     """
-    check_whole(base=base, blocks=blocks, channels=channels)
     decoder = blocks + 1 if decoder is None else decoder
-    if not multipliers or not 1 <= decoder <= blocks + 1 or base < 2 or base % 2:
-        raise ValueError(f"{base=} (even), {multipliers=}, {decoder=} (1..{blocks + 1}): pass sizes that fit")
-    if resample not in RESAMPLINGS:
-        raise ValueError(f"resample={resample!r}; choose one of {', '.join(RESAMPLINGS)}")
+    _check_sizes(base, multipliers, blocks, decoder, channels, resample)
     kind = "attention" if context is None else "cross"
     plan = _plan(channels, base, multipliers, (blocks, decoder), attention, kind, resample)
-    widths = {p.outputs for b in plan for p in b.parts if p.kind == kind}
-    wrong = [c for c in widths if c % (head_width or heads)]
-    if wrong:
-        raise ValueError(
-            f"heads: {wrong[0]} channels are not divisible by {head_width or heads}; pass another"
-        )
-    takes = {"class": classes, "vector": vector, "tokens": context}
-    takes = {name: size for name, size in takes.items() if size is not None}
+    _check_heads(plan, kind, head_width or heads)
+    named = (("class", classes), ("vector", vector), ("tokens", context))
+    takes = {name: size for name, size in named if size is not None}
     cross = tuple(b.name for b in plan for p in b.parts if p.kind == "cross")
     sizes = {"groups": groups, "dropout": dropout, "heads": heads, "head_width": head_width}
 
@@ -182,10 +173,28 @@ def unet(
 
     def denoise(params, x, t, condition=None, key=None):
         x = run(params, jnp.asarray(x), t, condition, key, len(plan))[-1]
-        x = jax.nn.silu(group_norm(params["out"]["norm"], x, groups=groups))
-        return layers.conv(params["out"]["conv"], x)
+        return _end(params["out"], x, groups)
 
     return UNet(init, denoise, features, tuple(b.name for b in plan), cross)
+
+
+def _end(params, x, groups):
+    """The last norm and convolution, [B, H, W, base] -> [B, H, W, outputs]."""
+    return layers.conv(params["conv"], jax.nn.silu(group_norm(params["norm"], x, groups=groups)))
+
+
+def _check_sizes(base, multipliers, blocks, decoder, channels, resample):
+    check_whole(base=base, blocks=blocks, channels=channels)
+    if not multipliers or not 1 <= decoder <= blocks + 1 or base < 2 or base % 2:
+        raise ValueError(f"{base=} (even), {multipliers=}, {decoder=} (1..{blocks + 1}): pass sizes that fit")
+    if resample not in RESAMPLINGS:
+        raise ValueError(f"resample={resample!r}; choose one of {', '.join(RESAMPLINGS)}")
+
+
+def _check_heads(plan, kind, divisor):
+    for width in (p.outputs for b in plan for p in b.parts if p.kind == kind):
+        if width % divisor:
+            raise ValueError(f"heads: {width} channels are not divisible by {divisor}; pass another")
 
 
 def _plan(channels, base, multipliers, counts, attention, kind, resample):

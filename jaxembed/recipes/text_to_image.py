@@ -131,9 +131,7 @@ def fit_text_to_image(
     References:
         T. Salimans and J. Ho, arXiv:2202.00512 (v); J. Ho and T. Salimans, arXiv:2207.12598 (guidance).
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or len(images) != len(prompts):
-        raise ValueError(f"images: shape {images.shape} for {len(prompts)} prompts; pass [N, H, W, C]")
+    images = _checked(images, prompts)
     words = tuple(sorted({w for p in prompts for w in p.split()}) if words is None else words)
     options = {**NETWORK, "channels": images.shape[-1], "context": WIDTH, **(network or {})}
     model = _model(options, words, length, images.shape[1:])
@@ -183,6 +181,13 @@ def drawing_model(workdir="runs/drawings", *, steps=1500, seed=0, **options):
     drawn, words = toy_drawings.drawings()["train"], toy_drawings.DRAWING_WORDS
     options = {"words": words, "steps": steps, "seed": seed, "workdir": workdir, **options}
     return fit_text_to_image(drawn["images"], drawn["prompts"], **options)
+
+
+def _checked(images, prompts):
+    images = np.asarray(images)
+    if images.ndim != 4 or len(images) != len(prompts):
+        raise ValueError(f"images: shape {images.shape} for {len(prompts)} prompts; pass [N, H, W, C]")
+    return images
 
 
 def _plain(options):

@@ -1,3 +1,5 @@
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +15,20 @@ TOKENS, OTHER = (RNG.normal(size=(2, 3, 6)).astype(np.float32) for _ in range(2)
 NET = encoders.unet(8, (1, 2), attention=(2,), context=6, heads=2)
 FRESH = NET.init(jax.random.key(0))
 PARAMS = published_unets.drawn(NET)
+GOLDEN = pathlib.Path(published_unets.__file__).parent / "golden" / "unets.npz"
 BLOCKS = range(1, len(NET.blocks) + 1)
 denoise = jax.jit(NET.denoise)
 features = jax.jit(lambda params, condition: NET.features(params, X, T, BLOCKS, condition))
+
+
+@pytest.mark.parametrize("name", ["ADM", "LATENT"])
+def test_the_network_gives_the_numbers_that_diffusers_gave(name):
+    """tests/support/golden_unets.py wrote them."""
+    net, (x, t, *_) = getattr(published_unets, name), published_unets.inputs()
+    with np.load(GOLDEN, allow_pickle=False) as file:
+        expected = file[name.lower()]
+    found = jax.jit(net.denoise)(published_unets.drawn(net), x, t, published_unets.condition(net))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 @pytest.mark.peers
