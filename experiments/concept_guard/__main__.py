@@ -162,10 +162,10 @@ def draw_words(axes, numbers):
 
 def draw_gallery(axes, numbers):
     """A row of drawings for each arm: seven of the erased digit, then one of each other."""
-    arms = list(numbers["gallery"])
-    axes[0, 0].figure.set_size_inches(13, 0.62 * len(arms) + 0.7)
-    for row, name in zip(axes, arms, strict=True):
-        grid = np.pad(np.array(numbers["gallery"][name]), ((0, 0), (0, 0), (0, 1)), constant_values=0)
+    rows = {"real, held out": images.real(), **numbers["gallery"]}
+    axes[0, 0].figure.set_size_inches(13, 0.62 * len(rows) + 0.7)
+    for row, (name, drawn) in zip(axes, rows.items(), strict=True):
+        grid = np.pad(np.array(drawn), ((0, 0), (0, 0), (0, 1)), constant_values=0)
         grid = grid.transpose(1, 0, 2).reshape(8, -1)
         row[0].imshow(grid, cmap="gray_r", vmin=-1, vmax=1)
         row[0].set(xticks=[], yticks=[])
@@ -179,7 +179,7 @@ def figures(numbers):
     if "curves" in numbers:
         found["words"] = lambda axes: draw_words(axes, numbers)
     if "gallery" in numbers:
-        found["drawings"] = (lambda axes: draw_gallery(axes, numbers), (len(numbers["gallery"]), 1))
+        found["drawings"] = (lambda axes: draw_gallery(axes, numbers), (len(numbers["gallery"]) + 1, 1))
     return found
 
 

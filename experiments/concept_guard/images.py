@@ -25,6 +25,14 @@ def asked(repeats):
     return digits, styles, toy_drawings.drawing_prompts(digits, [STYLES[s] for s in styles])
 
 
+def real():
+    """Held-out drawings in the order of a gallery: the erased digit in all styles, the others plain."""
+    known = toy_drawings.drawings()["test"]
+    places = [np.flatnonzero(known["digits"] == n) for n in range(10)]
+    shown = [*places[ERASED][:7], *(p[0] for n, p in enumerate(places) if n != ERASED)]
+    return known["images"][shown][..., 0]
+
+
 def phrases(word):
     """What names a digit: the word, and prompts of it."""
     return [word, f"a drawing of {word}", *toy_drawings.drawing_prompts([ERASED] * len(STYLES), STYLES)]
