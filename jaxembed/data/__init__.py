@@ -33,7 +33,7 @@ from jaxembed.data.mixtures import (
     trend_interval,
     trend_slope,
 )
-from jaxembed.data.multimodal import (
+from jaxembed.data.multimodal_rows import (
     format_instruction,
     homogeneous_batches,
     image_patches,
