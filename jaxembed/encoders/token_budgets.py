@@ -74,7 +74,7 @@ def resample(params, tokens, *, heads=1, grid=None):
     """Resampler: learned queries read a grid of tokens, so that fewer tokens remain.
 
     ``out = norm(attention(q, k, v))`` with ``q = norm(queries) + places``, ``k = norm(tokens) + places`` and
-    ``v = norm(tokens)``, each through a map of its own. There is no map behind the attention. Places of the
+    ``v = norm(tokens)``, each through a map of its own, and none behind the attention. Places of the
     tokens are those of the queries' grid, resized to theirs.
 
     >>> params = init_resampler(jax.random.key(0), 2, 8)
@@ -198,7 +198,7 @@ def token_scores(tokens, query, query_mask=None, *, reduce="sum"):
     """Token scores: how much each token has to do with the words of a query, by cosines.
 
     ``scores[b, i] = sum over t in the query's mask of cos(tokens[b, i], query[b, t])``. A token or word of
-    zeros has cosine 0 with all. There are no parameters: both must live in one space.
+    zeros has cosine 0 with all. Nothing is learned: both must live in one space.
 
     >>> tokens, query = jnp.array([[[2.0, 0.0], [0.0, 3.0]]]), jnp.array([[[1.0, 0.0], [1.0, 1.0]]])
     >>> print(token_scores(tokens, query).round(3))

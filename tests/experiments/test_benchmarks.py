@@ -13,6 +13,7 @@ import pytest
 from models import write_model
 
 from experiments.benchmarks import (
+    adapters,
     codes,
     compression,
     device,
@@ -222,6 +223,26 @@ def test_the_benchmark_of_text_runs_without_its_peer(tmp_path, monkeypatch):
     assert -1 <= graded["Spearman"] <= 1
     with pytest.raises(ValueError, match="--sizes 4000: the encoder has width"):
         text.look(text.Config(**small | {"sizes": (4000,)}))
+
+
+@pytest.mark.slow
+@pytest.mark.experiment
+def test_the_benchmark_of_adapters_runs_without_its_peers(tmp_path, monkeypatch):
+    for name in ("TORCH", "PEFT"):
+        monkeypatch.setattr(adapters, name, False)
+    texts = {side: [f"w{n} w{n + 1}" for n in range(5, 9)] for side in ("short", "long")}
+    monkeypatch.setattr(adapters, "read_texts", lambda count: texts)
+    small = {"pairs": 2, "length": 6, "rank": 2, "rounds": 1, "tower_batches": (64, 128), "chunk": 32}
+    model = write_model(tmp_path / "toy")
+    tabled = found(adapters, adapters.Config(**small, model=model, results=tmp_path))
+    rows = {row["arm"]: row for row in tabled["steps"]}
+    assert list(rows) == ["full", "LoRA", "DoRA"]
+    assert rows["LoRA"]["trained"] < rows["DoRA"]["trained"] < rows["full"]["trained"]
+    assert [row["peer"] for row in tabled["summary"]] == ["our full step"] * 2
+    less, more = (row["cached, temporary MB"] for row in tabled["towers"])
+    assert more < 1.5 * less
+    with pytest.raises(ValueError, match="--tower-batches: --chunk 48 has to divide each"):
+        adapters.Config(tower_batches=(64,), chunk=48)
 
 
 def test_bad_settings_are_refused_before_the_work(tmp_path):

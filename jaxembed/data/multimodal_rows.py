@@ -86,7 +86,7 @@ def multimodal_batch(rows, tokenize, *, length, patches=None, placeholder=1, end
         length: T of the batch.
         patches: (P, F); None takes the shape of the first row that has patches. Give it where some batch has
             none, so that all batches have one shape.
-        placeholder: id that stands for a patch.
+        placeholder: id of the token that a patch replaces.
         end: id of the last token, whose state is pooled.
         padding: "right" or "left".
 

@@ -1,0 +1,1 @@
+"""Which tokens of a large picture does a question need?"""
