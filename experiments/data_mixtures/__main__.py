@@ -202,10 +202,11 @@ def figures(numbers):
                 panel.plot(x, y, "o", color=line[0].get_color(), label=arm)
             panel.set(xscale="logit", yscale="logit", title=shift, xlabel="accuracy on plain digits")
             for axis in (panel.xaxis, panel.yaxis):
-                axis.set_minor_formatter("")
+                axis.set_major_formatter(lambda x, place: f"{x:g}")
+                axis.set_minor_formatter(lambda x, place: f"{x:g}" if x in (0.6, 0.7, 0.8) else "")
             panel.grid(alpha=0.3)
         axes[0, 0].set_ylabel("accuracy under the shift")
-        axes[0, -1].legend(fontsize=7)
+        axes[0, -1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
     return {"": (draw, (1, len(SHIFTS)))} if points else {}
 
