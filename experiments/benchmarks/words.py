@@ -4,7 +4,7 @@
     python -m experiments.benchmarks.words --validate   # sizes of the groups that share noise words
     python -m experiments.benchmarks.words --words 300_000 --seeds 1 --epochs 1
 
-5 minutes on 2 CPU cores. Skip-gram, CBOW, and skip-gram with fastText's n-grams of 3 to 6 characters in
+3 minutes on 2 CPU cores. Skip-gram, CBOW, and skip-gram with fastText's n-grams of 3 to 6 characters in
 200,000 buckets: width 100, window 5, 5 negatives, subsampling at 1e-3, on the same texts: 20 Newsgroups,
 WordNet's glosses, Reuters and docstrings. gensim has two workers. Arms take turns. "words/s" are words of the
 vocabulary, before any is thinned out, per second of training and epoch: of the whole call of ``train_words``

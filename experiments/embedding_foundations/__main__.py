@@ -181,7 +181,7 @@ def figures(t):
         return {}
 
     def draw(axes):
-        axes[0, 0].figure.set_size_inches(13, 7)
+        axes[0, 0].figure.set_size_inches(14, 8)
         left, right = axes[0]
         names = [f"{row['what']}: {row['measure']}" for row in rows]
         for shift, key, label in ((-0.2, "ours", "this library"), (0.2, "its value", "beside it")):
