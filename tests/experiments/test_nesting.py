@@ -143,6 +143,13 @@ def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
     assert (tmp_path / "matryoshka_layers_quick.png").stat().st_size > 5_000
 
 
+def test_rates_of_prefixes_are_tried_without_a_search_by_prefixes(tmp_path, monkeypatch):
+    monkeypatch.setattr(matryoshka, "FEW", (2, 4))
+    saved = ran(matryoshka, tmp_path, parts=("prefixes",), quick=True, validate=True)
+    (rows,) = saved["tables"].values()
+    assert {row["arm"] for row in rows} >= {f"MRL, rate {rate:g}" for rate in digits.RATES}
+
+
 # Claims
 
 
