@@ -69,9 +69,22 @@ def _best(scores, keep, largest):
         return np.arange(keep)
     place = len(scores) - keep if largest else keep - 1  # counted from the lowest
     last = np.partition(scores, place)[place]
-    rows = np.flatnonzero(scores >= last if largest else scores <= last)
+    rows = _where(np.greater_equal if largest else np.less_equal, scores, last, keep)
     surplus = len(rows) - keep
     return np.delete(rows, np.flatnonzero(scores[rows] == last)[-surplus:]) if surplus else rows
+
+
+def _where(compare, scores, last, keep):
+    """Rows for which a comparison holds, at least ``keep``.
+
+    NumPy lists true values without branches where more than a tenth are true, four times as fast as where a
+    little fewer are. So true values that no one asked for stand at the end, and are cut off.
+    """
+    extra = max(0, len(scores) // 8 - keep) if keep > len(scores) // 50 else 0
+    true = np.ones(len(scores) + extra, bool)
+    compare(scores, last, out=true[: len(scores)])
+    rows = np.flatnonzero(true)
+    return rows[: len(rows) - extra]
 
 
 def streaming_threshold(chunks, budget, *, largest=True, memory=1 << 20):
