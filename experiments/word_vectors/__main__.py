@@ -6,7 +6,7 @@
     python -m experiments.word_vectors --validate          # rates of the classifiers, on validation texts
 
 Paper: word and document embeddings (arXiv:1611.05962); the part about words appeared as arXiv:1507.05523.
-`make data` brings 20 Newsgroups, WordNet, Reuters and the judged pairs. About 5 minutes on 2 CPU cores.
+`make data` brings 20 Newsgroups, WordNet, Reuters and the judged pairs. About 6 minutes on 2 CPU cores.
 """
 
 import dataclasses
