@@ -176,7 +176,6 @@ def figures(numbers):
             [r["spread"] for r in numbers["flatness"]], [r["kept"] for r in numbers["flatness"]], marker="o"
         )
         spread.set(
-            xscale="log",
             xlabel="deviation of the scores",
             ylabel="kept by top-p 0.95 at temperature 1",
             ylim=(0, 1),
