@@ -232,7 +232,7 @@ def compiled(cfg):
     return [{"what": "programs", "arm": "4, 8 and 20 images", "count": block._cache_size()}]
 
 
-def summary(rows):
+def summary(cfg, rows):
     """Ours beside torch and beside the products alone."""
     found, names = [], {"step": "U-Net step, images/s", "drawing": "DDIM, images/s"}
     for what, title in names.items():
@@ -259,7 +259,7 @@ def run(cfg):
     tables = {}
     for row in rows:
         tables.setdefault(row["what"], []).append(row)
-    return results.Result({"summary": summary(rows)} | tables)
+    return results.Result({"summary": summary(cfg, rows)} | tables)
 
 
 if __name__ == "__main__":

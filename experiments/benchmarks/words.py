@@ -29,6 +29,7 @@ from experiments.word_vectors import corpora
 from jaxembed import data, metrics, recipes
 
 PEER, OURS = "gensim", "jaxembed"
+COUNTED = "vocabulary, words/s"
 SKIP_GRAM, CBOW, NGRAMS = "skip-gram", "CBOW", "skip-gram with n-grams"
 SETS = {"WordSim-353": "wordsim353", "SimLex-999": "simlex999"}
 VALIDATION = {"MEN": "men", "MTurk-771": "mturk771"}
@@ -157,9 +158,11 @@ def means(rows, sets=tuple(SETS)):
     return found
 
 
-def summary(rows, rates):
-    """Ours beside gensim's: rates, and Spearman's correlations."""
-    found = [timing.compared("vocabulary, words/s", PEER, rates[OURS], rates[PEER], rate=True)]
+def summary(cfg, rows):
+    """Ours beside gensim's: rates, and Spearman's correlations, of the means and the vocabulary among rows."""
+    rates = {row["arm"]: row[COUNTED] for row in rows if COUNTED in row}
+    rows = [row for row in rows if all(f"± {name}" in row for name in SETS)]
+    found = [timing.compared(COUNTED, PEER, rates[OURS], rates[PEER], rate=True)]
     for task in dict.fromkeys(row["task"] for row in rows):
         pair = {row["arm"]: row for row in rows if row["task"] == task}
         for name in ("words/s", *SETS):
@@ -199,9 +202,11 @@ def run(cfg):
     corpus, rates = vocabulary(texts, models)
     tasks = dict.fromkeys((SKIP_GRAM, CBOW), (corpus, texts)) | {NGRAMS: (data.corpus(few), few)}
     rows = measured(cfg, tasks, models)
-    compared = {} if models is None else {"summary": summary(means(rows), rates)}
+    counted = [{"arm": arm, COUNTED: rate} for arm, rate in rates.items()]
+    compared = {} if models is None else {"summary": summary(cfg, means(rows) + counted)}
     size = [{"words": corpus["tokens"], "texts": len(texts), "vocabulary": len(corpus["words"])}]
-    return results.Result(compared | {"means": means(rows), "trainings": rows, "texts": size})
+    tables = {"means": means(rows), "vocabulary": counted, "trainings": rows, "texts": size}
+    return results.Result(compared | tables)
 
 
 def look(cfg):

@@ -16,6 +16,7 @@ import numpy as np
 from experiments.shared import flags, inputs, results, text_models
 from experiments.shared.results import Claim, Result
 from experiments.subwords import drawing, features
+from experiments.subwords.drawing import figures
 from experiments.subwords.features import CODED, CONTEXT, FASTTEXT, PIECES, TABLE, WORDS
 from jaxembed import data, metrics
 
@@ -246,4 +247,4 @@ def run(cfg):
 
 
 if __name__ == "__main__":
-    results.main("subwords", Config, run, CLAIMS, figures=drawing.figures, quick=QUICK, check=look)
+    results.main("subwords", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)

@@ -16,7 +16,8 @@ import numpy as np
 
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
-from experiments.word_vectors import corpora, documents, drawing, measure
+from experiments.word_vectors import corpora, documents, measure
+from experiments.word_vectors.drawing import figures
 from jaxembed import data, recipes
 
 OURS, PEER = "jaxembed", "gensim"
@@ -233,4 +234,4 @@ def run(cfg):
 
 
 if __name__ == "__main__":
-    results.main("word_vectors", Config, run, CLAIMS, figures=drawing.figures, quick=QUICK, check=look)
+    results.main("word_vectors", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)

@@ -28,6 +28,7 @@ from experiments.benchmarks import (
     text,
     timing,
     towers,
+    words,
 )
 from experiments.shared import flags, results
 from jaxembed import encoders
@@ -297,10 +298,13 @@ def test_kept_results_have_the_name_of_their_settings_and_the_summary_of_their_r
     if module is compression:  # compares its own lookups, and has no peer
         assert len(saved["tables"]["lookups"]) >= 10
         return
+    if module is words and cfg.validate:  # chooses a setting, without a peer
+        assert len(saved["tables"]["groups"]) >= 5
+        return
     summary = module.summary(rows) if module is text else module.summary(cfg, rows)
     assert summary == saved["tables"]["summary"] and len(summary) >= 3
     assert all(set(row) == {"task", "peer", "ours", "theirs", "ratio"} for row in summary)
-    if module not in (codes, device):  # whose tables are of several kinds
+    if module not in (codes, device, diffusion, words):  # whose tables are of several kinds
         assert {"summary"} | module.by_title(rows).keys() == saved["tables"].keys()
 
 

@@ -190,7 +190,7 @@ def test_every_part_runs_as_many_seeds_as_were_asked_for(monkeypatch):
 
     monkeypatch.setattr(digits, "fit", lambda arm, images, labels, **options: seen.append(images.shape[1]))
     monkeypatch.setattr(digits, "nearest", lambda *given: rng.normal(size=(seen[-1], len(given[-1]))))
-    for asked, run in (({}, 3), ({"seeds": 4}, 4)):
+    for asked, run in (({}, 5), ({"seeds": 4}, 4)):
         _, details = matryoshka.by_layer(matryoshka.Config(**asked))
         assert details["seeds"] == seen[-1] == run == len(details["differences"]["full"])
     _, differences, _ = starbucks.by_digits(starbucks.Config(seeds=4))
