@@ -159,7 +159,7 @@ def means(rows, sets=tuple(SETS)):
 
 
 def summary(cfg, rows):
-    """Ours beside gensim's: rates, and Spearman's correlations, of the means and the vocabulary among rows."""
+    """Ours beside gensim's: rates, and correlations, of the means and the vocabulary among rows."""
     rates = {row["arm"]: row[COUNTED] for row in rows if COUNTED in row}
     rows = [row for row in rows if all(f"± {name}" in row for name in SETS)]
     found = [timing.compared(COUNTED, PEER, rates[OURS], rates[PEER], rate=True)]

@@ -1,7 +1,7 @@
 """Does one encoder trained on prefixes and on layers keep what separate small models would have?
 
     python -m experiments.nesting.matryoshka                # digits, digits by layer, docstrings
-    python -m experiments.nesting.matryoshka --parts text --sts path/to/stsb --steps 40 --rates 3e-5 1e-4 --seeds 3
+    python -m experiments.nesting.matryoshka --parts text --sts folder --steps 40 --rates 3e-5 1e-4 --seeds 3
     python -m experiments.nesting.matryoshka --model folder --pairs file.tsv     # your own, graded or not
     python -m experiments.nesting.matryoshka --paper --model bert-base --sts path/to/stsb  # AllNLI by TFDS
 

@@ -1,7 +1,7 @@
 """Does a short fixed list of layers and sizes that grow together train better small models than random draws?
 
     python -m experiments.nesting.starbucks                 # digits, then pre-training on WordNet's glosses
-    python -m experiments.nesting.starbucks --parts text --sts path/to/stsb --rates 2e-5 5e-5 1e-4 2e-4 --seeds 3
+    python -m experiments.nesting.starbucks --parts text --sts folder --rates 2e-5 5e-5 1e-4 2e-4 --seeds 3
     python -m experiments.nesting.starbucks --model folder --pairs file.tsv --layers 1 2 6 --sizes 32 64 384
     python -m experiments.nesting.starbucks --paper --model bert-base --sts path/to/stsb   # AllNLI by TFDS
 
