@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxembed import arrays, data, metrics, recipes, vectors
 
-EPOCHS, TREE_RATE, COMPONENTS = 3, 0.025, 1  # the latter two are chosen by --validate
+EPOCHS, TREE_RATE, COMPONENTS = 3, 0.05, 1  # the latter two are chosen by --validate
 
 
 @functools.cache
