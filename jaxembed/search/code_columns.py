@@ -10,7 +10,7 @@ import numpy as np
 from jaxembed.arrays import on_device
 
 BLOCK = 64  # neighbouring codes of which only the nearest is looked at first
-PIECE_BYTES = 2**19  # codes that are compared at a time: they stay in the cache
+PIECE_BYTES = 2**20  # codes that are compared at a time: they stay in the cache
 GATHERED_BYTES = 2**22  # codes of the best blocks that are looked at again at a time
 MISSING = 2**28  # above every distance
 UNROLLED = 64  # words of a code up to which their sum is written out
