@@ -117,7 +117,7 @@ def peer_step(cfg, folder, batch, name):
         loss = torch.nn.functional.cross_entropy(scores, torch.arange(cfg.pairs))
         loss.backward()
         rule.step()
-        return float(loss)
+        return float(loss.detach())
 
     return once
 
