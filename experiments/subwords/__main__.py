@@ -182,8 +182,8 @@ def own_texts(cfg):
 
 def gap(t, one, other, narrow=(False, False)):
     """{task: differences [seeds x folds] of two arms}, standardised, at full width or compressed."""
-    runs = {(r["task"], r["arm"], r["compressed"]): np.ravel(r["runs"]) for r in t["features"]}
-    tasks = dict.fromkeys(r["task"] for r in t["features"])
+    runs = {(r["task"], r["arm"], r["compressed"]): np.ravel(r["runs"]) for r in t.get("features", ())}
+    tasks = dict.fromkeys(task for task, _, _ in runs)
     keys = [((task, one, narrow[0]), (task, other, narrow[1])) for task in tasks]
     return {a[0]: runs[a] - runs[b] for a, b in keys if a in runs and b in runs}
 

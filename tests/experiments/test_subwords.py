@@ -115,3 +115,7 @@ def test_bad_texts_and_settings_are_one_line(tmp_path):
         features.chosen([("a", "x")] * 20 + [("b", "y")] * 3, 100)
     with pytest.raises(ValueError, match="^--group 3: does not divide --width 100"):
         Config(group=3)
+
+
+def test_a_run_that_chooses_settings_asks_no_claim():
+    assert not results.answered(story.CLAIMS, results.Result({"settings": [{"arm": FASTTEXT}]}))
