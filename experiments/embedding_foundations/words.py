@@ -6,7 +6,8 @@ import numpy as np
 
 from jaxembed import arrays, data, metrics, recipes, vectors
 
-EPOCHS, TREE_RATE, COMPONENTS = 3, 0.05, 1  # the latter two are chosen by --validate
+EPOCHS = 3
+TREE_RATE, COMPONENTS = 0.05, 1  # chosen by --validate, of which the rate is the largest tried
 
 
 @functools.cache

@@ -32,7 +32,7 @@ class Config:
     seeds: int = 3  # of the folds
     compressed: int = 100  # width after the singular value decomposition of the encoder's features
     width: int = 100  # of trained word vectors; compressed in the same proportion
-    epochs: int = 2  # chosen by --validate
+    epochs: int = 2  # --validate compares others
     buckets: int = 200_000
     corpus: int | None = None  # texts that word vectors are trained on; None takes all
     group: int = 4  # coordinates that a byte of the quantised rows stands for
