@@ -90,6 +90,10 @@ def test_benchmark_compares_rates_and_quality():
         for arm, rate, q in ((benchmark.OURS, 200, 0.3), (benchmark.PEER, 100, 0.25))
         for s in (-1, 0, 1)
     ]
-    found = benchmark.summary(benchmark.means(rows), {benchmark.OURS: 4.0, benchmark.PEER: 2.0})
+    counted = [
+        {"task": "the vocabulary", "arm": arm, benchmark.COUNTED: rate}
+        for arm, rate in ((benchmark.OURS, 4.0), (benchmark.PEER, 2.0))
+    ]
+    found = benchmark.summary(None, benchmark.means(rows) + counted)
     assert [row["ratio"] for row in found] == [2.0, 2.0, 1.2, 1.2]
     assert found[1]["task"] == "skip-gram, words/s"
