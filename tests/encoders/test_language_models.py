@@ -171,6 +171,10 @@ BAD = {
         {"tensors": {k: x for k, x in model_tensors().items() if "1.ffn_up" not in k}},
         "no tensor layers.1.mlp.up_proj.weight",
     ),
+    "weights without end": (
+        {"tensors": {k: x * np.where("1.ffn_up" in k, np.inf, 1) for k, x in model_tensors().items()}},
+        "1.ffn_up.weight holds weights that are not finite",
+    ),
 }
 
 
