@@ -1,8 +1,11 @@
 """Damaged, hostile and huge files: readers give the right value or one line with file and remedy."""
 
+import importlib
+import inspect
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -23,6 +26,27 @@ def faults_of(mutations, names, seed=0):
     assert sum(row["refused"] for row in table.values()) > mutations * len(names) / 4
     assert sum(row["read"] for row in table.values()) > mutations * len(names) / 10
     return [f"{name}:{found['try']} {found}" for name, row in table.items() for found in row["faults"]]
+
+
+# What takes a path and is no reader of its own: writers, what is called by a reader of the list, and what
+# trains or reads the files of the reader that is named here.
+ELSEWHERE = {
+    "image_files", "read_images", "Encoder", "more_rows", "filtered_slope", "topic_words",
+    "drawing_model", "embed_images", "embed_texts", "fine_tune", "fine_tune_images", "fit_clicks",
+    "fit_text_to_image", "index_sets", "merge_encoders", "train_image_text", "train_towers", "train_words",
+    "with_adapters", "add_documents", "delete_documents", "replay",
+}  # fmt: skip
+
+
+def test_every_public_reader_is_in_the_list():
+    named = "".join(path.read_text() for path in SUPPORT.glob("readers_of_*.py"))
+    for room in ("data", "encoders", "recipes", "search", "train"):
+        module = importlib.import_module(f"jaxembed.{room}")
+        for name in module.__all__:
+            given = getattr(module, name)
+            taken = inspect.signature(given).parameters if callable(given) else ()
+            if {"path", "paths", "folder", "file", "source", "workdir"} & set(taken):
+                assert (name in ELSEWHERE) != bool(re.search(rf"\b{name}\b", named)), name
 
 
 def test_damaged_files_end_in_one_line():

@@ -218,11 +218,37 @@ def _saved(folder):
     found = {name: files.field(saved, name, kind, str(path), REMEDY) for name, kind in kinds.items()}
     arrays = read_params(folder / files.inside(found.pop("params"), str(path)))
     arrays.pop("exact", None)
-    if "vectors" not in arrays or len(arrays["vectors"]) != len(found["words"]):
-        raise ValueError(f"{path}: {len(found['words'])} words without as many vectors; {REMEDY}")
     kept = saved.get("kept")
-    found["kept"] = None if kept is None else {int(a): int(b) for a, b in kept}
-    return Words(**found | {"sizes": tuple(found["sizes"])}, **arrays)
+    with files.reading(path, REMEDY):
+        found["kept"] = None if kept is None else {int(a): int(b) for a, b in kept}
+        found["sizes"] = tuple(map(int, found["sizes"]))
+        wrong = _wrong(arrays, **found)
+    if wrong:
+        raise ValueError(f"{path}: {wrong}; {REMEDY}")
+    return Words(**found, **arrays)
+
+
+AXES = {"vectors": 2, "counts": 1, "rows": 2, "output": 2, "documents": 2}
+
+
+def _wrong(arrays, *, words, sizes, buckets, kept, settings):
+    """What of a saved model does not fit together, or None."""
+    for name, x in arrays.items():
+        kind = "iu" if name == "counts" else "f"
+        if not isinstance(x, np.ndarray) or x.ndim != AXES.get(name) or x.dtype.kind not in kind:
+            return f"{name} is not an array of such a model"
+    if "vectors" not in arrays or len(arrays["vectors"]) != len(words):
+        return f"{len(words)} words without as many vectors"
+    if len({x.shape[1] for x in arrays.values() if x.ndim == 2}) > 1:
+        return "vectors of several widths"
+    if not all(isinstance(word, str) for word in words) or len(arrays.get("counts", words)) != len(words):
+        return "words that are not texts, or without as many counts"
+    most = buckets if kept is None else max(kept.values(), default=-1) + 1
+    if len(sizes) != 2 or buckets < 0 or min((kept or {0: 0}).values()) < 0:
+        return "sizes or buckets of no n-grams"
+    if "rows" in arrays and len(arrays["rows"]) < len(words) + most:
+        return f"{len(arrays['rows'])} rows for {len(words)} words and {most} buckets"
+    return None
 
 
 def _fasttext(found):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import warnings
 
 import jax
@@ -11,9 +12,9 @@ import numpy as np
 from jaxembed import files
 from jaxembed.extras import brings
 from jaxembed.train.checksums import described, difference, opened, record_of
-from jaxembed.train.damage import Damaged, quiet, reason_of, undamaged
+from jaxembed.train.damage import Damaged, of_disk, quiet, reason_of, settled, undamaged
 from jaxembed.train.log import score
-from jaxembed.train.workdir import folder_of, is_local
+from jaxembed.train.workdir import compare_meta, folder_of
 
 
 def _without_counters():
@@ -85,8 +86,8 @@ class Checkpoints:
             raise ValueError(
                 f"workdir={str(workdir)!r} cannot be written ({reason_of(error)}); name another"
             ) from None
-        self._compare_meta()
-        self._numbers, self._saving, self._inner = {}, None, None
+        compare_meta(self.folder, self._meta, write=clear and jax.process_index() == 0)
+        self._numbers, self._saving, self._inner, self._full = {}, None, None, False
         self._policy = _Kept(keep, best, self._numbers)
         self._open()
 
@@ -117,21 +118,6 @@ class Checkpoints:
     def _steps(self):
         return [c.step for c in self._inner.checkpoints]
 
-    def _compare_meta(self):
-        path = self.folder / "meta.json"
-        if path.exists():
-            stored = files.read_json(path, "delete the workdir or name another")
-            if stored != self._meta:
-                raise ValueError(
-                    f"workdir={str(self.folder)!r} holds another experiment: "
-                    f"{files.difference(stored, self._meta)}; name another workdir or delete this one"
-                )
-        elif jax.process_index() == 0 and self._clear:
-            if is_local(path):
-                files.write_json(path, self._meta)
-            else:
-                path.write_text(json.dumps(self._meta, indent=1))
-
     def check(self, state):
         """Refuses an abstract state that a checkpoint cannot hold."""
         for path, (shape, _) in described({"params": state.params, **_rest(state)}).items():
@@ -151,22 +137,38 @@ class Checkpoints:
         self._wait()
         rest = _rest(state)
         self._numbers[step] = numbers
-        self._saving = self._inner.save_checkpointables_async(
-            step,
-            {"params": state.params, "rest": rest},
-            metrics=numbers or None,
-            custom_metadata={
-                "meta": self._meta,
-                **record_of({"params": state.params, **rest}, numbers),
-            },
-            overwrite=step == self.latest,
-        )
+        record = {"meta": self._meta, **record_of({"params": state.params, **rest}, numbers)}
+        with self._room_for(step):
+            saving = self._inner.save_checkpointables_async(
+                step,
+                {"params": state.params, "rest": rest},
+                metrics=numbers or None,
+                custom_metadata=record,
+                overwrite=step == self.latest,
+            )
+        self._saving = step, saving
 
     def _wait(self):
         """Ends the running save, and with it the thread and the files that it holds."""
-        saving, self._saving = self._saving, None
-        if saving is not None:
-            saving.result()
+        begun, self._saving = self._saving, None
+        if begun is not None:
+            with self._room_for(begun[0]):
+                begun[1].result()
+
+    @contextlib.contextmanager
+    def _room_for(self, step):
+        """A save for which the disk has no room ends in one line that names it, and leaves nothing."""
+        try:
+            yield
+        except Exception as error:
+            cause = of_disk(error)
+            if cause is None:
+                raise
+            self._full, folder = True, self.folder / "checkpoints"
+            settled()
+            for left in folder.glob(f"{step}.*"):
+                shutil.rmtree(left, ignore_errors=True)
+            raise files.unwritten(folder / str(step), cause) from None
 
     def restore(self, state):
         """Loads the newest good checkpoint into the shapes and shardings of an abstract state.
@@ -232,7 +234,8 @@ class Checkpoints:
         try:
             self._wait()
         finally:
-            self._inner.close()
+            with contextlib.suppress(Exception) if self._full else contextlib.nullcontext():
+                self._inner.close()  # which raises once more what a save has raised
 
 
 def _everywhere(fine):
@@ -349,12 +352,13 @@ def restore_before(workdir, step, state, meta):
         raise FileNotFoundError(f"workdir={str(workdir)!r} holds no run; pass its folder, or None")
     saved = Checkpoints(workdir, meta=meta, clear=False)
     try:
-        earlier = [s for s in saved._steps() if s < step]
-        return saved._loaded(max(earlier), state) if earlier else None
-    except Damaged as error:
-        raise ValueError(
-            f"workdir={str(workdir)!r}: checkpoint {max(earlier)} is damaged ({error})"
-        ) from None
+        for earlier in sorted((s for s in saved._steps() if s < step), reverse=True):
+            try:
+                return saved._loaded(earlier, state)
+            except Damaged as error:
+                damage = f"workdir={str(workdir)!r}: checkpoint {earlier} is damaged ({error})"
+            warnings.warn(f"{damage}; the one before it is read, or the first parameters", stacklevel=3)
+        return None
     finally:
         saved.close()
 

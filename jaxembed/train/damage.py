@@ -1,9 +1,11 @@
-"""Reading a checkpoint that may be damaged: whatever its readers raise and log becomes one line."""
+"""A checkpoint that is damaged or finds no room: whatever orbax raises and logs becomes one line."""
 
 import contextlib
 import gc
 import inspect
 import logging
+import os
+import re
 import sys
 import time
 import warnings
@@ -30,8 +32,7 @@ def undamaged(read):
             return read()
         except Exception as error:
             reason = reason_of(error)[:300]
-        time.sleep(0.2)  # other reads of orbax, which nobody awaits, end meanwhile
-        gc.collect()
+        settled()
     raise Damaged(reason)
 
 
@@ -43,8 +44,23 @@ def reason_of(error):
 @contextlib.contextmanager
 def quiet():
     """Drops what orbax logs of files that it cannot read, in many lines; our own error tells it in one."""
-    loggers, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     before = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with _unawaited(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+@contextlib.contextmanager
+def _unawaited():
+    """Drops what reads and writes say that orbax left when another one failed."""
+    hook = sys.unraisablehook
 
     def ours(lost):
         closed = isinstance(lost.exc_value, RuntimeError) and "loop is closed" in str(lost.exc_value)
@@ -53,12 +69,42 @@ def quiet():
 
     try:
         sys.unraisablehook = ours
-        for logger in loggers:
-            logger.disabled = True
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-            yield
+        yield
     finally:
         sys.unraisablehook = hook
-        for logger, disabled in zip(loggers, before, strict=True):
-            logger.disabled = disabled
+
+
+def of_disk(error):
+    """The error of the system behind what orbax raised of a file that it could not write, or None.
+
+    >>> print(of_disk(ValueError("OUT_OF_RANGE: Error writing local file [os_error_code='28']")))
+    [Errno 28] No space left on device
+
+    Args:
+        error: exception.
+    """
+    told = re.search(r"os_error_code='(\d+)'", str(error))
+    number = int(told[1]) if told else error.errno if isinstance(error, OSError) else None
+    return None if number is None else OSError(number, os.strerror(number))
+
+
+@contextlib.contextmanager
+def without_orbax():
+    """Drops the pages that threads of orbax log of a save that failed; the save itself raises the error."""
+    logger = logging.getLogger("absl")
+
+    def kept(record):
+        return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+    logger.addFilter(kept)
+    try:
+        with _unawaited():
+            yield
+    finally:
+        logger.removeFilter(kept)
+
+
+def settled():
+    """Waits a little for reads and writes of orbax that nobody awaits, after one that failed."""
+    time.sleep(0.2)
+    gc.collect()

@@ -14,6 +14,7 @@ import numpy as np
 from jaxembed import extras, files
 from jaxembed.arrays import NONFINITE
 from jaxembed.train.checkpoint import Checkpoints
+from jaxembed.train.damage import without_orbax
 from jaxembed.train.gradients import gradient_update
 from jaxembed.train.log import MetricLog, patience_left, score
 from jaxembed.train.mesh import make_mesh, place_batch
@@ -109,6 +110,7 @@ def fit(
             a batch that the mesh does not divide. Also for a loss that returns something else, and a workdir
             that cannot be written or holds another experiment or other dtypes.
         BlockingIOError: for a workdir in which another run is under way.
+        OSError: for a disk without room; the run goes on from its last checkpoint when there is some.
         FloatingPointError: see ``nonfinite``.
     """
     if nonfinite not in ("stop", "skip"):
@@ -161,6 +163,7 @@ def _opened(stack, workdir, abstract, **options):
     if not workdir:
         return None
     stack.enter_context(_held(workdir))
+    stack.enter_context(without_orbax())
     saved = Checkpoints(workdir, **options)
     stack.callback(saved.close)
     saved.check(abstract)

@@ -2,8 +2,8 @@
 
 import json
 import math
-import os
 
+from jaxembed import files
 from jaxembed.train.workdir import folder_of, is_local
 
 NAME = "metrics.jsonl"
@@ -59,15 +59,14 @@ class MetricLog:
                 self._events = _event_writer(path.parent / "tensorboard")
             if damaged:
                 kept = path.with_suffix(".damaged")
-                kept.write_bytes((kept.read_bytes() if kept.exists() else b"") + b"\n".join([*damaged, b""]))
+                held = kept.read_bytes() if kept.exists() else b""
+                _replace(kept, held + b"\n".join([*damaged, b""]))
             text = "".join(json.dumps(r) + "\n" for r in self.rows)
             if not is_local(path):
                 self._bucket, self._text = path, text
                 return
-            partial = path.with_suffix(".partial")
-            partial.write_text(text)
-            os.replace(partial, path)
-            self._file = path.open("a")
+            _replace(path, text.encode())
+            self._path, self._file = path, path.open("ab", buffering=0)
 
     def add(self, step, kind, numbers):
         """Appends one row and returns its numbers as floats."""
@@ -77,8 +76,7 @@ class MetricLog:
         finite = {k: v if not isinstance(v, float) or math.isfinite(v) else repr(v) for k, v in row.items()}
         line = json.dumps(finite) + "\n"
         if self._file:
-            self._file.write(line)
-            self._file.flush()
+            _append(self._file, self._path, line.encode())
         if self._bucket:  # objects of a bucket are written whole
             self._text += line
             self._bucket.write_text(self._text)
@@ -92,6 +90,27 @@ class MetricLog:
         for stream in (self._file, self._events):
             if stream:
                 stream.close()
+
+
+def _replace(path, content):
+    """Replaces a file, in one step on the local disk; one without room leaves what was there."""
+    if not is_local(path):
+        path.write_bytes(content)
+        return
+    new = files.beside(path, ".new")
+    with files.written(new) as file:
+        file.write(content)
+    files.replace(new, path)
+
+
+def _append(file, path, line):
+    """Appends to a file without a buffer, so that nothing is left to write after an error."""
+    left = memoryview(line)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise files.unwritten(path, error) from None
 
 
 def _event_writer(folder):

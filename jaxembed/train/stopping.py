@@ -168,9 +168,14 @@ def report(step, metrics, params, batch, folder, last_good):
         arrays = {path_of(p): np.asarray(x) for p, x in jax.tree.leaves_with_path(batch)}
         buffer = io.BytesIO()
         np.savez(buffer, **{k: v for k, v in arrays.items() if v.dtype.kind not in "OUS"})
-        path.write_bytes(buffer.getvalue())
         good = "no checkpoint is kept" if last_good is None else f"checkpoint {last_good} is kept"
         kept = f"; {good}, the batch is in {path.name}"
+        try:
+            path.write_bytes(buffer.getvalue())
+        except OSError as error:
+            kept = f"; {good}, the batch could not be written to {path.name} ({error.strerror})"
+            with contextlib.suppress(OSError):
+                path.unlink()
     raise FloatingPointError(
         f"step {step}: loss {loss:.6g}, {what}{kept}; see train.replay, lower the rate, or pass "
         'nonfinite="skip"'

@@ -54,7 +54,15 @@ def sweep(cells, compute, folder, *, processes=1, say=None):
     finally:
         for other in others:
             other.terminate()
-    return [files.read_json(cell_path(folder, cell), "remove it")["value"] for cell in cells]
+    return [_value(cell_path(folder, cell)) for cell in cells]
+
+
+def _value(path):
+    remedy = "remove it, and it is computed again"
+    found = files.read_json(path, remedy, sealed=True)
+    if not isinstance(found, dict) or "value" not in found:
+        raise ValueError(f"{path}: is not a cell of a sweep; {remedy}")
+    return found["value"]
 
 
 def _work(cells, compute, folder, say=None, wait=False):
@@ -67,7 +75,7 @@ def _work(cells, compute, folder, say=None, wait=False):
         with _locked(path.with_suffix(".lock"), wait) as mine:
             if mine and not path.exists():
                 value = compute(cell)
-                files.write_json(path, {"cell": cell, "value": value})
+                files.write_json(path, {"cell": cell, "value": value}, sealed=True)
                 if say is not None:
                     say(cell, value)
 

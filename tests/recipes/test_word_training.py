@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed import data, losses, metrics, recipes, tables, train
+from jaxembed import data, files, losses, metrics, recipes, tables, train
 from jaxembed.recipes import _word_steps as steps
 from jaxembed.recipes import word_training as recipe
 
@@ -361,3 +362,29 @@ def test_the_loop_of_steps_compiles_once():
     assert functools.partial(steps.window_update, "cbow", 16, 2, 3, 5)() is steps.window_update(
         "cbow", 16, 2, 3, 5
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"words": [1, 2, 3, 4]},
+        {"words": ["cat"]},
+        {"kept": [1]},
+        {"kept": "1"},
+        {"kept": [[0, -5]]},
+        {"sizes": [[]]},
+        {"sizes": [1]},
+        {"buckets": -1},
+        {"buckets": 10**12, "sizes": [3, 6]},
+        {"params": "../params.npz"},
+    ],
+)
+def test_a_saved_model_that_does_not_fit_together_is_refused_in_one_line(change, tmp_path):
+    words = words_of()
+    dataclasses.replace(words, rows=words.vectors).save(tmp_path)
+    saved = json.loads((tmp_path / "words.json").read_text(encoding="utf-8"))
+    saved.pop("checksum")
+    files.write_json(tmp_path / "words.json", saved | change, sealed=True)
+    with pytest.raises(ValueError, match=r"words.json: .*; (save|do not use)") as told:
+        recipes.load_words(tmp_path)
+    assert "\n" not in str(told.value)

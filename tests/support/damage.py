@@ -149,7 +149,7 @@ def signed(folder, path):
     """Gives a model that was changed on purpose the digest and the checksum that fit it."""
     from jaxembed import files
 
-    model = folder / "model.json"
+    model = folder / ("words.json" if (folder / "words.json").exists() else "model.json")
     if not path.exists() or not model.exists() or path.suffix not in (".npz", ".json"):
         return
     try:

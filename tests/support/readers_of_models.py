@@ -87,7 +87,24 @@ def _mobilenet(folder):
     for i, (expansion, *_) in enumerate(_blocks(MOBILENET), start=1):
         for n in (0, 3) if expansion == 1 else (0, 3, 6):
             layers[f"features.{i}.conv.{n}"] = f"features.{i}.conv.{n + 1}"
-    tensors = {}
+    _inverted(folder, layers)
+
+
+def _efficientnet(folder):
+    from jaxembed.encoders.pretrained.image_models import LITE0, _blocks
+
+    layers = {"_conv_stem": "_bn0", "_conv_head": "_bn1"}
+    for i, (expansion, *_) in enumerate(_blocks(LITE0)):
+        for n, part in enumerate(("expand", "depthwise", "project")):
+            if part != "expand" or expansion != 1:
+                layers[f"_blocks.{i}._{part}_conv"] = f"_blocks.{i}._bn{n}"
+    classifier = {"_fc.weight": np.ones((3, 2), np.float32), "_fc.bias": np.ones(3, np.float32)}
+    _inverted(folder, layers, classifier)
+
+
+def _inverted(folder, layers, more=None):
+    """A file of convolutions and the norms behind them."""
+    tensors = dict(more or {})
     for name, norm in layers.items():
         tensors[f"{name}.weight"] = np.ones((2, 1, 1, 1), np.float32)
         for end in ("weight", "bias", "running_mean", "running_var"):
@@ -183,6 +200,7 @@ ENCODERS = {
     ),
     "squeezenet": Reader(_squeezenet, _net("squeezenet", "net.pkl")),
     "mobilenet_v2": Reader(_mobilenet, _net("mobilenet_v2", "net.pt")),
+    "efficientnet_lite0": Reader(_efficientnet, _net("efficientnet_lite0", "net.pt")),
 }
 
 
@@ -230,6 +248,22 @@ def _loaded_towers(folder):
     return {"params": found.params, "items": found.items["names"], "counts": found.counts}
 
 
+def _words(folder):
+    """A model of words with n-grams before training."""
+    rows = np.concatenate([VECTORS, VECTORS])
+    words, more = [f"w{i}" for i in range(20)], {"sizes": (3, 4), "buckets": 20, "settings": {"epochs": 1}}
+    recipes.Words(words, VECTORS, np.arange(20), rows, VECTORS, **more).save(folder)
+
+
+def _loaded_words(folder):
+    found = recipes.load_words(folder)
+    return {"words": found.words, "vectors": found.vectors, "unseen": found.vector("unseen")}
+
+
+def _swept(folder):
+    return train.sweep([{"n": n} for n in range(3)], lambda cell: [0.5, {"n": cell["n"]}], folder)
+
+
 def _run(folder):
     import small_run
 
@@ -245,6 +279,8 @@ RUNS = {
     "read_metrics": Reader(files_of({"metrics.jsonl": ROWS}), _resumed),
     "load_clicks": Reader(_clicks, _loaded_clicks, needs="flax", free=True),
     "load_towers": Reader(_towers, _loaded_towers, needs="flax", free=True),
+    "load_words": Reader(_words, _loaded_words, free=True),
+    "sweep": Reader(_swept, _swept, whole=True),
 }
 
 
@@ -306,6 +342,12 @@ INDEXES = {
     "open_faiss": Reader(
         lambda f: search.build_faiss(VECTORS, f / "a.index", "Flat"),
         _searched(search.open_faiss),
+        needs="faiss",
+        whole=True,
+    ),
+    "open_faiss_binary": Reader(
+        lambda f: search.build_faiss_binary(VECTORS.view(np.uint8), f / "a.index"),
+        lambda f: search.open_faiss_binary(f / "a.index")(VECTORS[:3].view(np.uint8), 2),
         needs="faiss",
         whole=True,
     ),

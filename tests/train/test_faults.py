@@ -1,5 +1,6 @@
 """One flipped bit, one damaged file, one number that is not finite: nothing is silent, nothing is lost."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from full_disk import room
 from small_run import as_numpy, run
 
 from jaxembed import train
@@ -296,6 +298,62 @@ def test_empty_arrays_and_numbers_that_json_lacks_are_refused_before_a_step(tmp_
     assert int(train.fit(**given | {"init": lambda key: empty, "workdir": None}).step) == 4
     with pytest.raises(ValueError, match=r"meta.json: cannot hold NaN or an infinity .*; pass it as text"):
         train.fit(**given | {"workdir": tmp_path / "b"}, meta={"rate": float("nan")})
+
+
+@pytest.mark.parametrize("content", [b"", b'{"rate": 0', b'{"rate": 0.3}', b'{"rate": "\xe9"}', None])
+def test_a_damaged_description_keeps_no_run_from_going_on_and_lets_no_other_one(content, tmp_path):
+    given = small([0.0] * 4, workdir=tmp_path)
+    train.fit(**given, steps=2, meta={"rate": 0.1})
+    path = tmp_path / "meta.json"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(ValueError, match="holds another experiment: meta.'rate'. is .* there and 7 here"):
+        train.fit(**given, steps=4, meta={"rate": 7})
+    told = contextlib.nullcontext() if content is None else pytest.warns(match="meta.json: damaged, but the")
+    with told:
+        assert int(train.fit(**given, steps=4, meta={"rate": 0.1}).step) == 4
+    assert json.loads(path.read_text()) == {"rate": 0.1}
+
+
+def test_a_damaged_description_without_checkpoints_is_named(tmp_path):
+    (tmp_path / "meta.json").write_text("{")
+    with pytest.raises(ValueError, match="meta.json: damaged .*; name another workdir, or delete this file"):
+        train.fit(**small([0.0] * 4, workdir=tmp_path, steps=2))
+
+
+def test_replay_goes_back_to_the_last_good_checkpoint(tmp_path):
+    given = small(np.linspace(0.1, 0.4, 6), steps=6, save_every=2, keep=3, workdir=tmp_path)
+    state = train.fit(**given)
+    told = {k: given[k] for k in ("init", "loss_fn", "tx", "batches", "mesh")}
+    DAMAGES["a flipped bit"](tmp_path / "checkpoints" / "4")
+    with pytest.warns(UserWarning, match="checkpoint 4 is damaged .*; the one before it is read"):
+        _, after, _ = train.replay(tmp_path, 6, **told)
+    chex.assert_trees_all_equal(after.params, state.params)
+
+
+@pytest.mark.parametrize("size", [0, 10, 100, 600])
+def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(size, finished, copied, capfd):
+    """At the log, at its next row, and at two kinds of files of a checkpoint."""
+    with (
+        room(size),
+        pytest.raises(OSError, match=r".*/(metrics.jsonl|checkpoints/5)\S*: could not be") as told,
+    ):
+        run(steps=STEPS, workdir=copied, save_every=1, keep=3)
+    assert "\n" not in str(told.value) and "; make room, or choose another disk" in str(told.value)
+    assert "rror" not in capfd.readouterr().err
+    left = [p.name for p in copied.rglob("*")]
+    assert not [name for name in left if "tmp" in name or name.endswith((".new", ".partial"))]
+    assert len(train.read_metrics(copied)) >= 1
+    chex.assert_trees_all_equal(as_numpy(run(steps=STEPS, workdir=copied)), finished[1])
+
+
+def test_a_batch_that_finds_no_room_does_not_hide_why_the_run_stopped(tmp_path):
+    given = small([], steps=2, workdir=tmp_path)
+    with (
+        room(200),
+        pytest.raises(FloatingPointError, match="step 1: .* could not be written to nonfinite_1_0"),
+    ):
+        train.fit(**given | {"batches": [{"x": np.full((), np.nan, np.float32), "y": np.zeros(100)}] * 2})
+    assert not list(tmp_path.glob("*.npz"))
 
 
 def test_many_saves_leave_no_files_open_and_no_threads(tmp_path):
