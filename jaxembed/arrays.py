@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.checks import check_integers
+
 
 def accumulator(*arrays):
     """Accumulation dtype: the one in which norms, softmaxes and sums of these arrays are computed.
@@ -143,29 +145,6 @@ def on_device(name, x):
     array = host(name, x)
     check_integers(name, array)
     return jnp.asarray(array)
-
-
-def check_integers(name, array):
-    """Refuses a NumPy array with an integer that JAX would wrap to another one.
-
-    >>> check_integers("ids", np.array([7, 8]))
-
-    Args:
-        name: of the argument, for the error.
-        array: NumPy array of any dtype.
-
-    Raises:
-        ValueError: with the number.
-    """
-    narrow = jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype.kind in "iu" else array.dtype
-    if narrow == array.dtype or not array.size:
-        return
-    low, high, bounds = int(array.min()), int(array.max()), np.iinfo(narrow)
-    if low < bounds.min or high > bounds.max:
-        wrong = low if low < bounds.min else high
-        raise ValueError(
-            f"{name}: {wrong} does not fit {narrow}; number the ids from 0, or set jax_enable_x64"
-        )
 
 
 def narrow_ids(**ids):

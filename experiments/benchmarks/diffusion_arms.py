@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks import timing
+
 HEAVY = ("conv_general_dilated", "dot_general")
 
 
@@ -12,23 +14,13 @@ def products(function, *arguments, kinds=HEAVY):
 
     They are read from its traced form, with their shapes, and run on numbers of their own.
     """
-    found = list(_equations(jax.make_jaxpr(function)(*arguments).jaxpr, kinds))
+    found = [eqn for eqn, _ in timing.equations(jax.make_jaxpr(function)(*arguments).jaxpr, kinds)]
     rng = np.random.default_rng(0)
     inputs = [[jnp.asarray(rng.normal(size=v.aval.shape), v.aval.dtype) for v in eqn.invars] for eqn in found]
     run = jax.jit(
         lambda rows: [eqn.primitive.bind(*x, **eqn.params) for eqn, x in zip(found, rows, strict=True)]
     )
     return lambda: run(inputs)
-
-
-def _equations(jaxpr, kinds):
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name in kinds:
-            yield eqn
-        for value in eqn.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _equations(inner, kinds)
 
 
 class TorchUNet:

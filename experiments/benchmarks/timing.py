@@ -5,11 +5,14 @@ import contextlib
 import ctypes
 import importlib
 import importlib.util
+import itertools
+import math
 import pathlib
 import statistics
 import time
 
 import jax
+import numpy as np
 
 
 def optional(name):
@@ -51,6 +54,85 @@ def in_turns(calls, rounds, block=1, warm=0):
         name: {"median": statistics.median(s), "least": min(s), "cpu": statistics.median(busy[name])}
         for name, s in wall.items()
     }
+
+
+def in_pairs(base, calls, inputs, rounds):
+    """Times functions beside one base, call by call: what slows a pair of calls slows both of it.
+
+    Neither call of a pair sees the input of the one before, so that what one call leaves in the caches does
+    not serve the next. Which of the two comes first changes from pair to pair.
+
+    Args:
+        base: ``input -> arrays`` that everything is compared with.
+        calls: {name: ``input -> arrays``}. Each is called twice beforehand.
+        inputs: several inputs, which are taken in turn.
+        rounds: pairs of every function.
+
+    Returns:
+        {name: {"median": seconds of one call, "ratio": median of its time over that of its base, "low",
+        "high": quartiles of those ratios, "cpu": median ratio of the processor times}}.
+    """
+    found, waiting = {name: [] for name in calls}, itertools.cycle(inputs)
+
+    def once(call):
+        x = next(waiting)
+        start = time.perf_counter(), time.process_time()
+        jax.block_until_ready(call(x))
+        return time.perf_counter() - start[0], time.process_time() - start[1]
+
+    for call in (base, *calls.values()):
+        once(call), once(call)
+    for i in range(rounds):
+        for name, call in calls.items():
+            pair = [once(c) for c in ((base, call) if i % 2 else (call, base))]
+            found[name].append(pair if i % 2 else pair[::-1])
+    return {name: _compared(np.asarray(pairs)) for name, pairs in found.items()}
+
+
+def _compared(pairs):
+    """What :func:`in_pairs` says of pairs [rounds, base and call, wall and processor seconds]."""
+    ratios = pairs[:, 1] / np.maximum(pairs[:, 0], 1e-9)
+    low, middle, high = np.quantile(ratios[:, 0], (0.25, 0.5, 0.75))
+    cpu = np.median(ratios[:, 1])
+    found = {"median": np.median(pairs[:, 1, 0]), "ratio": middle, "low": low, "high": high, "cpu": cpu}
+    return {key: float(value) for key, value in found.items()}
+
+
+def equations(jaxpr, kinds, times=1):
+    """Pairs (equation, how often it runs) of a traced function: those of some primitives, loops unrolled."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in kinds:
+            yield eqn, times
+        inside = times * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else times
+        for value in eqn.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner, kinds, inside)
+
+
+def reads(function, *arguments):
+    """What a function gathers: places that it reads, and their bytes.
+
+    >>> import jax.numpy as jnp
+    >>> print(reads(lambda table, rows: table[rows], jnp.zeros((100, 16)), jnp.array([7, 8])))
+    (2, 128)
+
+    Args:
+        function: ``arguments -> arrays`` that can be traced.
+        arguments: arrays, or trees of arrays.
+
+    Returns:
+        (places, bytes); neighbours that one slice reads are one place. Gathers of columns do not count.
+    """
+    places = size = 0
+    for eqn, times in equations(jax.make_jaxpr(function)(*arguments).jaxpr, ("gather",)):
+        operand, slices = eqn.invars[0].aval, eqn.params["slice_sizes"]
+        if slices[0] == operand.shape[0] > 1:
+            continue
+        out = eqn.outvars[0].aval
+        places += times * (out.size // math.prod(slices))
+        size += times * out.size * out.dtype.itemsize
+    return places, size
 
 
 def done(found):

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from jaxembed import data, files, metrics, tables, train
+from jaxembed.checks import check_whole
 from jaxembed.recipes import _click_networks as networks
 from jaxembed.recipes.click_models import ClickModel, read_params, scored, write_params
 
@@ -163,9 +164,7 @@ def _check_table(table):
 
 
 def _check_settings(counts, rate, row_rate, decay):
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name}={value!r}; give an int of at least 1")
+    check_whole(1, **counts)
     for name, value in (("rate", rate), ("row_rate", row_rate)):
         if value is not None and not value > 0:
             raise ValueError(f"{name}={value}; give a number above 0")

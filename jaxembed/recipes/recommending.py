@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxembed import data, encoders, files, losses, metrics, search, train
+from jaxembed.checks import check_whole
 from jaxembed.recipes import _tower_steps as steps_of
 from jaxembed.recipes.click_models import read_params, write_params
 from jaxembed.recipes.tower_models import TowerModel
@@ -166,9 +167,7 @@ def _check_choices(**values):
 
 
 def _check(counts, shares, weight):
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name}={value!r}; give an int of at least 1")
+    check_whole(1, **counts)
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name}={value}; give a share within 0..1")

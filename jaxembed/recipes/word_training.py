@@ -9,6 +9,7 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from jaxembed import data, losses, train
+from jaxembed.checks import check_whole
 from jaxembed.recipes import _word_steps as steps
 from jaxembed.recipes.word_models import Words, composed
 
@@ -150,9 +151,7 @@ def _check(kind, objective, ngrams, counts):
         raise ValueError(
             f"ngrams={ngrams}: belong to kind='skip_gram' with negative sampling; leave them out"
         )
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name}={value!r}; give an int of at least 1")
+    check_whole(1, **counts)
 
 
 def _height(rows, parts):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxembed.arrays import check_integers, check_shape, host, inner, narrow_ids, on_device
+from jaxembed.arrays import check_shape, host, inner, narrow_ids, on_device
+from jaxembed.checks import check_integers
 
 _WHOLE_ELEMENTS = 2**25  # floats of scores up to which documents on the device are not cut
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, squared_distances, straight_through
+from jaxembed.checks import check_whole
 from jaxembed.tables.compact import decoded, most_frequent, pack, rank, rank_bits, unpack
 from jaxembed.tables.factorized import TABLE, own_rows, read_rows
-from jaxembed.tables.methods import at_once, check_count, plain_settings, row_method, values_of
+from jaxembed.tables.methods import at_once, plain_settings, row_method, values_of
 
 MODES = ("vq", "sx")
 PIECE = 2**14  # rows that are compared with the centres at a time
@@ -83,7 +84,7 @@ def mgqe(sizes, width, *, counts, parts=4, centres=256, rare=64, top=0.1, initia
         W.-C. Kang et al., arXiv:2002.08530; the deviation is that of :func:`dpq`.
     """
     values = values_of(sizes)
-    check_count("rare", rare)
+    check_whole(1, rare=rare)
     member = most_frequent(values.named(counts), values.sizes, top)
     settings = plain_settings("mgqe", sizes, width) | {"centres": int(centres), "rare": int(rare), "top": top}
     books = (centres, min(rare, centres))
@@ -172,9 +173,7 @@ def _distance(centres, rows, most):
 
 
 def _check(width, parts, books, mode):
-    check_count("width", width)
-    check_count("parts", parts)
-    check_count("centres", books[0])
+    check_whole(1, width=width, parts=parts, centres=books[0])
     if width % parts:
         raise ValueError(f"parts={parts} do not divide width={width}; choose a divisor")
     if books[0] > 2**16:

@@ -89,7 +89,7 @@ def _rows(plan, feature, place, ids):
     hashed = mix(ids ^ place.salts) % np.uint32(place.open_rows)
     if plan.span > 1:
         steps = np.arange(plan.span, dtype=np.uint32)
-        hashed = (hashed[..., None] + steps) % np.uint32(place.open_rows)
+        hashed = _wrapped(hashed[..., None] + steps, place.open_rows, plan.span)
         rows = place.starts[:, None] + hashed.astype(np.int32)
         rows = rows.reshape(*rows.shape[:-2], -1)
     else:
@@ -98,6 +98,15 @@ def _rows(plan, feature, place, ids):
         xp = np if isinstance(rows, np.ndarray) else jnp
         rows = xp.where(mix(ids ^ place.signs) >> np.uint32(31) == 1, -2 - rows, rows)
     return rows
+
+
+def _wrapped(rows, count, span):
+    """Rows modulo a count, less than a span beyond it: a comparison is faster than a division."""
+    count = np.uint32(count)
+    if count < span:
+        return rows % count
+    xp = np if isinstance(rows, np.ndarray) else jnp
+    return xp.where(rows >= count, rows - count, rows)
 
 
 def _digits(ids, radix, starts):

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.checks import check_whole
 from jaxembed.tables.codes import by_table
 from jaxembed.tables.codes import codes as plan_codes
 from jaxembed.tables.lookup import init_tables, lookup, row_and_sign, rows_of
 from jaxembed.tables.methods import (
     Method,
     at_once,
-    check_count,
     counted_bytes,
     plain_settings,
     row_method,
@@ -44,7 +44,7 @@ def full_table(sizes, width, *, initialiser=None):
         ValueError: for sizes or a width below 1.
     """
     values = values_of(sizes)
-    check_count("width", width)
+    check_whole(1, width=width)
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
     return row_method(
         plain_settings("full_table", sizes, width),
@@ -260,8 +260,7 @@ def robe(sizes, width, *, slots, block=None, multiplexed=True, signed=True, seed
         A. Desai et al., arXiv:2108.02191; W. Chen et al., arXiv:1504.04788 (HashedNet). The salts are those
         of a plan in place of the authors' linear hash.
     """
-    check_count("width", width)
-    check_count("slots", slots)
+    check_whole(1, width=width, slots=slots)
     block = width if block is None else block
     if block < 1 or width % block:
         raise ValueError(f"block={block} does not divide width={width}; choose a divisor")

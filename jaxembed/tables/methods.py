@@ -262,9 +262,3 @@ def plain_settings(name, sizes, width):
     """Settings that all methods have: the name, the sizes and the width, as JSON values."""
     sizes = {n: int(s) for n, s in sizes.items()} if isinstance(sizes, Mapping) else int(sizes)
     return {"method": name, "sizes": sizes, "width": int(width)}
-
-
-def check_count(name, value, low=1):
-    """Refuses what is not an int of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-        raise ValueError(f"{name}={value!r}; give an int of at least {low}")

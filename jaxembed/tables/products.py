@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.checks import check_whole
 from jaxembed.hashing import mix
 from jaxembed.tables.lookup import rows_of
-from jaxembed.tables.methods import at_once, check_count, plain_settings, row_method, values_of
+from jaxembed.tables.methods import at_once, plain_settings, row_method, values_of
 
 CORES = tuple(f"core_{k}/embedding" for k in range(3))
 
@@ -42,8 +43,7 @@ def tensor_train(sizes, width, *, rank, initialiser=None):
         C. Yin et al., TT-Rec, arXiv:2101.11714, which draws cores away from zero instead.
     """
     values = values_of(sizes)
-    check_count("width", width)
-    check_count("rank", rank)
+    check_whole(1, width=width, rank=rank)
     digits, parts = tt_shape(values.total, width)
     rows = (parts[0] * rank, rank * parts[1] * rank, rank * parts[2])
     if initialiser is None:  # an entry is a sum of rank**2 products of three entries
@@ -156,8 +156,7 @@ def dhe(sizes, width, *, hidden, hashes=1024, layers=5, encoding="uniform", seed
         a vector depends on its id alone. Products of large ids overflow in 32 bits, this hash does not.
     """
     values = values_of(sizes)
-    for name, value in (("width", width), ("hidden", hidden), ("hashes", hashes), ("layers", layers)):
-        check_count(name, value)
+    check_whole(1, width=width, hidden=hidden, hashes=hashes, layers=layers)
     if encoding not in ("uniform", "normal") or (encoding == "normal" and hashes % 2):
         raise ValueError(
             f"encoding={encoding!r}; choose 'uniform', or 'normal' with an even number of hashes"

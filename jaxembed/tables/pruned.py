@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxembed.checks import check_whole
 from jaxembed.tables.compact import joined_counts, read_sparse, sparse_rows
 from jaxembed.tables.factorized import TABLE, own_rows, read_rows
-from jaxembed.tables.methods import at_once, check_count, counted_bytes, plain_settings, row_method, values_of
+from jaxembed.tables.methods import at_once, counted_bytes, plain_settings, row_method, values_of
 from jaxembed.tables.updates import _leaf, _replaced
 
 THRESHOLDS = ("entry", "value")
@@ -58,8 +59,7 @@ def deeplight(sizes, width, *, keep, initialiser=None):
 
 
 def _check_keep(keep, values, width):
-    check_count("width", width)
-    check_count("keep", keep)
+    check_whole(1, width=width, keep=keep)
     if keep > values.total * width:
         raise ValueError(f"keep={keep}: the table has {values.total * width} entries; keep as many or fewer")
 
@@ -106,8 +106,7 @@ def pruned_update(update, path, *, keep, every=10, base=0.99, over=100):
     References:
         W. Deng et al. (DeepLight), arXiv:2002.06987.
     """
-    for name, value in (("keep", keep), ("every", every), ("over", over)):
-        check_count(name, value)
+    check_whole(1, keep=keep, every=every, over=over)
     if not 0 <= base < 1:
         raise ValueError(f"base={base}: is outside 0..1; give a number from 0 to below 1")
     init, inner = update
@@ -261,7 +260,7 @@ def autosrh(sizes, width, *, keep, counts, groups=6, initialiser=None):
     """
     values = values_of(sizes)
     _check_keep(keep, values, width)
-    check_count("groups", groups)
+    check_whole(1, groups=groups)
     if groups > 256:
         raise ValueError(f"groups={groups}; give at most 256")
     group = frequency_groups(joined_counts(values.named(counts), values.sizes), groups)

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.checks import check_whole
 from jaxembed.tables.factorized import TABLE, own_rows
 from jaxembed.tables.lookup import narrow
-from jaxembed.tables.methods import at_once, check_count, counted_bytes, plain_settings, row_method, values_of
+from jaxembed.tables.methods import at_once, counted_bytes, plain_settings, row_method, values_of
 
 KINDS = {8: jnp.int8, 16: jnp.int16}
 STEP = "step/embedding"
@@ -73,7 +74,7 @@ def alpt(sizes, width, *, bits=8, step=0.01, initialiser=None):
 
 def _integers(name, sizes, width, bits, step, initialiser, learned):
     values = values_of(sizes)
-    check_count("width", width)
+    check_whole(1, width=width)
     if bits not in KINDS:
         raise ValueError(f"bits={bits}; choose 8 or 16")
     if not (np.isfinite(step) and step > 0):

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.checks import check_whole
 from jaxembed.tables.compact import most_frequent, rank, rank_bits
 from jaxembed.tables.factorized import TABLE, own_rows, read_rows
 from jaxembed.tables.lookup import rows_of
-from jaxembed.tables.methods import at_once, check_count, plain_settings, row_method, values_of
+from jaxembed.tables.methods import at_once, plain_settings, row_method, values_of
 
 
 def adapt_emb(sizes, width, *, counts, rows, top=0.1, initialiser=None):
@@ -40,8 +41,7 @@ def adapt_emb(sizes, width, *, counts, rows, top=0.1, initialiser=None):
         AdaptEmb as in arXiv:2311.15578, whose map takes an integer for each value.
     """
     values = values_of(sizes)
-    check_count("width", width)
-    check_count("rows", rows)
+    check_whole(1, width=width, rows=rows)
     member = most_frequent(values.named(counts), values.sizes, top)
     held, frequent = jax.tree.map(np.asarray, jax.jit(rank_bits)(member)), int(member.sum())
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
@@ -98,8 +98,7 @@ def dedup(sizes, width, *, keep, block=8, initialiser=None):
         here all blocks are compared by squared distance, so that any budget is met.
     """
     values = values_of(sizes)
-    for name, value in (("width", width), ("block", block), ("keep", keep)):
-        check_count(name, value)
+    check_whole(1, width=width, block=block, keep=keep)
     count = -(-values.total // block)
     if keep > count:
         raise ValueError(f"keep={keep}: the table has {count} blocks of {block} rows; keep as many or fewer")

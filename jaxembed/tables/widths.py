@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator
+from jaxembed.checks import check_whole
 from jaxembed.tables.composed import per_feature
 from jaxembed.tables.factorized import read_rows
 from jaxembed.tables.lookup import rows_of
-from jaxembed.tables.methods import check_count, plain_settings, row_method, single, values_of
+from jaxembed.tables.methods import plain_settings, row_method, single, values_of
 
 EPSILON = 1e-5  # of the variance, as in batch norm
 WIDE, NARROW = "wide/embedding", "narrow/embedding"
@@ -43,7 +44,7 @@ def narrow_table(size, width, *, inner, initialiser=None):
         ValueError: for a size below 1 or an inner width out of range.
     """
     values = values_of(size)
-    check_count("width", width)
+    check_whole(1, width=width)
     if not 1 <= inner <= width:
         raise ValueError(f"inner={inner}: is outside 1..{width}; give a width that the vectors have room for")
     low = math.floor(inner)
@@ -193,7 +194,7 @@ def autodim(sizes, width, *, widths=None, temperature=1.0, initialiser=None):
         X. Zhao et al., arXiv:2006.14827. There the moments are those of the batch, and running means serve.
     """
     values = values_of(sizes)
-    check_count("width", width)
+    check_whole(1, width=width)
     widths = _checked_widths(widths, width, temperature)
     draw = initialiser or jax.nn.initializers.truncated_normal(width**-0.5)
 

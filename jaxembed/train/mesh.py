@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxembed.arrays import check_integers
+from jaxembed.checks import check_integers
 
 
 def make_mesh(data=None, model=1):

@@ -5,6 +5,7 @@ import importlib
 import json
 import pathlib
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +123,32 @@ def test_the_benchmark_of_diffusion_runs_without_its_peer(tmp_path, monkeypatch)
     assert {row["peer"] for row in tabled["summary"]} == {"XLA's products alone", "two calls"}
 
 
+def test_pairs_are_timed_beside_their_base_on_inputs_in_turn():
+    seen = {"base": [], "slow": []}
+
+    def call(name, seconds):
+        def run(x):
+            seen[name].append(x)
+            time.sleep(seconds)
+
+        return run
+
+    calls = {"slow": call("slow", 0.03)}
+    found = timing.in_pairs(call("base", 0.003), calls, (0, 1, 2), rounds=3)["slow"]
+    assert found["median"] >= 0.03 and 1 < found["low"] <= found["ratio"] <= found["high"]
+    assert len(seen["base"]) == len(seen["slow"]) == 5  # two calls beforehand, one in each round
+    assert all(a != b for a, b in zip(seen["slow"], seen["base"], strict=True))
+
+
+def test_the_places_that_a_function_reads_count_slices_once_and_loops_often():
+    table, rows = jnp.zeros((50, 8)), jnp.arange(6)
+    assert timing.reads(lambda t, r: t[r], table, rows) == (6, 6 * 8 * 4)
+    assert timing.reads(lambda t, r: t[r, 0], table, rows) == (6, 6 * 4)
+    assert timing.reads(lambda t, r: t[:, np.array([1, 2])], table, rows) == (0, 0)
+    looped = jax.jit(lambda t, r: jax.lax.fori_loop(0, 4, lambda i, x: x + t[r + i], jnp.zeros((6, 8))))
+    assert timing.reads(looped, table, rows) == (24, 24 * 8 * 4)
+
+
 def test_the_products_of_a_function_are_its_convolutions_and_matrix_products():
     def function(x, kernel):
         y = jax.lax.conv(x, kernel, (1, 1), "SAME")
@@ -149,7 +176,18 @@ def test_the_benchmark_of_compressed_tables_reads_and_trains_every_method(tmp_pa
     small = {"values": 2000, "batch_size": 16, "fields": 2, "rounds": 1, "results": tmp_path}
     tabled = found(compression, compression.Config(**small))
     rows = {row["method"]: row for row in tabled["lookups"]}
-    assert rows["full table"]["times gather"] == 1 and rows["hash"]["MB"] == pytest.approx(0.032, rel=0.01)
+    assert rows["hash"]["MB"] == pytest.approx(0.032, rel=0.01)
+    places = {name: round(row["places"]) for name, row in rows.items()}
+    assert places["full table"] == places["hash"] == 1 and places["quotient-remainder"] == 2
+    assert places["ROBE"] == 16 and places["ALPT"] == 2 and places["deep hash"] == 0
+    assert rows["full table"]["bytes"] == 128 and rows["full table"]["floor"] == 1
+    assert rows["INT8"]["bytes"] == 80
+    assert compression.arithmetic(tabled["lookups"]) == ["tensor train", "deep hash"]
+    assert [row["what dominates"] for row in tabled["limits"]] == ["memory", "arithmetic"]
+    assert tabled["limits"][0]["limit"] == 3 and tabled["limits"][1]["slowest"] in (
+        "tensor train",
+        "deep hash",
+    )
     assert all(row["times gather"] > 0 and row["MB"] <= 0.128 for row in rows.values())
     memory = {row["method"]: row for row in tabled["memory in training"]}
     assert list(memory) == list(rows)
@@ -261,7 +299,7 @@ def test_bad_settings_are_refused_before_the_work(tmp_path):
 
 
 def test_a_summary_says_how_many_times_as_fast_we_are():
-    assert doctest.testmod(timing)[:2] == (0, 2)
+    assert doctest.testmod(timing)[:2] == (0, 4)
     assert timing.compared("x, ms", "peer", 2.0, 6.0, rate=False)["ratio"] == 3
     assert timing.compared("x, texts/s", "peer", 2.0, 6.0, rate=True)["ratio"] == pytest.approx(1 / 3)
 

@@ -13,6 +13,7 @@ from table_cases import FEATURES, PLAN, example, numbered
 
 from jaxembed import tables
 from jaxembed.tables import Feature
+from jaxembed.tables.plans import places
 
 # Codes
 
@@ -27,6 +28,22 @@ def test_extreme_ids_hash_as_python_ints_do(value):
     p = tables.plan([Feature("a", chunks=2)], rows=2**30, width=1)
     batch = {"a": np.array([value], np.uint32)}
     chex.assert_trees_all_equal(tables.codes(p, batch), oracles.hash_codes(p, batch))
+
+
+@pytest.mark.parametrize("rows", [4, 5, 7, 40])
+def test_spans_wrap_within_the_rows_of_their_feature_even_twice(rows):
+    features = [Feature("a", size=1), Feature("b", chunks=2, size=9)]
+    p = tables.plan(features, rows=rows, width=1, span=4, signed=True, multiplexed=False)
+    batch = {name: np.arange(60, dtype=np.int32) for name in ("a", "b")}
+    found = tables.codes(p, batch)
+    chex.assert_trees_all_equal(jax.jit(lambda b: tables.codes(p, b))(batch), found)
+    for name, place in places(p).items():
+        for value, codes in enumerate(found[name]):
+            for read, code in enumerate(codes):
+                hashed = oracles.fmix32(value ^ oracles.salt(p.seed, name, read // 4)) + read % 4
+                row = place.starts[read // 4] + hashed % place.open_rows
+                flipped = oracles.fmix32(value ^ oracles.salt(p.seed, name, f"{read}/sign")) >> 31
+                assert code == (-2 - row if flipped else row)
 
 
 @pytest.mark.parametrize("multiplexed", [True, False])
