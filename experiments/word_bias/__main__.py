@@ -3,6 +3,7 @@
     python -m experiments.word_bias                # the 50,000 commonest words of GloVe
     python -m experiments.word_bias --data news    # 26,423 GoogleNews vectors, with the authors' lists
     python -m experiments.word_bias --quick        # 20,000 words, fewer permutations
+    python -m experiments.word_bias --vectors own.vec    # word vectors of your own, of English words
 
 Paper: "Man is to Computer Programmer as Woman is to Homemaker?" (arXiv:1607.06520). The limit is
 that of "Lipstick on a Pig" (arXiv:1903.03862). `make data` brings GloVe; for the news vectors,
@@ -27,7 +28,8 @@ class Config:
     """Measures a table of words before and after hard and soft debiasing."""
 
     data: Literal["glove", "news"] = "glove"
-    rows: int = 50_000  # commonest words of GloVe; the news vectors are all taken
+    vectors: pathlib.Path | None = None  # a file of word vectors in GloVe's place
+    rows: int = 50_000  # first words of the table; the news vectors are all taken
     weight: float = 0.2  # of the bias in soft debiasing, as the paper has it
     permutations: int = 10_000  # of the association test
     extreme: int = 500  # neutral words of each side that a classifier is asked to tell apart
@@ -38,6 +40,8 @@ class Config:
     def __post_init__(self):
         limits = {"rows": (5_000, 400_000), "weight": (0, 10**6), "permutations": (10, 10**6)}
         flags.check(self, limits | {"extreme": (20, 5_000), "seeds": (1, 100)})
+        if self.data == "news":
+            flags.exclude(self, "vectors", ("data",))
 
 
 QUICK = {"rows": 20_000, "permutations": 1_000, "seeds": 2}
@@ -190,7 +194,7 @@ def figures(numbers):
 
 def look(cfg):
     """Refuses a run whose data are missing."""
-    inputs.installed("sklearn", *(["pyarrow"] if cfg.data == "glove" else []))
+    inputs.installed("sklearn", *(["pyarrow"] if cfg.data == "glove" and not cfg.vectors else []))
     data.word_pairs("simlex999")
     if cfg.data == "news":
         data.gender_words()

@@ -23,13 +23,15 @@ def chosen(cfg):
         }
         found["jobs"] = {word: stereotype for word, (_, stereotype) in own["professions"].items()}
     else:
-        table = data.glove()
+        table = data.glove() if cfg.vectors is None else data.read_word_vectors(cfg.vectors)
         table = {"words": table["words"][: cfg.rows], "vectors": table["vectors"][: cfg.rows]}
         equal = lists.EQUAL
         seed = [*lists.SPECIFIC, *(word for pair in equal for word in pair)]
         found = {"pairs": lists.PAIRS, "equal": equal, "seed": seed, "specific": None}
         found["jobs"] = dict.fromkeys(lists.JOBS)
     rows = {word: i for i, word in enumerate(table["words"])}
+    if not {"she", "he"} <= set(rows) or not len(known({"rows": rows}, found["pairs"])[0]):
+        raise ValueError(f"--vectors {cfg.vectors}: lack she, he or all pairs of words; give English vectors")
     unit = np.asarray(arrays.unit(table["vectors"]))
     return found | {"words": table["words"], "rows": rows, "vectors": unit}
 

@@ -1,6 +1,7 @@
 """The experiment on word bias: lists, what a table lacks, claims."""
 
 import numpy as np
+import pytest
 
 from experiments.shared import results
 from experiments.word_bias import __main__ as story
@@ -61,3 +62,13 @@ def test_classifiers_tell_what_a_table_still_says_and_guess_where_it_says_nothin
 def test_pairs_that_are_generated_again_are_counted():
     before = [["she", "he", 1.0], ["nun", "monk", 0.9]]
     assert measures.kept_share(before, [["she", "he", 0.4]]) == 0.5 and measures.kept_share([], []) == 0
+
+
+def test_vectors_of_ones_own_without_the_pairs_are_refused(tmp_path):
+    path = tmp_path / "own.vec"
+    path.write_text("3 2\nshe 1 0\nhe 0 1\nnurse 1 1\n")
+    table = measures.chosen(story.Config(vectors=path))
+    assert measures.known(table, table["pairs"])[0].tolist() == [[0, 1]]
+    path.write_text("2 2\nshe 1 0\nnurse 1 1\n")
+    with pytest.raises(ValueError, match="^--vectors .*own.vec: lack she, he or all pairs of words"):
+        measures.chosen(story.Config(vectors=path))
