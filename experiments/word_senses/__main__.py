@@ -69,7 +69,7 @@ def updates(cfg):
         def loss_fn(params, batch, key):
             given = {"mask": batch["mask"], "entropy_weight": entropy_weight, "samples": sampled(batch)}
             given |= {"key": jax.random.fold_in(key, 1), "draws": draws} if draws else {}
-            heat = batch["temperature"][:, None]
+            heat = batch["temperature"][0]  # of all rows
             loss = losses.sense_loss(params, batch["words"], batch["contexts"], temperature=heat, **given)
             return loss.mean(), {}
 
