@@ -47,31 +47,21 @@ VECTORS, TOPICS, PLANTED = "bags", "topics", "planted"
 MIX, MASKED, CAUSAL, POOLING, USERS, CODES, PROBE = (
     "mix", "masked", "causal", "pooling", "users", "codes", "probe",
 )  # fmt: skip
-HIERARCHICAL, ALIGNED, AGREEMENT, REMOVED, SIF, NUMBERS = (
-    "hierarchical", "aligned", "agreement", "removal", "sif", "numbers",
+HIERARCHICAL, ALIGNED, AGREEMENT, REMOVED, SIF, NUMBERS, BOTH = (
+    "hierarchical", "aligned", "agreement", "removal", "sif", "numbers", "both-sides",
 )  # fmt: skip
 
 
-def bags(cfg, seed):
-    """Rows 1 and 2 as one: LSA of tf-idf, beside plain counts; tf-idf alone is kept too."""
-    found = documents.weighting(cfg, seed)
-    return {"ours": found["LSA of tf-idf"], "beside": found["counts"], "tf-idf": found["tf-idf"]}
-
-
-def held_out(cfg, seed):
-    found = documents.held_out_bound(cfg, seed)
-    return {"ours": found["ours"], "beside": found["peer"]}
-
-
 ROWS = {  # name: (row of the survey's table, what, measure, beside what, function)
-    VECTORS: ("1, 2", "LSA of tf-idf", "10-neighbour accuracy", "plain counts", bags),
+    VECTORS: ("1, 2", "LSA of tf-idf", "10-neighbour accuracy", "plain counts", documents.weighting),
     HIERARCHICAL: ("5", "hierarchical softmax", "WordSim-353", "negative sampling", words.hierarchical),
     MIX: ("10", "scalar mix of layers", "accuracy", "last layer", contexts.mixed_layers),
     MASKED: ("11", "masked words", "nats a hidden word", "frequency", contexts.language),
-    CAUSAL: ("12", "causal language model", "nats a next word", "frequency", contexts.next_words),
+    CAUSAL: ("12", "causal language model", "nats a next word", "frequency", contexts.causal),
+    BOTH: ("10", "biLM over letters", "nats a neighbour", "frequency", contexts.both),
     POOLING: ("13", "mean pooling", "10-neighbour accuracy", "first token", contexts.pooling),
     SIF: ("14", "SIF", "10-neighbour accuracy", "mean of words", words.sentences),
-    TOPICS: ("17", "online LDA", "nats a held-out word", "scikit-learn", held_out),
+    TOPICS: ("17", "online LDA", "nats a held-out word", "scikit-learn", documents.held_out_bound),
     PLANTED: ("17", "online LDA", "total variation", "other topics", documents.planted_topics),
     ALIGNED: ("18", "Procrustes and CSLS", "word found again", "as they are", words.aligned),
     USERS: ("19", "words with a group's vector", "next word nearer", "word alone", contexts.personal),
@@ -149,6 +139,7 @@ CLAIMS = (
     Claim(SURVEY, "A learned mix of all layers is above the last layer", asked(MIX)),
     Claim(SURVEY, "Masked words are told better than by their frequency", asked(MASKED, sign=-1)),
     Claim(SURVEY, "Next words are told better than by their frequency", asked(CAUSAL, sign=-1)),
+    Claim(SURVEY, "A biLM over letters tells words better than frequency", asked(BOTH, sign=-1)),
     Claim(SURVEY, "The mean of the states is above the first one", asked(POOLING)),
     Claim(SURVEY, "The vector of a group, added to a word, tells the next word better", asked(USERS)),
     Claim(SURVEY, "Intruders stand further from sparse codes' top words", asked(CODES)),

@@ -12,6 +12,7 @@ from experiments.shared import text_models
 from jaxembed import arrays, data, encoders, losses, metrics, ragged, train, vectors
 
 LENGTH, VOCABULARY, OTHER, HIDDEN = 32, 1000, 0, 1  # words of a text; known words; ids of the others
+MASKED, CAUSAL, BOTH = "masked", "causal", "from both sides"  # language models
 POOLINGS = {
     "mean": encoders.mean_pool, "cls": encoders.cls_pool, "max": encoders.max_pool,
     "last": encoders.last_pool, "weighted": encoders.weighted_mean_pool,
@@ -120,10 +121,6 @@ def intruders(cfg, seed, frequent=1000, count=100):
     return {n: float(np.nanmean(metrics.intrusion(side, x, seed=seed))) for n, side in sides.items()}
 
 
-def next_words(cfg, seed):
-    return language(cfg, seed, causal=True)
-
-
 @functools.cache
 def sentences():
     """Ids [N, T] of the first words of posts, for training and held out, log frequencies [V], the words."""
@@ -136,50 +133,77 @@ def sentences():
     return ids, held, np.log(np.maximum(counts, 1e-9) / counts.sum()).astype(np.float32), known
 
 
-def batch_of(rng, ids, causal):
+def batch_of(rng, ids, kind):
     """A batch for a language model: what is read, what is asked, and where."""
     real = ids > HIDDEN
-    if causal:
+    if kind == CAUSAL:
         return {"ids": ids[:, :-1], "mask": ids[:, :-1] >= 0, "words": ids[:, 1:], "where": real[:, 1:]}
+    if kind == BOTH:
+        return {"ids": ids, "mask": ids >= 0, "words": ids, "where": real}
     groups = np.where(real, np.arange(ids.shape[1]), -1)
     (where,) = data.word_masks(rng, groups, real, rates=(0.15,))
     hidden = data.hide(rng, ids, where, token=HIDDEN, vocabulary=VOCABULARY + 2)
     return {"ids": hidden, "mask": ids >= 0, "words": ids, "where": where}
 
 
+def spelled(table, filters=16, sizes=(1, 2, 3, 4)):
+    """(init, embed) of words by a convolution over their letters; words that are not known have none."""
+    letters = ragged.pad([[], [], *(list(word.encode())[:12] for word in sentences()[3])])[0]
+
+    def init(key):
+        one, two, three = jax.random.split(key, 3)
+        windows = encoders.init_text_cnn(two, filters, sizes=sizes, filters=filters)
+        return {"letters": 0.3 * jax.random.normal(one, (256, filters)), "windows": windows} | table(three)
+
+    def embed(params, batch):
+        read = encoders.text_cnn(params["windows"], params["letters"][letters], letters > 0)
+        return read[batch["ids"]], batch["mask"]
+
+    return init, embed
+
+
 @functools.cache
-def model(causal, width=64):
-    """(init, loss, update) of a small transformer over words, masked or causal."""
+def model(kind, width=64):
+    """(init, loss, update) of a small language model over words: a transformer, or an LSTM for each side."""
     log_q = sentences()[2]
-    net = encoders.transformer(
-        lambda key: {"table": {"embedding": 0.1 * jax.random.normal(key, (VOCABULARY + 2, width))}},
-        lambda params, batch: (params["table"]["embedding"][batch["ids"]], batch["mask"]),
-        width=width, layers=2, heads=4, positions=LENGTH, causal=causal,
+
+    def table(key):
+        return {"table": {"embedding": 0.1 * jax.random.normal(key, (VOCABULARY + 2, width))}}
+
+    net = encoders.bidirectional_model(*spelled(table), inputs=width) if kind == BOTH else None
+    net = net or encoders.transformer(
+        table, lambda params, batch: (params["table"]["embedding"][batch["ids"]], batch["mask"]),
+        width=width, layers=2, heads=4, positions=LENGTH, causal=kind == CAUSAL,
     )  # fmt: skip
 
     def init(key):
         return net.init(key) | {"bias": jnp.asarray(log_q)}
 
     def loss_fn(params, batch, key=None):
-        states = net.hidden(params, batch)["tokens"]
+        found = net.hidden(params, batch)
+        if kind == BOTH:
+            found = batch = encoders.both_sides(found, batch["words"], batch["where"])
         given = {"words": batch["words"], "where": batch["where"], "bias": params["bias"]}
-        table = params["table"]["embedding"]
-        found = losses.masked_words_loss(lambda x: x, states, table, average="words", **given)
-        return found.mean(), {}
+        rows = found["tokens"], params["table"]["embedding"]
+        nats = losses.masked_words_loss(lambda x: x, *rows, average="words", **given)
+        plain = jnp.where(batch["where"], -jnp.asarray(log_q)[batch["words"]], 0)
+        return nats.mean(), {"frequency": jnp.sum(plain) / jnp.sum(batch["where"])}
 
     return init, jax.jit(loss_fn), train.gradient_update(loss_fn, optax.adam(3e-3))
 
 
-def language(cfg, seed, causal=False):
-    """Rows 11 and 12: nats of a hidden word, or of the next one, beside those of its frequency."""
-    ids, held, log_q, _ = sentences()
-    (init, loss, update), rng = model(causal), np.random.default_rng(seed)
-    batches = [batch_of(rng, ids[rng.integers(0, len(ids), 32)], causal) for _ in range(cfg.steps)]
+def language(cfg, seed, kind=MASKED):
+    """Rows 10 to 12: nats of a word that is hidden or beside the state, beside those of its frequency."""
+    ids, held, _, _ = sentences()
+    (init, loss, update), rng = model(kind), np.random.default_rng(seed)
+    batches = [batch_of(rng, ids[rng.integers(0, len(ids), 32)], kind) for _ in range(cfg.steps)]
     given = {"batches": batches, "steps": cfg.steps, "key": seed, "progress": False}
     state = train.fit(init=init, update=update, **given)
-    asked = batch_of(rng, held, causal)
-    plain = -log_q[asked["words"][asked["where"]]].mean()
-    return {"ours": float(loss(state.params, asked)[0]), "beside": float(plain)}
+    ours, beside = loss(state.params, batch_of(rng, held, kind))
+    return {"ours": float(ours), "beside": float(beside["frequency"])}
+
+
+causal, both = (functools.partial(language, kind=kind) for kind in (CAUSAL, BOTH))
 
 
 def personal(cfg, seed, strength=0.4, part=1):  # strength chosen with part 0

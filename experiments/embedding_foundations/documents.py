@@ -6,19 +6,7 @@ import itertools
 import jax
 import numpy as np
 
-from jaxembed import data, encoders, metrics, ragged
-
-
-def bags(lists, words, most=400):
-    """Bags of the known words of texts: (ids int32 [N, U], counts float32 [N, U]), U at most ``most``."""
-    rows = {word: i for i, word in enumerate(words)}
-    found = []
-    for text in lists:
-        numbers, counts = np.unique([rows[w] for w in text if w in rows], return_counts=True)
-        kept = np.argsort(-counts, kind="stable")[:most]
-        found.append((numbers[kept].astype(int), counts[kept]))
-    ids = ragged.pad([ids for ids, _ in found])[0]
-    return ids, ragged.pad([counts for _, counts in found], dtype=np.float32)[0]
+from jaxembed import arrays, data, encoders, metrics
 
 
 def news(count, seed, least=5):
@@ -30,24 +18,20 @@ def news(count, seed, least=5):
         lists = [source["texts"][i].split() for i in chosen]
         parts.append((lists, np.array(source["labels"])[chosen]))
     words = data.corpus(parts[0][0], min_count=least)["words"]
-    return [(bags(lists, words), labels) for lists, labels in parts], words
+    return [(data.word_bags(lists, words, most=400), labels) for lists, labels in parts], words
 
 
 def weighting(cfg, seed):
-    """Rows 1 and 2: how many of the ten nearest documents share the group, by counts, tf-idf and LSA."""
+    """Rows 1 and 2 as one: LSA of tf-idf, beside plain counts, by the group of the ten nearest documents."""
     ((known, labels), (asked, truth)), words = news(cfg.documents, seed)
-    idf = encoders.fit_idf(*known, len(words))
-    plain = {"counts": np.ones(len(words)), "tf-idf": idf}
     found = {}
-    for name, scale in plain.items():
+    for name, scale in (("beside", np.ones(len(words))), ("tf-idf", encoders.fit_idf(*known, len(words)))):
         sides = [(ids, encoders.tfidf(scale, ids, counts)) for ids, counts in (known, asked)]
-        params = encoders.fit_lsa(jax.random.key(seed), *sides[0], len(words), size=cfg.topics, powers=2)
         dense = [dense_rows(*side, len(words)) for side in sides]
         found[name] = metrics.nearest_accuracy(dense[0], labels, dense[1], truth)
-        narrow = [np.asarray(encoders.lsa(params, *side)) for side in sides]
-        narrow = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in narrow]
-        found[f"LSA of {name}"] = metrics.nearest_accuracy(narrow[0], labels, narrow[1], truth)
-    return found
+    params = encoders.fit_lsa(jax.random.key(seed), *sides[0], len(words), size=cfg.topics, powers=2)
+    narrow = [np.asarray(arrays.unit(encoders.lsa(params, *side))) for side in sides]
+    return found | {"ours": metrics.nearest_accuracy(narrow[0], labels, narrow[1], truth)}
 
 
 def dense_rows(ids, weights, words):
@@ -93,7 +77,7 @@ def held_out_bound(cfg, seed):
     shape = (len(known[0]), len(words))
     peer.fit(csr_matrix((known[1].ravel(), (rows, known[0].ravel())), shape=shape))
     theirs = {"topics": peer.components_.astype(np.float32)}
-    return {"ours": bound_per_word(ours, asked, 1 / 20), "peer": bound_per_word(theirs, asked, 1 / 20)}
+    return {"ours": bound_per_word(ours, asked, 1 / 20), "beside": bound_per_word(theirs, asked, 1 / 20)}
 
 
 def planted_topics(cfg, seed, topics=20, words=400, length=100):
@@ -106,9 +90,8 @@ def planted_topics(cfg, seed, topics=20, words=400, length=100):
     rng = np.random.default_rng(seed)
     beta = rng.dirichlet(np.full(words, 0.05), topics)
     theta = rng.dirichlet(np.full(topics, 0.1), cfg.documents)
-    counts = np.stack([rng.multinomial(length, t @ beta) for t in theta]).astype(np.float32)
-    lists = [np.flatnonzero(row) for row in counts]
-    bag = ragged.pad(lists)[0], ragged.pad([row[x] for row, x in zip(counts, lists, strict=True)])[0]
+    texts = [np.repeat(np.arange(words), rng.multinomial(length, t @ beta)).tolist() for t in theta]
+    bag = data.word_bags(texts, range(words))
     found = np.asarray(
         online_topics(bag, words, topics, seed, batch=64, epochs=20, offset=1.0, decay=0.5)["topics"]
     )

@@ -11,7 +11,6 @@ minutes on 2 CPU cores.
 import dataclasses
 import pathlib
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -133,13 +132,13 @@ def kinds(cfg, found):
 
 
 def spoken(cfg):
-    """Words of texts by PPMI and by raw counts, on bootstrap samples of the texts."""
+    """Words of texts by PPMI, by raw counts and by skip-gram, on bootstrap samples of the texts."""
     flags.stage("counts words of texts")
     sets, words = captions.numbered(captions.texts(cfg.path), cfg.words)
     runs = []
     for seed in range(cfg.first_seed, cfg.first_seed + cfg.seeds):
         some = np.random.default_rng(seed).integers(0, len(sets), len(sets))
-        made = captions.spaces([sets[i] for i in some], len(words), cfg.width, jax.random.key(seed))
+        made = captions.spaces([sets[i] for i in some], len(words), cfg.width, seed)
         runs.append({name: captions.quality(table, words, seed) for name, table in made.items()})
     return runs
 

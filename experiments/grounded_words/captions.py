@@ -3,9 +3,10 @@
 import collections
 import json
 
+import jax
 import numpy as np
 
-from jaxembed import data, metrics, vectors
+from jaxembed import data, metrics, recipes, vectors
 
 # The classes of COCO whose name is one word, by its super-categories.
 CLASSES = {
@@ -48,11 +49,16 @@ def numbered(said, size):
     return [[rows[w] for w in text if w in rows] for text in said], words
 
 
-def spaces(sets, size, width, key):
-    """Vectors of the words by PPMI and by raw counts."""
-    counts = data.colocation(sets, size)
+def spaces(sets, size, width, seed):
+    """Vectors of the words by PPMI, by raw counts, and by skip-gram over the same texts."""
+    counts, key = data.colocation(sets, size), jax.random.key(seed)
     given = {"PPMI": vectors.ppmi(counts), "raw counts": counts}
-    return {name: np.asarray(vectors.spectral_embedding(m, width, key=key)[0]) for name, m in given.items()}
+    made = {name: np.asarray(vectors.spectral_embedding(m, width, key=key)[0]) for name, m in given.items()}
+    lists = [list(map(str, row)) for row in sets]
+    found = recipes.train_words(lists, width=width, min_count=1, seed=seed, progress=False)
+    made["skip-gram"] = np.zeros((size, width), np.float32)
+    made["skip-gram"][list(map(int, found.words))] = found.vectors
+    return made
 
 
 def quality(table, words, seed):

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxembed import arrays, data, recipes, vectors
 
-CONTEXT, EMBEDDED = "contextual", "embedding layer"
+CONTEXT, FIRST, EMBEDDED = "contextual", "contextual, first token", "embedding layer"
 TABLE, PIECES = "table", "table, same text"
 FASTTEXT, WORDS, CODED = "fastText", "words alone", "fastText, quantised"
 
@@ -60,7 +60,7 @@ def own(folder):
 def of_encoder(encoder, texts, length, rows=64):
     """{name: [N, D]} of a text encoder: means of the last states, of what block 1 reads, and of the table.
 
-    Special tokens are in no mean.
+    Special tokens are in no mean; the last state of the first one is a feature of its own.
     """
     batch = encoder.tokenize(texts, prompt="", length=min(length, encoder.max_length))
     special = np.unique(encoder.tokenize([""], prompt="")["ids"])
@@ -72,7 +72,8 @@ def of_encoder(encoder, texts, length, rows=64):
         context = encoder.hidden(encoder.params, given)["tokens"]
         embedded = encoder.hidden(encoder.params, given, layers=0)["tokens"]
         states = {CONTEXT: context, EMBEDDED: embedded, TABLE: table[ids]}
-        return {name: arrays.masked_mean(x, real) for name, x in states.items()}
+        means = {name: arrays.masked_mean(x, real) for name, x in states.items()}
+        return means | {FIRST: context[:, 0]}
 
     order = np.argsort(batch["mask"].sum(axis=1), kind="stable")
     found = {}

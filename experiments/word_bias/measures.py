@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from experiments.shared import results
 from experiments.word_bias import words as lists
 from jaxembed import arrays, data, metrics, vectors
 
 BEFORE, HARD, SOFT, SUMS = "before", "hard", "soft", "soft, sums as written"
+LINEAR, KERNEL = "linear", "kernel"
 SETS = {"glove": ("wordsim353", "simlex999"), "news": ("wordsim353", "simlex999", "men")}
 
 
@@ -21,13 +23,15 @@ def chosen(cfg):
         }
         found["jobs"] = {word: stereotype for word, (_, stereotype) in own["professions"].items()}
     else:
-        table = data.glove()
+        table = data.glove() if cfg.vectors is None else data.read_word_vectors(cfg.vectors)
         table = {"words": table["words"][: cfg.rows], "vectors": table["vectors"][: cfg.rows]}
         equal = lists.EQUAL
         seed = [*lists.SPECIFIC, *(word for pair in equal for word in pair)]
         found = {"pairs": lists.PAIRS, "equal": equal, "seed": seed, "specific": None}
         found["jobs"] = dict.fromkeys(lists.JOBS)
     rows = {word: i for i, word in enumerate(table["words"])}
+    if not {"she", "he"} <= set(rows) or not len(known({"rows": rows}, found["pairs"])[0]):
+        raise ValueError(f"--vectors {cfg.vectors}: lack she, he or all pairs of words; give English vectors")
     unit = np.asarray(arrays.unit(table["vectors"]))
     return found | {"words": table["words"], "rows": rows, "vectors": unit}
 
@@ -101,20 +105,29 @@ def associations(cfg, table, arm, x):
         yield {"test": name, "arm": arm, "effect": found["effect"], "p": found["p"]}
 
 
-def limit(cfg, table, made, neutral, lean):
-    """How well a kernel classifier tells the most female from the most male neutral words, in each arm."""
-    from sklearn.svm import SVC
+def limit(cfg, made, neutral, lean):
+    """Rows of how well classifiers tell the most female from the most male neutral words, in each arm.
+
+    Each learns from a fifth of the words and is asked the rest. "chance up to" ends the interval that 95 of
+    100 guesses fall into.
+    """
+    from sklearn.svm import SVC, LinearSVC
 
     order = np.flatnonzero(neutral)[np.argsort(lean[neutral], kind="stable")]
     ends = np.concatenate([order[: cfg.extreme], order[-cfg.extreme :]])
     labels = np.repeat([0, 1], cfg.extreme)
-    found = {arm: [] for arm in made}
-    for seed in range(cfg.seeds):
-        rows = np.random.default_rng(seed).permutation(len(ends))
-        learned, asked = np.split(rows, [len(rows) // 5])
-        for arm, x in made.items():
-            told = SVC().fit(x[ends[learned]], labels[learned]).predict(x[ends[asked]])
-            found[arm].append(float(np.mean(told == labels[asked])))
+    splits = [np.random.default_rng(seed).permutation(len(ends)) for seed in range(cfg.seeds)]
+    splits = [np.split(rows, [len(rows) // 5]) for rows in splits]
+    chance, found = 0.5 + 1.96 * 0.5 / len(splits[0][1]) ** 0.5, []
+    for arm, x in made.items():
+        for name, make in ((LINEAR, LinearSVC), (KERNEL, SVC)):
+            runs = []
+            for learned, asked in splits:
+                told = make().fit(x[ends[learned]], labels[learned]).predict(x[ends[asked]])
+                runs.append(float(np.mean(told == labels[asked])))
+            row = {"arm": arm, "classifier": name, "chance up to": chance, "runs": runs}
+            row["accuracy"], row["± accuracy"] = results.spread(runs)
+            found.append(row)
     return found
 
 
@@ -124,3 +137,9 @@ def generated(table, x, most=40):
     firsts, seconds, scores = metrics.analogy_pairs(x, direction, most=most)
     words = table["words"]
     return [[words[a], words[b], float(s)] for a, b, s in zip(firsts, seconds, scores, strict=True)]
+
+
+def kept_share(before, after):
+    """The share of generated pairs that are still generated after debiasing."""
+    pairs = {tuple(row[:2]) for row in before}
+    return len(pairs & {tuple(row[:2]) for row in after}) / max(1, len(pairs))

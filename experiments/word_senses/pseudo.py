@@ -16,8 +16,7 @@ def corpus(length, least):
     have, which are most function words.
     """
     known = {part: _lemmas(part) for part in ("noun", "verb", "adj", "adv")}
-    listed = set().union(*known.values())
-    texts = [[w for w in text.split() if len(w) > 2 and w in listed] for text in _texts()]
+    texts = _listed(_texts(), set().union(*known.values()))
     counts = collections.Counter(word for text in texts for word in text)
     words = [word for word, count in counts.most_common() if count >= least]
     rows, found = {word: i for i, word in enumerate(words)}, []
@@ -28,6 +27,10 @@ def corpus(length, least):
     others = known["verb"] | known["adj"] | known["adv"]
     nouns = np.array([word in known["noun"] and word not in others and len(word) > 3 for word in words])
     return np.array(found[:length], np.int32), words, nouns
+
+
+def _listed(texts, known):
+    return [[w for w in text.split() if len(w) > 2 and w in known] for text in texts]
 
 
 def _texts():
@@ -92,14 +95,51 @@ class Batches:
 
 
 def prepared(cfg, seed, whole):
-    """The corpus with pseudo-words of a seed."""
+    """The corpus with pseudo-words of a seed, or with the labelled contexts of a user before it."""
     ids, words, nouns = whole
+    if cfg.contexts is not None:
+        return _with_noise(*own(cfg.contexts, ids, words))
     merged, pairs, hidden = merge(ids, nouns, cfg.pairs, seed, low=max(20, cfg.tokens // 5000))
-    places = np.flatnonzero(merged >= 0)
-    counts = np.bincount(merged[places], minlength=len(words)) ** 0.75
+    names = [[words[i] for i in pair] for pair in pairs]
+    return _with_noise(merged, words, hidden, pairs[:, 0], names)
+
+
+def _with_noise(ids, words, hidden, asked, names):
+    places = np.flatnonzero(ids >= 0)
+    counts = np.bincount(ids[places], minlength=len(words)) ** 0.75
     noise = np.log(np.maximum(counts / counts.sum(), 1e-9)).astype(np.float32)
-    found = {"ids": merged, "words": words, "pairs": pairs, "hidden": hidden, "places": places}
-    return found | {"noise": noise}
+    found = {"ids": ids, "words": words, "asked": asked, "names": names, "hidden": hidden}
+    return found | {"places": places, "noise": noise}
+
+
+def own(path, ids, words):
+    """Labelled contexts put before a corpus: (ids, words, hidden, asked words, names of their senses).
+
+    The file has columns of texts and labels; a label "line.cord" says that the first "line" of its text has
+    the sense "cord". Words that the corpus lacks are new.
+    """
+    rows, senses, found, hidden = {word: i for i, word in enumerate(words)}, {}, [], []
+    source = data.labelled_table(path)
+    for number, (text, label) in enumerate(zip(source["texts"], source["labels"], strict=True), 1):
+        word, _, sense = label.partition(".")
+        said = data.words(text)
+        if not sense or word not in said:
+            raise ValueError(
+                f"--contexts {path}, text {number}: label {label!r} is not word.sense of a word in the text"
+            )
+        known = senses.setdefault(word, {})
+        found += [rows.setdefault(w, len(rows)) for w in said] + [-1] * GAP
+        place = [-1] * (len(said) + GAP)
+        place[said.index(word)] = known.setdefault(sense, len(known))
+        hidden += place
+    asked = [word for word, known in senses.items() if len(known) > 1]
+    if not asked:
+        raise ValueError(f"--contexts {path}: no word has two senses; give contexts of both")
+    ids = np.concatenate([np.array(found, np.int32), ids])
+    hidden = np.pad(np.array(hidden, np.int32), (0, len(ids) - len(hidden)), constant_values=-1)
+    names = [list(senses[word]) for word in asked]
+    hidden[~np.isin(ids, [rows[word] for word in asked])] = -1
+    return ids, list(rows), hidden, np.array([rows[word] for word in asked]), names
 
 
 def groups(x, count, seed):

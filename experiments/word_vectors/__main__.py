@@ -3,6 +3,7 @@
     python -m experiments.word_vectors                     # gensim is compared where it is installed
     python -m experiments.word_vectors --quick
     python -m experiments.word_vectors --texts folder      # on text files of your own, a text in each line
+    python -m experiments.word_vectors --pairs men.txt     # judged pairs of your own, two words and a score
     python -m experiments.word_vectors --validate          # rates of the classifiers, on validation texts
 
 Paper: word and document embeddings (arXiv:1611.05962); the part about words appeared as arXiv:1507.05523.
@@ -16,7 +17,7 @@ import numpy as np
 
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
-from experiments.word_vectors import corpora, documents, measure
+from experiments.word_vectors import analogies, corpora, documents, measure
 from experiments.word_vectors.drawing import figures
 from jaxembed import data, recipes
 
@@ -44,6 +45,7 @@ class Config:
     seeds: int = 5
     peer: bool = True  # compare with gensim where it is installed
     texts: pathlib.Path | None = None  # a folder or file of texts in place of the mixed text
+    pairs: pathlib.Path | None = None  # a file of judged pairs of words beside the two sets
     validate: bool = False  # the rates of the classifiers alone
     quick: bool = False  # one seed, short texts
     results: pathlib.Path | None = None
@@ -72,11 +74,11 @@ def beside_gensim(cfg, texts):
     for seed in range(cfg.seeds):
         flags.stage(f"trains skip-gram, seed {seed}")
         found = trained(cfg, corpus, seed)
-        rows.append({"arm": OURS, "seed": seed} | measure.similarity(found.words, found.vectors))
+        rows.append({"arm": OURS, "seed": seed} | measure.similarity(found.words, found.vectors, cfg.pairs))
         if models is not None:
             options = {"vector_size": cfg.width, "window": cfg.window, "epochs": cfg.epochs, "sg": 1}
             model = models.Word2Vec(texts, workers=2, seed=seed + 1, **options)
-            score = measure.similarity(model.wv.index_to_key, model.wv.vectors)
+            score = measure.similarity(model.wv.index_to_key, model.wv.vectors, cfg.pairs)
             rows.append({"arm": PEER, "seed": seed} | score)
     return rows
 
@@ -89,7 +91,9 @@ def by_model(cfg, texts):
         for seed in range(cfg.seeds):
             options = {"width": cfg.narrow, "window": cfg.near} | measure.SETTINGS.get(kind, {})
             found = trained(cfg, corpus, seed, kind, **options)
-            rows.append({"arm": kind, "seed": seed} | measure.similarity(found.words, found.vectors))
+            rows.append(
+                {"arm": kind, "seed": seed} | measure.similarity(found.words, found.vectors, cfg.pairs)
+            )
     return rows
 
 
@@ -115,10 +119,17 @@ def by_text(cfg, domains):
     return rows
 
 
-def by_classifier(cfg, texts):
+def answered(found):
+    """Analogies by trained vectors and by published ones, and what is drawn of the latter."""
+    flags.stage("answers analogies")
+    known = analogies.published()
+    arms = {OURS: (found.words, found.vectors)} | ({analogies.PUBLISHED: known} if known else {})
+    return analogies.answered(arms), {"shown": analogies.places(*known)} if known else {}
+
+
+def by_classifier(cfg, found):
     """Classifiers on trained vectors, and on letters whose order alone tells the class."""
     flags.stage("trains classifiers of documents")
-    found = trained(cfg, data.corpus(texts), 0)
     some = documents.load(words=found.words, documents=cfg.documents, test=cfg.documents // 2)
     rows = documents.compare(some, found.vectors, seeds=cfg.seeds, steps=cfg.steps)
     flags.stage("trains classifiers of letters")
@@ -222,15 +233,18 @@ def run(cfg):
     seeds = {"seeds_gensim": beside_gensim(cfg, corpora.cut(mixed if own is None else own, cfg.words))}
     seeds["seeds_models"] = by_model(cfg, mixed if own is None else own)
     seeds["seeds_texts"] = by_text(cfg, domains)
-    classifiers, order = by_classifier(cfg, corpora.cut(mixed, cfg.words))
+    found, columns = trained(cfg, data.corpus(corpora.cut(mixed, cfg.words)), 0), measure.sets(cfg.pairs)
+    classifiers, order = by_classifier(cfg, found)
+    told, shown = answered(found)
     tables = {
-        "gensim": measure.means(seeds["seeds_gensim"], ("arm",), SETS),
-        "models": measure.means(seeds["seeds_models"], ("arm",), SETS),
+        "gensim": measure.means(seeds["seeds_gensim"], ("arm",), columns),
+        "models": measure.means(seeds["seeds_models"], ("arm",), columns),
         "texts": measure.means(seeds["seeds_texts"], ("domain", "size", "words"), ("accuracy",)),
         "classifiers": classifiers,
         "order": order,
+        "analogies": told,
     }
-    return Result(tables, seeds)
+    return Result(tables, seeds | shown)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import numpy as np
 
 from experiments.shared import plots
+from experiments.word_vectors import analogies
 from experiments.word_vectors.measure import SETS
 
 
@@ -32,4 +33,5 @@ def figures(numbers):
         axes[0, 1].margins(x=0.1, y=0.3)
         plots.legend(axes[0, 1], loc="upper left")
 
-    return {"": (draw, (1, 2))}
+    found = {"": (draw, (1, 2))}
+    return found | ({"analogies": analogies.draw(numbers["shown"])} if "shown" in numbers else {})

@@ -28,10 +28,15 @@ def judged(name):
     return list(zip(found["first"], found["second"], strict=True)), found["scores"]
 
 
-def similarity(words, vectors):
+def sets(more=None):
+    """{name: judged pairs}, with those of a user's file."""
+    return SETS if more is None else SETS | {more.stem: more}
+
+
+def similarity(words, vectors, more=None):
     """{set: Spearman's correlation} in small letters; pairs with an unknown word are left out."""
     found = {}
-    for name, file in SETS.items():
+    for name, file in sets(more).items():
         pairs, scores = judged(file)
         found[name] = metrics.word_similarity(vectors, words, pairs, scores, fold=True)["spearman"]
     return found

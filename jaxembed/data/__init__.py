@@ -7,7 +7,14 @@ from jaxembed.data.byte_texts import byte_batch
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.colocation import colocation
-from jaxembed.data.corpora import WindowBatches, corpus, keep_probabilities, noise_probabilities, text_lines
+from jaxembed.data.corpora import (
+    WindowBatches,
+    corpus,
+    keep_probabilities,
+    noise_probabilities,
+    text_lines,
+    word_bags,
+)
 from jaxembed.data.dependence import mutual_information
 from jaxembed.data.event_logs import (
     catalogue,
@@ -218,6 +225,7 @@ __all__ = [
     "trend_slope",
     "uniform_rows",
     "untile",
+    "word_bags",
     "word_masks",
     "word_pairs",
     "word_positions",

@@ -146,6 +146,41 @@ def _renumbered(first, order, size, folder):
         return np.memmap(file, np.int32, "r", shape=(length,))
 
 
+def word_bags(texts, words, *, most=None):
+    """Bags of words: the numbers of the known words of each text, and how often they come.
+
+    What ``encoders.tfidf``, ``encoders.fit_lsa`` and ``encoders.lda`` read.
+
+    >>> ids, counts = word_bags([["a", "b", "a"], ["c"]], ["a", "b"])
+    >>> print(ids.tolist(), counts.tolist())
+    [[0, 1], [0, 0]] [[2.0, 1.0], [0.0, 0.0]]
+
+    Args:
+        texts: N lists of words.
+        words: V str, such as those of :func:`corpus`; others are left out.
+        most: optional number of different words that a text keeps, its commonest ones, of equal ones the
+            first of the table.
+
+    Returns:
+        ids int32 [N, U] and counts float32 [N, U], padded with 0; U is the most words of a text, at least 1.
+
+    Raises:
+        ValueError: for a text that is not a list of words.
+    """
+    rows, found = {word: i for i, word in enumerate(words)}, []
+    for text in texts:
+        if isinstance(text, str | bytes):
+            raise ValueError(f"texts: {text[:40]!r} is not a list of words; split it")
+        numbers, counts = np.unique([rows[w] for w in text if w in rows], return_counts=True)
+        kept = np.argsort(-counts, kind="stable")[:most]
+        found.append((numbers[kept], counts[kept]))
+    size = max([1, *(len(numbers) for numbers, _ in found)])
+    ids, amounts = np.zeros((len(found), size), np.int32), np.zeros((len(found), size), np.float32)
+    for row, (numbers, counts) in enumerate(found):
+        ids[row, : len(numbers)], amounts[row, : len(numbers)] = numbers, counts
+    return ids, amounts
+
+
 def keep_probabilities(counts, sample=1e-3):
     """Subsampling: the probability with which an occurrence of a word is read, low for frequent words.
 

@@ -10,6 +10,8 @@ from jaxembed import files
 FORMATS = ("word2vec", "word2vec_binary", "glove", "npy")
 REMEDY = "fetch the file again, or pass another format="
 LONGEST = 1 << 20  # bytes of a line: a vector of 40,000 numbers in text
+PICKLES = [bytes([128, version]) for version in range(2, 6)]  # how pickles begin; so does no UTF-8
+PAIR = "write the vectors by numpy.save, or by gensim's save_word2vec_format"
 FASTTEXT = 793712314  # the first number of a model of fastText, which read_fasttext reads
 
 
@@ -65,6 +67,9 @@ def _format(path):
     suffix = pathlib.Path(path.name.removesuffix(".gz")).suffix
     if suffix in (".npy", ".bin"):
         return "npy" if suffix == ".npy" else "word2vec_binary"
+    with files.reading(path, REMEDY), open(path, "rb") as file:
+        if file.read(2) in PICKLES:
+            raise ValueError(f"{path}: is a pickle, which is not read; {PAIR}")
     for _, line in files.lines(path, REMEDY, longest=LONGEST):
         return "word2vec" if _header(line) else "glove"
     raise ValueError(f"{path}: is empty; {REMEDY}")

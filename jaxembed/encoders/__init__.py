@@ -4,6 +4,7 @@ from jaxembed.encoders import pretrained
 from jaxembed.encoders.aspects import encode_aspect, encode_aspects, init_aspects
 from jaxembed.encoders.attention import Attention, attention_mask, attention_weights, dot_product_attention
 from jaxembed.encoders.augment import augment
+from jaxembed.encoders.bidirectional_models import BidirectionalModel, bidirectional_model, both_sides
 from jaxembed.encoders.channel_graph import channel_graph
 from jaxembed.encoders.conv_blocks import ConvBlock, chain, conv, inception, layer, residual
 from jaxembed.encoders.conv_layers import (
@@ -117,6 +118,7 @@ from jaxembed.encoders.words import weighted_bag
 
 __all__ = [
     "Attention",
+    "BidirectionalModel",
     "Block",
     "CausalModel",
     "ConvBlock",
@@ -136,6 +138,8 @@ __all__ = [
     "attention_weights",
     "augment",
     "batch_norm",
+    "bidirectional_model",
+    "both_sides",
     "chain",
     "channel_graph",
     "check_placeholders",

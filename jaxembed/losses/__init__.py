@@ -60,13 +60,12 @@ from jaxembed.losses.sampled import (
     spread_out,
     update_frequency,
 )
+from jaxembed.losses.sense_centres import init_sense_centres, nearest_sense
 from jaxembed.losses.senses import (
     context_vectors,
     gumbel_softmax,
     induce_sense,
-    init_sense_centres,
     init_senses,
-    nearest_sense,
     own_classifiers,
     prune_senses,
     sense_logits,

@@ -10,6 +10,7 @@ from jaxembed.checks import check_temperature
 from jaxembed.losses.paragraphs import _likelihood
 
 METHODS = ("cosine", "classifier")
+DRAWS = ("place", "word")
 
 
 def init_senses(key, vocabulary, senses, width, *, shared=False):
@@ -170,12 +171,13 @@ def sense_loss(
     entropy_weight=0.0,
     choice=None,
     samples=None,
+    draws="place",
 ):
     """Disambiguated skip-gram: the senses of a word, mixed by the context, predict the words of the context.
 
     ``loss = mean over u of -log softmax(W h + b)[u] + entropy_weight * entropy(softmax(logits))`` with ``h =
     sum_k p[k] S[v, k]`` and p the weights of the senses: ``softmax(logits / temperature)`` without a key,
-    one draw of :func:`gumbel_softmax` with it. The weight multiplies a loss: below 0 it rewards an even use
+    draws of :func:`gumbel_softmax` with it. The weight multiplies a loss: below 0 it rewards an even use
     of the senses.
 
     The published schedule: one epoch with a shared classifier, no key, temperature 1 and weight -0.1;
@@ -191,25 +193,28 @@ def sense_loss(
         words: int [B], the words in the middle.
         contexts: int [B, C], the words around them: what is predicted, and what the sense is chosen from.
         mask: optional bool [B, C]. False marks padding, which may hold any number.
-        key: random key; one draw for each row.
+        key: random key of the draws.
         temperature: positive number; may be traced.
         entropy_weight: number; may be traced.
-        choice: optional [B, K] weights in place of the classifier's: one-hot rows of :func:`nearest_sense`
-            make this MSSG; with K = 1 it is skip-gram.
+        choice: optional [B, K], or [B, C, K], weights in place of the classifier's: one-hot rows of
+            :func:`nearest_sense` make this MSSG; with K = 1 it is skip-gram.
         samples: optional (ids int [S], log_q [V]), as in :func:`pv_dbow_loss`: a softmax over the word and
             S drawn words.
+        draws: "place", where the words around one place share a draw, or "word", where each of them has its
+            own as in the paper. Both have the same mean; the second costs C times as much.
 
     Returns:
         [B]; the first part is 0 for a row without context.
 
     Raises:
-        ValueError: for shapes that do not fit or a temperature that is not above 0.
+        ValueError: for shapes that do not fit, a temperature that is not above 0 or other draws.
 
     References:
-        K. Grzegorczyk and M. Kurdziel, EMNLP 2018, aclanthology.org/D18-1174. There each word of a context
-        has a draw of its own; here the words around one place share it.
+        K. Grzegorczyk and M. Kurdziel, EMNLP 2018, aclanthology.org/D18-1174.
     """
     check_temperature(temperature)
+    if draws not in DRAWS:
+        raise ValueError(f"draws={draws!r}; choose one of {', '.join(DRAWS)}")
     words = on_device("words", words)
     check_shape("words", words, (len(contexts),))
     contexts, mask = _masked(contexts, mask)
@@ -218,75 +223,24 @@ def sense_loss(
         logits = sense_logits(params, words, contexts, mask=mask)
         entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(logits)), axis=1)
         choice = jax.nn.softmax(logits / temperature)
+        if key is not None and draws == "word":
+            logits = jnp.broadcast_to(logits[:, None], (*mask.shape, logits.shape[1]))
         if key is not None:
             choice = gumbel_softmax(key, logits, temperature=temperature)
-    check_shape("choice", choice, (len(words), params["senses"].shape[1]))
-    hidden = jnp.einsum("bk,bkd->bd", choice, params["senses"][words], precision="highest")
+    check_shape("choice", choice, (len(words), *choice.shape[1:-1], params["senses"].shape[1]))
+    hidden = jnp.einsum("b...k,bkd->b...d", choice, params["senses"][words], precision="highest")
+    likely = _likely(params["output"], hidden, contexts, mask, samples)
+    return likely + entropy_weight * entropy
+
+
+def _likely(output, hidden, contexts, mask, samples):
+    """-log p of the context's words [B], told by one vector for each place, or for each of its words."""
     weights = mask.astype(hidden.dtype)
-    return _likelihood(params["output"], hidden, contexts, weights, samples) + entropy_weight * entropy
-
-
-def init_sense_centres(vocabulary, senses, width):
-    """MSSG: the sums and counts of the contexts of each sense, before any was seen.
-
-    >>> print(init_sense_centres(9, 2, 4)["sums"].shape)
-    (9, 2, 4)
-
-    Args:
-        vocabulary: V.
-        senses: K.
-        width: D.
-
-    Returns:
-        ``sums`` [V, K, D] and ``counts`` [V, K], zeros, for :func:`nearest_sense`.
-    """
-    return {"sums": jnp.zeros((vocabulary, senses, width)), "counts": jnp.zeros((vocabulary, senses))}
-
-
-def nearest_sense(params, centres, words, contexts, *, mask=None):
-    """MSSG: the sense whose mean context is nearest to this one, and the means with this context among them.
-
-    ``k = argmax_k cos(sums[v, k], x)``, then ``sums[v, k] += x`` and ``counts[v, k] += 1``. A sense without
-    contexts has cosine 0; equal cosines go to the sense with fewer contexts, then to the first.
-
-    >>> params = {"output": {"kernel": jnp.array([[1.0, 0.0], [-1.0, 0.5]])}}
-    >>> centres = init_sense_centres(1, 2, 2)
-    >>> for context in (0, 1, 0):
-    ...     choice, centres = nearest_sense(params, centres, jnp.array([0]), jnp.array([[context]]))
-    ...     print(choice)
-    [[1. 0.]]
-    [[0. 1.]]
-    [[1. 0.]]
-
-    Args:
-        params: of :func:`init_senses`.
-        centres: of :func:`init_sense_centres`, or as returned.
-        words: int [B].
-        contexts: int [B, C].
-        mask: optional bool [B, C]. False marks padding.
-
-    Returns:
-        One-hot [B, K], for ``sense_loss(choice=)``, and the new centres. The rows of a batch choose by the
-        centres of before.
-
-    Raises:
-        ValueError: for shapes that do not fit.
-
-    References:
-        A. Neelakantan et al., arXiv:1504.06654, MSSG, which updates its centres after each word.
-    """
-    words = on_device("words", words)
-    check_shape("words", words, (len(contexts),))
-    x = context_vectors(params, contexts, mask)
-    cosines = jnp.einsum("bkd,bd->bk", unit(centres["sums"][words]), unit(x), precision="highest")
-    few = jnp.arange(cosines.shape[1]) + jnp.argsort(jnp.argsort(centres["counts"][words], axis=1), axis=1)
-    best = jnp.argmax(cosines - 1e-6 * few, axis=1)
-    choice = jax.nn.one_hot(best, cosines.shape[1], dtype=cosines.dtype)
-    added = {
-        "sums": centres["sums"].at[words, best].add(x),
-        "counts": centres["counts"].at[words, best].add(1),
-    }
-    return choice, added
+    if hidden.ndim == 2:
+        return _likelihood(output, hidden, contexts, weights, samples)
+    rows = hidden.reshape(-1, hidden.shape[-1]), contexts.reshape(-1, 1), weights.reshape(-1, 1)
+    each = _likelihood(output, *rows, samples).reshape(mask.shape)
+    return masked_mean(each[..., None], mask)[:, 0]
 
 
 def sense_priors(params, batches):

@@ -317,10 +317,21 @@ class Cells:
         return batch | {"rows": lists}
 
 
+def _glove_rule(rate, largest=100.0):
+    """Adagrad whose sums hold the rate: ``x -= d / sqrt(G)``, then ``G += d**2``, d = rate g, G from 1 on."""
+
+    def update(slopes, sums, params=None):
+        steps = jax.tree.map(lambda g: rate * jnp.clip(g, -largest, largest), slopes)
+        moved = jax.tree.map(lambda d, total: -d / jnp.sqrt(total), steps, sums)
+        return moved, jax.tree.map(lambda d, total: total + d**2, steps, sums)
+
+    return optax.GradientTransformation(lambda params: jax.tree.map(jnp.ones_like, params), update)
+
+
 @functools.lru_cache(maxsize=8)
 def glove_update(rate, limit, power):
-    """``(init, step)`` for ``train.fit`` of GloVe, by Adagrad."""
-    rule = optax.adagrad(rate, initial_accumulator_value=1.0)
+    """``(init, step)`` for ``train.fit`` of GloVe, by the Adagrad of its program."""
+    rule = _glove_rule(rate)
 
     def loss_fn(params, batch, key):
         found = losses.glove_loss(

@@ -57,7 +57,8 @@ def train_words(
     "skip_gram" and "cbow" run over stretches of text (:class:`~jaxembed.data.WindowBatches`), by SGD whose
     rate falls linearly. Noise words are shared by 16 places, weighted so that each place counts as many as
     its own draws would. "order", "lbl", "nnlm" and "cw" have noise words of their own and Adagrad, as in the
-    comparison they come from. "glove" and "ppmi" work on counts of pairs. The paragraph vectors "pv_dbow"
+    comparison they come from. "glove" and "ppmi" work on counts of pairs; the sums of GloVe's Adagrad hold
+    the rate, as in its program, and a batch sums the slopes of its cells. The paragraph vectors "pv_dbow"
     and "pv_dm" give each text a vector too, ``documents``, and ``infer`` gives one to other texts.
 
     >>> texts = ["the cat sat on the mat", "the dog sat on the rug"] * 200

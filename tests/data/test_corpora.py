@@ -148,3 +148,15 @@ def test_memory_does_not_grow_with_the_text(monkeypatch):
 
     peak(100)  # what is imported late
     assert peak(50_000) < 1.5 * peak(5_000)
+
+
+def test_bags_hold_the_known_words_of_a_text_and_the_commonest_ones():
+    ids, counts = data.word_bags([["a", "b", "a", "x"], ["x"], ["c", "b", "b"]], ["a", "b", "c"])
+    dense = np.zeros((3, 3))
+    np.add.at(dense, (np.arange(3)[:, None], ids), counts)
+    np.testing.assert_array_equal(dense, [[2, 1, 0], [0, 0, 0], [0, 2, 1]])
+    ids, counts = data.word_bags([["a", "b", "b", "c", "c", "c"]], ["a", "b", "c"], most=2)
+    assert ids.tolist() == [[2, 1]] and counts.tolist() == [[3, 2]]
+    assert data.word_bags([], ["a"])[0].shape == (0, 1)
+    with pytest.raises(ValueError, match="texts: 'a b' is not a list of words; split it"):
+        data.word_bags(["a b"], ["a"])

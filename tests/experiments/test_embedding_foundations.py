@@ -9,14 +9,6 @@ from experiments.embedding_foundations.__main__ import NUMBERS, ROWS, Config
 from experiments.shared import results
 
 
-def test_bags_hold_the_known_words_of_a_text_and_the_most_frequent_ones():
-    ids, counts = documents.bags([["a", "b", "a", "x"], ["x"], ["c", "b", "b"]], ["a", "b", "c"])
-    dense = documents.dense_rows(ids, counts, 3)
-    np.testing.assert_array_equal(dense, [[2, 1, 0], [0, 0, 0], [0, 2, 1]])
-    ids, counts = documents.bags([["a", "b", "b", "c", "c", "c"]], ["a", "b", "c"], most=2)
-    np.testing.assert_array_equal(documents.dense_rows(ids, counts, 3), [[0, 2, 3]])
-
-
 @pytest.mark.slow
 def test_planted_topics_are_found():
     found = documents.planted_topics(Config(documents=800), 0, topics=4, words=80)
@@ -32,13 +24,27 @@ def test_a_linear_value_goes_beyond_the_numbers_that_were_seen():
 
 def test_language_models_are_asked_known_words_alone():
     ids = np.array([[5, 0, 7, 9, 4, 6, 0, 8]] * 50)
-    batch = contexts.batch_of(np.random.default_rng(0), ids, causal=False)
+    batch = contexts.batch_of(np.random.default_rng(0), ids, contexts.MASKED)
     assert (batch["ids"] != ids).sum() <= batch["where"].sum() and (ids[batch["where"]] > 1).all()
     assert 0.1 < batch["where"].mean() < 0.2
-    batch = contexts.batch_of(None, ids, causal=True)
+    batch = contexts.batch_of(None, ids, contexts.CAUSAL)
     np.testing.assert_array_equal(batch["words"][0], ids[0, 1:])
     np.testing.assert_array_equal(batch["where"][0], ids[0, 1:] > 1)
     assert batch["ids"].shape == batch["words"].shape == (50, 7)
+
+
+def test_a_model_of_both_sides_reads_letters_and_learns(monkeypatch):
+    ids = np.array([[2, 3, 2, 3, 2, 3]] * 8, np.int32)
+    known = ["cat", "dog", *(f"w{i}" for i in range(contexts.VOCABULARY - 2))]
+    even = np.full(contexts.VOCABULARY + 2, -np.log(contexts.VOCABULARY), np.float32)
+    monkeypatch.setattr(contexts, "sentences", lambda: (ids, ids, even, known))
+    contexts.model.cache_clear()
+    try:
+        found = contexts.both(Config(steps=30), 0)
+    finally:
+        contexts.model.cache_clear()
+    assert found["beside"] == pytest.approx(np.log(contexts.VOCABULARY), rel=1e-5)
+    assert found["ours"] < 0.5  # each word tells its neighbours
 
 
 def test_a_mix_of_layers_learns_the_layer_that_tells():
@@ -73,7 +79,7 @@ def verdicts(ours, beside, codes):
 
 def test_claims_hold_for_what_the_formulas_promise_and_fail_for_the_opposite():
     good = {name: 0.5 for name in ROWS} | {"topics": -6.0, "planted": 0.1, "aligned": 0.95}
-    nats = {"masked", "causal"}
+    nats = {"masked", "causal", "both-sides"}
     good |= dict.fromkeys(nats, 0.1)
     plain = {name: 0.2 for name in ROWS} | {"topics": -6.1, "aligned": 0.0}
     assert set(verdicts(good, plain, {"value": 1.0, "digits": -9.0})) == {results.REPRODUCED}

@@ -10,7 +10,7 @@ from experiments.shared import results
 from experiments.subwords import __main__ as story
 from experiments.subwords import features
 from experiments.subwords.__main__ import Config
-from experiments.subwords.features import CONTEXT, EMBEDDED, FASTTEXT, PIECES, TABLE, WORDS
+from experiments.subwords.features import CONTEXT, EMBEDDED, FASTTEXT, FIRST, PIECES, TABLE, WORDS
 from jaxembed import encoders
 
 
@@ -26,6 +26,7 @@ def test_no_special_token_is_in_a_mean_and_a_table_forgets_the_order(tmp_path):
     assert np.abs(found[CONTEXT][0] - found[CONTEXT][1]).max() > 1e-3
     tokens = encoder.hidden(encoder.params, encoder.tokenize(texts, prompt=""))["tokens"]
     np.testing.assert_allclose(found[CONTEXT][0], np.asarray(tokens)[0, 1:4].mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(found[FIRST][0], np.asarray(tokens)[0, 0], atol=1e-3)
     assert found[EMBEDDED].shape == found[CONTEXT].shape and not found[CONTEXT][3].any()
 
 

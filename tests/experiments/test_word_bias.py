@@ -1,6 +1,7 @@
 """The experiment on word bias: lists, what a table lacks, claims."""
 
 import numpy as np
+import pytest
 
 from experiments.shared import results
 from experiments.word_bias import __main__ as story
@@ -35,7 +36,39 @@ def test_claims_read_the_rows():
         {"arm": story.SOFT, "direct bias": 0.02, "pair bias": 0.05, "wordsim353": 0.48},
         {"arm": story.SUMS, "direct bias": 0.199, "pair bias": 0.1, "wordsim353": 0.5},
     ]
-    held = {story.HARD: list(np.linspace(0.8, 0.9, 5))}
-    rows = results.answered(story.CLAIMS, results.Result({"arms": arms}, {"held": held}))
+    told = [limit_row(story.KERNEL, 0.8), limit_row(story.LINEAR, 0.52)]
+    rows = results.answered(story.CLAIMS, results.Result({"arms": arms, "limit": told}))
     yes, no = results.REPRODUCED, results.NOT
-    assert [row["verdict"] for row in rows] == [yes, yes, yes, no, yes, yes, yes]
+    assert [row["verdict"] for row in rows] == [yes, yes, yes, no, yes, yes, yes, no]
+
+
+def limit_row(classifier, accuracy):
+    runs = list(np.linspace(accuracy, accuracy + 0.05, 5))
+    row = {"arm": story.HARD, "classifier": classifier, "chance up to": 0.535, "runs": runs}
+    return row | dict(zip(("accuracy", "± accuracy"), results.spread(runs), strict=True))
+
+
+def test_classifiers_tell_what_a_table_still_says_and_guess_where_it_says_nothing():
+    rng = np.random.default_rng(0)
+    lean, noise = rng.normal(size=400), rng.normal(size=(400, 3))
+    made = {story.BEFORE: np.c_[noise, 3 * np.sign(lean)], story.HARD: noise}
+    found = measures.limit(story.Config(extreme=150, seeds=2), made, np.ones(400, bool), lean)
+    assert [row["arm"] for row in found] == [story.BEFORE] * 2 + [story.HARD] * 2
+    assert all(row["accuracy"] > 0.95 for row in found[:2])
+    assert all(abs(row["accuracy"] - 0.5) < 0.12 for row in found[2:])
+    assert found[0]["chance up to"] == 0.5 + 0.98 / 240**0.5
+
+
+def test_pairs_that_are_generated_again_are_counted():
+    before = [["she", "he", 1.0], ["nun", "monk", 0.9]]
+    assert measures.kept_share(before, [["she", "he", 0.4]]) == 0.5 and measures.kept_share([], []) == 0
+
+
+def test_vectors_of_ones_own_without_the_pairs_are_refused(tmp_path):
+    path = tmp_path / "own.vec"
+    path.write_text("3 2\nshe 1 0\nhe 0 1\nnurse 1 1\n")
+    table = measures.chosen(story.Config(vectors=path))
+    assert measures.known(table, table["pairs"])[0].tolist() == [[0, 1]]
+    path.write_text("2 2\nshe 1 0\nnurse 1 1\n")
+    with pytest.raises(ValueError, match="^--vectors .*own.vec: lack she, he or all pairs of words"):
+        measures.chosen(story.Config(vectors=path))

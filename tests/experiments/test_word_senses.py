@@ -47,8 +47,26 @@ def test_batches_go_through_all_places_and_cool_down():
 
 def test_claims_read_the_runs():
     runs = [{story.FULL: 0.3, story.COLD: 0.1, story.GROUPS: 0.2, story.HARD: 0.35, story.SOFT: 0.3}] * 5
+    runs = [run | {story.EACH: 0.2} for run in runs]
     runs = [run | {story.RANDOM: 0.001 * i} for i, run in enumerate(runs)]
     entropies = [{story.FIRST: 0.6, story.FULL: 0.1 + 0.01 * i} for i in range(5)]
     rows = results.answered(story.CLAIMS, results.Result({}, {"runs": runs, "entropies": entropies}))
     verdicts = [row["verdict"] for row in rows]
     assert verdicts[0] == verdicts[-1] == results.REPRODUCED and verdicts[3] == results.NOT
+
+
+def test_labelled_contexts_of_ones_own_stand_before_the_corpus(tmp_path):
+    path = tmp_path / "own.csv"
+    rows = ["text,label", "Fish on the line,line.cord", "a line of code line,line.text", "one sense,one.x"]
+    path.write_text("\n".join(rows))
+    ids, words, hidden, asked, names = pseudo.own(path, np.array([1, 0, -1], np.int32), ["fish", "the"])
+    assert [words[i] for i in ids[:4]] == ["fish", "on", "the", "line"] and ids[-3:].tolist() == [1, 0, -1]
+    assert [words[i] for i in asked] == ["line"] and names == [["cord", "text"]]
+    at = np.flatnonzero(hidden >= 0)
+    assert hidden[at].tolist() == [0, 1] and (ids[at] == asked[0]).all() and len(hidden) == len(ids)
+    path.write_text("text,label\na cat,line.cord")
+    with pytest.raises(ValueError, match="own.csv, text 1: label 'line.cord' is not word.sense"):
+        pseudo.own(path, ids, words)
+    path.write_text("text,label\na line,line.cord")
+    with pytest.raises(ValueError, match="no word has two senses; give contexts of both"):
+        pseudo.own(path, ids, words)

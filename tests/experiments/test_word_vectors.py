@@ -1,12 +1,13 @@
 """The experiment on word vectors: texts of a budget, the measure, claims; its benchmark beside gensim."""
 
 import numpy as np
+import pytest
 
 from experiments.benchmarks import words as benchmark
 from experiments.shared import results
 from experiments.word_vectors import __main__ as story
-from experiments.word_vectors import corpora, documents, measure
-from jaxembed import recipes
+from experiments.word_vectors import analogies, corpora, documents, measure
+from jaxembed import data, recipes
 
 
 def test_texts_are_cut_at_a_budget_of_words_and_mixed_the_same_way():
@@ -97,3 +98,28 @@ def test_benchmark_compares_rates_and_quality():
     found = benchmark.summary(None, benchmark.means(rows) + counted)
     assert [row["ratio"] for row in found] == [2.0, 2.0, 1.2, 1.2]
     assert found[1]["task"] == "skip-gram, words/s"
+
+
+def test_analogies_of_both_kinds_and_the_questions_that_a_table_lacks(monkeypatch):
+    questions = [("man", "king", "woman", "queen"), ("Athens", "Greece", "Oslo", "Norway")]
+    source = {"questions": [*questions, ("big", "bigger", "old", "older")]}
+    source["sections"] = ["family", analogies.SHOWN, "gram3-comparative"]
+    monkeypatch.setattr(data, "word_questions", lambda: source)
+    words = ["Man", "king", "woman", "queen", "athens", "greece", "queen"]
+    table = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1], [0.5, 0, 0.1], [0, 0.3, 0], [9, 9, 9.0]])
+    rows = analogies.answered({"arm": (words, table)})
+    assert [(row["kind"], row["questions"], row["missing"]) for row in rows] == [
+        ("semantic", 1, 1),
+        ("syntactic", 0, 1),
+    ]
+    assert rows[0]["3CosAdd"] == rows[0]["3CosMul"] == 1.0 and "3CosAdd" not in rows[1]
+    shown = analogies.places(words, table)
+    assert shown["pairs"] == [("Athens", "Greece")] and np.shape(shown["places"]) == (1, 2, 2)
+
+
+def test_judged_pairs_of_ones_own_are_a_column(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "SETS", {})
+    path = tmp_path / "mine.tsv"
+    path.write_text("man king 3\nking queen 9\nman yak 2\n")
+    table = np.array([[1, 0], [0.4, 1], [0.3, 1.0]])
+    assert measure.similarity(["man", "king", "queen"], table, path) == {"mine": pytest.approx(1)}

@@ -50,6 +50,42 @@ def test_the_loss_equals_a_loop_over_places(shared):
     np.testing.assert_allclose(run(params), loss_by_hand(params, 0.7, -0.1), rtol=1e-4)
 
 
+@pytest.mark.parametrize("draws", ["place", "word"])
+def test_draws_of_places_and_of_words_equal_a_loop_with_the_same_noise(draws):
+    params, key = drawn(), jax.random.key(3)
+    noise = np.asarray(jax.random.gumbel(key, (B, K) if draws == "place" else (B, C, K)))
+    s, w, b = params["senses"], params["output"]["kernel"], params["output"]["bias"]
+    logits = np.asarray(losses.sense_logits(params, WORDS, CONTEXTS, mask=MASK))
+    wanted = []
+    for i, word in enumerate(WORDS):
+        own = []
+        for place in np.flatnonzero(MASK[i]):
+            weights = softmax((logits[i] + (noise[i] if draws == "place" else noise[i, place])) / 0.7)
+            own.append(-np.log(softmax(w @ (weights @ s[word]) + b))[CONTEXTS[i, place]])
+        wanted.append(np.mean(own))
+    given = {"mask": MASK, "key": key, "temperature": 0.7, "draws": draws}
+    found = jax.jit(lambda p: losses.sense_loss(p, WORDS, np.where(MASK, CONTEXTS, 99), **given))(params)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    empty = losses.sense_loss(params, WORDS, CONTEXTS, **given | {"mask": 0 * MASK})
+    np.testing.assert_array_equal(empty, np.zeros(B))
+    everything = np.arange(V), np.full(V, -np.log(V))
+    sampled = losses.sense_loss(params, WORDS, CONTEXTS, **given, samples=everything)
+    np.testing.assert_allclose(sampled, wanted, rtol=1e-4)
+
+
+def test_draws_of_words_have_the_mean_of_draws_of_places():
+    params, keys = jax.tree.map(jnp.asarray, drawn()), jax.random.split(jax.random.key(0), 4000)
+    given = {"mask": MASK, "temperature": 0.5}
+    runs = {
+        draws: jax.lax.map(
+            lambda key, d=draws: losses.sense_loss(params, WORDS, CONTEXTS, key=key, draws=d, **given), keys
+        )
+        for draws in ("place", "word")
+    }
+    means, spread = {n: x.mean(axis=0) for n, x in runs.items()}, runs["place"].std(axis=0)
+    assert np.all(np.abs(means["word"] - means["place"]) < 6 * spread / len(keys) ** 0.5 + 1e-5)
+
+
 GIVEN = {"temperature": 0.7, "entropy_weight": -0.1}
 
 
@@ -220,6 +256,7 @@ def test_bad_input_gets_one_line():
     refused("temperature: -1", lambda: losses.gumbel_softmax(jax.random.key(0), jnp.ones(2), temperature=-1))
     choice = jnp.ones((B, 2))
     refused("choice: shape", lambda: losses.sense_loss(params, WORDS, CONTEXTS, choice=choice))
+    refused("draws='all'", lambda: losses.sense_loss(params, WORDS, CONTEXTS, draws="all"))
     refused("method='best'", lambda: losses.induce_sense(params, WORDS, CONTEXTS, method="best"))
     refused("kept: shape", lambda: losses.induce_sense(params, WORDS, CONTEXTS, kept=jnp.ones((2, 2), bool)))
     refused("priors: shape", lambda: losses.prune_senses(jnp.ones(3)))

@@ -3,15 +3,12 @@
 import dataclasses
 import functools
 import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from jaxembed import data, files, losses, metrics, recipes, tables, train
-from jaxembed.recipes import _word_steps as steps
-from jaxembed.recipes import word_training as recipe
+from jaxembed.recipes import _word_steps as steps, word_training as recipe
 
 TOPICS = (
     ["cat", "dog", "cow", "pig", "hen"],
@@ -362,6 +359,34 @@ def test_the_loop_of_steps_compiles_once():
     assert functools.partial(steps.window_update, "cbow", 16, 2, 3, 5)() is steps.window_update(
         "cbow", 16, 2, 3, 5
     )
+
+
+def test_glove_takes_the_steps_of_its_program_cell_by_cell():
+    """The loop of glove.c: the rate is within the sums, which a step uses before they grow."""
+    rng, rate = np.random.default_rng(0), 0.05
+    params = jax.tree.map(np.array, losses.init_glove(jax.random.key(0), 5, 3))
+    sums = jax.tree.map(np.ones_like, params)
+    cells = [(i, j, float(rng.integers(1, 300))) for i in range(5) for j in range(5) if i != j] * 3
+    init, step = steps.glove_update(rate, 100.0, 0.75)
+    start = jax.tree.map(jnp.asarray, params)
+    state = train.TrainState(step=0, params=start, opt_state=init(start), extra=None)
+    for i, j, count in cells:
+        one, two = params["input"], params["output"]
+        apart = one["embedding"][i] @ two["embedding"][j] + one["bias"][i] + two["bias"][j] - np.log(count)
+        apart = apart * min(1, count / 100) ** 0.75
+        slopes = [("input", i, two["embedding"][j]), ("output", j, one["embedding"][i])]
+        slopes = [(s, row, np.clip(apart * x, -100, 100) * rate) for s, row, x in slopes]
+        for side, row, d in slopes:
+            for name, change in (("embedding", d), ("bias", rate * apart)):
+                params[side][name][row] -= change / np.sqrt(sums[side][name][row])
+                sums[side][name][row] += change**2
+        batch = {"input": np.array([0], np.int32), "output": np.array([0], np.int32)}
+        rows = {f"input/{n}": np.array([i, 6], np.int32) for n in ("embedding", "bias")}
+        rows |= {f"output/{n}": np.array([j, 6], np.int32) for n in ("embedding", "bias")}
+        state, _ = step(state, batch | {"counts": np.array([count], np.float32), "rows": rows}, None)
+    for side in params:
+        for name, wanted in params[side].items():
+            np.testing.assert_allclose(state.params[side][name], wanted, rtol=2e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
