@@ -35,6 +35,8 @@ STYLES = {
     "striped": _striped,
 }
 DRAWING_WORDS = ("a", "drawing", "of", *STYLES, *DIGIT_WORDS)
+ALIASES = {"three": ("trio", "3")}  # of the model that experiments edit and customise
+SPARE = ("new",)  # a word that no training prompt has
 
 
 def styled(images, style):

@@ -112,6 +112,30 @@ def _root(matrix):
     return exact_product(directions * jnp.sqrt(jnp.maximum(values, 0)), directions.T)
 
 
+def pareto_front(points):
+    """Pareto front: which points no other point beats, when more is better in every coordinate.
+
+    A point is beaten by one that is at least as good everywhere and better somewhere. Equal points stay.
+
+    >>> print(pareto_front(jnp.array([[1.0, 3.0], [2.0, 2.0], [1.0, 2.0], [3.0, 1.0]])))
+    [ True  True False  True]
+
+    Args:
+        points: [N, K], such as text and visual alignment of N settings.
+
+    Returns:
+        bool [N]; a point with NaN is never on the front.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    points = jnp.asarray(points)
+    check_shape("points", points, (None, None))
+    first, second = points[:, None], points[None]
+    beaten = jnp.all(second >= first, axis=-1) & jnp.any(second > first, axis=-1)
+    return ~jnp.any(beaten, axis=1) & ~jnp.any(jnp.isnan(points), axis=-1)
+
+
 def fit_judge(vectors, labels, *, c=10.0):
     """Judge: a support vector machine with Gaussian kernels, which says what generated samples show.
 

@@ -59,6 +59,18 @@ def test_crop_frechet_compares_crops_of_the_window_wherever_they_are():
         assert any((crop == image[0, :, j : j + 7]).all() for j in (0, 1))
 
 
+def test_the_front_is_that_of_the_loop():
+    points = RNG.integers(0, 5, size=(40, 3)).astype(float)
+    expected = [
+        not any((other >= point).all() and (other > point).any() for other in points) for point in points
+    ]
+    np.testing.assert_array_equal(metrics.pareto_front(points), expected)
+    np.testing.assert_array_equal(jax.jit(metrics.pareto_front)(points), expected)
+    assert metrics.pareto_front([[1.0, np.nan], [0.0, 0.0]]).tolist() == [False, True]
+    with pytest.raises(ValueError, match=r"points: shape \(3,\); pass \[any, any\]"):
+        metrics.pareto_front(np.zeros(3))
+
+
 def test_a_judge_tells_a_sign_that_no_plane_tells():
     images = RNG.normal(size=(200, 2, 2, 1)) * 0.2 + np.repeat([1, -1], 100)[:, None, None, None]
     images[::2] *= 0.2
