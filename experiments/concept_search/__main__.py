@@ -1,6 +1,7 @@
 """Which input of a frozen text-to-image model learns a concept best: a word, one by layer and time, states?
 
     python -m experiments.concept_search
+    python -m experiments.concept_search --validate  # chooses the rates, on other images and seeds
     python -m experiments.concept_search --quick     # few steps, one seed
 
 Papers: NeTI (arXiv:2305.15391) and ConES (arXiv:2305.18993), beside textual inversion and its extended form.
@@ -16,21 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.concept_search import searching
-from experiments.concept_search.methods import (
-    BOUND,
-    FREQUENCIES,
-    HIDDEN,
-    NETI,
-    ONE,
-    PLAIN,
-    REST,
-    TI,
-    XTI,
-    methods,
-)
+from experiments.concept_search.answers import CLAIMS
+from experiments.concept_search.methods import FREQUENCIES, HIDDEN, NETI, REST, TI, XTI, methods
 from experiments.concept_search.pictures import CUT, LEARNED, figures
 from experiments.shared import flags, inputs, results
-from experiments.shared.results import Claim, Result
+from experiments.shared.results import Result
 from jaxembed import diffusion
 from jaxembed.data import toy_drawings
 
@@ -44,8 +35,10 @@ class Config:
     images: int = 5  # that a seed learns from
     steps: int = 300  # of a search
     batch_size: int = 8
-    rate: float = 0.03  # of tokens and states
+    rate: float = 0.03  # of tokens
     mapper_rate: float = 0.003  # of NeTI's network
+    states_rate: float = 0.03  # of states
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)  # that --validate compares
     keep: int = 6  # snapshots of a search whose held-out loss is taken
     truncations: tuple[int, ...] = (2, 8, 32)  # hidden units of NeTI that are left, beside all
     draws: int = 4  # times and noises of each held-out image
@@ -53,12 +46,14 @@ class Config:
     scale: float = 2.0  # of guidance
     repeats: int = 9  # drawings of each prompt
     seeds: int = 5
+    validate: bool = False  # compares rates on training images of the concept that no search sees
     quick: bool = False  # 20 steps, one truncation, one drawing, one seed
     results: pathlib.Path | None = None
 
     def __post_init__(self):
         limits = {"images": (1, 100), "steps": (2, 10**5), "batch_size": (1, 512), "keep": (1, 100)}
         limits |= {"truncations": (0, HIDDEN), "draws": (1, 100), "sampling": (2, 1000), "scale": (0, 20)}
+        limits |= {name: (1e-6, 10) for name in ("rate", "mapper_rate", "states_rate", "rates")}
         flags.check(self, limits | {"repeats": (1, 100), "seeds": (1, 50), "base_steps": (1, 10**6)})
 
 
@@ -85,13 +80,14 @@ def searched(cfg, model, known, ids):
         flags.stage(f"searches {cfg.seeds} times {cfg.steps} steps: {name}")
         if method.kind not in programs:
             programs[method.kind] = searching.program(model, method, ids, keep)
-        found_by[name] = (method, *programs[method.kind](model.params, batches, keys, method.given))
+        given = (model.params, batches, keys, method.given, method.rate)
+        found_by[name] = (method, *programs[method.kind](*given))
     return found_by
 
 
 def measured(cfg, model, found_by):
     """(rows of arm and seed, {arm: [seeds, keep] held-out losses}, gallery)."""
-    held = searching.Held(model, cfg.draws)
+    held = searching.Held(model, searching.plain_sevens("test"), cfg.draws)
     run, rows, curves, gallery = searching.sampler(model, cfg.sampling, cfg.scale), [], {}, {}
     compiled = {}
     for name, (method, found, history) in arms(cfg, found_by).items():
@@ -125,12 +121,36 @@ def summed(rows):
     return table
 
 
+def validated(cfg, model, known, ids):
+    """Rows of each kind of search and rate: held-out losses on training images that no search sees."""
+    sevens, seeds = searching.plain_sevens("train"), np.arange(100, 100 + cfg.seeds)
+    half = len(sevens) // 2
+    held = searching.Held(model, sevens[half:], cfg.draws)
+    batches = jnp.stack([searching.batches(cfg, seed, sevens[:half]) for seed in seeds])
+    keys, rows = jax.vmap(jax.random.key)(jnp.asarray(seeds)), []
+    for name in (TI, XTI, NETI, REST):
+        method = known[name]
+        program, contexts = searching.program(model, method, ids, 1), searching.contexts_of(method)
+        for rate in cfg.rates:
+            flags.stage(f"validation: {name} at {rate:g}")
+            found, _ = program(model.params, batches, keys, method.given, rate)
+            each = [jax.tree.map(lambda x, n=n: x[n], found) for n in range(cfg.seeds)]
+            values = [held.of(contexts, model, one, method.given) for one in each]
+            row = {"arm": name, "rate": rate}
+            row["held-out"], row["± held-out"] = results.spread(values)
+            rows.append(row | {"runs": values})
+    return Result({"rates": rows})
+
+
 def run(cfg):
-    """Searches, held-out losses, drawings, and what a step costs."""
+    """Searches, held-out losses, drawings, and what a step costs; or the rates on validation images."""
     model = searching.base(cfg)
     frequencies = diffusion.draw_frequencies(jax.random.key(5), FREQUENCIES, (0.03, 2.0))
-    known = methods(model, searching.PROMPT, frequencies, (cfg.rate, cfg.mapper_rate))
+    rates = (cfg.rate, cfg.mapper_rate, cfg.states_rate)
+    known = methods(model, searching.PROMPT, frequencies, rates)
     ids = jnp.asarray(model.ids([searching.PROMPT]))
+    if cfg.validate:
+        return validated(cfg, model, known, ids)
     found_by = searched(cfg, model, known, ids)
     rows, curves, gallery, held = measured(cfg, model, found_by)
     batch = searching.batches(cfg, 0)[0]
@@ -157,87 +177,6 @@ def cut_rows(rows):
     """The truncations of NeTI, all units last."""
     found = [r for r in summed(rows) if r["arm"].startswith(f"{NETI}, ") and "units" in r["arm"]]
     return [*found, next(r for r in summed(rows) if r["arm"] == NETI)]
-
-
-def column(t, arm, key="held-out"):
-    return np.array([r[key] for r in t["rows"] if r["arm"] == arm])
-
-
-def cuts(t, key):
-    """[S, n]: differences of a number between neighbouring truncations of NeTI, from few units to all."""
-    names = [row["arm"] for row in t[CUT]]
-    return np.diff(np.stack([column(t, name, key) for name in names], axis=1), axis=1)
-
-
-def halfway(t):
-    """[S]: how far NeTI is below the final loss of textual inversion after half of its steps."""
-    curve = np.array(t["curves"][NETI])
-    return column(t, TI) - curve[:, max(curve.shape[1] // 2 - 1, 0)]
-
-
-NETI_PAPER, CONES = "2305.15391", "2305.18993"
-CLAIMS = (
-    Claim(
-        NETI_PAPER,
-        "Tokens by layer fit the concept better than one token: a lower held-out loss",
-        lambda t: results.paired(column(t, TI) - column(t, XTI)),
-    ),
-    Claim(
-        NETI_PAPER,
-        "Tokens by time and layer (NeTI) fit it better than tokens by layer",
-        lambda t: results.paired(column(t, XTI) - column(t, NETI)),
-    ),
-    Claim(
-        NETI_PAPER,
-        "NeTI is below the final loss of textual inversion after half of the steps",
-        lambda t: results.paired(halfway(t)),
-    ),
-    Claim(
-        NETI_PAPER,
-        "The textual bypass lowers the held-out loss of NeTI",
-        lambda t: results.paired(column(t, PLAIN) - column(t, NETI)),
-    ),
-    Claim(
-        NETI_PAPER,
-        "More hidden units are more faithful: each step from few to all lowers the held-out loss",
-        lambda t: results.paired(-cuts(t, "held-out")),
-    ),
-    Claim(
-        NETI_PAPER,
-        "Fewer hidden units are easier to edit: each step from all to few draws more asked styles",
-        lambda t: results.paired(-cuts(t, "style")),
-    ),
-    Claim(
-        CONES,
-        "States found without the text encoder (the slot's row and later) fit better than an inverted token",
-        lambda t: results.paired(column(t, TI) - column(t, REST)),
-    ),
-    Claim(
-        CONES,
-        "Drawings from these states are judged to be the concept as often, 2 points less at most",
-        lambda t: results.paired(column(t, REST, "digit") - column(t, TI, "digit"), margin=-0.02),
-    ),
-    Claim(
-        CONES,
-        "A step takes at most 70 % of the operations of a step of textual inversion",
-        lambda t: results.holds(t["costs"][REST] <= 0.7 * t["costs"][TI], t["costs"][REST] / t["costs"][TI]),
-    ),
-    Claim(
-        "",
-        "The slot's row alone does not beat an inverted token: later rows hold the concept too",
-        lambda t: results.paired(column(t, TI) - column(t, ONE), denied=True),
-    ),
-    Claim(
-        "",
-        "An inverted token keeps more of the asked styles than found states do",
-        lambda t: results.paired(column(t, TI, "style") - column(t, REST, "style")),
-    ),
-    Claim(
-        "",
-        "Bounding the norms of found states keeps more of the asked styles",
-        lambda t: results.paired(column(t, BOUND, "style") - column(t, REST, "style")),
-    ),
-)
 
 
 def look(cfg):

@@ -117,13 +117,13 @@ def methods(model, prompt, frequencies, rates):
     late = jnp.arange(model.length) >= place
     mapping = {"weight": jnp.float32(0.2), "keep": jnp.int32(HIDDEN)}
     free = {"rows": late, "bound": jnp.float32(1e6)}
-    row, small = rates
+    row, small, wide = rates
     return {
         TI: Method("token", token, inverted, {}, row),
         XTI: Method("tokens", jnp.tile(token, (layers, 1)), extended, {}, row),
         PLAIN: Method("mapper", mapper, mapped, mapping | {"weight": jnp.float32(0.0)}, small),
         NETI: Method("mapper", mapper, mapped, mapping, small),
-        ONE: Method("rows", start, outputs, free | {"rows": jnp.arange(model.length) == place}, row),
-        REST: Method("rows", start, outputs, free, row),
-        BOUND: Method("rows", start, outputs, free | {"bound": jnp.float32(1.0)}, row),
+        ONE: Method("rows", start, outputs, free | {"rows": jnp.arange(model.length) == place}, wide),
+        REST: Method("rows", start, outputs, free, wide),
+        BOUND: Method("rows", start, outputs, free | {"bound": jnp.float32(1.0)}, wide),
     }

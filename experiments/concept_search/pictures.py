@@ -46,7 +46,9 @@ def drawings(axes, numbers):
 
 
 def figures(numbers):
-    """Both pictures."""
+    """Both pictures; a run on validation images has none."""
+    if "gallery" not in numbers:
+        return {}
     panels = (len(numbers["gallery"]) + 1, 1)
     return {
         "losses": (lambda axes: losses(axes, numbers), (1, 2)),

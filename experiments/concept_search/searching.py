@@ -32,10 +32,10 @@ def plain_sevens(part):
     return drawn["images"][(drawn["digits"] == DIGIT) & (drawn["styles"] == STYLES.index("plain"))]
 
 
-def batches(cfg, seed):
+def batches(cfg, seed, known=None):
     """Images [S, B, 8, 8, 1] of a search, drawn from the few that a seed sees."""
     rng = np.random.default_rng(seed)
-    known = plain_sevens("train")
+    known = plain_sevens("train") if known is None else known
     few = known[rng.choice(len(known), cfg.images, replace=False)]
     return few[rng.integers(0, cfg.images, (cfg.steps, cfg.batch_size))]
 
@@ -55,11 +55,13 @@ def loss_of(model, method, ids):
 
 
 def program(model, method, ids, keep):
-    """The compiled search of all seeds: ``(params, batches [n, S, ...], keys, given) -> found, history``."""
-    loss_fn, tx = loss_of(model, method, ids), optax.adamw(method.rate, weight_decay=1e-4)
+    """The compiled search: ``(params, batches [n, S, ...], keys [n], given, rate) -> found, history``."""
+    loss_fn = loss_of(model, method, ids)
 
     @jax.jit
-    def run(params, batches, keys, given):
+    def run(params, batches, keys, given, rate):
+        tx = optax.adamw(rate, weight_decay=1e-4)
+
         def one(batches, key):
             loss = lambda found, frozen, batch, key: loss_fn(found, frozen, batch, key, given)  # noqa: E731
             options = {"tx": tx, "key": key, "keep": keep}
@@ -81,8 +83,8 @@ def step_flops(model, method, ids, batch):
 class Held:
     """Held-out images with their times and noise, the same for every method."""
 
-    def __init__(self, model, draws):
-        images = np.repeat(plain_sevens("test"), draws, axis=0)
+    def __init__(self, model, images, draws):
+        images = np.repeat(images, draws, axis=0)
         keys = jax.random.split(jax.random.key(1234))
         self.t = jax.random.randint(keys[0], (len(images),), 0, len(model.schedule["betas"]))
         noise = jax.random.normal(keys[1], images.shape)

@@ -79,15 +79,19 @@ def figures(t):
 
     def draw(axes):
         grid, cka, drawn, real = axes[0]
+        grid.figure.set_size_inches(14, 4.2)
         grid.imshow(shown["grid"], cmap="viridis", vmin=0.1, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(np.array(shown["grid"])):
-            grid.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=6, color="white")
+            colour = "black" if value > 0.6 else "white"
+            grid.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=colour)
         grid.set_yticks(range(len(t["steps"])), [row["step"] for row in t["steps"]], fontsize=7)
         grid.set(title="probe, % by step and block", ylabel="step")
-        cka.imshow(shown["cka"], cmap="magma", vmin=0, vmax=1, aspect="auto")
-        cka.set_title("CKA of blocks")
+        cka.imshow(shown["cka"], cmap="YlOrBr_r", vmin=0, vmax=1, aspect="auto")
+        for (i, j), value in np.ndenumerate(np.array(shown["cka"])):
+            cka.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=7)
+        cka.set_title("CKA of blocks, %")
         for panel in (grid, cka):
-            panel.set_xticks(range(len(shown["blocks"])), shown["blocks"], rotation=90, fontsize=6)
+            panel.set_xticks(range(len(shown["blocks"])), shown["blocks"], rotation=90, fontsize=7)
         cka.set_yticks(range(len(shown["blocks"])), range(1, len(shown["blocks"]) + 1), fontsize=7)
         for panel, name in ((drawn, "drawn"), (real, "real")):
             images = np.pad(np.array(shown[name]), ((0, 0), (1, 0), (1, 0)), constant_values=60)

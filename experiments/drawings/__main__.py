@@ -178,6 +178,7 @@ def figures(t):
                 image = t["gallery"][name][digit][style]
                 row, column = 9 * style, 9 * (first + digit)
                 canvas[row : row + 8, column : column + 8] = image
+        axes.figure.set_size_inches(11, 4.2)
         axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255)
         axes.set_yticks(np.arange(7) * 9 + 3.5, list(drawings.STYLES))
         axes.set_xticks([44, 143], ["drawn", "real"])

@@ -35,6 +35,8 @@ STYLES = {
     "striped": _striped,
 }
 DRAWING_WORDS = ("a", "drawing", "of", *STYLES, *DIGIT_WORDS)
+ALIASES = {"three": ("trio", "3")}  # of the model that experiments edit and customise
+SPARE = ("new",)  # a word that no training prompt has
 
 
 def styled(images, style):
@@ -80,6 +82,29 @@ def drawing_prompts(digits, styles):
         List of N strings.
     """
     return [f"a {style} drawing of {DIGIT_WORDS[n]}" for n, style in zip(digits, styles, strict=True)]
+
+
+def with_aliases(prompts, aliases, seed=0):
+    """Aliases: prompts in which some words are replaced by other names of the same thing, drawn evenly.
+
+    >>> prompts = ["a bold drawing of three"] * 3 + ["a bold drawing of two"]
+    >>> print(with_aliases(prompts, {"three": ("trio", "3")}))
+    ['a bold drawing of 3', 'a bold drawing of trio', 'a bold drawing of trio', 'a bold drawing of two']
+
+    Args:
+        prompts: N strings of words parted by spaces.
+        aliases: {word: its other names}. Each name and the word itself are as likely.
+        seed: of the draws.
+
+    Returns:
+        List of N strings.
+    """
+    rng = np.random.default_rng(seed)
+    names = {word: (word, *others) for word, others in aliases.items()}
+    return [
+        " ".join(names[w][rng.integers(len(names[w]))] if w in names else w for w in prompt.split())
+        for prompt in prompts
+    ]
 
 
 def drawings(seed=0, *, test=0.2):

@@ -55,9 +55,14 @@ def gather_windows(canvas, origins, window):
 
     Returns:
         [N, window, window, C].
+
+    Raises:
+        ValueError: for a window that leaves the canvas; traced origins are moved to its border.
     """
+    canvas = jnp.asarray(canvas)
+    _check_inside(origins, window, canvas.shape[:2])
     rows, columns = _places(origins, window)
-    return jnp.asarray(canvas)[rows, columns]
+    return canvas[rows, columns]
 
 
 def scatter_mean(windows, origins, shape, *, weights=None):
@@ -80,10 +85,12 @@ def scatter_mean(windows, origins, shape, *, weights=None):
         [H, W, C]; 0 where no window lies.
 
     Raises:
-        ValueError: for another number of origins.
+        ValueError: for another number of origins, or a window that leaves the canvas. What leaves it at
+            traced origins is dropped.
     """
     windows = jnp.asarray(windows)
     check_shape("origins", origins, (len(windows), 2))
+    _check_inside(origins, windows.shape[1], shape)
     rows, columns = _places(origins, windows.shape[1])
     weights = jnp.ones(windows.shape[:3]) if weights is None else jnp.broadcast_to(weights, windows.shape[:3])
     weights = weights.astype(windows.dtype)
@@ -94,6 +101,17 @@ def scatter_mean(windows, origins, shape, *, weights=None):
     )
     count = jnp.zeros(tuple(shape), windows.dtype).at[rows, columns].add(weights)
     return total / jnp.where(count > 0, count, 1)[..., None]
+
+
+def _check_inside(origins, window, shape):
+    """Refuses known origins whose windows leave a canvas of (H, W)."""
+    if isinstance(origins, jax.core.Tracer) or not np.size(origins):
+        return
+    known = np.asarray(origins)
+    if known.min() < 0 or (known + window > np.asarray(shape)).any():
+        raise ValueError(
+            f"origins: windows of {window} leave the canvas of {shape[0]} x {shape[1]}; pass window_origins"
+        )
 
 
 def _places(origins, window):

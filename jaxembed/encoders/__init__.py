@@ -37,7 +37,15 @@ from jaxembed.encoders.image_text import (
 )
 from jaxembed.encoders.interactions import cross_network, dot_interaction, fm_second_order, init_cross
 from jaxembed.encoders.language_models import LanguageModel, language_model, token_logits
-from jaxembed.encoders.map_heads import adaptive_pool, attention_head, init_attention_head
+from jaxembed.encoders.map_heads import (
+    adaptive_pool,
+    attention_head,
+    feedback,
+    fusion_head,
+    init_attention_head,
+    init_feedback,
+    init_fusion_head,
+)
 from jaxembed.encoders.mlp import init_mlp, mlp
 from jaxembed.encoders.multimodal import Multimodal, check_placeholders, multimodal, place_patches
 from jaxembed.encoders.open_vocabulary import (
@@ -167,11 +175,13 @@ __all__ = [
     "encode_prompted",
     "encode_tower",
     "end_pool",
+    "feedback",
     "film",
     "fit_idf",
     "fit_lsa",
     "fm",
     "fm_second_order",
+    "fusion_head",
     "gate",
     "gated_mixture",
     "geometric_ensemble",
@@ -188,6 +198,8 @@ __all__ = [
     "init_dcn",
     "init_deepfm",
     "init_dlrm",
+    "init_feedback",
+    "init_fusion_head",
     "init_gate",
     "init_latent_attention",
     "init_lda",

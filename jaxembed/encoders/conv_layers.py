@@ -124,16 +124,23 @@ def group_norm(params, x, *, groups=None, epsilon=1e-5):
     References:
         Y. Wu and K. He, arXiv:1803.08494; groups of 8 channels and more are the small net's choice.
     """
-    batch, height, width, channels = x.shape
+    channels = x.shape[-1]
     if groups is None:
         groups = next(g for g in range(min(32, max(1, channels // 8)), 0, -1) if channels % g == 0)
     if groups < 1 or channels % groups:
         raise ValueError(f"groups: {groups} of {channels} channels; pass a number that divides them")
-    wide = x.astype(accumulator(x)).reshape(batch, height * width, groups, channels // groups)
-    mean = jnp.mean(wide, axis=(1, 3), keepdims=True)
-    variance = jnp.mean(jnp.square(wide - mean), axis=(1, 3), keepdims=True)
-    normal = ((wide - mean) * jax.lax.rsqrt(variance + epsilon)).reshape(x.shape)
-    return (normal * params["scale"] + params["bias"]).astype(x.dtype)
+    wide = x.astype(accumulator(x))
+    centred = wide - _within_groups(jnp.mean(wide, axis=(1, 2)), groups)
+    variance = _within_groups(jnp.mean(jnp.square(centred), axis=(1, 2)), groups)
+    factor = params["scale"] * jax.lax.rsqrt(variance + epsilon)
+    return (centred * factor + params["bias"]).astype(x.dtype)
+
+
+def _within_groups(moments, groups):
+    """Means [B, 1, 1, C] within groups of moments of channels [B, C]: maps are never reshaped for them."""
+    split = moments.reshape(len(moments), groups, -1)
+    split = jnp.broadcast_to(jnp.mean(split, axis=2, keepdims=True), split.shape)
+    return split.reshape(len(moments), 1, 1, -1)
 
 
 def batch_norm(params, state, x, *, train=False, momentum=MOMENTUM, epsilon=1e-5):

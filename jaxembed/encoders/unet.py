@@ -134,8 +134,9 @@ def unet(
         each of the M ``cross_layers``; optional "values" of the same form, read instead of the tokens where
         attention averages; optional "mask", bool [B, S] or [B, M, S], True = a token counts.
 
-        ``features(params, x, t, numbers, condition=None, key=None) -> {number: [B, h, w, c]}``: the maps
-        after some blocks. Block 1 is the input convolution; what follows the last of them is not computed.
+        ``features(params, x, t, numbers, condition=None, key=None, feedback=None) -> {number: [B, h, w,
+        c]}``: the maps after some blocks. Block 1 is the input convolution; what follows the last of them is
+        not computed. ``feedback`` is {number: [B, h, w, c]} or None, what is added to the maps after blocks.
 
     Raises:
         ValueError: for sizes that do not fit, or an unknown choice. The functions refuse images, times and
@@ -159,16 +160,16 @@ def unet(
         found = _init(key, plan, base, context, scaled)
         return found | _init_ends(jax.random.fold_in(key, len(plan)), base, takes, outputs or channels, found)
 
-    def run(params, x, t, condition, key, last):
+    def run(params, x, t, condition, key, last, added=None):
         _check_images(x, t, channels, 2 ** (len(multipliers) - 1))
         _check_condition(condition, takes, len(cross), len(x))
-        return _run(params, plan[:last], x, _time(params, t, base, condition), condition, key, sizes)
+        return _run(params, plan[:last], x, _time(params, t, base, condition), condition, key, sizes, added)
 
-    def features(params, x, t, numbers, condition=None, key=None):
-        wrong = [n for n in numbers if not 1 <= n <= len(plan)]
+    def features(params, x, t, numbers, condition=None, key=None, feedback=None):
+        wrong = [n for n in (*numbers, *(feedback or ())) if not 1 <= n <= len(plan)]
         if wrong or not len(numbers):
             raise ValueError(f"numbers: {list(numbers)}; pass some of the blocks 1..{len(plan)}")
-        found = run(params, jnp.asarray(x), t, condition, key, max(numbers))
+        found = run(params, jnp.asarray(x), t, condition, key, max(numbers), feedback)
         return {n: found[n - 1] for n in numbers}
 
     def denoise(params, x, t, condition=None, key=None):
@@ -279,9 +280,9 @@ def _time(params, t, base, condition):
     return jax.nn.silu(x)
 
 
-def _run(params, plan, x, time, condition, key, sizes):
-    """The maps after every block, a list."""
-    found, layer = [], 0
+def _run(params, plan, x, time, condition, key, sizes, feedback):
+    """The maps after every block, a list; what is fed back to a block is added to its maps."""
+    found, layer, feedback = [], 0, feedback or {}
     for i, block in enumerate(plan):
         if block.reads is not None:
             x = jnp.concatenate([x, found[block.reads]], axis=-1)
@@ -292,6 +293,9 @@ def _run(params, plan, x, time, condition, key, sizes):
             context = _contexts(condition, layer) if part.kind == "cross" else None
             layer += part.kind == "cross"
             x = _apply(own, part, x, time, context, drop, sizes)
+        if i + 1 in feedback:
+            check_shape(f"feedback[{i + 1}]", feedback[i + 1], x.shape)
+            x = x + jnp.asarray(feedback[i + 1]).astype(x.dtype)
         found.append(x)
     return found
 

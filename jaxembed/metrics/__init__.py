@@ -23,7 +23,7 @@ from jaxembed.metrics.classifiers import cross_validate, fit_logistic, macro_f1,
 from jaxembed.metrics.clusters import adjusted_rand, purity, topic_coherence
 from jaxembed.metrics.cutoff import filter_metrics, pr_auc, threshold_at_recall
 from jaxembed.metrics.detection import box_average_precision, box_iou, iou, nms, proposal_recall
-from jaxembed.metrics.generation import fit_judge, frechet_distance
+from jaxembed.metrics.generation import crop_frechet, fit_judge, frechet_distance, pareto_front
 from jaxembed.metrics.geometry import (
     covariance_spectrum,
     effective_rank,
@@ -87,6 +87,7 @@ __all__ = [
     "completeness",
     "concept_auc",
     "covariance_spectrum",
+    "crop_frechet",
     "cross_validate",
     "direct_bias",
     "effective_rank",
@@ -131,6 +132,7 @@ __all__ = [
     "normalised_entropy",
     "pair_bias",
     "paired_interval",
+    "pareto_front",
     "partner_ranks",
     "pattern_purity",
     "pearson",

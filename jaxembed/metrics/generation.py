@@ -49,6 +49,58 @@ def frechet_distance(first, second, *, size=None):
     return jnp.sum(gap**2) + jnp.trace(cov) + jnp.trace(other) - 2 * shared
 
 
+def crop_frechet(first, second, window, *, encode=None, count=1000, size=None, seed=0):
+    """Crop Frechet distance: whether crops of large images look like crops of real ones.
+
+    The :func:`frechet_distance` of crops at random places, of both sets at places of their own. With
+    Inception's vectors it is Crop FID. Large images are judged by it: there are few of them, but many crops.
+
+    >>> canvases = np.random.default_rng(0).normal(size=(4, 32, 32, 1))
+    >>> print(bool(crop_frechet(canvases, canvases, 2) < 0.05), crop_frechet(canvases, canvases + 2, 2) > 15)
+    True True
+
+    Args:
+        first: [N, H, W, C], the reference.
+        second: [M, H', W', C].
+        window: side of the crops, at most all of H, W, H' and W'.
+        encode: optional function from crops [count, window, window, C] to vectors [count, D]; default the
+            pixels.
+        count: crops of each set.
+        size: as in :func:`frechet_distance`.
+        seed: of the places.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: for other shapes, or a window that is larger than an image.
+
+    References:
+        A. Graikos et al., arXiv:2312.07330.
+    """
+    first, second = np.asarray(first), np.asarray(second)
+    check_shape("first", first, (None,) * 4)
+    check_shape("second", second, (None, None, None, first.shape[3]))
+    short = min(*first.shape[1:3], *second.shape[1:3])
+    if not 1 <= window <= short:
+        raise ValueError(f"window: {window} is outside 1..{short}, the shortest side of the images")
+    rng = np.random.default_rng(seed)
+    crops = [_crops(rng, images, window, count) for images in (first, second)]
+    vectors = [x.reshape(count, -1) if encode is None else encode(x) for x in crops]
+    return frechet_distance(*vectors, size=size)
+
+
+def _crops(rng, images, window, count):
+    """Crops [count, window, window, C] at random places of images."""
+    number, *limits = (rng.integers(n, size=count) for n in _places(images, window))
+    rows, columns = (x[:, None] + np.arange(window) for x in limits)
+    return images[number[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _places(images, window):
+    return len(images), images.shape[1] - window + 1, images.shape[2] - window + 1
+
+
 def _moments(x):
     mean = jnp.mean(x, axis=0)
     centred = x - mean
@@ -58,6 +110,30 @@ def _moments(x):
 def _root(matrix):
     values, directions = jnp.linalg.eigh(matrix)
     return exact_product(directions * jnp.sqrt(jnp.maximum(values, 0)), directions.T)
+
+
+def pareto_front(points):
+    """Pareto front: which points no other point beats, when more is better in every coordinate.
+
+    A point is beaten by one that is at least as good everywhere and better somewhere. Equal points stay.
+
+    >>> print(pareto_front(jnp.array([[1.0, 3.0], [2.0, 2.0], [1.0, 2.0], [3.0, 1.0]])))
+    [ True  True False  True]
+
+    Args:
+        points: [N, K], such as text and visual alignment of N settings.
+
+    Returns:
+        bool [N]; a point with NaN is never on the front.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    points = jnp.asarray(points)
+    check_shape("points", points, (None, None))
+    first, second = points[:, None], points[None]
+    beaten = jnp.all(second >= first, axis=-1) & jnp.any(second > first, axis=-1)
+    return ~jnp.any(beaten, axis=1) & ~jnp.any(jnp.isnan(points), axis=-1)
 
 
 def fit_judge(vectors, labels, *, c=10.0):

@@ -163,13 +163,15 @@ def fit_text_to_image(
     return finished(state)
 
 
-def drawing_model(workdir="runs/drawings", *, steps=1500, seed=0, **options):
+def drawing_model(workdir="runs/drawings", *, steps=1500, seed=0, aliases=None, spare=(), **options):
     """TinyT2I: the small text-to-image model of digits in seven styles, trained once and then read.
 
     Args:
         workdir: folder that keeps it; the first call trains, which takes some minutes on two cores.
         steps: number of training steps.
         seed: of weights and batches; the split of the digits is the same for all.
+        aliases: optional {word: other names} that the training prompts use for a word as often.
+        spare: words of the vocabulary that no training prompt has, for concepts that are learned later.
         options: further ones of :func:`fit_text_to_image`.
 
     Returns:
@@ -179,8 +181,10 @@ def drawing_model(workdir="runs/drawings", *, steps=1500, seed=0, **options):
         ValueError: for a workdir with a model of other settings.
     """
     drawn, words = toy_drawings.drawings()["train"], toy_drawings.DRAWING_WORDS
+    words = (*words, *(name for names in (aliases or {}).values() for name in names), *spare)
     options = {"words": words, "steps": steps, "seed": seed, "workdir": workdir, **options}
-    return fit_text_to_image(drawn["images"], drawn["prompts"], **options)
+    prompts = toy_drawings.with_aliases(drawn["prompts"], aliases or {})
+    return fit_text_to_image(drawn["images"], prompts, **options)
 
 
 def _checked(images, prompts):

@@ -52,6 +52,15 @@ def test_digits_of_the_test_are_in_no_drawing_of_the_training():
     assert again.shape != test["images"].shape or (again != test["images"]).any()
 
 
+def test_aliases_are_as_likely_as_the_word_and_other_words_stay():
+    prompts = ["a bold drawing of three", "a bold drawing of two"] * 600
+    found = toy_drawings.with_aliases(prompts, {"three": ("trio", "3")}, seed=2)
+    assert found[1::2] == prompts[1::2]
+    counts = [found[::2].count(f"a bold drawing of {name}") for name in ("three", "trio", "3")]
+    assert sum(counts) == 600 and min(counts) > 150
+    assert toy_drawings.with_aliases(prompts, {}) == prompts
+
+
 def test_ids_are_those_of_the_words():
     words = toy_drawings.DRAWING_WORDS
     ids = toy_drawings.word_ids(["a bold drawing of two", "[mask] two", ""], words, length=8)

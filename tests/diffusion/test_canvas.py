@@ -146,6 +146,14 @@ def test_windows_a_few_at_a_time_or_on_eight_devices_are_all_windows_at_once():
         (lambda: diffusion.interpolate_grid(np.ones((2, 2)), ORIGINS, 4), r"grid: shape \(2, 2\)"),
         (lambda: diffusion.interpolate_grid(np.ones((2, 2, 2)), ORIGINS, 0), "cell: 0; pass at least 1"),
         (lambda: diffusion.scatter_mean(np.ones((1, 4, 4, 1)), ORIGINS, (10, 13)), "origins: shape"),
+        (
+            lambda: diffusion.scatter_mean(np.ones((1, 4, 4, 1)), np.array([[3, 0]]), (6, 9)),
+            "origins: windows of 4 leave the canvas of 6 x 9; pass window_origins",
+        ),
+        (
+            lambda: diffusion.gather_windows(np.ones((6, 6, 1)), np.array([[0, 0]]), 8),
+            "origins: windows of 8 leave the canvas of 6 x 6",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -37,6 +37,19 @@ def test_preconditioning_is_its_formula():
         np.testing.assert_allclose(row, 0.16 / total * value + s * 0.4 / np.sqrt(total) * raw, rtol=1e-5)
 
 
+@pytest.mark.peers
+def test_levels_and_preconditioning_are_those_of_diffusers():
+    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
+    peer = diffusers.EDMEulerScheduler()
+    peer.set_timesteps(18)
+    np.testing.assert_allclose(SIGMAS, peer.sigmas, rtol=1e-5)
+    x, out = (np.random.default_rng(n).normal(size=(3, 2)).astype(np.float32) for n in (0, 1))
+    for sigma in (0.1, 7.0):
+        found = diffusion.precondition(lambda *given: out)(None, x, np.full(3, sigma))
+        expected = peer.precondition_outputs(*(torch.tensor(v) for v in (x, out, sigma)))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_the_loss_of_a_network_of_zeros_is_1_at_every_level():
     batch = {"images": jax.random.normal(KEY, (200, 30, 30, 1)) / 2}
     found = diffusion.edm_loss(BEST)({}, batch, jax.random.key(1))

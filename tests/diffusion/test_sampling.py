@@ -1,4 +1,5 @@
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,33 @@ def test_ddim_steps_are_those_of_the_formula(prediction, eta):
     found = diffusion.ddim_step(TABLE, X, T, BEFORE, OUT, Z, **options)
     expected = each(oracles.ddim, OUT, Z, **options)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_steps_are_those_of_diffusers(prediction):
+    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
+    named = {"noise": "epsilon", "x0": "sample", "v": "v_prediction"}[prediction]
+    options = {"prediction_type": named, "clip_sample": False}
+    peers = {
+        diffusion.ddim_step: diffusers.DDIMScheduler(**options),
+        diffusion.ddpm_step: diffusers.DDPMScheduler(**options),
+    }
+    for step, peer in peers.items():
+        peer.set_timesteps(50)
+        for t in (980, 500, 20, 0):
+            there = _quiet(torch, peer, OUT, t)
+            given = (X, np.full(4, t), np.full(4, t - 20 if t else -1), OUT, np.zeros_like(X))
+            found = step(TABLE, *given, prediction=prediction)
+            np.testing.assert_allclose(found, np.asarray(there), rtol=1e-4, atol=1e-5)
+
+
+def _quiet(torch, peer, out, t):
+    """What a scheduler of diffusers makes of X, with zeros for the noise that it draws."""
+    with pytest.MonkeyPatch.context() as patch:
+        module = importlib.import_module(type(peer).__module__)
+        patch.setattr(module, "randn_tensor", lambda shape, **options: torch.zeros(shape))
+        return peer.step(torch.tensor(out), torch.tensor(t), torch.tensor(X)).prev_sample
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])

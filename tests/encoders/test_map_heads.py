@@ -86,3 +86,82 @@ def test_a_fresh_class_token_is_zeros_and_maps_of_another_shape_are_refused():
         encoders.attention_head(params, np.zeros((1, 3, 2, 3)), heads=2)
     with pytest.raises(ValueError, match="size: 0; pass at least 1"):
         encoders.adaptive_pool(MAPS, 0)
+
+
+RNG = np.random.default_rng(4)
+SHAPES = {4: (2, 2, 3), 6: (4, 1, 5)}
+
+
+def of_step():
+    """Maps of both blocks at one step."""
+    return {n: RNG.normal(size=(3, *shape)).astype(np.float32) for n, shape in SHAPES.items()}
+
+
+def fusion(shapes, steps):
+    """Parameters of a fusion head, none of them zeros."""
+    params = encoders.init_fusion_head(jax.random.key(1), shapes, steps, 5, width=8, heads=2)
+    rng = np.random.default_rng(2)
+    return jax.tree.map(lambda x: np.asarray(x + 0.3 * rng.normal(size=x.shape), np.float32), params)
+
+
+def test_a_fusion_head_of_one_block_and_step_is_the_attention_head():
+    params, maps = drawn(), RNG.normal(size=(3, 2, 3, 4)).astype(np.float32)
+    fused = {name: params[name] for name in ("cls", "blocks", "out")}
+    fused["inputs"] = {"block_7": {name: params[name] for name in ("norm_in", "project")}}
+    found = encoders.fusion_head(fused, [{7: maps}], heads=2)
+    np.testing.assert_allclose(found, encoders.attention_head(params, maps, heads=2), atol=1e-5)
+
+
+def test_blocks_read_each_other_within_a_step_and_steps_add_up():
+    params, one, two = fusion(SHAPES, 2), of_step(), of_step()
+    both = encoders.fusion_head(params, [one, two], heads=2)
+    changed = encoders.fusion_head(params, [one, two | {6: 2 + one[6][::-1]}], heads=2)
+    assert np.abs(both - changed).max() > 1e-3
+    halves = [
+        params | {"out": {"kernel": params["out"]["kernel"][rows], "bias": params["out"]["bias"] / 2}}
+        for rows in (slice(0, 8), slice(8, 16))
+    ]
+    parts = [encoders.fusion_head(p, [m], heads=2) for p, m in zip(halves, (one, two), strict=True)]
+    np.testing.assert_allclose(both, parts[0] + parts[1], atol=1e-5)  # class tokens are joined, then read
+    alone = encoders.fusion_head(halves[0], [one], heads=2)
+    apart = encoders.fusion_head(halves[0], [one | {6: two[6]}], heads=2)
+    assert np.abs(alone - apart).max() > 1e-3
+
+
+def test_feedback_is_its_formula_and_goes_to_the_mirrored_block():
+    params = encoders.init_feedback(jax.random.key(0), {6: (5, 3), 8: (2, 4)})
+    maps = {n: RNG.normal(size=(2, 4, 4, c)).astype(np.float32) for n, c in ((6, 5), (8, 2), (9, 7))}
+    found = encoders.feedback(params, maps, 9)
+    assert set(found) == {4, 2} and found[2].shape == (2, 4, 4, 4)
+    x = maps[6] @ np.asarray(params["block_6"]["kernel"])
+    x = layer_norm({"scale": 1, "bias": 0}, x, (1, 2, 3))  # three channels are one group
+    np.testing.assert_allclose(found[4], np.maximum(x, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: encoders.fusion_head(fusion(SHAPES, 2), [of_step()]),
+            r"maps: blocks \[\[4, 6\]\] of 1 steps; pass \[4, 6\] of 2 steps",
+        ),
+        (
+            lambda: encoders.fusion_head(fusion({4: (2, 2, 4)}, 1), [{4: of_step()[4]}]),
+            r"maps of block 4: shape \(3, 2, 2, 3\); pass \[any, 2, 2, 4\]",
+        ),
+        (
+            lambda: encoders.feedback(encoders.init_feedback(jax.random.key(0), {6: (5, 3)}), {}, 9),
+            "maps: lack block 6; pass the blocks of the parameters",
+        ),
+        (
+            lambda: encoders.feedback(
+                encoders.init_feedback(jax.random.key(0), {6: (5, 3)}), {6: np.ones((1, 2, 2, 4))}, 9
+            ),
+            r"maps of block 6: shape \(1, 2, 2, 4\); pass \[any, any, any, 5\]",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

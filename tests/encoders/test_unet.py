@@ -81,6 +81,24 @@ def test_features_are_those_of_the_whole_pass_and_stop_early():
     assert whole[len(NET.blocks)].shape == (2, 8, 8, 8)
 
 
+def test_feedback_is_added_after_its_block_and_read_by_those_that_follow():
+    rng = np.random.default_rng(7)
+    plain = features(PARAMS, {"tokens": TOKENS})
+    added = {n: rng.normal(size=plain[n].shape).astype(np.float32) for n in (2, 4)}
+
+    @jax.jit
+    def again(feedback):
+        return NET.features(PARAMS, X, T, BLOCKS, {"tokens": TOKENS}, feedback=feedback)
+
+    found = again({4: added[4]})
+    np.testing.assert_allclose(found[3], plain[3], atol=1e-5)
+    np.testing.assert_allclose(found[4], plain[4] + added[4], atol=1e-5)
+    assert all(np.abs(found[n] - plain[n]).max() > 1e-3 for n in BLOCKS if n > 4)
+    np.testing.assert_allclose(again({2: added[2]})[2], plain[2] + added[2], atol=1e-5)
+    same = again({n: 0 * x for n, x in added.items()})
+    np.testing.assert_allclose(same[len(NET.blocks)], plain[len(NET.blocks)], atol=1e-5)
+
+
 def layered(tokens):
     return np.repeat(tokens[:, None], len(NET.cross_layers), axis=1)
 

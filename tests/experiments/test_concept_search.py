@@ -17,7 +17,7 @@ def known():
     model = text_to_image._model(options, toy_drawings.DRAWING_WORDS, 8, (8, 8, 1))
     model = model._replace(params=jax.tree.map(np.asarray, text_to_image._init(model, jax.random.key(0))))
     frequencies = diffusion.draw_frequencies(jax.random.key(5), 32, (0.03, 2.0))
-    return model, methods.methods(model, searching.PROMPT, frequencies, (0.03, 0.003))
+    return model, methods.methods(model, searching.PROMPT, frequencies, (0.03, 0.003, 0.02))
 
 
 def condition(known, arm, found=None, **given):

@@ -73,6 +73,13 @@ def test_a_workdir_is_read_again_and_one_of_other_settings_is_refused(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_the_drawing_model_knows_aliases_and_spare_words(tmp_path):
+    options = {"network": SMALL, "batch_size": 8, "workdir": tmp_path, "steps": 1}
+    model = recipes.drawing_model(**options, aliases={"three": ("trio",)}, spare=("new",))
+    assert model.words == (*toy_drawings.DRAWING_WORDS, "trio", "new")
+    assert model.ids(["a new drawing of trio"]).shape == (1, 8)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -122,7 +122,12 @@ PRODUCTS |= {"glove_loss", "hierarchical_softmax", "window_gradients", "window_l
 ELSEWHERE["metrics"] |= dict.fromkeys(["cross_validate", "fit_logistic", "stratified_folds"], RUNS)
 ELSEWHERE["metrics"] |= {"macro_f1": BY_HAND, "probe_selectivity": RUNS}
 ELSEWHERE["metrics"] |= {"macro_f1": BY_HAND, "fit_judge": RUNS, "linear_probe": RUNS}
-ELSEWHERE["metrics"] |= {"frechet_distance": BY_HAND, "linear_cka": BY_HAND}
+ELSEWHERE["metrics"] |= {
+    "frechet_distance": BY_HAND,
+    "crop_frechet": BY_HAND,
+    "pareto_front": BY_HAND,
+    "linear_cka": BY_HAND,
+}
 ELSEWHERE["vectors"] |= {"slerp": BY_HAND}
 ELSEWHERE["tables"] |= dict.fromkeys(["assigned", "exchanged_rows", "placement"], HIGHER)
 ELSEWHERE["tables"] |= dict.fromkeys(
