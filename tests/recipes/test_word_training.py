@@ -3,12 +3,15 @@
 import dataclasses
 import functools
 import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jaxembed import data, files, losses, metrics, recipes, tables, train
-from jaxembed.recipes import _word_steps as steps, word_training as recipe
+from jaxembed.recipes import _word_steps as steps
+from jaxembed.recipes import word_training as recipe
 
 TOPICS = (
     ["cat", "dog", "cow", "pig", "hen"],
