@@ -51,10 +51,11 @@ QUICK = {"tries": 12, "processes": 1, "mutations": 1, "steps": 400}
 def campaigns(cfg, base):
     """{what happens: ends of its tries}, each begun when it is read."""
     rng = np.random.default_rng(cfg.seed)
-    yield "a file of a checkpoint is damaged", training.flips(base, cfg.tries, rng)
+    yield "a file of a run is damaged", training.flips(base, cfg.tries, rng)
     for form in indexes.FORMS:
         yield f"a file of an index of {form} is damaged", indexes.flips(base, cfg.tries, rng, form)
-    yield "the disk is full", indexes.full_disk(base, cfg.tries, rng)
+    yield "the disk is full beside an index", indexes.full_disk(base, cfg.tries, rng)
+    yield "the disk is full beside a run", training.full_disk(base, cfg.tries // 4, rng)
     yield "two processes add to one index", indexes.writers(base, cfg.processes)
     yield "two runs use one folder", training.two_runs(base, cfg.processes)
     yield "a run is killed", training.kills(base, cfg.processes, rng)

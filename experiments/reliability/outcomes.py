@@ -1,6 +1,7 @@
 """How a try ends: right, told in one line, or one of the ways that must not happen."""
 
 import collections
+import os
 
 import jax
 import numpy as np
@@ -11,12 +12,15 @@ COLUMNS = (RIGHT, TOLD, SILENT, NAMELESS, LOST)
 
 
 def tried(call, same):
-    """Calls once; ``same(result)`` says whether what came back is what was kept."""
+    """Calls once; ``same(result)`` says whether what came back is what was kept.
+
+    An error is told when it is one line with a path and, behind a semicolon, what to do.
+    """
     try:
         found = call()
     except (ValueError, OSError) as error:
         text = str(error)
-        return TOLD if text and "\n" not in text else NAMELESS
+        return TOLD if os.sep in text and "; " in text and "\n" not in text else NAMELESS
     except Exception:
         return NAMELESS
     return RIGHT if same(found) else SILENT

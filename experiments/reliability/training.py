@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from experiments.reliability import worker
-from experiments.reliability.faults import damaged
+from experiments.reliability.faults import damaged, room
 from experiments.reliability.outcomes import LOST, NAMELESS, RIGHT, TOLD, equal, tried
 from jaxembed.train.peers import CODE, Peers
 
@@ -124,21 +124,48 @@ def two_runs(base, tries):
 
 
 def flips(base, tries, rng):
-    """Damages one file of the newest checkpoint; the run goes on from it or from the one before."""
-    whole = base / "whole"
-    worker.trained(6, worker.Batches(), workdir=whole, save_every=2, keep=3)
-    batches = worker.Batches()
-    right = functools.partial(equal, worker.trained(9, batches).params)
-    files = sorted(p.relative_to(whole) for p in (whole / "checkpoints" / "6").rglob("*") if p.is_file())
+    """Damages one file of a run; it goes on from its newest checkpoint or from the one before."""
+    whole, folder = whole_run(base), base / "flipped"
+    right = functools.partial(equal, worker.trained(9, worker.Batches()).params)
+    files = sorted((whole / "checkpoints" / "6").rglob("*")) + [whole / "meta.json", whole / "metrics.jsonl"]
+    files = [p.relative_to(whole) for p in files if p.is_file()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for n in range(tries):
-            folder = base / "flipped"
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(whole, folder)
             path = folder / files[n % len(files)]
             path.write_bytes(damaged(path.read_bytes(), rng))
-            yield tried(lambda at=folder: worker.trained(9, batches, workdir=at).params, right)
+            yield tried(lambda: resumed(folder), right)
+
+
+def full_disk(base, tries, rng):
+    """Lets a run go on with little room: one line; with room it goes on to the same bits."""
+    whole, folder = whole_run(base), base / "no-room"
+    right = worker.trained(9, worker.Batches()).params
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(tries):
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(whole, folder)
+            with room(int(rng.integers(2_000))):
+                end = tried(lambda: resumed(folder), lambda found: False)
+            left = [p for p in folder.rglob("*") if p.name.endswith(".new") or "-tmp" in p.name]
+            fine = end == TOLD and not left
+            yield (end if equal(resumed(folder), right) else LOST) if fine else NAMELESS
+
+
+def whole_run(base):
+    """The folder of a run of six steps, which is trained where it is not there."""
+    folder = base / "whole"
+    if not folder.exists():
+        worker.trained(6, worker.Batches(), workdir=folder, save_every=2, keep=3, meta={"steps": 6})
+    return folder
+
+
+def resumed(folder):
+    """The parameters of that run after three more steps."""
+    return worker.trained(9, worker.Batches(), workdir=folder, meta={"steps": 6}).params
 
 
 def pauses(count, seconds):

@@ -12,21 +12,9 @@ import numpy as np
 from jaxembed import files
 from jaxembed.extras import brings
 from jaxembed.train.checksums import described, difference, opened, record_of
-from jaxembed.train.damage import Damaged, of_disk, quiet, reason_of, settled, undamaged
+from jaxembed.train.damage import Damaged, of_disk, quiet, reason_of, settled, uncounted, undamaged, unopened
 from jaxembed.train.log import score
 from jaxembed.train.workdir import compare_meta, folder_of
-
-
-def _without_counters():
-    """Lets orbax save without the counters of tensorstore, which it logs and tensorstore 0.1.86 never frees.
-
-    45 kB would stay in memory with each save. An orbax without that function is left as it is.
-    """
-    with contextlib.suppress(ImportError):
-        from orbax.checkpoint._src.serialization import tensorstore_utils
-
-        if hasattr(tensorstore_utils, "get_tensorstore_raw_bytes"):
-            tensorstore_utils.get_tensorstore_raw_bytes = lambda *_: 0
 
 
 class _EveryAsked:
@@ -94,7 +82,7 @@ class Checkpoints:
     def _open(self):
         with brings("train"):
             from orbax.checkpoint import v1 as ocp
-        _without_counters()
+        uncounted()
         if self._inner is not None:
             self._inner.close()
         folder = self.folder / "checkpoints"
@@ -110,6 +98,9 @@ class Checkpoints:
             raise ValueError(
                 f"workdir={self._workdir!r}: {error}; install it for checkpoints there"
             ) from None
+        except Exception as error:
+            unopened(folder, error, move=self._clear and jax.process_count() == 1)
+            return self._open()
         self._numbers.clear()
         for step in self._steps():
             with contextlib.suppress(Exception):  # its numbers stay unknown
@@ -328,6 +319,8 @@ def restore_params(workdir, *, step=None, best=None):
             checkpointer = ocp.training.Checkpointer(folder)
     except ImportError as error:
         raise ValueError(f"workdir={str(workdir)!r}: {error}; install it for checkpoints there") from None
+    except Exception as error:
+        unopened(folder, error, move=False)
     with checkpointer as found:
         steps = sorted(c.step for c in found.checkpoints)
         if best is not None:

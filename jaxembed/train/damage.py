@@ -10,6 +10,9 @@ import sys
 import time
 import warnings
 
+from jaxembed import files
+from jaxembed.train.checksums import opened
+
 
 class Damaged(Exception):
     """Why a checkpoint cannot be used, in one line."""
@@ -108,3 +111,49 @@ def settled():
     """Waits a little for reads and writes of orbax that nobody awaits, after one that failed."""
     time.sleep(0.2)
     gc.collect()
+
+
+def unopened(folder, error, *, move):
+    """Moves checkpoints away that keep orbax from opening the others, which reads what each says of itself.
+
+    Args:
+        folder: of the checkpoints.
+        error: what orbax raised.
+        move: False only tells.
+
+    Raises:
+        ValueError: where none may be moved, or no other one is left.
+    """
+    reason = reason_of(error)[:300]
+    steps = [path for path in sorted(folder.iterdir()) if path.name.isdigit()]
+    bad = [path for path in steps if not _opens(path)]
+    if not move or not bad or len(bad) == len(steps):
+        wrong = bad[0] if bad else folder
+        raise ValueError(f"{wrong}: damaged ({reason}); move it elsewhere, or train again") from None
+    for path in bad:
+        target = folder.parent / "damaged" / path.name
+        while target.exists():
+            target = files.beside(target, "_")
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+        warnings.warn(f"{path}: damaged ({reason}); it was moved to damaged/", stacklevel=6)
+
+
+def _opens(folder):
+    try:
+        opened(folder)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def uncounted():
+    """Lets orbax save without the counters of tensorstore, which it logs and tensorstore 0.1.86 never frees.
+
+    45 kB would stay in memory with each save. An orbax without that function is left as it is.
+    """
+    with contextlib.suppress(ImportError):
+        from orbax.checkpoint._src.serialization import tensorstore_utils
+
+        if hasattr(tensorstore_utils, "get_tensorstore_raw_bytes"):
+            tensorstore_utils.get_tensorstore_raw_bytes = lambda *_: 0

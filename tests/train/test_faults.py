@@ -371,6 +371,20 @@ def test_many_saves_leave_no_files_open_and_no_threads(tmp_path):
     assert (late < early + 15).all(), counts
 
 
+@pytest.mark.filterwarnings("ignore:.*moved to damaged.*")
+def test_a_checkpoint_that_keeps_orbax_from_opening_the_others_is_set_aside(finished, copied):
+    (copied / "checkpoints" / "4" / "_CHECKPOINT_METADATA").write_text('{"a":' * 50_000)
+    with pytest.raises(ValueError, match=r"checkpoints/4: damaged \(.*recursion.*\); move it elsewhere"):
+        train.restore_params(copied)
+    with pytest.warns(UserWarning, match=r"checkpoints/4: damaged \(.*\); it was moved to damaged/"):
+        resumed = run(steps=STEPS, workdir=copied)
+    chex.assert_trees_all_equal(as_numpy(resumed), finished[1])
+    for path in (copied / "checkpoints").iterdir():
+        (path / "_CHECKPOINT_METADATA").write_text('{"a":' * 50_000)
+    with pytest.raises(ValueError, match="; move it elsewhere, or train again"):
+        run(steps=STEPS + 1, workdir=copied)
+
+
 def test_what_a_killed_save_left_is_cleared(copied):
     left = copied / "checkpoints" / "5.orbax-checkpoint-tmp"
     shutil.copytree(copied / "checkpoints" / "4", left)

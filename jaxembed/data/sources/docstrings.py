@@ -232,7 +232,7 @@ def _read_cache(path):
         if json.loads(head) != {"crc32": zlib.crc32(body)}:
             return None
         return json.loads(b"[" + b",".join(body.splitlines()) + b"]")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
