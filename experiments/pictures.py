@@ -3,6 +3,7 @@
 python -m experiments.pictures
 """
 
+import argparse
 import importlib
 
 from experiments import pages
@@ -21,4 +22,7 @@ def drawn(root=pages.ROOT):
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="python -m experiments.pictures", description=__doc__.partition("\n")[0]
+    ).parse_args()
     print(*drawn(), sep="\n")

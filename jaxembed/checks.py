@@ -32,6 +32,8 @@ def check_whole(least=None, /, **numbers):
 def refuse_nan(name, x):
     """Refuses an array with NaN, by one sum; under jit it passes.
 
+    The error names the first row of a NumPy array [N].
+
     >>> refuse_nan("x", np.zeros((2, 3)))
 
     Args:
@@ -48,6 +50,12 @@ def refuse_nan(name, x):
     with np.errstate(all="ignore"):
         total = jax.numpy.vdot(x, x) if on_device else np.vdot(x, x)  # squares: NaN comes from NaN
     if not (on_device and isinstance(total, jax.core.Tracer)) and total != total:
+        if isinstance(x, np.ndarray) and x.ndim == 1:
+            bad = np.isnan(x)
+            row = np.argmax(bad)
+            raise ValueError(
+                f"{name}: {bad.sum()} of {len(x)} are NaN, the first in row {row}; leave them out"
+            )
         raise ValueError(f"{name}: NaN has no code and no score; mend those vectors, or leave them out")
 
 

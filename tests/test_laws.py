@@ -229,8 +229,8 @@ ROOMS |= {"diffusion": {"encoders", "vectors"}, "recipes": set(ALL)}
 ONLY = {"flax": "encoders", "grain": "data", "tensorflow_datasets": "data", "orbax": "train"}
 ONLY |= {"sklearn": "metrics", "mteb": "metrics", "pyarrow": "data", "tokenizers": "encoders"}
 ONLY |= {"PIL": "data"}
-OPEN = {"_locks", "_reading", "arrays", "checks", "extras", "files", "hashing", "ragged"}  # to all rooms
-OPEN |= {"shrinkage"}
+OPEN = {"_locks", "_reading", "arrays", "checks", "counts", "extras", "files", "hashing"}  # to all rooms
+OPEN |= {"layers", "ragged", "shrinkage"}
 LIGHT = {"tables", "losses", "vectors", "search", "weights"}
 LIGHT_LIBRARIES = {"jax", "optax", "numpy", "jaxembed"}
 

@@ -62,16 +62,14 @@ def grid(cfg):
 def run(cfg):
     asked = grid(cfg)
     flags.stage(f"{len(asked)} cells")
-    options = {"processes": cfg.processes, "say": tell}
-    done = train.sweep(asked, cells.compute, cfg.workdir, **options)
+    done = train.sweep(asked, cells.compute, cfg.workdir, processes=cfg.processes, say=tell)
     rows = [answers.row_of(cell, numbers) for cell, numbers in zip(asked, done, strict=True)]
     found = {"recommended": answers.advised(rows)}
     found |= {f"AUC, {name}": answers.at_budgets(rows, name) for name in cfg.tables}
     adapted = [c for c, row in zip(asked, rows, strict=True) if c["method"] == "AdaptEmb" and row["bytes"]]
     found["own rows of AdaptEmb"] = [arms.own_rows(cell) for cell in adapted]
-    details = {"AUC": rows, "recommendations": answers.recommended(rows)}
-    details["seconds"] = answers.seconds(done, cfg.processes)
-    return results.Result({name: table for name, table in found.items() if table}, details)
+    details = {"recommendations": answers.recommended(rows), "seconds": answers.seconds(done, cfg.processes)}
+    return results.Result({name: table for name, table in found.items() if table}, {"AUC": rows} | details)
 
 
 def tell(cell, numbers):
@@ -89,15 +87,13 @@ CLAIMS = (
         "Hashed or merged rows are within a point of the best (share of tables and budgets)",
         answers.sharing,
     ),
-    results.Claim(
-        OWN,
-        "INT16 costs at most 0.002 of AUC (difference to the full table, on the worst)",
-        answers.over_full("INT16", margin=-0.002),
-    ),
-    results.Claim(
-        OWN,
-        "INT8 costs at most 0.005 of AUC (difference to the full table, on the worst)",
-        answers.over_full("INT8", margin=-0.005),
+    *(
+        results.Claim(
+            OWN,
+            f"{name} costs at most {loss} of AUC (difference to the full table, on the worst)",
+            answers.over_full(name, margin=-loss),
+        )
+        for name, loss in (("INT16", 0.002), ("INT8", 0.005))
     ),
     results.Claim(
         OWN,

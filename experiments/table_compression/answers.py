@@ -82,9 +82,7 @@ def advised(rows):
 
 def ranked(rows, table):
     """Methods of a table, best first by the mean AUC over budgets; the least where one does not fit."""
-    at = [
-        {r["method"]: r["AUC"] for r in fitting(rows, *place)} for place in places(rows) if place[0] == table
-    ]
+    at = [{r["method"]: r["AUC"] for r in fitting(rows, *p)} for p in places(rows) if p[0] == table]
     names = dict.fromkeys(name for aucs in at for name in aucs)
     return sorted(names, key=lambda n: -np.mean([aucs.get(n, min(aucs.values())) for aucs in at]))
 

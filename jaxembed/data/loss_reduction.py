@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jaxembed.data.select import read, refuse_nan, rows_kept
+from jaxembed.checks import refuse_nan
+from jaxembed.data.select import read, rows_kept
 
 COSTS = ("color", "conditional", "rho", "rho_prior", "random")
 
@@ -55,7 +56,8 @@ def conditional_loss_reduction(marginal, conditional, *, mask=None):
         losses = np.zeros(len(conditional)) if losses is None else losses.astype(np.float64)
         if mask is not None and losses.ndim == 2:
             losses = np.where(mask, losses, 0).sum(axis=1) / mask.sum(axis=1)
-        means.append(refuse_nan(**{name: losses}))
+        refuse_nan(name, losses)
+        means.append(losses)
     return means[0] - means[1]
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jaxembed.data.select import check_integers, read
+from jaxembed.checks import check_whole
+from jaxembed.data.select import read
 
 SCALES = ("logit", "probit")
 
@@ -34,7 +35,7 @@ def mixture_rows(sizes, proportions, count, *, seed=0, repeat=False):
     References:
         T. Nguyen et al., arXiv:2208.05516.
     """
-    check_integers(count=count)
+    check_whole(count=count)
     if count < 1:
         raise ValueError(f"count: {count} rows; pass at least 1")
     shares = _shares("proportions", proportions)
@@ -191,7 +192,7 @@ def trend_interval(
         B. Efron, Annals of Statistics 7 (1979).
     """
     counts = {"count": count, "shifted_count": count if shifted_count is None else shifted_count}
-    check_integers(draws=draws, **counts)
+    check_whole(draws=draws, **counts)
     for name, value in (counts | {"draws": draws}).items():
         if value < 1:
             raise ValueError(f"{name}: {value}; pass at least 1")

@@ -97,12 +97,12 @@ def positive_pmi(rows, columns, counts, size, *, smoothing=0.75, shift=1.0):
     """
     rows, columns, counts = np.asarray(rows), np.asarray(columns), np.asarray(counts, np.float64)
     from jaxembed.arrays import check_shape  # JAX, which a light import of the room does not bring
+    from jaxembed.counts import positive_information
 
     check_shape("columns", columns, rows.shape)
     check_shape("counts", counts, rows.shape)
     own, other = (np.bincount(x, counts, size) for x in (rows, columns))
     raised = other**smoothing
-    chance = own[rows] / own.sum() * (raised / raised.sum())[columns]
-    values = np.log(counts / counts.sum() / chance) - np.log(shift)
+    values = positive_information(counts, own[rows], raised[columns], raised.sum(), shift)
     kept = values > 0
     return rows[kept], columns[kept], values[kept]

@@ -6,6 +6,8 @@ import os
 
 import numpy as np
 
+from jaxembed.checks import check_whole, refuse_nan
+
 MODES = ("global", "batchwise")
 THREADS = min(8, os.cpu_count() or 1)  # that score pairs: a core alone does not read as fast as memory gives
 SPAN = 32  # most chunks that a thread scores before it asks for more
@@ -52,7 +54,7 @@ def select(scores, budget, *, mode="global", batch_size=None, largest=True, ids=
     if mode == "global":
         rows = _best(scores, keep, largest)
     else:
-        check_integers(batch_size=batch_size)
+        check_whole(batch_size=batch_size)
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size}; pass at least 1")
         starts = range(0, len(scores), batch_size)
@@ -117,7 +119,7 @@ def streaming_threshold(chunks, budget, *, largest=True, memory=1 << 20):
         J. I. Munro and M. S. Paterson, Theoretical Computer Science 12 (1980); G. S. Manku et al.,
         doi:10.1145/276304.276342. Which second number is kept alternates, which halves the error.
     """
-    check_integers(memory=memory)
+    check_whole(memory=memory)
     if memory < 2 or memory % 2:
         raise ValueError(f"memory: {memory} numbers; pass an even number, at least 2")
     _check_budget(budget)
@@ -181,7 +183,7 @@ def pair_scores(first, second, *, chunk=1024):
     References:
         J. Hessel et al., arXiv:2104.08718; as a filter A. Fang et al., arXiv:2309.17425.
     """
-    check_integers(chunk=chunk)
+    check_whole(chunk=chunk)
     if chunk < 1:
         raise ValueError(f"chunk: {chunk} rows; pass at least 1")
     first = read("first", first, (None, None))
@@ -314,22 +316,12 @@ def read(name, x, shape):
     return x
 
 
-def check_integers(**numbers):
-    """Refuses numbers that are not integers, by the name of the argument.
-
-    Raises:
-        ValueError: with the number.
-    """
-    from jaxembed.checks import check_whole  # JAX, which importing this room does not bring
-
-    check_whole(**numbers)
-
-
 def _read_scores(scores):
     scores = read("scores", scores, (None,))
     if scores.dtype.kind not in "iu":
         scores = scores.astype(_float(scores), copy=False)
-    return refuse_nan(scores=scores)
+    refuse_nan("scores", scores)
+    return scores
 
 
 def _float(x):
@@ -337,20 +329,6 @@ def _float(x):
     if x.dtype in (np.float32, np.float64):
         return x.dtype
     return np.dtype(np.float32 if x.itemsize < 4 else np.float64)
-
-
-def refuse_nan(**named):
-    """Returns [N] as it is, unless it holds NaN: that is an error with the first row.
-
-    Raises:
-        ValueError: with the row.
-    """
-    ((name, x),) = named.items()
-    if x.dtype.kind == "f" and len(x) and np.isnan(x.min()):
-        bad = np.isnan(x)
-        row = int(np.argmax(bad))
-        raise ValueError(f"{name}: {bad.sum()} of {len(x)} are NaN, the first in row {row}; leave them out")
-    return x
 
 
 def _read_ids(ids, count):
@@ -367,7 +345,7 @@ def _check_budget(budget, name="budget"):
     if share and not 0 < budget <= 1:
         raise ValueError(f"{name}: the share {budget} is not in (0, 1]; pass an int for a number of rows")
     if not share:
-        check_integers(**{name: budget})
+        check_whole(**{name: budget})
         if budget < 1:
             raise ValueError(f"{name}: {budget} rows; pass at least 1")
     return share

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, check_shape, on_device, prefix_mask
+from jaxembed.layers import affine, layer_norm
 
 
 def draw_frequencies(key, count, deviations):
@@ -128,15 +129,15 @@ def map_tokens(params, features, *, norm=1.0, keep=None, key=None, drop=0.5):
     features = on_device("features", features)
     kernel = params["anchors"]["kernel"]
     check_shape("features", features, (*[None] * (features.ndim - 1), len(kernel)))
-    x = _dense(params["anchors"], features)
+    x = affine(params["anchors"], features)
     for name in ("first", "second"):
-        x = _layer_norm(params[name]["norm"], _dense(params[name], x))
+        x = layer_norm(params[name]["norm"], affine(params[name], x))
         x = jnp.where(x > 0, x, 0.01 * x)
     if keep is not None:
         x = x * prefix_mask(keep, x.shape[-1])
     x = x if key is None else nested_dropout(key, x, drop=drop)
-    token = _dense(params["token"], x)
-    bypass = _dense(params["bypass"], x) if "bypass" in params else None
+    token = affine(params["token"], x)
+    bypass = affine(params["bypass"], x) if "bypass" in params else None
     squares = sum(jnp.sum(y**2, axis=-1, keepdims=True) for y in (token, bypass) if y is not None)
     scale = norm / jnp.sqrt(jnp.where(squares > 0, squares, 1))
     return token * scale, None if bypass is None else bypass * scale
@@ -206,13 +207,3 @@ def bypass_states(states, bypass, slots, *, weight=0.2):
     direction = bypass / jnp.sqrt(jnp.where(squares > 0, squares, 1))
     lengths = jnp.sqrt(jnp.sum(states**2, axis=-1, keepdims=True))
     return states + jnp.where(slots[..., None], weight * lengths * direction, 0)
-
-
-def _dense(layer, x):
-    return jnp.matmul(x, layer["kernel"], preferred_element_type=accumulator(x)) + layer["bias"]
-
-
-def _layer_norm(params, x, epsilon=1e-5):
-    x = x - jnp.mean(x, axis=-1, keepdims=True)
-    x = x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + epsilon)
-    return x * params["scale"] + params["bias"]

@@ -79,7 +79,7 @@ from jaxembed.encoders.pretrained.image_models import (
     mobilenet_v2,
     squeezenet,
 )
-from jaxembed.encoders.pretrained.prompts import (
+from jaxembed.encoders.pretrained.templates import (
     encode_prompted,
     instruction,
     pretrained_pooler,

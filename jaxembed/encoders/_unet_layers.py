@@ -13,6 +13,7 @@ from jaxembed.encoders.conv_layers import convolve, group_norm
 from jaxembed.encoders.gates import modulate
 from jaxembed.encoders.mlp import dense_layer
 from jaxembed.encoders.transformer import ACTIVATIONS
+from jaxembed.layers import layer_norm
 
 LECUN = jax.nn.initializers.lecun_normal()
 
@@ -133,11 +134,8 @@ def attention(params, x, *, heads, groups):
     return x + _attend(params, y, y, y, heads).reshape(x.shape)
 
 
-def _layer_norm(params, x, epsilon=1e-5):
-    wide = x.astype(accumulator(x))
-    wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
-    wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + epsilon)
-    return (wide * params["scale"] + params["bias"]).astype(x.dtype)
+def _layer_norm(params, x):
+    return layer_norm(params, x).astype(x.dtype)
 
 
 def init_spatial_transformer(key, channels, context):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, check_shape
 from jaxembed.encoders.mlp import init_mlp, mlp
+from jaxembed.layers import layer_norm
 
 ACTIVATIONS = {
     "softmax": jax.nn.softmax,
@@ -82,7 +83,7 @@ def gate(params, vectors, *, activation="softmax"):
     vectors = vectors.astype(accumulator(vectors))
 
     def hidden(x):
-        return jax.nn.relu(_layer_norm(params["norm"], x) if "norm" in params else x)
+        return jax.nn.relu(layer_norm(params["norm"], x) if "norm" in params else x)
 
     return ACTIVATIONS[activation](mlp(params["mlp"], vectors, activation=hidden))
 
@@ -187,9 +188,3 @@ def modulate(maps, scale, shift=0):
         check_shape("shift", shift, scale.shape)
         shift = shift[:, None, None]
     return (maps * scale[:, None, None] + shift).astype(maps.dtype)
-
-
-def _layer_norm(params, x, epsilon=1e-5):
-    x = x - jnp.mean(x, axis=-1, keepdims=True)
-    x = x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + epsilon)
-    return x * params["scale"] + params["bias"]

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, check_shape, inner, masked_mean, unit
 from jaxembed.encoders.attention import dot_product_attention
+from jaxembed.layers import layer_norm
 
 
 def mean_pool(tokens, mask):
@@ -251,24 +252,17 @@ def latent_attention_pool(params, tokens, mask, *, heads=8):
     if inner_width % heads:
         raise ValueError(f"heads={heads} does not divide the inner width {inner_width} of the parameters")
     x = jnp.where(mask[..., None], tokens, 0).reshape(1, mask.size, tokens.shape[-1])
-    queries = _layer_norm(x, params["query_norm"]) @ params["query"]["kernel"]
-    latents = _layer_norm(params["latents"]["embedding"], params["latent_norm"])[None]
+    queries = layer_norm(params["query_norm"], x) @ params["query"]["kernel"]
+    latents = layer_norm(params["latent_norm"], params["latents"]["embedding"])[None]
     pair = jnp.split(latents @ params["key_value"]["kernel"], 2, axis=-1)
     queries, keys, values = (y.reshape(1, y.shape[1], heads, inner_width // heads) for y in (queries, *pair))
     mixed = dot_product_attention(queries, keys, values)
     x = x + mixed.reshape(1, mask.size, inner_width) @ params["out"]["kernel"]
-    y = _layer_norm(x, params["mlp_norm"]) @ params["mlp_in"]["kernel"] + params["mlp_in"]["bias"]
+    y = layer_norm(params["mlp_norm"], x) @ params["mlp_in"]["kernel"] + params["mlp_in"]["bias"]
     value, gate = jnp.split(y, 2, axis=-1)
     y = value * jax.nn.gelu(gate, approximate=False)
     x = x + y @ params["mlp_out"]["kernel"] + params["mlp_out"]["bias"]
     return masked_mean(x.reshape(tokens.shape), mask).astype(tokens.dtype)
-
-
-def _layer_norm(x, params, epsilon=1e-5):
-    wide = x.astype(accumulator(x))
-    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
-    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + epsilon) * params["scale"] + params["bias"]
 
 
 def multi_vector(tokens, mask, kernel=None):

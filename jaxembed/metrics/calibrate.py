@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, host, on_device
 from jaxembed.checks import refuse_nan
+from jaxembed.layers import affine, layer_norm
 
 SIZES = {"raw": 0, "temperature": 1, "offset": 1, "linear": 2, "square_root": 2, "quadratic": 2, "power": 3}
 
@@ -157,22 +158,12 @@ def score_parameters(params, queries, *, dropout=0.0, key=None):
     x = queries.astype(accumulator(queries))
     for i in range(len(params) - 1):
         layer = params[f"layer_{i}"]
-        x = _layer_norm(layer["norm"], x) if "norm" in layer else x
-        x = jax.nn.relu(_dense(layer, x))
+        x = layer_norm(layer["norm"], x) if "norm" in layer else x
+        x = jax.nn.relu(affine(layer, x))
         if key is not None and dropout:
             kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - dropout, x.shape)
             x = jnp.where(kept, x / (1 - dropout), 0)
-    return _dense(params[f"layer_{len(params) - 1}"], x)
-
-
-def _layer_norm(params, x):
-    x = x - jnp.mean(x, axis=-1, keepdims=True)
-    x = x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-5)
-    return x * params["scale"] + params["bias"]
-
-
-def _dense(layer, x):
-    return jnp.matmul(x, layer["kernel"], preferred_element_type=accumulator(x)) + layer["bias"]
+    return affine(params[f"layer_{len(params) - 1}"], x)
 
 
 def relevance_logits(params, queries, scores, *, kind="power", dropout=0.0, key=None, **options):

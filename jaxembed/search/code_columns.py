@@ -83,12 +83,8 @@ def nearest_columns(queries, words, count, k):
     queries, (pieces, _, _, blocks) = words_of(queries), words.shape
     some = min(k, -(-count // BLOCK))
 
-    def least(words):
-        return jax.lax.platform_dependent(
-            queries, words, cpu=_least_by_query, default=jax.vmap(least_of, (0, None))
-        )
-
-    best = jnp.swapaxes(jax.lax.map(least, words), 0, 1).reshape(len(queries), pieces * blocks)
+    best = jax.lax.map(functools.partial(least_of_all, queries), words)
+    best = jnp.swapaxes(best, 0, 1).reshape(len(queries), pieces * blocks)
     best = best[:, : -(-count // BLOCK)]
     _, found = jax.lax.top_k(-best.astype(jnp.float32), some)
     found = jnp.sort(found, axis=1)  # places rise, so that ties go to the lowest
@@ -106,8 +102,14 @@ def nearest_columns(queries, words, count, k):
     return jax.lax.map(again, (queries, found), batch_size=max(1, min(size, len(queries))))
 
 
-def _least_by_query(queries, words):
-    return jax.lax.map(lambda query: least_of(query, words), queries)
+def least_of_all(queries, *given):
+    """:func:`least_of` of each of the queries [B, V]: int32 [B, blocks]; on CPUs one query after another."""
+
+    def by_query(queries, *given):
+        return jax.lax.map(lambda query: least_of(query, *given), queries)
+
+    together = jax.vmap(least_of, (0, *[None] * len(given)))
+    return jax.lax.platform_dependent(queries, *given, cpu=by_query, default=together)
 
 
 def least_of(query, words, offset=0):

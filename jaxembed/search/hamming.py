@@ -12,7 +12,7 @@ from jaxembed.search.code_columns import (
     GATHERED_BYTES,
     MISSING,
     CodeColumns,
-    least_of,
+    least_of_all,
     nearest_columns,
     words_of,
 )
@@ -227,17 +227,10 @@ def _least(queries, codes, first, last, piece):
         words = words_of(jax.lax.dynamic_slice_in_dim(codes, start, piece))
         words = words.reshape(-1, BLOCK, words.shape[1]).transpose(2, 1, 0)
         offset = jnp.where(valid, 0, MISSING).reshape(-1, BLOCK).T
-        given = jax.lax.optimization_barrier((words, offset))
-        return jax.lax.platform_dependent(
-            queries, *given, cpu=_least_by_query, default=jax.vmap(least_of, (0, None, None))
-        )
+        return least_of_all(queries, *jax.lax.optimization_barrier((words, offset)))
 
     least = jax.lax.map(one, jnp.arange(pieces, dtype=jnp.int32))
     return jnp.swapaxes(least, 0, 1).reshape(len(queries), least.shape[0] * least.shape[2])
-
-
-def _least_by_query(queries, words, offset):
-    return jax.lax.map(lambda query: least_of(query, words, offset), queries)
 
 
 def _start(number, piece, count):

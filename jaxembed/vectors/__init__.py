@@ -12,7 +12,7 @@ from jaxembed.vectors.binary import (
 )
 from jaxembed.vectors.chamfer import ball_carve, chamfer, chamfer_flat, implicit_fde_score
 from jaxembed.vectors.combining import combine_aspects, init_retrofit, retrofit, slerp
-from jaxembed.vectors.concepts import (
+from jaxembed.vectors.concept_scores import (
     esa_vectors,
     explain,
     explicit_similarity,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, check_shape, exact_product, inner, on_device, unit
+from jaxembed.counts import positive_information
 
 ALIGNMENTS = ("none", "procrustes", "pls", "cca")
 
@@ -204,10 +205,7 @@ def ppmi(counts, *, smoothing=0.75, shift=1.0):
     largest = jnp.max(counts, initial=0)
     counts = counts / jnp.where(largest > 0, largest, 1)  # a factor common to all counts changes nothing
     rows, columns = jnp.sum(counts, axis=1, keepdims=True), jnp.sum(counts, axis=0) ** smoothing
-    met = counts > 0
-    chance = jnp.log(jnp.where(rows > 0, rows, 1)) + jnp.log(jnp.where(columns > 0, columns, 1))
-    found = jnp.log(jnp.where(met, counts, 1)) + jnp.log(jnp.maximum(jnp.sum(columns), 1e-30)) - chance
-    return jnp.where(met, jnp.maximum(found - jnp.log(shift), 0), 0)
+    return positive_information(counts, rows, columns, jnp.sum(columns), shift)
 
 
 def spectral_embedding(matrix, size, *, power=0.5, key=None, oversample=10, iterations=4):

@@ -1,5 +1,7 @@
 """Searched concepts: closed forms on frozen models, chains through an encoder, rows, logits, bad input."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,8 +81,11 @@ def test_an_orthogonal_encoder_turns_the_path_and_no_more():
 
 def test_many_concepts_search_at_once_and_a_projection_holds_after_each_step():
     starts = RNG.normal(size=(3, 1, 4)).astype(np.float32)
-    ball = lambda rows: diffusion.match_norms(rows, jnp.ones((1, 1)) * 0.1 * jnp.ones((1, 4)), longest=True)  # noqa: E731
-    one = lambda start: searched(squared, start, project=ball, keep=4)  # noqa: E731
+    ball = functools.partial(diffusion.match_norms, reference=jnp.full((1, 4), 0.1), longest=True)
+
+    def one(start):
+        return searched(squared, start, project=ball, keep=4)
+
     found, history = jax.vmap(one)(starts)
     np.testing.assert_allclose(found[1], one(starts[1])[0], atol=1e-5)
     assert (np.linalg.norm(history["found"], axis=-1) <= 0.2 + 1e-5).all()

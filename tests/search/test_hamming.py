@@ -10,6 +10,7 @@ from jax.sharding import AxisType
 from refusals import refused
 
 from jaxembed import search, vectors
+from jaxembed.search.code_columns import least_of, least_of_all, words_of
 
 RNG = np.random.default_rng(53)
 
@@ -89,13 +90,11 @@ def test_devices_find_what_one_device_finds(host):
 
 
 def test_what_accelerators_run_finds_the_same():
-    from jaxembed.search import hamming
-
     codes = codes_of(1000, 4)
-    words = hamming.words_of(jnp.asarray(codes)).reshape(-1, 8, 1).transpose(2, 1, 0)
-    queries, offset = hamming.words_of(jnp.asarray(codes[:3])), jnp.zeros((8, 125), jnp.int32)
-    vectorised = jax.vmap(hamming.least_of, (0, None, None))(queries, words, offset)
-    np.testing.assert_array_equal(vectorised, hamming._least_by_query(queries, words, offset))
+    words = words_of(jnp.asarray(codes)).reshape(-1, 8, 1).transpose(2, 1, 0)
+    queries, offset = words_of(jnp.asarray(codes[:3])), jnp.zeros((8, 125), jnp.int32)
+    vectorised = jax.vmap(least_of, (0, None, None))(queries, words, offset)
+    np.testing.assert_array_equal(vectorised, least_of_all(queries, words, offset))
 
 
 def test_distances_of_all_pairs_are_never_held():

@@ -291,10 +291,8 @@ class Encoder:
         alone = self.tokenizer.encode(prompt)
         skipped = len(alone.ids) - bool(alone.ids and alone.special_tokens_mask[-1])
         if side == "left":  # the prompt is cut before the text
-            pairs = zip(encoded, rows, strict=True)
-            lost = [
-                sum(len(o.ids) - sum(ends) for o in e.overflowing) + len(e.ids) - len(r) for e, r in pairs
-            ]
+            pairs, own = zip(encoded, rows, strict=True), sum(ends)
+            lost = [sum(len(o.ids) - own for o in e.overflowing) + len(e.ids) - len(r) for e, r in pairs]
             skipped = ends[0] + np.maximum(0, skipped - ends[0] - np.array(lost, int))
         return rows, skipped
 
@@ -386,6 +384,7 @@ def load(
         functions = encoder_functions(model.hidden, folder, embedding["vocabulary"], settings)
         lowercase = {"do_lower_case": folder.settings.get("do_lower_case", False)}
         tokenizer = open_tokenizer(root / "tokenizer.json", length, folder.tokenizer | lowercase)
+    kept = dataclasses.replace(folder, prefix=prefix, settings=folder.settings | {"max_seq_length": length})
     return Encoder(
         params=jax.tree.map(jnp.asarray, params),
         hidden=model.hidden,
@@ -394,8 +393,6 @@ def load(
         max_length=length,
         pooling=modes,
         width=min(width, folder.truncate_dim or width),
-        folder=dataclasses.replace(
-            folder, prefix=prefix, settings=folder.settings | {"max_seq_length": length}
-        ),
+        folder=kept,
         heads=heads,
     )

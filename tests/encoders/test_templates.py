@@ -10,7 +10,7 @@ from models import write_model
 from tokenizers import Tokenizer
 
 from jaxembed import encoders, recipes
-from jaxembed.encoders.pretrained.prompts import MASKED
+from jaxembed.encoders.pretrained.templates import MASKED
 
 TEMPLATE = "w20 {} w21 [MASK] w22"
 
