@@ -44,7 +44,7 @@ class Config:
     documents: int = 3000  # that it learns from
     seeds: int = 5
     peer: bool = True  # compare with gensim where it is installed
-    texts: pathlib.Path | None = None  # a folder or file of texts in place of the mixed text
+    texts: pathlib.Path | None = None  # a folder of text files in place of the mixed text
     pairs: pathlib.Path | None = None  # a file of judged pairs of words beside the two sets
     validate: bool = False  # the rates of the classifiers alone
     quick: bool = False  # one seed, short texts
