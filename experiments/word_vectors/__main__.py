@@ -11,6 +11,7 @@ Paper: word and document embeddings (arXiv:1611.05962); the part about words app
 """
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
@@ -168,14 +169,9 @@ def domain_first(t):
 
 
 def larger_is_better(t):
-    found = {
-        s: [
-            measure.over_seeds(t["seeds_texts"], "accuracy", domain=d, size=s)
-            for d in (corpora.NEWS, "other")
-        ]
-        for s in ("small", "large")
-    }
-    return results.paired(np.stack(found["large"], 1) - np.stack(found["small"], 1))
+    told = functools.partial(measure.over_seeds, t["seeds_texts"], "accuracy")
+    small, large = ([told(domain=d, size=s) for d in (corpora.NEWS, "other")] for s in ("small", "large"))
+    return results.paired(np.stack(large, 1) - np.stack(small, 1))
 
 
 def rcnn_first(t):

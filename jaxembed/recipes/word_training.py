@@ -109,21 +109,15 @@ def train_words(
     counts = {"width": width, "negatives": negatives, "min_count": min_count}
     counts |= dict(zip(("sharing[0]", "sharing[1]", "sharing[2]"), sharing, strict=True))
     _check(kind, objective, ngrams, counts)
-    tree = objective == "hierarchical"
-    usual = {"window": 5, "rate": 0.05, "epochs": 5} | USUAL.get(kind, {})
-    chosen = {"window": window, "rate": rate, "epochs": epochs}
-    chosen = usual | {name: value for name, value in chosen.items() if value is not None}
+    chosen = _chosen(kind, window=window, rate=rate, epochs=epochs)
     found = texts if isinstance(texts, dict) else data.corpus(texts, min_count=min_count, tokenize=tokenize)
     settings = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
     settings |= {"objective": objective, "seed": seed, "ngrams": ngrams and list(ngrams), "buckets": buckets}
-    settings["sharing"] = [int(x) for x in sharing]
-    settings |= chosen
+    settings |= {"sharing": [int(x) for x in sharing]} | chosen
     if kind == "ppmi":
         return _factored(found, settings)
-    make = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts), **dict.fromkeys(PARAGRAPHS, _paragraphs)}
-    make = make.get(kind, _tree if tree else _windows)
     mesh = train.make_mesh(1) if mesh is None else mesh
-    init, update, batches = make(found, settings, mesh.shape["model"])
+    init, update, batches = _maker(kind, objective)(found, settings, mesh.shape["model"])
     state = train.fit(
         init=init,
         update=update,
@@ -139,6 +133,18 @@ def train_words(
         progress=progress,
     )
     return _model(found, state.params, settings)
+
+
+def _chosen(kind, **given):
+    """The window, the rate and the epochs: those that are given, or those of the kind."""
+    usual = {"window": 5, "rate": 0.05, "epochs": 5} | USUAL.get(kind, {})
+    return usual | {name: value for name, value in given.items() if value is not None}
+
+
+def _maker(kind, objective):
+    """What gives (init, update, batches) of a kind."""
+    makers = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts)} | dict.fromkeys(PARAGRAPHS, _paragraphs)
+    return makers.get(kind, _tree if objective == "hierarchical" else _windows)
 
 
 def _check(kind, objective, ngrams, counts):
