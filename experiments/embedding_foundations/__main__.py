@@ -188,9 +188,8 @@ def figures(t):
         for shift, key in ((-0.2, "within"), (0.2, "beyond")):
             right.bar(places + shift, [max(row[key], -1) for row in codes], width=0.38, label=key)
         right.set_xticks(places, [row["code"] for row in codes])
-        right.set(
-            ylabel="variance of a sum that is told; cut at -1", title="Codes of numbers", ylim=(-1.1, 1.1)
-        )
+        right.set(ylabel="variance of a sum that is told; cut at -1", ylim=(-1.1, 1.1))
+        right.set_title("Codes of numbers")
         plots.legend(right)
 
     return {"": (draw, (1, 2))}

@@ -92,9 +92,8 @@ def planted_topics(cfg, seed, topics=20, words=400, length=100):
     theta = rng.dirichlet(np.full(topics, 0.1), cfg.documents)
     texts = [np.repeat(np.arange(words), rng.multinomial(length, t @ beta)).tolist() for t in theta]
     bag = data.word_bags(texts, range(words))
-    found = np.asarray(
-        online_topics(bag, words, topics, seed, batch=64, epochs=20, offset=1.0, decay=0.5)["topics"]
-    )
+    params = online_topics(bag, words, topics, seed, batch=64, epochs=20, offset=1.0, decay=0.5)
+    found = np.asarray(params["topics"])
     found = found / found.sum(axis=1, keepdims=True)
     apart = 0.5 * np.abs(found[:, None] - beta).sum(axis=2)
     pairs = linear_sum_assignment(apart)

@@ -33,8 +33,8 @@ def similarity(words, vectors=None, name="wordsim353"):
 
 def hierarchical(cfg, seed):
     """Row 5: hierarchical softmax, beside negative sampling on the same text."""
-    found = {"ours": trained(seed, cfg.texts, "hierarchical", TREE_RATE), "beside": trained(seed, cfg.texts)}
-    return {name: similarity(words) for name, words in found.items()}
+    tree, plain = trained(seed, cfg.texts, "hierarchical", TREE_RATE), trained(seed, cfg.texts)
+    return {"ours": similarity(tree), "beside": similarity(plain)}
 
 
 def aligned(cfg, seed, frequent=500):
@@ -45,8 +45,8 @@ def aligned(cfg, seed, frequent=500):
     turn = vectors.procrustes(x[frequent:], y[frequent:])  # fitted to other words than those asked
 
     def share(x):
-        scores = np.asarray(vectors.csls(x[:frequent], y))
-        return float(np.mean(scores.argmax(axis=1) == np.arange(frequent)))
+        nearest = np.asarray(vectors.csls(x[:frequent], y)).argmax(axis=1)
+        return float(np.mean(nearest == np.arange(frequent)))
 
     return {"ours": share(x @ np.asarray(turn)), "beside": share(x)}
 
@@ -80,9 +80,8 @@ def settings(cfg):
         runs = [similarity(w, removed(w, count) if count else None, "men") for w in made]
         found.append(("26", "directions", count, runs))
     for smoothing in (1e-4, 1e-3, 1e-2):
-        found.append(
-            ("14", "smoothing", smoothing, [sentences(cfg, s, smoothing, "train")["ours"] for s in seeds])
-        )
+        runs = [sentences(cfg, s, smoothing, "train")["ours"] for s in seeds]
+        found.append(("14", "smoothing", smoothing, runs))
     return [{"row": r, "setting": n, "value": v, "measure": float(np.mean(x))} for r, n, v, x in found]
 
 

@@ -46,14 +46,9 @@ class Config:
 
     def __post_init__(self):
         limits = {"count": (50, 10**6), "length": (4, 512), "folds": (2, 20), "seeds": (1, 100)}
-        limits |= {
-            "least": (2, 10**5),
-            "points": (40, 10**4),
-            "compressed": (1, 4096),
-            "width": (4, 2000),
-            "epochs": (1, 1000),
-        }
-        flags.check(self, limits | {"buckets": (1, 10**8), "corpus": (10, 10**8), "group": (1, 16)})
+        limits |= {"least": (2, 10**5), "points": (40, 10**4), "compressed": (1, 4096), "width": (4, 2000)}
+        limits |= {"epochs": (1, 1000), "buckets": (1, 10**8), "corpus": (10, 10**8), "group": (1, 16)}
+        flags.check(self, limits)
         if self.width % self.group:
             raise ValueError(f"--group {self.group}: does not divide --width {self.width}; choose a divisor")
         flags.exclude(self, "texts", ("model", "corpus", "compressed"))

@@ -11,6 +11,7 @@ Paper: word and document embeddings (arXiv:1611.05962); the part about words app
 """
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
@@ -44,7 +45,7 @@ class Config:
     documents: int = 3000  # that it learns from
     seeds: int = 5
     peer: bool = True  # compare with gensim where it is installed
-    texts: pathlib.Path | None = None  # a folder or file of texts in place of the mixed text
+    texts: pathlib.Path | None = None  # a folder of text files in place of the mixed text
     pairs: pathlib.Path | None = None  # a file of judged pairs of words beside the two sets
     validate: bool = False  # the rates of the classifiers alone
     quick: bool = False  # one seed, short texts
@@ -168,14 +169,9 @@ def domain_first(t):
 
 
 def larger_is_better(t):
-    found = {
-        s: [
-            measure.over_seeds(t["seeds_texts"], "accuracy", domain=d, size=s)
-            for d in (corpora.NEWS, "other")
-        ]
-        for s in ("small", "large")
-    }
-    return results.paired(np.stack(found["large"], 1) - np.stack(found["small"], 1))
+    told = functools.partial(measure.over_seeds, t["seeds_texts"], "accuracy")
+    small, large = ([told(domain=d, size=s) for d in (corpora.NEWS, "other")] for s in ("small", "large"))
+    return results.paired(np.stack(large, 1) - np.stack(small, 1))
 
 
 def rcnn_first(t):

@@ -114,8 +114,7 @@ def train_words(
     found = texts if isinstance(texts, dict) else data.corpus(texts, min_count=min_count, tokenize=tokenize)
     settings = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
     settings |= {"objective": objective, "seed": seed, "ngrams": ngrams and list(ngrams), "buckets": buckets}
-    settings["sharing"] = [int(x) for x in sharing]
-    settings |= chosen
+    settings |= {"sharing": [int(x) for x in sharing]} | chosen
     if kind == "ppmi":
         return _factored(found, settings)
     mesh = train.make_mesh(1) if mesh is None else mesh
@@ -135,6 +134,18 @@ def train_words(
         progress=progress,
     )
     return _model(found, state.params, settings)
+
+
+def _chosen(kind, **given):
+    """The window, the rate and the epochs: those that are given, or those of the kind."""
+    usual = {"window": 5, "rate": 0.05, "epochs": 5} | USUAL.get(kind, {})
+    return usual | {name: value for name, value in given.items() if value is not None}
+
+
+def _maker(kind, objective):
+    """What gives (init, update, batches) of a kind."""
+    makers = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts)} | dict.fromkeys(PARAGRAPHS, _paragraphs)
+    return makers.get(kind, _tree if objective == "hierarchical" else _windows)
 
 
 def _check(kind, objective, ngrams, counts):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import pathlib
+import pickle
 
 import numpy as np
 import pytest
@@ -107,6 +108,9 @@ def test_a_pair_needs_its_words_and_no_pickle_is_read(tmp_path):
     np.save(tmp_path / "p.npy", np.array([["x", 1]], object), allow_pickle=True)
     with pytest.raises(ValueError, match="p.npy"):
         data.read_word_vectors(tmp_path / "p.npy", words=words)
+    (tmp_path / "kv.kv").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ValueError, match="kv.kv: is a pickle, which is not read; write the vectors by"):
+        data.read_word_vectors(tmp_path / "kv.kv")
     with pytest.raises(FileNotFoundError, match="none.vec: missing"):
         data.read_word_vectors(tmp_path / "none.vec")
 
