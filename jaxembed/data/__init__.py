@@ -23,7 +23,16 @@ from jaxembed.data.fasttext_files import read_fasttext, write_fasttext
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
 from jaxembed.data.loss_reduction import conditional_loss_reduction, rho_rows, selection_cost
-from jaxembed.data.masking import hide, masked_batch, random_window, word_masks
+from jaxembed.data.masking import (
+    FIRST_WORD,
+    MASK_WORD,
+    RARE_WORD,
+    hide,
+    masked_batch,
+    random_window,
+    word_ids,
+    word_masks,
+)
 from jaxembed.data.mixtures import (
     effective_robustness,
     ensemble_logits,
@@ -91,6 +100,9 @@ from jaxembed.data.tiles import choose_tiling, tile_image, untile
 from jaxembed.data.word_files import read_word_vectors, write_word_vectors
 
 __all__ = [
+    "FIRST_WORD",
+    "MASK_WORD",
+    "RARE_WORD",
     "Schema",
     "WindowBatches",
     "all_nli",
@@ -218,6 +230,7 @@ __all__ = [
     "trend_slope",
     "uniform_rows",
     "untile",
+    "word_ids",
     "word_masks",
     "word_pairs",
     "word_positions",
