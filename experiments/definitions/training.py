@@ -94,7 +94,7 @@ def progressive(params, entries, train, stages):
 
     References:
         X. Liu, DefSent+, arXiv:2405.16153, which standardises and then runs FastICA: an orthogonal turn of
-        whitened vectors. The factor acts as an inverse temperature.
+        whitened vectors, left out here. The factor acts as an inverse temperature.
     """
     current = params
     for stage in stages:

@@ -1,4 +1,4 @@
-"""Digits of scikit-learn as short sequences: data, a transformer over their rows, training, its measure."""
+"""Digits of scikit-learn, for several seeds at once: data, training, a transformer over rows, its measure."""
 
 import jax
 import jax.numpy as jnp
@@ -27,19 +27,30 @@ def read(seeds, validate=False):
     return images[orders], labels[orders]
 
 
-def runs(rates, validate):
-    """What is trained, as (name in the table, arm, rate): at the rate that an arm has chosen, or at all.
-
-    Args:
-        rates: {arm: its rate}.
-        validate: True tries all of RATES, and the name says which.
-    """
+def runs(rates, validate, tried=RATES):
+    """What is trained, as (name in the table, arm, rate): arms {name: rate}, or each at all rates tried."""
     if not validate:
         return [(arm, arm, rate) for arm, rate in rates.items()]
-    return [(f"{arm}, rate {rate:g}", arm, rate) for arm in rates for rate in RATES]
+    return [(f"{arm}, rate {rate:g}", arm, rate) for arm in rates for rate in tried]
 
 
-def row_encoder(layers, width=64):
+def fit_all(init, loss, images, labels, tx, *, steps, batch):
+    """Trains one model for each seed, side by side; returns the parameters [S, ...].
+
+    ``init`` is key -> params of one model, ``loss`` is (params, images [B, 8, 8], labels [B], key) -> scalar.
+    """
+    seeds = images.shape[1]
+
+    def loss_fn(params, batch, key):
+        keys = jax.random.split(key, seeds)
+        return jnp.sum(jax.vmap(loss, (0, 1, 1, 0))(params, batch["x"], batch["y"], keys)), {}
+
+    rows = data.batches(np.arange(len(images) - HELD), batch, make=lambda r: {"x": images[r], "y": labels[r]})
+    start = lambda key: jax.vmap(init)(jax.random.split(key, seeds))  # noqa: E731
+    return train.fit(init=start, loss_fn=loss_fn, tx=tx, batches=rows, steps=steps).params
+
+
+def row_encoder(layers, width):
     """A transformer whose tokens are the 8 rows of an image."""
 
     def init_embed(key):
@@ -52,55 +63,28 @@ def row_encoder(layers, width=64):
     return encoders.transformer(init_embed, embed, width=width, **blocks)
 
 
-def supervised(vectors, **pairs):
-    """InfoNCE within a batch, with the pairs of ``losses.label_pairs``."""
-    return losses.info_nce(vectors, vectors, temperature=0.1, **pairs)
-
-
 def fit(arm, images, labels, *, layers, width, steps, batch, rate, warm=0):
-    """Trains one encoder for each seed, side by side; returns their vectors [N, S, L+1, D].
+    """Trains encoders with InfoNCE, images of one class being positives; returns vectors [N, S, L+1, D].
 
-    Args:
-        arm: loss -> objective, such as a partial ``losses.two_dimensional``.
-        images, labels: of :func:`read`.
-        layers, width: of the encoder.
-        steps, batch: of the training.
-        rate: it rises over the first ``warm`` steps and then falls along a cosine.
-        warm: steps.
+    ``arm`` is loss -> objective, such as a partial ``losses.two_dimensional``. The rate rises over the first
+    ``warm`` steps and then falls along a cosine.
     """
-    encoder, seeds, objective = row_encoder(layers, width), images.shape[1], arm(supervised)
+    encoder = row_encoder(layers, width)
+    objective = arm(lambda x, **pairs: losses.info_nce(x, x, temperature=0.1, **pairs))
 
-    def init(key):
-        return jax.vmap(encoder.init)(jax.random.split(key, seeds))
-
-    def loss_fn(params, batch, key):
-        def one(params, x, y, key):
-            vectors = encoder.hidden(params, {"x": x})["layers"]
-            return objective(key, vectors, **losses.label_pairs(y))
-
-        keys = jax.random.split(key, seeds)
-        return jnp.sum(jax.vmap(one, in_axes=(0, 1, 1, 0))(params, batch["x"], batch["y"], keys)), {}
+    def loss(params, x, y, key):
+        return objective(key, encoder.hidden(params, {"x": x})["layers"], **losses.label_pairs(y))
 
     schedule = optax.cosine_decay_schedule(rate, steps)
     if warm:
         schedule = optax.warmup_cosine_decay_schedule(0, rate, warm, steps)
-    rows = data.batches(np.arange(len(images) - HELD), batch, make=lambda r: {"x": images[r], "y": labels[r]})
-    state = train.fit(init=init, loss_fn=loss_fn, tx=optax.adam(schedule), batches=rows, steps=steps)
+    params = fit_all(encoder.init, loss, images, labels, optax.adam(schedule), steps=steps, batch=batch)
     hidden = jax.vmap(lambda params, x: encoder.hidden(params, {"x": x})["layers"], (0, 1), 1)
-    return np.asarray(jax.jit(hidden)(state.params, images))
+    return np.asarray(jax.jit(hidden)(params, images))
 
 
 def nearest(vectors, labels, pairs):
-    """1-NN accuracy on the held-out digits by cosine, for each seed and pair.
-
-    Args:
-        vectors: [N, S, L+1, D].
-        labels: int [N, S].
-        pairs: list of P pairs (layer, size).
-
-    Returns:
-        float [S, P].
-    """
+    """1-NN accuracy [S, P] of held-out digits by cosine: vectors [N, S, L+1, D], P pairs (layer, size)."""
 
     def one(x, y):
         x = unit(x)

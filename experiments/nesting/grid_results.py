@@ -1,7 +1,6 @@
 """Numbers of layers and sizes: spreads over seeds, claims about them, and a picture of all pairs."""
 
 import functools
-import itertools
 
 import numpy as np
 
@@ -14,16 +13,6 @@ def spreads(columns):
     for column, values in columns.items():
         row[column], row[f"± {column}"] = results.spread(values)
     return row
-
-
-def prefix_rows(found, sizes):
-    """Rows of arms {(arm, size): {"head", "1-NN"}}: accuracy at each size, and the mean over sizes."""
-    rows = []
-    for arm, by in itertools.product(dict.fromkeys(arm for arm, _ in found), ("head", "1-NN")):
-        each = {str(m): found[arm, m][by] for m in sizes}
-        rows.append({"arm": arm, "by": by} | spreads(each))
-        rows[-1]["mean"] = float(np.mean([*each.values()]))
-    return rows
 
 
 def digit_differences(found):
@@ -62,15 +51,7 @@ def within(part, name, distance):
 
 
 def figures(numbers):
-    """What draws the parts with grids: a row of heat maps for each part, its metric on a colour bar.
-
-    Args:
-        numbers: {part: {"cells": pairs (layer, size), "grids": {arm: one number per pair}}}; parts without
-            "grids" are left out. "config" tells what the grids of a text part hold.
-
-    Returns:
-        {"": (draw, panels)}, empty where no part has grids.
-    """
+    """{"": (draw, panels)}: heat maps of each part {"cells", "grids": {arm: one number per pair}}, or {}."""
     parts = {n: found for n, found in numbers.items() if isinstance(found, dict) and "grids" in found}
     if not parts:
         return {}
@@ -79,19 +60,7 @@ def figures(numbers):
 
 
 def heat_map(axes, title, values, layers, sizes, low, high):
-    """Draws numbers of layers and sizes, the deepest layer on top, each number in its cell.
-
-    Args:
-        axes: matplotlib axes.
-        title: of the panel.
-        values: [N, M].
-        layers: N block numbers.
-        sizes: M prefix widths.
-        low, high: the numbers at the ends of the colours.
-
-    Returns:
-        The image, for a colour bar.
-    """
+    """Draws numbers [layers, sizes], the deepest layer on top, each in its cell; returns the image."""
     image = axes.imshow(values, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis")
     for i, j in np.ndindex(np.shape(values)):
         ink = "black" if values[i][j] > (low + high) / 2 else "white"

@@ -1,214 +1,89 @@
-"""A text encoder fine-tuned over layers and sizes: pairs of texts, training, and what each pair is worth."""
+"""A text encoder trained over layers and sizes: flags, pairs of texts, training, the choice of a rate."""
 
 import dataclasses
-import functools
+import pathlib
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from experiments.shared import flags, inputs, text_models
-from jaxembed import data, losses, metrics, train
-from jaxembed.arrays import unit
+from jaxembed import data, recipes
 
 LEAST = 40  # pairs of a file: a tenth of them are dev, a tenth test
-MOST = {"validation": 500, "test": 500}  # docstrings that are kept
+HELD = 500  # docstrings that are kept for dev, and for test
+SPLITS = {"train": "train", "dev": "validation", "test": "test"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSettings:
+    """Which encoder and pairs the text part takes, and how it trains."""
+
+    model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
+    pairs: pathlib.Path | None = None  # own pairs, with grades or without; runs the text part alone
+    sts: pathlib.Path | None = None  # folder with stsb-en-{train,dev,test}.csv, in place of docstrings
+    paper: bool = False  # train on AllNLI through TFDS, with the paper's settings
+    seeds: int = 5  # with fewer, claims get no interval and no verdict
+    steps: int = 40  # of the text part
+    batch_size: int = 32  # pairs
+    rates: tuple[float, ...] = (1e-4,)  # the text part; of several the best on the dev pairs is taken
+    length: int = 16  # tokens of a text
+    validate: bool = False  # digits: try all rates on other images
+    quick: bool = False  # digits alone, one seed, few layers, sizes and steps
+    results: pathlib.Path | None = None
+
+    def __post_init__(self):
+        limits = {"seeds": (1, 100), "steps": (1, 10**7), "batch_size": (2, 10**5), "length": (3, 8192)}
+        flags.check(self, limits | {"rates": (1e-9, 10), "sizes": (1, 10**5)})
+        flags.exclude(self, "pairs", ("parts", "sts", "paper"))
+        if self.sts is not None and "text" not in self.parts and not self.paper:
+            raise ValueError("--sts: only the text part reads it; give --parts text")
+
+    def chosen_parts(self, known):
+        """The parts that run, in their order."""
+        return [part for part in known if part in (("text",) if self.pairs is not None else self.parts)]
 
 
 def checked_encoder(cfg):
     """Refuses what the text part would stumble over; returns the encoder."""
+    if cfg.paper and cfg.sts is None:
+        raise ValueError("--paper: needs --sts, the folder of STS-B, to choose and to test on")
     inputs.sts(cfg.sts, *inputs.STS)
     encoder = text_models.load(cfg.model)
     flags.at_most(cfg, "length", encoder.max_length, f"the encoder reads {encoder.max_length} tokens")
     return encoder
 
 
-def read_pairs(*, sts=None, pairs=None, paper=False, quick=False):
-    """The three parts of a set of pairs, each as ``data.sentence_pairs`` gives it, in a fixed order.
+def read_pairs(cfg):
+    """{"train", "dev", "test"}, each as ``data.sentence_pairs`` gives it, in a fixed order.
 
-    Args:
-        sts: folder of STS-B, for dev and test, and for train without ``paper``.
-        pairs: a file of pairs of one's own; a tenth is dev and a tenth test.
-        paper: train on AllNLI.
-        quick: keep few docstrings for dev and test.
-
-    Returns:
-        {"train", "dev", "test"}. Without ``sts`` and ``pairs``: the first sentences of docstrings and the
-        rest of them, dev and test from modules that are not trained on.
+    Without ``sts`` and ``pairs``: the first sentences of docstrings and the rest of them, each text once, dev
+    and test from modules that are not trained on.
     """
-    if sts is not None and pairs is not None:
-        raise ValueError("--sts --pairs: choose one of them")
-    if paper and sts is None:
-        raise ValueError("--paper: needs --sts, the folder of STS-B, to choose and to test on")
-    if sts is not None:
-        found = {part: data.sentence_pairs(sts / name) for part, name in inputs.STS.items()}
-        return found | {"train": data.all_nli()} if paper else found
-    if pairs is not None:
-        found = data.sentence_pairs(pairs)
-        count = len(found["first"])
-        if count < LEAST:
-            raise ValueError(
-                f"--pairs {pairs}: {count} pairs; at least {LEAST}, of which a fifth is held out"
-            )
+    if cfg.sts is not None:
+        found = {part: data.sentence_pairs(cfg.sts / name) for part, name in inputs.STS.items()}
+        return found | {"train": data.all_nli()} if cfg.paper else found
+    if cfg.pairs is not None:
+        found = data.sentence_pairs(cfg.pairs)
+        if (count := len(found["first"])) < LEAST:
+            told = f"{count} pairs; at least {LEAST}, of which a fifth is held out"
+            raise ValueError(f"--pairs {cfg.pairs}: {told}")
         return data.split_pairs(found)
-    records = [r for r in data.docstrings(progress=True) if len(r["docstring"].split()) >= 5]
-    names = {"train": "train", "dev": "validation", "test": "test"}
-    return {part: _docstrings(records, split, quick) for part, split in names.items()}
-
-
-def _docstrings(records, split, quick):
-    """Pairs of one part, each query and each docstring once."""
-    some = [r for r in records if r["split"] == split]
-    some = list({r["query"]: r for r in {r["docstring"]: r for r in some}.values()}.values())
-    most = 60 if quick and split in MOST else MOST.get(split)
-    order = np.random.default_rng(0).permutation(len(some))[:most]
-    return {n: [some[i][m] for i in order] for n, m in (("first", "query"), ("second", "docstring"))}
-
-
-def arrays(encoder, pairs, length):
-    """Token ids of the 2 or 3 texts of each pair, its grade, and what tells equal texts apart.
-
-    Returns:
-        {"ids": int32 [N, K, length], "mask": bool [N, K, length], "keys": int32 [N, K][, "targets": [N]]}.
-    """
-    sides = [pairs[n] for n in ("first", "second", "negatives") if n in pairs]
-    made = [encoder.tokenize(side, length=length) for side in sides]
-    batch = {n: np.stack([m[n] for m in made], axis=1) for n in ("ids", "mask")}
-    batch["keys"] = np.stack([data.hashed(side).astype(np.int32) for side in sides], axis=1)
-    return batch | ({"targets": np.asarray(pairs["scores"], np.float32)} if "scores" in pairs else {})
-
-
-def layer_vectors(encoder, params, batch):
-    """The vector of every block of every text: arrays ids and mask [N, K, T] -> [N, K, L+1, D].
-
-    Vectors are scaled to the length sqrt(D), the scale of a layer norm, whatever head the encoder has.
-    """
-    count, texts, length = batch["ids"].shape
-    flat = {n: batch[n].reshape(count * texts, length) for n in ("ids", "mask")}
-    found = encoder.encode_layers(params, flat)
-    return (unit(found) * found.shape[-1] ** 0.5).reshape(count, texts, *found.shape[1:])
-
-
-def distinct_pairs(keys, blocks=("qd",)):
-    """Which other texts of a batch are not equal to those of a pair, by keys int [B, K]: bool [B, M]."""
-    return losses.duplicate_mask(keys[:, 0], keys[:, 1:].T.reshape(-1), blocks=blocks)
-
-
-def make_update(encoder, arm, rate, steps):
-    """One step of AdamW on all but the word vectors: CoSENT where pairs have grades, else InfoNCE.
-
-    Args:
-        encoder: an ``Encoder``.
-        arm: loss -> objective, such as a partial ``losses.two_dimensional``.
-        rate: highest learning rate.
-        steps: over which it rises and falls.
-    """
-
-    def loss_fn(params, batch, key):
-        layers = layer_vectors(encoder, params, batch)
-        first, second, *hard = (layers[:, k] for k in range(layers.shape[1]))
-        second = jnp.concatenate([second, *hard])
-        if "targets" in batch:
-            return arm(losses.cosent)(key, first, second, targets=batch["targets"]), {}
-        return arm(losses.info_nce)(key, first, second, where=distinct_pairs(batch["keys"])), {}
-
-    warm = optax.warmup_cosine_decay_schedule(0, rate, max(1, steps // 10), max(2, steps))
-    return train.gradient_update(loss_fn, train.frozen(optax.adamw(warm), "^table/"))
-
-
-def fit(encoder, update, *, batch, steps, size, seed):
-    """Trains the encoder on rows of a batch; returns it with the new parameters."""
-
-    def make(rows):
-        return text_models.take(batch, rows)
-
-    rows = data.batches(np.arange(len(batch["keys"])), size, make=make, seed=seed)
-    given = {"batches": rows, "steps": steps, "key": seed, "mesh": text_models.mesh_for(size)}
-    params = train.fit(init=encoder_init(encoder), update=update, **given).params
-    return dataclasses.replace(encoder, params=params)
-
-
-@functools.lru_cache(maxsize=2)
-def encoder_init(encoder):
-    """``key -> params``: those of the encoder, whatever the key."""
-    return lambda key: jax.tree.map(jnp.copy, encoder.params)
-
-
-def unless_diverging(run, *given, **options):
-    """What a training returns, or None where its loss or gradient is not finite."""
-    try:
-        return run(*given, **options)
-    except FloatingPointError:
-        return None
-
-
-def choose(encoder, arm, batch, rates, targets, *, seeds, steps, size):
-    """Trains an arm at the rate that is best on the dev pairs, for each seed.
-
-    Args:
-        encoder: where training starts.
-        arm: loss -> objective.
-        batch: {"train", "dev"} of :func:`arrays`.
-        rates: learning rates; seed 0 is trained with each of them.
-        targets: pairs (layer, size) whose mean score on dev is compared.
-        seeds: of the order of the pairs and of what the objective draws.
-        steps, size: of the training.
-
-    Returns:
-        (list of one encoder per seed, the rate, {rate: its mean score on dev}), which is empty for one rate.
-    """
-    update = {rate: make_update(encoder, arm, rate, steps) for rate in rates}
-    run = functools.partial(fit, encoder, batch=batch["train"], steps=steps, size=size)
-    first = {rate: unless_diverging(run, update[rate], seed=0) for rate in rates}
-    good = [rate for rate in rates if first[rate] is not None]
-    for rate in set(rates) - set(good):
-        print(f"at rate {rate} training diverges", flush=True)
-    if not good:
-        raise ValueError(f"--rates {' '.join(map(str, rates))}: training diverges; choose smaller ones")
-    dev = {}
-    if len(good) > 1:
-        dev = {rate: float(scores(first[rate], batch["dev"], targets).mean()) for rate in good}
-    best = max(dev, key=dev.get) if dev else good[0]
-    return [first[best], *(run(update[best], seed=s) for s in range(1, seeds))], best, dev
-
-
-def scores(encoder, batch, pairs, size=128):
-    """What every pair (layer, size) is worth: Spearman with the grades, or Recall@10 among all second texts.
-
-    Args:
-        encoder: an ``Encoder``.
-        batch: of :func:`arrays`.
-        pairs: list of P pairs (layer, size).
-        size: rows that are encoded together.
-
-    Returns:
-        float [P].
-    """
-    count = len(batch["keys"])
-    filled = np.resize(np.arange(count), -(-count // size) * size).reshape(-1, size)
-    given = {n: batch[n][:, :2] for n in ("ids", "mask")}
-    found = [
-        np.asarray(layer_vectors(encoder, encoder.params, text_models.take(given, rows))) for rows in filled
-    ]
-    layers = np.concatenate(found)[:count]
-
-    def one(n, size):
-        first, second = np.moveaxis(np.asarray(unit(layers[:, :, n, :size])), 1, 0)
-        if "targets" in batch:
-            return metrics.spearman((first * second).sum(axis=1), batch["targets"])
-        return float((metrics.partner_ranks(first, second) <= 10).mean())
-
-    return np.array([one(*pair) for pair in pairs])
+    parts, records = {}, [r for r in data.docstrings(progress=True) if len(r["docstring"].split()) >= 5]
+    for part, split in SPLITS.items():
+        some = {r["docstring"]: r for r in records if r["split"] == split}.values()
+        some = list({r["query"]: r for r in some}.values())
+        most = None if part == "train" else 60 if cfg.quick else HELD
+        order = np.random.default_rng(0).permutation(len(some))[:most]
+        parts[part] = {"first": [some[i]["query"] for i in order]}
+        parts[part]["second"] = [some[i]["docstring"] for i in order]
+    return parts
 
 
 def compare(cfg, encoder, arms, cells, kept):
     """Scores an encoder untrained, and trained as each arm says at the rate that dev pairs choose.
 
     Args:
-        cfg: settings of a story: model, pairs, sts, paper, quick, seeds, steps, batch_size, rates, length,
-            workdir.
-        encoder: where training starts.
+        cfg, encoder: the settings, and where training starts.
         arms: {name: (loss -> objective, pairs whose mean score on dev chooses the rate)}.
         cells: list of P pairs (layer, size) that are scored on test pairs.
         kept: what the encoder of the last arm is, which is saved where the pairs are the user's own.
@@ -216,18 +91,48 @@ def compare(cfg, encoder, arms, cells, kept):
     Returns:
         ({"untrained" or arm: [S, P]}, {"cells", "grids", "rates", "dev", "pairs"}).
     """
-    parts = read_pairs(sts=cfg.sts, pairs=cfg.pairs, paper=cfg.paper, quick=cfg.quick)
-    batch = {n: arrays(encoder, pairs, cfg.length) for n, pairs in parts.items()}
-    counts = {n: len(pairs["first"]) for n, pairs in parts.items()}
-    options = {"steps": cfg.steps, "size": min(cfg.batch_size, counts["train"]), "seeds": cfg.seeds}
+    parts = read_pairs(cfg)
+    counts = {part: len(pairs["first"]) for part, pairs in parts.items()}
+    size = min(cfg.batch_size, counts["train"])
     if cfg.pairs is not None:
-        text_models.print_reading(batch["train"]["mask"], counts["train"], cfg.steps * options["size"])
-    found, rates, dev = {"untrained": np.array([scores(encoder, batch["test"], cells)])}, {}, {}
+        read = [encoder.tokenize(parts["train"][n], length=cfg.length)["mask"] for n in ("first", "second")]
+        text_models.print_reading(np.stack(read), counts["train"], cfg.steps * size)
+    rising = max(1, cfg.steps // 10), max(2, cfg.steps)
+    schedules = {rate: optax.warmup_cosine_decay_schedule(0, rate, *rising) for rate in cfg.rates}
+
+    def fit(arm, rate, seed):
+        options = {"layers": arm, "rate": schedules[rate], "steps": cfg.steps, "seed": seed}
+        options |= {"batch_size": size, "length": cfg.length, "frozen": "^table/"}
+        return recipes.fine_tune(encoder, parts["train"], **options)
+
+    def score(encoder, part, cells):
+        return recipes.score_layers(encoder, parts[part], cells, length=cfg.length)
+
+    found, rates, dev = {"untrained": np.array([score(encoder, "test", cells)])}, {}, {}
     for name, (arm, targets) in arms.items():
-        fitted, rates[name], dev[name] = choose(encoder, arm, batch, cfg.rates, targets, **options)
-        found[name] = np.array([scores(e, batch["test"], cells) for e in fitted])
+        first = {rate: unless_diverging(fit, arm, rate, 0) for rate in cfg.rates}
+        rates[name], dev[name] = choose(first, lambda e, targets=targets: score(e, "dev", targets).mean())
+        fitted = [first[rates[name]], *(fit(arm, rates[name], s) for s in range(1, cfg.seeds))]
+        found[name] = np.array([score(e, "test", cells) for e in fitted])
         print(f"text, {name}, rate {rates[name]}: {found[name].mean():.3f}", flush=True)
     if cfg.pairs is not None:
         text_models.save_trained(fitted[0], cfg.workdir, kept)
     grids = {name: x.mean(axis=0).tolist() for name, x in found.items()}
     return found, {"cells": cells, "grids": grids, "rates": rates, "dev": dev, "pairs": counts}
+
+
+def unless_diverging(run, arm, rate, seed):
+    """What a training returns, or None where its loss or gradient is not finite."""
+    try:
+        return run(arm, rate, seed)
+    except FloatingPointError:
+        print(f"at rate {rate} training diverges", flush=True)
+
+
+def choose(fitted, score):
+    """The best rate of {rate: encoder or None} by a score, and {rate: score}, empty where one is left."""
+    good = {rate: encoder for rate, encoder in fitted.items() if encoder is not None}
+    if not good:
+        raise ValueError(f"--rates {' '.join(map(str, fitted))}: training diverges; choose smaller ones")
+    dev = {rate: float(score(encoder)) for rate, encoder in good.items()} if len(good) > 1 else {}
+    return max(dev, key=dev.get) if dev else next(iter(good)), dev

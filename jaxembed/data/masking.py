@@ -1,6 +1,47 @@
-"""Token ids → token ids with hidden words, for pre-training by masked words."""
+"""Texts → word ids → ids with hidden words, for pre-training by masked words."""
+
+import collections
 
 import numpy as np
+
+from jaxembed import ragged
+from jaxembed.data.text import words
+
+MASK_WORD, FIRST_WORD, RARE_WORD = 1, 2, 3  # ids below those of words; 0 is padding
+
+
+def word_ids(texts, vocabulary, *, length):
+    """Word ids: gives the commonest words of some texts a number each, and all others one together.
+
+    Id 0 is padding, 1 is for hidden words (``MASK_WORD``), 2 begins every text and stands for the whole of it
+    (``FIRST_WORD``), 3 is any rarer word (``RARE_WORD``).
+
+    >>> batch = word_ids(["a cat", "a dog and a cat"], 6, length=5)
+    >>> print(batch["ids"].tolist(), batch["mask"].sum())
+    [[2, 4, 5, 0, 0], [2, 4, 3, 3, 4]] 8
+
+    Args:
+        texts: N strings, cut into :func:`words`.
+        vocabulary: number V of ids, at least 5.
+        length: tokens T of a text, the first one among them, at least 2.
+
+    Returns:
+        {"ids": int32 [N, T] in 0..V-1, "mask": bool [N, T]}. Equal counts go to the word met first.
+
+    Raises:
+        ValueError: for no texts, or a vocabulary or length that holds no word.
+    """
+    texts = list(texts)
+    if not texts or vocabulary < RARE_WORD + 2 or length < 2:
+        raise ValueError(
+            f"texts: {len(texts)}, vocabulary={vocabulary}, length={length}; give at least 1, 5 and 2 of them"
+        )
+    rows = [words(text, limit=length - 1) for text in texts]
+    counts = collections.Counter(word for row in rows for word in row)
+    common = counts.most_common(vocabulary - RARE_WORD - 1)
+    numbers = {word: RARE_WORD + 1 + n for n, (word, _) in enumerate(common)}
+    ids, mask = ragged.pad([[FIRST_WORD, *(numbers.get(w, RARE_WORD) for w in row)] for row in rows], length)
+    return {"ids": ids, "mask": mask}
 
 
 def word_masks(generator, groups, mask, *, rates=(0.2, 0.4)):

@@ -122,7 +122,9 @@ def one_block(params, number=0):
     References:
         S. Zhuang et al., Starbucks, arXiv:2410.13230.
     """
-    blocks = params["blocks"]
+    blocks = params.get("blocks")
+    if not jax.tree.leaves(blocks):
+        raise ValueError(f"params: hold {sorted(params)}, and no blocks; pass those of a transformer")
     count = len(jax.tree.leaves(blocks)[0])
     if not 0 <= number < count:
         raise ValueError(f"number={number} is outside 0..{count - 1}, the blocks that are there")

@@ -1,5 +1,7 @@
 """Losses that ask a vector to find its own among others."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,6 +124,9 @@ def info_nce(
     The candidates are the documents ("qd"). "qq" adds the other queries. "dd" and "dq" score the row's own
     document, against the documents of other rows and against all queries. All four together are the loss
     of GTE. :func:`symmetric` asks in both directions with a softmax for each.
+
+    The arrays are the whole batch. Under jit on a mesh every device's queries meet the documents of all
+    devices, and gradients flow back to them; there is no version for ``shard_map`` that gathers by hand.
 
     >>> vectors = jnp.eye(3)
     >>> print(info_nce(vectors, vectors, temperature=1.0).round(3))
@@ -254,6 +259,8 @@ def in_batch_mask(in_batch, rows, columns, blocks=("qd",)):
             f"in_batch: shape {np.shape(in_batch)}; pass one bool, or one for each of {rows} rows"
         )
     widths = {"qd": columns, "qq": rows, "dd": columns, "dq": rows}
+    if not blocks or not set(blocks) <= set(BLOCKS):
+        raise ValueError(f"blocks={blocks!r}: some of {BLOCKS}")
     owner = jnp.concatenate([jnp.arange(widths[name]) % max(rows, 1) for name in BLOCKS if name in blocks])
     own = jnp.arange(rows)[:, None] == owner
     return own | jnp.broadcast_to(jnp.asarray(in_batch, bool), (rows,))[:, None]
@@ -261,6 +268,8 @@ def in_batch_mask(in_batch, rows, columns, blocks=("qd",)):
 
 def _hardened(scores, columns, positives, weight, hardened):
     """Scores [B, M] with ``weight`` times themselves, without gradient, added to negative documents."""
+    if isinstance(weight, float) and not math.isfinite(weight):
+        raise ValueError(f"hardness: {weight} once it is scaled; pass a finite number")
     if hardened not in HARDENED:
         raise ValueError(f"hardened={hardened!r}; choose one of {', '.join(HARDENED)}")
     if isinstance(weight, int | float) and weight == 0:

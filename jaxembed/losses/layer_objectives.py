@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from jaxembed.arrays import unit
+from jaxembed.checks import check_whole
 from jaxembed.losses.distillation import compression_loss, compression_targets, score_kl, vector_kl
 from jaxembed.losses.layer_grids import (
     espresso_grid,
@@ -63,7 +64,8 @@ def score_kl_to_last(*last, temperature=0.05):
         ValueError: for more than two arrays.
 
     References:
-        S. Zhuang et al., Starbucks, arXiv:2410.13230, the code for retrieval.
+        S. Zhuang et al., Starbucks, arXiv:2410.13230, the code for retrieval. It takes raw inner products at
+        temperature 1, which collapse at some depths; cosines do not.
     """
     if not 1 <= len(last) <= 2:
         raise ValueError(f"last: {len(last)} arrays; pass queries and documents, or one array")
@@ -155,7 +157,9 @@ def two_dimensional(loss, layers, sizes, *, weighting="uniform", pull=vector_kl_
 
     References:
         X. Li et al., 2D Matryoshka Sentence Embeddings, arXiv:2402.14776v1. Its code lets the teacher move;
-        here it does not.
+        here it does not. The paper's weights of the terms are all 1 and so is its temperature;
+        :func:`adaptive_layers` takes others. A ``pull`` that ignores ``last`` and holds the vectors of a
+        frozen encoder is its teacher from outside, with :func:`token_kl` for the tokens.
     """
     sizes = tuple(sizes)
     if layers < 1 or not sizes:
@@ -222,6 +226,7 @@ def adaptive_layers(
         has it. That class adds the KL of several drawn layers up, where it is their mean here. It also draws
         the embeddings below the first block, which do not count here.
     """
+    check_whole(layers=layers, width=width)
     if layers < 1:
         raise ValueError(f"layers: {layers}; pass at least 1")
     before, grid = full_grid(range(1, layers), (width,)), full_grid(range(1, layers + 1), (width,))
@@ -326,6 +331,8 @@ def starbucks(loss, grid, *, pull=score_kl_to_last, sampled=False):
         are trained but the full one; the code behind the paper leaves its weights unused there.
     """
     grid = tuple(grid)
+    if not grid:
+        raise ValueError("grid: is empty; pass at least one pair (layer, size)")
     if sampled:
         return _sampled_list(loss, grid, pull)
     return layer_objective(loss, grid, **({} if pull is None else {"pull": pull, "pulled": grid[:-1]}))

@@ -157,6 +157,8 @@ def masked_autoencoder(
     states = jnp.asarray(states)
     check_shape("states", states, (None,) * 4)
     depth, width = states.shape[1] - 1, states.shape[3]
+    if not len(grid):
+        raise ValueError("grid: is empty; pass at least one pair (layer, size)")
     total, options = 0, {"words": words, "bias": bias, "most": most, "average": average}
     for n, size in grid:
         if not 1 <= n <= depth or not 1 <= size <= width:

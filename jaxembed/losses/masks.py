@@ -47,7 +47,9 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
 
     References:
         A. Solatorio (GISTEmbed), arXiv:2402.16829, where a self pair of "qq" or "dd" falls under the
-        rule as well and so stays if t is 1; G. Moreira et al. (NV-Retriever), arXiv:2407.15831.
+        rule as well and so stays if t is 1. A hard negative of the row may be dropped too. All rows of a
+        batch are to be of one task (``data.homogeneous_batches``), which is not checked. G. Moreira et al.
+        (NV-Retriever), arXiv:2407.15831.
     """
     if kind not in ("absolute", "relative"):
         raise ValueError(f'kind={kind!r}: pass "absolute" or "relative"')

@@ -33,7 +33,9 @@ def matryoshka(loss, sizes, weights=None):
             narrower than the largest size.
 
     References:
-        A. Kusupati et al., Matryoshka Representation Learning, arXiv:2205.13147.
+        A. Kusupati et al., Matryoshka Representation Learning, arXiv:2205.13147. Its cascade, which reads
+        more of a vector where a classifier is unsure, is left out; ``search.funnel`` reads more of what it
+        found.
     """
     sizes = tuple(sizes)
     if not sizes or min(sizes) < 1:

@@ -187,6 +187,9 @@ def angle_objective(
         X. Li and J. Li, AnglE, arXiv:2309.12871, with the weights of its code. How InfoNCE reads graded pairs
         is a reading of that code.
     """
+    for name, given in (("weights", weights), ("temperatures", temperatures)):
+        if len(given) != 3:
+            raise ValueError(f"{name}: {len(given)}; pass three, of CoSENT, InfoNCE and AnglE")
     first, second = _partners(*_kept(first, second, where))
     targets, kept = on_device("targets", targets), _rows(first[:, 0], on_device("targets", targets), where)
     if negatives is None:

@@ -10,7 +10,7 @@ from jaxembed.hashing import mix
 from jaxembed.losses.contrastive import info_nce, softmax_loss
 from jaxembed.losses.masks import duplicate_mask
 
-SPREADS = ("softmax", "squares")
+SPREADS = ("softmax", "squares", "moments")
 
 
 def sampled_softmax(
@@ -64,6 +64,7 @@ def sampled_softmax(
     scores = inner(queries, items) / temperature
     if log_q is not None:
         check_shape("log_q", log_q, (columns,))
+        refuse_nan("log_q", jnp.asarray(log_q))
         scores = scores - jnp.asarray(log_q)
     if ids is not None:
         ids = on_device("ids", ids)
@@ -78,7 +79,9 @@ def spread_out(vectors, *, ids=None, where=None, kind="softmax", temperature=0.1
 
     "softmax" is the contrastive loss of two views where nothing is hidden:
     ``loss[i] = -log(e / (e + sum_{j != i} exp(cos(i, j) / temperature)))`` with ``e = exp(1 / temperature)``.
-    "squares" is the classic one: ``loss[i]`` is the mean over j != i of ``cos(i, j)**2``.
+    "squares": ``loss[i]`` is the mean over j != i of ``cos(i, j)**2``.
+    "moments" is the classic one, which asks for the moments of random directions: ``m**2 + max(0, s - 1 /
+    D)``, with m the mean of all cosines of two rows and s the mean of their squares.
 
     >>> vectors = jnp.eye(2)
     >>> print(spread_out(vectors, temperature=1.0).astype("float16"), spread_out(vectors, kind="squares"))
@@ -88,18 +91,19 @@ def spread_out(vectors, *, ids=None, where=None, kind="softmax", temperature=0.1
         vectors: [B, D], normalised inside.
         ids: optional int [B], which item a row is; rows of one item do not push each other.
         where: optional bool [B, B]; False drops a pair.
-        kind: "softmax" or "squares".
+        kind: "softmax", "squares" or "moments".
         temperature: positive number that divides the cosines of "softmax"; may be traced.
 
     Returns:
-        [B], in at least float32; 0 where no other row counts.
+        [B], in at least float32; 0 where no other row counts. "moments" is one number of the batch, B times.
 
     Raises:
         ValueError: for another kind, shapes that do not fit, or NaN; under jit NaN makes the loss NaN of
             every row that is pushed from it.
 
     References:
-        T. Yao et al., arXiv:2007.12865 ("softmax"); X. Zhang et al., arXiv:1708.06320 ("squares").
+        T. Yao et al., arXiv:2007.12865 ("softmax"); X. Zhang et al., arXiv:1708.06320 ("moments"), as
+        GlobalOrthogonalRegularizationLoss of sentence-transformers has it.
     """
     if kind not in SPREADS:
         raise ValueError(f"kind={kind!r}: choose one of {SPREADS}")
@@ -116,8 +120,13 @@ def spread_out(vectors, *, ids=None, where=None, kind="softmax", temperature=0.1
         return info_nce(vectors, vectors, where=kept, temperature=temperature)
     directions = unit(vectors.astype(accumulator(vectors)))
     kept = kept & ~jnp.eye(rows, dtype=bool)
-    squares = jnp.where(kept, inner(directions, directions) ** 2, 0)
-    return jnp.sum(squares, axis=1) / jnp.maximum(jnp.sum(kept, axis=1), 1).astype(squares.dtype)
+    cosines = jnp.where(kept, inner(directions, directions), 0)
+    squares, counts = jnp.sum(cosines**2, axis=1), jnp.sum(kept, axis=1)
+    if kind == "squares":
+        return squares / jnp.maximum(counts, 1).astype(squares.dtype)
+    pairs = jnp.maximum(jnp.sum(counts), 1).astype(squares.dtype)
+    second = jax.nn.relu(jnp.sum(squares) / pairs - 1 / vectors.shape[1])
+    return jnp.broadcast_to((jnp.sum(cosines) / pairs) ** 2 + second, (rows,))
 
 
 def init_frequency(size, *, hashes=1, gap=100.0):

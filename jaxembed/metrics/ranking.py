@@ -159,7 +159,7 @@ def sliced_means(values, counts, edges, *, where=None):
     values, counts, edges = jnp.asarray(values), jnp.asarray(counts), np.asarray(edges)
     check_shape("values", values, (None,))
     check_shape("counts", counts, values.shape)
-    if edges.ndim != 1 or not edges.size or (np.diff(edges) <= 0).any():
+    if edges.ndim != 1 or not edges.size or np.isnan(edges).any() or (np.diff(edges) <= 0).any():
         raise ValueError(f"edges: {edges.tolist()}; give at least one number, each above the one before")
     kept = jnp.ones(values.shape, bool) if where is None else jnp.asarray(where, bool)
     check_shape("where", kept, values.shape)

@@ -14,6 +14,7 @@ from jaxembed.recipes.image_search import embed_images, search_images
 from jaxembed.recipes.image_text_training import ImageTextModel, train_image_text
 from jaxembed.recipes.image_training import fine_tune_images
 from jaxembed.recipes.language import score_texts, text_losses
+from jaxembed.recipes.layer_scores import score_layers
 from jaxembed.recipes.merging import merge_encoders
 from jaxembed.recipes.recommending import train_towers
 from jaxembed.recipes.sets import index_sets, search_sets
@@ -22,11 +23,18 @@ from jaxembed.recipes.text_search import embed_texts, search
 from jaxembed.recipes.text_to_image import TextToImage, drawing_model, fit_text_to_image
 from jaxembed.recipes.tower_models import TowerModel, load_towers
 from jaxembed.recipes.word_models import Words, load_words
+from jaxembed.recipes.word_pretraining import (
+    MaskedWords,
+    masked_word_losses,
+    masked_word_model,
+    pre_train,
+)
 from jaxembed.recipes.word_training import train_words
 
 __all__ = [
     "ClickModel",
     "ImageTextModel",
+    "MaskedWords",
     "TextToImage",
     "TowerModel",
     "Words",
@@ -48,7 +56,11 @@ __all__ = [
     "load_towers",
     "load_words",
     "masked_auc",
+    "masked_word_losses",
+    "masked_word_model",
     "merge_encoders",
+    "pre_train",
+    "score_layers",
     "score_texts",
     "search",
     "search_images",

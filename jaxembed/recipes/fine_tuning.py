@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from jaxembed import data, encoders, losses, train, weights
+from jaxembed.arrays import unit
 
 HEAD, ADAPTERS = "training_head", "training_adapters"  # parameters that training alone has
 KERNELS = "^blocks/.*kernel$"  # that get adapters
@@ -22,6 +23,7 @@ def fine_tune(
     *,
     loss=None,
     sizes=None,
+    layers=None,
     guide=None,
     margin=0.0,
     violators=False,
@@ -53,6 +55,11 @@ def fine_tune(
 
     ``encoder = recipes.fine_tune(encoder, data.sentence_pairs("pairs.tsv"), sizes=(64, 128, 384))``
 
+    All blocks can learn to end the encoder (2DMSE, ESE, Starbucks; ``Encoder.first`` cuts it afterwards):
+
+    ``layers = functools.partial(losses.two_dimensional, layers=encoder.depth, sizes=(64, 128, 384))``
+    ``encoder = recipes.fine_tune(encoder, pairs, layers=layers)``
+
     Texts without partners train too, each the partner of itself (SimCSE without labels). The two sides draw
     other units that are dropped, so their vectors differ:
 
@@ -74,6 +81,9 @@ def fine_tune(
             count, or, for pairs with scores, ``targets`` [B]. Calls with equal arguments share their
             compiled step, so pass the same function to each.
         sizes: optional prefix widths that are trained too (matryoshka); the loss is their mean.
+        layers: optional function of a loss on vectors, that returns an objective over all blocks, ``(key,
+            first [B, L+1, D], second [N, L+1, D], **options) -> scalar``. Row n of an array are the vectors
+            after block n, at the length sqrt(D), so that a pull between blocks has one scale.
         guide: optional second encoder. Pairs that it finds more similar than the positive are left out of the
             softmax (GISTEmbed). It reads the texts by its own tokenizer, whole, with its own prompts.
         margin: of the guide, as in ``losses.guided_mask``.
@@ -88,7 +98,7 @@ def fine_tune(
             encoder to say (``encoders.with_prompts``).
         steps: default as many as read every pair once.
         batch_size: pairs per step; all devices of the mesh must divide it.
-        rate: highest learning rate.
+        rate: highest learning rate, or a schedule of optax, ``step -> rate``, in place of rise and fall.
         warmup: share of the steps in which the rate rises.
         length: tokens at which texts are cut, special ones among them.
         temperature: of InfoNCE.
@@ -111,27 +121,30 @@ def fine_tune(
     Raises:
         ValueError: for fewer pairs than ``batch_size``, scores together with negatives, a guide or blocks, an
             unknown block, or sizes above the width. Also for ``in_batch`` or prompts of another number than
-            the pairs, for scores with violators or ``in_batch``, for a rank together with ``frozen``, and for
-            magnitudes or a folder of adapters without a rank.
+            the pairs, for scores with violators or ``in_batch``, for a rank together with ``frozen``, for
+            magnitudes or a folder of adapters without a rank, and for layers with sizes, a head or violators.
         FileExistsError: when the folder of adapters holds something.
 
     References:
         A. van den Oord et al., arXiv:1807.03748 (InfoNCE); J. Su, CoSENT; A. Kusupati et al.,
-        arXiv:2205.13147 (sizes); A. Solatorio, arXiv:2402.16829 (guide); T. Gao et al. (SimCSE),
-        arXiv:2104.08821 (head); C. Lee et al. (NV-Embed), arXiv:2405.17428 (in_batch, prompts; rank 16, scale
-        32 / 16; its dropout of 0.1 on adapters is left out); E. Hu et al. (LoRA), arXiv:2106.09685; S.-Y. Liu
-        et al. (DoRA), arXiv:2402.09353. SimCSE's batch of 64, temperature of 0.05 and dropout of 0.1 are
-        from memory.
+        arXiv:2205.13147 (sizes); X. Li et al., arXiv:2402.14776 (layers); A. Solatorio, arXiv:2402.16829
+        (guide); T. Gao et al. (SimCSE), arXiv:2104.08821 (head); C. Lee et al. (NV-Embed), arXiv:2405.17428
+        (in_batch, prompts; rank 16, scale 32 / 16; its dropout of 0.1 on adapters is left out); E. Hu et al.
+        (LoRA), arXiv:2106.09685; S.-Y. Liu et al. (DoRA), arXiv:2402.09353. SimCSE's batch of 64, temperature
+        of 0.05 and dropout of 0.1 are from memory.
     """
     pairs = checked_pairs(encoder, pairs, batch_size, sizes, guide, blocks)
     switch, prompts = checked_parts(pairs, in_batch, prompts, violators, rank and frozen)
     _check_adapters(rank, magnitudes, adapters)
+    if layers is not None and (sizes is not None or head or violators):
+        raise ValueError("layers: names its own sizes, and has no head; leave sizes, head and violators out")
     count = len(pairs["first"])
     steps = max(1, count // batch_size) if steps is None else steps
     texts, make = _reader(encoder, pairs, guide, length, in_batch=switch, prompts=prompts)
     encode = _headed(encoder.encode) if head else encoder.encode
+    encode = encode if layers is None else _layered(encoder.encode_layers)
     rules = (None if loss else temperature, margin, tuple(blocks), violators)
-    loss_fn = objective(encode, tuple(texts), loss, None if sizes is None else tuple(sizes), *rules)
+    loss_fn = objective(encode, tuple(texts), loss, None if sizes is None else tuple(sizes), *rules, layers)
     state = train.fit(
         init=_start(encoder, head, rank, magnitudes),
         loss_fn=loss_fn if rank is None else _adapted(loss_fn),
@@ -223,6 +236,17 @@ def _headed(encode):
     return run
 
 
+@functools.lru_cache(maxsize=16)
+def _layered(encode_layers):
+    """Vectors of all blocks [B, L+1, D] at the length sqrt(D); the same object for the same encoder."""
+
+    def run(params, batch, key=None):
+        found = encode_layers(params, batch, key)
+        return unit(found) * found.shape[-1] ** 0.5
+
+    return run
+
+
 def _reader(encoder, pairs, guide, length, **options):
     """The texts of pairs by name, and what makes batches of them; a guide reads them all first."""
     texts = {name: pairs[name] for name in ("first", "second", "negatives") if pairs.get(name) is not None}
@@ -271,24 +295,26 @@ def _tokens(encoder, texts, prompts, length):
 
 
 @functools.lru_cache(maxsize=16)
-def objective(encode, names, loss, sizes, temperature, margin, blocks, violators=False):
+def objective(encode, names, loss, sizes, temperature, margin, blocks, violators=False, layers=None):
     """The loss of a batch; the same object for the same arguments, so that a second run compiles nothing."""
 
-    def nested(default):
+    def nested(default, key):
         chosen = loss or default
+        if layers is not None:
+            return functools.partial(layers(chosen), key)
         return chosen if sizes is None else losses.matryoshka(chosen, sizes, [1 / len(sizes)] * len(sizes))
 
     def loss_fn(params, batch, key):
-        keys = jax.random.split(key, len(names))
+        keys = jax.random.split(key if layers is None else jax.random.fold_in(key, 1), len(names))
         found = [encode(params, batch[n], k) for n, k in zip(names, keys, strict=True)]
         first, second = found[0], jnp.concatenate(found[1:])
         if "targets" in batch:
-            return jnp.mean(nested(losses.cosent)(first, second, targets=batch["targets"])), {}
+            return jnp.mean(nested(losses.cosent, key)(first, second, targets=batch["targets"])), {}
         default = functools.partial(losses.info_nce, temperature=temperature, blocks=blocks)
         where = _counts(batch, names, margin, blocks)
         if violators:
             where &= losses.violator_mask(first, second, blocks=blocks)
-        return jnp.mean(nested(default)(first, second, where=where)), {}
+        return jnp.mean(nested(default, key)(first, second, where=where)), {}
 
     return loss_fn
 
@@ -296,8 +322,8 @@ def objective(encode, names, loss, sizes, temperature, margin, blocks, violators
 @functools.lru_cache(maxsize=16)
 def _optimizer(rate, warmup, steps, frozen):
     """AdamW whose rate rises and falls; the same object for the same arguments."""
-    warm = round(warmup * steps)
-    schedule = optax.linear_schedule(rate, 0, max(1, steps - warm))
+    warm = 0 if callable(rate) else round(warmup * steps)
+    schedule = rate if callable(rate) else optax.linear_schedule(rate, 0, max(1, steps - warm))
     if warm:
         rise = optax.linear_schedule(rate / (warm + 1), rate, warm)
         schedule = optax.join_schedules([rise, schedule], [warm])

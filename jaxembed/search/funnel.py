@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import check_shape, host, unit
+from jaxembed.checks import check_whole
 from jaxembed.search.topk import top_k
 
 
@@ -31,7 +32,7 @@ def funnel(queries, documents, k, *, sizes, shortlists, normalise=True):
 
     Returns:
         scores float32 [B, k] by the last size, in falling order, and ids int32 [B, k]. Among equal scores the
-        lowest id comes first.
+        lowest id comes first. A score that is NaN counts as -inf, as in ``search.top_k``.
 
     Raises:
         ValueError: for sizes or shortlists that are out of order or out of range, or widths that differ.
@@ -61,11 +62,14 @@ def _ranked(queries, rows, ids, k):
     """The k best of each query's own rows [B, W, d]."""
     wide = jnp.promote_types(queries.dtype, jnp.float32)
     scores = jnp.einsum("bd,bwd->bw", queries, rows, preferred_element_type=wide, precision="highest")
-    scores, places = jax.lax.top_k(scores, k)
+    scores, places = jax.lax.top_k(jnp.where(jnp.isnan(scores), -jnp.inf, scores), k)
     return scores, jnp.take_along_axis(ids, places, axis=1)
 
 
 def _check(queries, documents, k, sizes, shortlists):
+    numbers = [("sizes", n) for n in sizes] + [("shortlists", n) for n in shortlists] + [("k", k)]
+    for name, number in numbers:
+        check_whole(**{name: number})
     check_shape("queries", queries, (None, None))
     check_shape("documents", documents, (None, queries.shape[1]))
     if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= queries.shape[1]:

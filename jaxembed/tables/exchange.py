@@ -9,6 +9,8 @@ import numpy as np
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from jaxembed.arrays import check_shape
+from jaxembed.checks import check_whole
 from jaxembed.tables.lookup import narrow, row_and_sign, rows_of
 from jaxembed.tables.sharded import mesh_axes, sharded_rows
 
@@ -76,12 +78,23 @@ def exchange_overflow(codes, *, rows, devices, capacity):
         int32 []; above 0 means that :func:`exchanged_rows` takes the longer way.
 
     Raises:
-        ValueError: when the devices do not divide V or B.
+        ValueError: when the devices do not divide V or B, for numbers below 1, or codes that are not ints.
     """
+    for name, number in (("rows", rows), ("devices", devices), ("capacity", capacity)):
+        check_whole(**{name: number})
+        if number < 1:
+            raise ValueError(f"{name}: {number} is below 1; pass a positive integer")
+    _check_codes(codes)
     codes = narrow(codes)
     _check(rows, len(codes), devices, "devices")
     parts = codes.reshape(devices, -1)
     return jnp.sum(jax.vmap(lambda part: _asked(part, rows, devices, capacity)[3])(parts))
+
+
+def _check_codes(codes):
+    kind = codes.dtype if hasattr(codes, "dtype") else np.asarray(codes).dtype
+    if not jnp.issubdtype(kind, jnp.integer):
+        raise ValueError(f"codes: {kind}; pass integers, as tables.codes makes them")
 
 
 def _check(rows, batch, devices, names):
@@ -176,8 +189,10 @@ def _with_fallback(read, add, whole, mesh, batch_spec, axes, devices, capacity):
     gather.defvjp(lambda table, codes: (forward(table, codes), (table, codes)), backward)
 
     def checked(table, codes):
+        check_shape("table", table, (None, None))
+        _check_codes(codes)
         codes = narrow(codes)
         _check(table.shape[0], codes.shape[0], devices, f"mesh axis {', '.join(axes)}")
-        return gather(table, codes)
+        return gather(table, codes) if codes.size else rows_of(table, codes)
 
     return checked

@@ -1,5 +1,6 @@
 """Where the rows of a table lie: by row, table by table or by column, as rules for ``train.fit``."""
 
+import jax
 import optax
 from jax.sharding import PartitionSpec as P
 
@@ -19,7 +20,6 @@ def placement(plan, mesh, kind="rows", *, axis="model", batch_axis="data"):
       vectors are split along their width, and what reads them gathers.
     - "replicated": every device holds all, as suits tiny tables. Exact tables of a plan always are.
 
-    >>> import jax
     >>> from jaxembed.tables import Feature, plan
     >>> p = plan([Feature("user", chunks=2)], rows=8, width=4, tables=2)
     >>> mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
@@ -76,12 +76,14 @@ def assigned():
         ``optax.GradientTransformation`` without a state; give it the tables alone, by ``optax.partition``.
 
     Raises:
-        ValueError: when called without params.
+        ValueError: when called without params, or with those of another tree.
     """
 
     def update(new, state, params=None):
         if params is None:
             raise ValueError("params: assigned() needs them; call update(gradients, state, params)")
+        if jax.tree.structure(new) != jax.tree.structure(params):
+            raise ValueError("gradients: another tree than params; give assigned() the tables alone")
         return optax.tree.sub(new, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.arrays import accumulator, inner, unit
+from jaxembed.arrays import accumulator, check_shape, inner, unit
 from jaxembed.tables.lookup import row_and_sign
 
 
@@ -55,6 +55,7 @@ def reader_angles(readers):
         B. Coleman et al., Unified Embedding, arXiv:2305.12102.
     """
     readers = jnp.asarray(readers)
+    check_shape("readers", readers, (None, None))
     directions = unit(readers.astype(accumulator(readers)))
     apart = jnp.linalg.norm(directions[:, None] - directions[None], axis=-1)
     together = jnp.linalg.norm(directions[:, None] + directions[None], axis=-1)
@@ -80,6 +81,8 @@ def reader_overlap(first, second):
         arXiv:2305.12102.
     """
     first, second = (jnp.asarray(x, accumulator(jnp.asarray(x))) for x in (first, second))
+    check_shape("first", first, (None, None))
+    check_shape("second", second, (None, first.shape[1]))
     first, second = (x / jnp.maximum(jnp.max(jnp.abs(x), initial=0), 1) for x in (first, second))
     product = jnp.linalg.norm(inner(first, second))
     scale = jnp.linalg.norm(first) * jnp.linalg.norm(second)
@@ -164,13 +167,21 @@ def row_norms(table, codes=None):
     Returns:
         float64 [R], in the order of the rows.
 
+    Raises:
+        ValueError: for a table that is not [M, D], or a code beyond its rows.
+
     References:
         B. Coleman et al., Unified Embedding, arXiv:2305.12102. Norms grow in tables for each feature as well:
         they are not evidence for sharing.
     """
     table = np.asarray(table, np.float64)
+    check_shape("table", table, (None, None))
     if codes is not None:
         rows = np.unique(row_and_sign(np.asarray(codes))[0])
+        if rows.size and rows[-1] >= len(table):
+            raise ValueError(
+                f"codes: row {rows[-1]} of a table of {len(table)} rows; pass codes of this table"
+            )
         table = table[rows[(rows >= 0) & (rows < len(table))]]
     return np.linalg.norm(table, axis=1)
 

@@ -45,13 +45,15 @@ def init_fde(key, width, *, repetitions=20, planes=5, projected=16, projection="
 
     References:
         L. Dhulipala et al., arXiv:2405.19504. The paper's final projection is a dense +-1 matrix; the
-        count-sketch used here has the same mean and variance.
+        count-sketch used here has the same mean and variance. Cells by k-means, which the paper tries without
+        gain, are left out, and so is its graph of DiskANN: encodings are searched by ``search.top_k`` or by
+        an index of another package (``search.build_faiss``).
     """
     for name, size in (("width", width), ("repetitions", repetitions), ("projected", projected)):
         if not isinstance(size, int | np.integer) or size < 1:
             raise ValueError(f"{name}: {size} is not a positive integer; pass one")
-    if final is not None and final < 1:
-        raise ValueError(f"final: {final} is below 1; pass a positive integer, or None to keep the encoding")
+    if final is not None and (not isinstance(final, int | np.integer) or final < 1):
+        raise ValueError(f"final: {final} is not a positive integer; pass one, or None to keep the encoding")
     _check_planes(planes)
     if projection not in _PROJECTIONS:
         raise ValueError(f"projection: {projection!r} is unknown; choose one of {', '.join(_PROJECTIONS)}")

@@ -56,7 +56,9 @@ def fit_whiten(vectors, *, size=None, kind="zca", where=None, epsilon=1e-6, ridg
         ValueError: for an unknown kind or a size outside 1..D.
 
     References:
-        J. Su et al., arXiv:2103.15316; J. Huang et al., WhiteningBERT, arXiv:2104.01767.
+        J. Su et al., arXiv:2103.15316; J. Huang et al., WhiteningBERT, arXiv:2104.01767. Independent
+        components (FastICA, in DefSent+ arXiv:2405.16153) are whitened vectors after a rotation, which
+        changes no inner product of two of them; that rotation is left out.
     """
     vectors, where = rows_where(vectors, where)
     width = vectors.shape[1]

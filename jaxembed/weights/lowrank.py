@@ -39,6 +39,10 @@ def init_low_rank(key, params, pattern, rank, *, magnitudes=False):
     References:
         E. Hu et al. (LoRA), arXiv:2106.09685; S.-Y. Liu et al. (DoRA), arXiv:2402.09353.
     """
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"pattern={pattern!r} is not a regex: {error}; write \\( for a bracket") from error
     chosen = [(path, x) for path, x in jax.tree.leaves_with_path(params) if re.search(pattern, path_of(path))]
     if not chosen:
         raise ValueError(f"pattern={pattern!r} matches no parameter; paths begin {[*shapes_of(params)][:5]}")

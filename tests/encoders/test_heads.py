@@ -78,3 +78,8 @@ def test_bad_concepts_get_one_line():
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_one_block_asks_for_the_blocks_of_a_transformer():
+    with pytest.raises(ValueError, match=r"params: hold \['head'\], and no blocks; pass those of a transf"):
+        encoders.one_block({"head": np.ones(2)})

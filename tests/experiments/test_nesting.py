@@ -1,4 +1,4 @@
-"""The family nesting: digits, prefixes and glosses, runs of each part, claims, names and kept results."""
+"""The family nesting: digits and glosses, runs of each part, claims, names and kept results."""
 
 import json
 import math
@@ -10,17 +10,9 @@ import pytest
 from models import write_model
 from stories import ran
 
-from experiments.nesting import (
-    digits,
-    grid_results,
-    masked_words,
-    matryoshka,
-    prefix_heads,
-    prefix_search,
-    starbucks,
-)
+from experiments.nesting import digits, grid_results, matryoshka, starbucks
 from experiments.shared import flags, inputs, results
-from jaxembed import data, losses
+from jaxembed import data, losses, recipes
 
 STORIES = {"matryoshka": matryoshka, "starbucks": starbucks}
 KEPT = pathlib.Path(matryoshka.__file__).parent / "results"
@@ -76,7 +68,7 @@ def test_settings_are_chosen_by_arms_at_every_rate(monkeypatch):
     assert [row["arm"] for row in rows[:3]] == [f"last layer, rate {rate:g}" for rate in digits.RATES]
     rows, differences, _ = starbucks.by_digits(starbucks.Config(seeds=2, validate=True))
     assert differences == {} and len(rows) == 5 * len(digits.RATES)
-    chosen = matryoshka.LAYER_RATES | matryoshka.PREFIX_RATES | starbucks.DIGIT_RATES
+    chosen = matryoshka.RATES | starbucks.DIGIT_RATES
     assert set(chosen.values()) <= set(digits.RATES)
 
 
@@ -91,49 +83,6 @@ def test_nearest_is_the_accuracy_of_a_loop():
     assert digits.nearest(vectors, labels, [(1, 2)])[0, 0] == pytest.approx(hits / 500)
 
 
-def test_components_of_full_size_keep_every_score():
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(1300, 2, 6)).astype(np.float32)
-    head = {"kernel": rng.normal(size=(2, 6, 10)), "bias": rng.normal(size=(2, 10))}
-    turned, found = prefix_heads.components(z, head, 6)
-    for s in range(2):
-        wanted = z[:, s] @ head["kernel"][s] + head["bias"][s]
-        np.testing.assert_allclose(found[:, s] @ turned["kernel"][s] + turned["bias"][s], wanted, atol=1e-4)
-    assert prefix_heads.components(z, head, 2)[1].shape == (1300, 2, 2)
-
-
-def test_networks_with_heads_learn_every_prefix():
-    images, labels = digits.read(1)
-    for name, heads in (("own_heads", {"2": 2, "8": 8}), ("one_head", {"all": 8})):
-        loss = lambda h, z, y, name=name: getattr(prefix_heads, name)(h, z, y, sizes=(2, 8))  # noqa: E731
-        made, z = prefix_heads.fit_network(images, labels, 8, loss, heads, 150)
-        short = made["2"] if "2" in made else prefix_heads.cut(made["all"], 2)
-        assert prefix_heads.accuracies(short, z[..., :2], labels)["head"][0] > 0.3
-        assert prefix_heads.accuracies(made.get("8", made.get("all")), z, labels)["head"][0] > 0.8
-
-
-@pytest.mark.experiment
-def test_searches_by_prefixes_find_and_read_what_loops_say():
-    images, labels = digits.read(2)
-    vectors = np.random.default_rng(0).normal(size=(1797, 2, 64)).astype(np.float32)
-    vectors[..., :16] += 3 * images.reshape(1797, 2, 64)[..., ::4]
-    rows = {row["search"]: row for row in prefix_search.measure({"a": vectors}, labels)}
-    assert list(rows) == list(prefix_search.PLANS)
-    layers = vectors[:, :, None]
-    for name, size in (("full vectors", 64), ("prefix alone", 8)):
-        wanted = digits.nearest(layers, labels, [(0, size)]).mean()
-        assert rows[name]["accuracy"] == pytest.approx(wanted, abs=2e-3)
-    assert rows["full vectors"]["10 nearest by full vectors"] == 1
-    low, high = (rows[n]["10 nearest by full vectors"] for n in ("prefix alone", "adaptive"))
-    assert low < high < 1
-    assert [row["bytes read"] for row in rows.values()] == [
-        4 * 1297 * 64,
-        4 * 1297 * 8,
-        4 * (1297 * 8 + 50 * 64),
-        4 * (1297 * 4 + 200 * 8 + 100 * 16 + 50 * 64),
-    ]
-
-
 def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(matryoshka, "FEW", (2, 4))
     monkeypatch.setattr(matryoshka, "DIGITS", {"width": 4, "batch": 64})
@@ -141,13 +90,6 @@ def test_digits_by_layer_are_scored_and_drawn(tmp_path, monkeypatch):
     assert set(saved["details"]["layers"]["grids"]) == {"last layer", "2DMSE"} and len(saved["claims"]) == 2
     assert all(0 <= x <= 1 for grid in saved["details"]["layers"]["grids"].values() for x in grid)
     assert (tmp_path / "matryoshka_layers_quick.png").stat().st_size > 5_000
-
-
-def test_rates_of_prefixes_are_tried_without_a_search_by_prefixes(tmp_path, monkeypatch):
-    monkeypatch.setattr(matryoshka, "FEW", (2, 4))
-    saved = ran(matryoshka, tmp_path, parts=("prefixes",), quick=True, validate=True)
-    (rows,) = saved["tables"].values()
-    assert {row["arm"] for row in rows} >= {f"MRL, rate {rate:g}" for rate in digits.RATES}
 
 
 # Claims
@@ -181,9 +123,9 @@ def test_claims_read_the_differences_of_their_part(gain, loss, verdicts):
 
 def test_every_part_runs_as_many_seeds_as_were_asked_for(monkeypatch):
     rng, seen = np.random.default_rng(0), []
-    monkeypatch.setattr(masked_words, "glosses", lambda *size: {"ids": np.zeros((600, 4), np.int32)})
-    monkeypatch.setattr(masked_words, "fit", lambda *given, **options: seen.append(options["seed"]))
-    monkeypatch.setattr(masked_words, "measure", lambda *given: rng.normal(size=(3, 4)))
+    monkeypatch.setattr(data, "wordnet", lambda: [{"gloss": f"word {i}"} for i in range(600)])
+    monkeypatch.setattr(recipes, "pre_train", lambda *given, **options: seen.append(options["seed"]))
+    monkeypatch.setattr(recipes, "masked_word_losses", lambda *given, **options: rng.normal(size=(3, 4)))
     rows, differences, _ = starbucks.by_glosses(starbucks.Config(seeds=5))
     assert seen == [0, 1, 2, 3, 4] * 2 and {len(x) for x in differences.values()} == {5}
     assert rows[-1]["arm"] == "chance" and rows[-1]["mean"] == math.log(2000)
@@ -195,35 +137,6 @@ def test_every_part_runs_as_many_seeds_as_were_asked_for(monkeypatch):
         assert details["seeds"] == seen[-1] == run == len(details["differences"]["full"])
     _, differences, _ = starbucks.by_digits(starbucks.Config(seeds=4))
     assert np.shape(differences["smallest"]) == (4, 8) and np.shape(differences["separate"]) == (4,)
-
-
-# Pre-training on glosses
-
-
-@pytest.fixture
-def wordnet(monkeypatch):
-    rng = np.random.default_rng(0)
-    glosses = [" ".join(f"w{i}" for i in rng.integers(30, size=8)) for _ in range(80)]
-    monkeypatch.setattr(data, "wordnet", lambda: [{"gloss": text} for text in glosses])
-
-
-def test_glosses_hide_less_for_the_encoder_and_no_rare_word(wordnet):
-    batch = masked_words.glosses(60, 20)
-    assert batch["ids"].max() == 19 and (batch["ids"][:, 0] == masked_words.FIRST).all()
-    hidden, again = (masked_words.masked(batch, np.arange(40), 20) for _ in range(2))
-    assert all(np.array_equal(hidden[n], again[n]) for n in hidden)
-    assert (hidden["where"] <= hidden["decoder_where"]).all() and hidden["where"].any()
-    assert (hidden["words"][hidden["decoder_where"]] > masked_words.OTHER).all()
-    assert (hidden["ids"] == hidden["words"])[~hidden["where"]].all()
-
-
-@pytest.mark.experiment
-def test_pretraining_on_masked_words_is_nested_and_measured(wordnet):
-    batch, grid = masked_words.glosses(80, 20), ((1, 8), (4, 64))
-    options = {"vocabulary": 20, "steps": 3, "size": 16, "seed": 0}
-    params = masked_words.fit(batch, np.arange(64), grid, nested=True, **options)
-    found = masked_words.measure(params, batch, np.arange(64, 80), grid, 20)
-    assert found.shape == (3, 2) and np.isfinite(found).all() and (found < 3 * math.log(20)).all()
 
 
 # Names, flags and kept results
@@ -252,8 +165,7 @@ def test_kept_verdicts_are_those_of_the_claims(path):
     story = STORIES[path.stem.partition("_")[0]]
     found = results.answered(story.CLAIMS, results.Result(saved["tables"], saved["details"]))
     assert found == saved["claims"] and found
-    shown = set(saved["tables"]) - {matryoshka.TITLES["search"]}
-    assert shown == {story.TITLES[part] for part in saved["details"]}
+    assert set(saved["tables"]) == {story.TITLES[part] for part in saved["details"]}
 
 
 def test_pictures_name_what_they_show(tmp_path):
@@ -292,7 +204,6 @@ def test_bad_flags_are_refused_by_name(tmp_path):
     here = tmp_path / "x"
     for story, given, message in (
         (matryoshka, {"seeds": 0}, "--seeds 0: choose 1 to 100"),
-        (matryoshka, {"prefix_seeds": 0}, "--prefix-seeds 0: choose 1 to 100"),
         (matryoshka, {"rates": ()}, "--rates: is empty"),
         (matryoshka, {"rates": (-1.0,)}, "--rates -1.0: choose 1e-09 to 10"),
         (matryoshka, {"rates": (math.nan,)}, "--rates nan: choose"),
@@ -313,6 +224,7 @@ def test_the_model_is_looked_at_before_the_work(tmp_path):
     for story, given, message in (
         (matryoshka, {"sizes": (4, 1000)}, "^--sizes 1000: the encoder has width"),
         (matryoshka, {"sizes": (4,), "length": 512}, "^--length 512: the encoder reads"),
+        (matryoshka, {"paper": True}, "^--paper: needs --sts"),
         (starbucks, {"layers": (1, 50), "sizes": (4, 8)}, "^--layers 50: the encoder has"),
         (starbucks, {"layers": (1, 2), "sizes": (4, 1000)}, "^--sizes 1000: the encoder has"),
         (matryoshka, {"sts": tmp_path}, "--sts .*: holds no stsb-en-train.csv"),

@@ -1,17 +1,11 @@
-"""The text part of the family nesting: pairs, batches, training over layers, choices by dev pairs."""
+"""The text part of the family nesting: pairs, training over layers, choices by dev pairs."""
 
-import functools
-import math
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 from models import write_model
 from stories import ran
 
 from experiments.nesting import grid_results, matryoshka, starbucks, texts
-from jaxembed import data, encoders, losses, train
+from jaxembed import data, encoders
 
 
 def write_pairs(path, graded):
@@ -23,24 +17,15 @@ def write_pairs(path, graded):
     return path
 
 
-def plain(encoder):
-    """The arm that trains the last layer in full."""
-    return functools.partial(losses.layer_objective, grid=((encoder.depth, encoder.width),))
-
-
 def test_pairs_are_split_once_and_small_files_are_refused(tmp_path):
     path = write_pairs(tmp_path / "pairs.tsv", graded=True)
-    parts = texts.read_pairs(pairs=path)
+    parts = texts.read_pairs(matryoshka.Config(pairs=path))
     assert [len(parts[n]["first"]) for n in ("train", "dev", "test")] == [40, 4, 4]
     assert len({x for p in parts.values() for x in p["first"]}) == 48
     assert len(parts["dev"]["scores"]) == 4
     (tmp_path / "few.tsv").write_text("a\tb\n")
     with pytest.raises(ValueError, match="--pairs .*few.tsv: 1 pairs; at least 40"):
-        texts.read_pairs(pairs=tmp_path / "few.tsv")
-    with pytest.raises(ValueError, match="--paper: needs --sts"):
-        texts.read_pairs(paper=True)
-    with pytest.raises(ValueError, match="--sts --pairs: choose one"):
-        texts.read_pairs(sts=tmp_path, pairs=path)
+        texts.read_pairs(matryoshka.Config(pairs=tmp_path / "few.tsv"))
 
 
 def test_docstrings_are_pairs_of_which_each_text_comes_once(monkeypatch):
@@ -50,7 +35,7 @@ def test_docstrings_are_pairs_of_which_each_text_comes_once(monkeypatch):
         for i in range(100)
     ] + [{"query": "short", "docstring": "too short", "split": "train"}]
     monkeypatch.setattr(data, "docstrings", lambda progress: records)
-    parts = texts.read_pairs(quick=True)
+    parts = texts.read_pairs(matryoshka.Config(quick=True))
     assert [len(parts[n]["first"]) for n in ("train", "dev", "test")] == [80, 60, 60]
     assert all(len(set(column)) == len(column) for part in parts.values() for column in part.values())
 
@@ -80,70 +65,16 @@ def test_own_pairs_train_and_the_encoder_is_saved(story, graded, tmp_path, capsy
     assert str(folder) in capsys.readouterr().out and (before * after).sum() < 1 - 1e-6
 
 
-def test_a_rate_at_which_training_diverges_is_not_chosen(tmp_path, capsys):
-    encoder = encoders.pretrained.load(write_model(tmp_path / "toy"))
-    parts = texts.read_pairs(pairs=write_pairs(tmp_path / "pairs.tsv", graded=True))
-    batch = {n: texts.arrays(encoder, pairs, 7) for n, pairs in parts.items()}
-    given, targets = (encoder, plain(encoder), batch), [(1, encoder.width)]
-    options = {"seeds": 1, "steps": 2, "size": 8}
-    with pytest.raises(ValueError, match="--rates inf: training diverges; choose smaller"):
-        texts.choose(*given, (math.inf,), targets, **options)
-    _, best, dev = texts.choose(*given, (math.inf, 1e-3), targets, **options)
-    assert best == 1e-3 and not dev and "at rate inf training diverges" in capsys.readouterr().out
+def test_the_best_rate_is_chosen_and_one_that_diverges_is_not(capsys):
+    def fit(arm, rate, seed):
+        if rate > 1:
+            raise FloatingPointError("gradient")
+        return rate
 
-
-def test_equal_texts_are_not_negatives_of_one_another():
-    keys = np.array([[ord(x) for x in row] for row in ("awz", "bxx", "ayw", "dxq")])
-    first, hard = np.split(np.asarray(texts.distinct_pairs(keys)), 2, axis=1)
-    assert np.argwhere(~first).tolist() == [[0, 2], [1, 3], [2, 0], [3, 1]]
-    assert np.argwhere(~hard).tolist() == [[0, 2], [1, 1], [3, 1]]
-    blocks = np.asarray(texts.distinct_pairs(keys[:, :2], ("qd", "qq", "dd")))
-    np.testing.assert_array_equal(blocks, np.tile(first, (1, 3)))
-
-
-def loss_of(encoder, arm, pairs):
-    """The loss of one step on pairs."""
-    tx, step = texts.make_update(encoder, arm, 1e-3, 4)
-    batch = texts.arrays(encoder, pairs, 7)
-    state = train.TrainState(jnp.int32(0), encoder.params, tx(encoder.params))
-    return float(step(state, batch, jax.random.key(0))[1]["loss"])
-
-
-def test_repeated_texts_of_a_batch_do_not_count(tmp_path):
-    encoder = encoders.pretrained.load(write_model(tmp_path / "toy"))
-    loss = functools.partial(loss_of, encoder, plain(encoder))
-    pairs = {"first": ["w5 w6", "w7 w8"], "second": ["w9 w10", "w9 w10"]}
-    assert loss(pairs) == 0 and loss(pairs | {"second": ["w9 w10", "w9 w11"]}) > 0
-    assert loss(pairs | {"negatives": ["w9 w10", "w9 w10"]}) == 0
-
-
-def test_hard_negatives_train_with_every_arm(tmp_path):
-    """The pull towards the last layer met arrays of different lengths, and --paper stopped there."""
-    encoder = encoders.pretrained.load(write_model(tmp_path / "toy"))
-    pairs = {"first": ["w5 w6", "w7 w8"], "second": ["w9 w10", "w11"], "negatives": ["w12", "w13 w14"]}
-    grid = ((1, 4), (encoder.depth, encoder.width))
-    for arm in (
-        functools.partial(losses.two_dimensional, layers=encoder.depth, sizes=(4, encoder.width)),
-        functools.partial(losses.starbucks, grid=grid, pull=losses.vector_kl_to_last),
-    ):
-        assert 0 < loss_of(encoder, arm, pairs) < 100
-
-
-def test_a_pair_is_worth_its_recall_or_spearman(tmp_path):
-    encoder = encoders.pretrained.load(write_model(tmp_path / "toy"))
-    cells = [(1, 4), (encoder.depth, encoder.width)]
-    for graded in (False, True):
-        pairs = data.sentence_pairs(write_pairs(tmp_path / "pairs.tsv", graded))
-        batch = texts.arrays(encoder, pairs, 7)
-        found = texts.scores(encoder, batch, cells, size=20)
-        for value, (n, size) in zip(found, cells, strict=True):
-            vectors = texts.layer_vectors(encoder, encoder.params, batch)[:, :, n, :size]
-            first, second = (
-                np.asarray(v / jnp.linalg.norm(v, axis=1, keepdims=True)) for v in vectors.swapaxes(0, 1)
-            )
-            if graded:
-                ranks = [np.argsort(np.argsort(x)) for x in ((first * second).sum(1), pairs["scores"])]
-                assert abs(value - np.corrcoef(*ranks)[0, 1]) < 0.15  # without ties of the grades
-            else:
-                ahead = (first @ second.T >= (first * second).sum(1)[:, None] - 1e-6).sum(axis=1)
-                assert value == pytest.approx((ahead <= 10).mean(), abs=0.05)
+    fitted = {rate: texts.unless_diverging(fit, None, rate, 0) for rate in (2.0, 1e-3, 1e-2)}
+    assert fitted == {2.0: None, 1e-3: 1e-3, 1e-2: 1e-2}
+    assert capsys.readouterr().out == "at rate 2.0 training diverges\n"
+    assert texts.choose(fitted, lambda encoder: -encoder) == (1e-3, {1e-3: -1e-3, 1e-2: -1e-2})
+    assert texts.choose({2.0: None, 1e-3: 1e-3}, lambda encoder: 0 / 0) == (1e-3, {})
+    with pytest.raises(ValueError, match="--rates 2.0: training diverges; choose smaller"):
+        texts.choose({2.0: None}, None)

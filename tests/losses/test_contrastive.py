@@ -360,3 +360,8 @@ def test_a_switch_that_does_not_fit_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             losses.info_nce(q, **{"documents": d} | given)
+    for number in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="hardness: .* pass a finite number"):
+            losses.info_nce(q, d, hardness=number)
+    with pytest.raises(ValueError, match=r"blocks=\('zz',\): some of"):
+        losses.in_batch_mask(True, 2, 4, ("zz",))

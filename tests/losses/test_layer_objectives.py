@@ -306,3 +306,15 @@ def test_espresso_calls_lapack_once_however_many_layers_arrays_and_seeds():
     shape = jax.ShapeDtypeStruct((2, 6, 4, 8), jnp.float32)
     program = jax.jit(jax.grad(lambda x, y: jnp.sum(run(x, y)))).lower(shape, shape).as_text()
     assert program.count("custom_call @lapack_sgesdd") == 1
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_an_empty_list_of_layers_is_refused(sampled):
+    with pytest.raises(ValueError, match="grid: is empty; pass at least one pair"):
+        losses.starbucks(losses.info_nce, (), sampled=sampled)
+
+
+def test_adaptive_layers_asks_for_whole_numbers():
+    for given, message in (((2.5, 8), "layers: 2.5 is not"), ((2, 8.0), "width: 8.0 is not an integer")):
+        with pytest.raises(ValueError, match=message):
+            losses.adaptive_layers(losses.info_nce, *given)

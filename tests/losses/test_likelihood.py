@@ -162,3 +162,10 @@ def test_a_table_sharded_by_rows_gives_the_same_loss_and_is_not_gathered(optimiz
     x = jax.device_put(x, jax.sharding.NamedSharding(mesh, P()))
     chex.assert_trees_all_close(jax.tree.map(np.asarray, run(x, placed)), expected, rtol=1e-5, atol=1e-5)
     assert "all-gather" not in run.lower(x, placed).compile().as_text()
+
+
+def test_masked_autoencoding_asks_for_a_grid():
+    states, table, where = np.zeros((1, 2, 3, 4)), np.ones((5, 4)), np.ones((1, 3), bool)
+    given = {"words": np.zeros((1, 3), int), "where": where, "decoder_where": where, "grid": ()}
+    with pytest.raises(ValueError, match="grid: is empty; pass at least one pair"):
+        losses.masked_autoencoder(lambda x: x, states, table, lambda v: states[:, 0], **given)

@@ -299,6 +299,14 @@ def test_opposite_rows_have_the_angle_score_one():
         (lambda x, y: losses.class_loss(x, np.arange(ROWS), classes=EVERY[:3]), "classes: shape"),
         (lambda x, y: losses.class_loss(x, np.arange(ROWS), masked="half"), "masked: 'half'"),
         (lambda x, y: losses.class_loss(x, np.arange(3)), "positives: shape"),
+        (
+            lambda x, y: losses.angle_objective(x, y, targets=EVERY, weights=(1.0, 1.0)),
+            "weights: 2; pass three",
+        ),
+        (
+            lambda x, y: losses.angle_objective(x, y, targets=EVERY, temperatures=(1.0,)),
+            "temperatures: 1; pass",
+        ),
         (lambda x, y: losses.symmetric(losses.info_nce)(x, y[:3]), "documents: "),
         (lambda x, y: losses.symmetric(losses.info_nce)(x, y, where=np.ones((2, 2), bool)), "where: "),
     ],

@@ -120,7 +120,28 @@ def test_squares_are_the_mean_over_other_rows():
     np.testing.assert_array_equal(lonely, 0)
 
 
-@pytest.mark.parametrize("kind", ["softmax", "squares"])
+def test_moments_are_those_of_random_directions():
+    """The formula of GlobalOrthogonalRegularizationLoss: cosines of two rows, over B (B - 1)."""
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    off = (unit @ unit.T)[~np.eye(6, dtype=bool)]
+    wanted = off.mean() ** 2 + max(0.0, (off**2).mean() - 1 / 4)
+    np.testing.assert_allclose(losses.spread_out(X, kind="moments"), np.full(6, wanted), rtol=1e-5)
+    equal, eye = np.ones((3, 4), np.float32), np.eye(4, dtype=np.float32)
+    np.testing.assert_allclose(losses.spread_out(equal, kind="moments"), 1 + 1 - 1 / 4, rtol=1e-6)
+    np.testing.assert_array_equal(losses.spread_out(eye, kind="moments"), 0)
+
+
+@pytest.mark.peers
+def test_moments_are_those_of_sentence_transformers():
+    torch = pytest.importorskip("torch")
+    theirs = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+    loss = theirs.GlobalOrthogonalRegularizationLoss(None)
+    found = loss.compute_loss_from_embeddings([torch.tensor(X)], None)
+    total = sum(float(x) for x in found.values()) if isinstance(found, dict) else float(found)
+    np.testing.assert_allclose(losses.spread_out(X, kind="moments").mean(), total, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "squares", "moments"])
 def test_extreme_vectors_stay_finite(kind):
     for x in (1e4 * X, np.zeros_like(X), -1e-8 * X):
         value, gradient = jax.value_and_grad(lambda x: losses.spread_out(x, kind=kind).sum())(jnp.asarray(x))
@@ -175,6 +196,7 @@ def test_several_hashes_take_the_longest_gap():
         (lambda: losses.sampled_softmax(Q, X[:3]), "items: 3 rows for 6 queries"),
         (lambda: losses.sampled_softmax(Q, X[:, :2]), "items: shape"),
         (lambda: losses.sampled_softmax(Q, X, log_q=LOG_Q[:2]), "log_q: shape"),
+        (lambda: losses.sampled_softmax(Q, X, log_q=LOG_Q * np.nan), "log_q: NaN has no code and no score"),
         (lambda: losses.sampled_softmax(Q, X, ids=IDS[:2]), "ids: shape"),
         (lambda: losses.sampled_softmax(Q, X, temperature=0.0), "temperature"),
         (lambda: losses.spread_out(X, kind="cubes"), "kind='cubes'"),

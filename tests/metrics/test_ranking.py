@@ -84,6 +84,7 @@ def test_an_empty_slice_is_zero_and_left_out_values_may_be_anything():
     ("arguments", "message"),
     [
         (([1.0], [1], (3, 3)), "edges"),
+        (([1.0], [1], (np.nan,)), "edges"),
         (([1.0], [1], ()), "edges"),
         (([1.0], [1, 2], (3,)), "counts: shape"),
         (([[1.0]], [1], (3,)), "values: shape"),

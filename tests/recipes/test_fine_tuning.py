@@ -1,6 +1,7 @@
 """Fine-tuning learns what the pairs say, resumes to the same bits, and refuses what cannot work."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -307,3 +308,57 @@ def test_bad_arguments_get_one_line(encoder, given, options, match):
     with pytest.raises(ValueError, match=match) as caught:
         recipes.fine_tune(encoder, given, **{"batch_size": 1, "length": 8} | options)
     assert "\n" not in str(caught.value)
+
+
+# Objectives over layers
+
+
+def last_layer(encoder):
+    return functools.partial(losses.layer_objective, grid=((encoder.depth, encoder.width),))
+
+
+LAYERED = {"steps": 4, "rate": 1e-3, **SMALL}
+
+
+def test_the_last_layer_alone_trains_as_without_layers(encoder):
+    plain = recipes.fine_tune(encoder, pairs(), **LAYERED)
+    layered = recipes.fine_tune(encoder, pairs(), layers=last_layer(encoder), **LAYERED)
+    texts = [f"w{n} w{n + 1}" for n in range(5, 20)]
+    before, one, other = (e.encode_texts(texts) for e in (encoder, plain, layered))
+    # Rescaling to sqrt(D) rounds otherwise, and Adam makes steps of the sign of a gradient near 0.
+    assert np.abs(one - other).mean() < 0.1 * np.abs(one - before).mean()
+
+
+def test_layers_train_what_the_objective_says(encoder):
+    seen = []
+
+    def layers(loss):
+        def objective(key, first, second, **options):
+            seen.append((first.shape, second.shape, sorted(options)))
+            length = np.sqrt(first.shape[-1])
+            return loss(first[:, 1], second[:, 1], **options).mean() + (norms(first) - length).max() ** 2
+
+        return objective
+
+    def norms(x):
+        return (x**2).sum(axis=-1) ** 0.5
+
+    hard = pairs() | {"negatives": ["w20"] * 32}
+    tuned = recipes.fine_tune(encoder, hard, layers=layers, **LAYERED)
+    depth, width = encoder.depth, encoder.width
+    assert seen[0] == ((8, depth + 1, width), (16, depth + 1, width), ["where"])
+    assert any((a != b).any() for a, b in zip(leaves(tuned), leaves(encoder), strict=True))
+    scored = {"first": pairs()["first"], "second": pairs()["second"], "scores": np.arange(32.0)}
+    recipes.fine_tune(encoder, scored, layers=layers, **LAYERED)
+    assert seen[-1] == ((8, depth + 1, width), (8, depth + 1, width), ["targets"])
+
+
+def test_a_schedule_takes_the_place_of_the_rate(encoder):
+    still = recipes.fine_tune(encoder, pairs(), **LAYERED | {"rate": lambda step: 0.0})
+    assert all(np.array_equal(a, b) for a, b in zip(leaves(still), leaves(encoder), strict=True))
+
+
+@pytest.mark.parametrize("also", [{"sizes": (4,)}, {"head": True}, {"violators": True}])
+def test_layers_are_refused_beside_what_they_replace(encoder, also):
+    with pytest.raises(ValueError, match="layers: names its own sizes.*leave sizes, head and violators out"):
+        recipes.fine_tune(encoder, pairs(), layers=last_layer(encoder), **LAYERED | also)

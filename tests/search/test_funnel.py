@@ -72,6 +72,8 @@ def test_documents_on_disk_give_the_same_as_in_memory(tmp_path):
         ({"shortlists": (61,)}, "shortlists: "),
         ({"shortlists": (3,)}, "shortlists: "),
         ({"k": 0}, "shortlists: .* k=0"),
+        ({"sizes": (2.0, 16)}, "sizes: 2.0 is not an integer; pass one"),
+        ({"shortlists": (20.5,)}, "shortlists: 20.5 is not an integer"),
         ({"queries": QUERIES[:, :3]}, "documents: "),
     ],
 )
@@ -80,3 +82,12 @@ def test_sizes_and_shortlists_out_of_order_are_refused(change, message):
     with pytest.raises(ValueError, match=message) as caught:
         search.funnel(**given | change)
     assert "\n" not in str(caught.value)
+
+
+def test_nan_counts_as_the_lowest_score_at_every_stage():
+    """The first prefix has no NaN: the document is handed on, and the longer prefix ranks it last."""
+    spoiled = DOCUMENTS[:6].copy()
+    spoiled[2, 10] = np.nan
+    scores, ids = search.funnel(np.ones_like(spoiled[:1]), spoiled, 6, sizes=(2, 16), shortlists=(6,))
+    assert np.asarray(ids)[0, -1] == 2 and np.asarray(scores)[0, -1] == -np.inf
+    assert np.isfinite(np.asarray(scores)[0, :-1]).all()

@@ -115,3 +115,19 @@ def test_an_exchange_names_what_does_not_fit():
     gather = tables.exchanged_rows(mesh, "model", capacity=1)
     with pytest.raises(ValueError, match="table: 30 rows are not divisible by the 4 devices of mesh axis"):
         gather(jnp.ones((30, 2)), jnp.zeros(4, int))
+    with pytest.raises(ValueError, match="codes: float32; pass integers"):
+        gather(jnp.ones((32, 2)), jnp.zeros(4))
+    with pytest.raises(ValueError, match="table: shape"):
+        gather(jnp.ones(32), jnp.zeros(4, int))
+    codes = np.arange(4)
+    for given, message in (
+        ({"capacity": 0}, "capacity: 0 is below 1; pass a positive integer"),
+        ({"devices": 0}, "devices: 0 is below 1"),
+        ({"capacity": 1.5}, "capacity: 1.5 is not an integer"),
+        ({"devices": 3}, "table: 8 rows are not divisible by the 3 devices"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tables.exchange_overflow(codes, **{"rows": 8, "devices": 2, "capacity": 1} | given)
+    with pytest.raises(ValueError, match="codes: float64; pass integers"):
+        tables.exchange_overflow(codes + 0.5, rows=8, devices=2, capacity=1)
+    assert gather(jnp.ones((32, 2)), jnp.zeros((0, 3), int)).shape == (0, 3, 2)

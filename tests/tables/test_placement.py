@@ -78,6 +78,8 @@ def test_placements_that_do_not_fit_are_refused():
     assert rules[0][1] == P(("data", "model"), None)
     with pytest.raises(ValueError, match=r"params: assigned\(\) needs them"):
         tables.assigned().update({}, optax.EmptyState())
+    with pytest.raises(ValueError, match="gradients: another tree than params; give assigned"):
+        tables.assigned().update({"a": jnp.ones(2)}, None, {"b": jnp.ones(2)})
 
 
 # A stand-in for a lookup whose backward pass applies the optimiser, as a SparseCore's does

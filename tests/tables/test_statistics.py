@@ -172,3 +172,17 @@ def test_variances_need_rows_and_vectors_that_fit():
             tables.projection_variance(*given)
     with pytest.raises(ValueError, match="rows: "):
         tables.projection_variance(x, x, [4], feature_of=[0, 0, 1])
+
+
+def test_readers_and_rows_that_do_not_fit_are_refused():
+    x = np.ones((3, 4))
+    for call, message in (
+        (lambda: tables.reader_angles(x[0]), "readers: shape"),
+        (lambda: tables.reader_overlap(x, x[:, :2]), r"second: shape \(3, 2\)"),
+        (lambda: tables.reader_overlap(x[0], x), "first: shape"),
+        (lambda: tables.row_norms(x[0]), "table: shape"),
+        (lambda: tables.row_norms(x, np.array([1, 9])), "codes: row 9 of a table of 3 rows; pass codes of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert tables.row_norms(x, np.array([], int)).shape == (0,)

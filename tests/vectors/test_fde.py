@@ -387,6 +387,7 @@ def test_empty_shapes():
         (lambda: draw("dense"), "projection"),
         (lambda: draw(repetitions=0), "repetitions"),
         (lambda: draw(final=0), "final"),
+        (lambda: draw(final=2.5), "final"),
         (lambda: vectors.encode_queries(draw(), TOKENS[..., :11], MASK), "tokens"),
         (lambda: vectors.encode_queries(draw(), TOKENS, MASK[:, :6]), "tokens"),
         (lambda: vectors.encode_set(draw(), TOKENS, MASK, aggregate="max"), "aggregate"),

@@ -147,3 +147,10 @@ def test_what_does_not_fit_is_refused():
     refused("adapters: 'tail' is not among the params; pass", lambda: weights.low_rank(PARAMS, other))
     wrong = {"head": {"kernel": adapters["head"]["kernel"] | {"up": jnp.zeros((2, 9))}}}
     refused(r"adapters: 'head/kernel' has down .*\(4, 3\); pass", lambda: weights.low_rank(PARAMS, wrong))
+
+
+def test_a_pattern_that_is_no_regex_is_refused_in_one_line():
+    refused(
+        r"pattern='\(' is not a regex: .*; write",
+        lambda: weights.init_low_rank(jax.random.key(0), PARAMS, "(", 2),
+    )

@@ -6,52 +6,41 @@ import numpy as np
 import optax
 
 from experiments.nesting import digits
-from jaxembed import data, encoders, losses, train
+from jaxembed import encoders, losses
 
 
-def fit_network(images, labels, width, loss, heads, steps, rate=2e-3):
-    """Trains an MLP 64-256-width and its heads, one for each seed; returns the parameters and all vectors."""
-    seeds = images.shape[1]
+def fit_network(images, labels, width, heads, *, sizes, steps, rate):
+    """Trains an MLP 64-256-width and its heads, one for each seed; returns the heads and all vectors.
 
-    def init_one(key):
-        body, *keys = jax.random.split(key, 1 + len(heads))
+    Args:
+        images, labels: of ``digits.read``.
+        width: D.
+        heads: {name: rows}, linear heads; a prefix has the one of its size (MRL), or the first rows of the
+            head "all" (MRL-E).
+        sizes: prefixes that are trained; with ``(width,)`` the network is a plain one.
+        steps, rate: of Adam.
+
+    Returns:
+        The heads [S, ...] and the vectors of all images [N, S, width].
+    """
+
+    def init(key):
+        body, *_ = jax.random.split(key, 1 + len(heads))
         head = {n: {"kernel": jnp.zeros((size, 10)), "bias": jnp.zeros(10)} for n, size in heads.items()}
         return {"body": encoders.init_mlp(body, (64, 256, width)), "heads": head}
 
     def vectors_of(params, x):
         return encoders.mlp(params["body"], x.reshape(len(x), 64))
 
-    def loss_fn(params, batch, key):
-        def one(params, x, y):
-            return jnp.mean(loss(params["heads"], vectors_of(params, x), y))
+    def loss(params, x, y, key):
+        def of_prefix(prefix):
+            head = params["heads"]["all" if "all" in heads else str(prefix.shape[1])]
+            return losses.softmax_loss(encoders.prefix_dense(head, prefix), positives=y)
 
-        return jnp.sum(jax.vmap(one, (0, 1, 1))(params, batch["x"], batch["y"])), {}
+        return jnp.mean(losses.matryoshka(of_prefix, sizes)(vectors_of(params, x)))
 
-    rows = data.batches(
-        np.arange(len(images) - digits.HELD), 128, make=lambda r: {"x": images[r], "y": labels[r]}
-    )
-    run = {"init": lambda key: jax.vmap(init_one)(jax.random.split(key, seeds)), "batches": rows}
-    state = train.fit(loss_fn=loss_fn, tx=optax.adam(rate), steps=steps, **run)
-    return state.params["heads"], np.asarray(jax.vmap(vectors_of, (0, 1), 1)(state.params, images))
-
-
-def own_heads(heads, z, y, *, sizes):
-    """MRL: a head for each prefix."""
-
-    def loss(prefix):
-        scores = encoders.prefix_dense(heads[str(prefix.shape[1])], prefix)
-        return losses.softmax_loss(scores, positives=y)
-
-    return losses.matryoshka(loss, sizes)(z)
-
-
-def one_head(heads, z, y, *, sizes):
-    """MRL-E: the first rows of one head; with one size, the plain loss."""
-
-    def loss(prefix):
-        return losses.softmax_loss(encoders.prefix_dense(heads["all"], prefix), positives=y)
-
-    return losses.matryoshka(loss, sizes)(z)
+    params = digits.fit_all(init, loss, images, labels, optax.adam(rate), steps=steps, batch=128)
+    return params["heads"], np.asarray(jax.vmap(vectors_of, (0, 1), 1)(params, images))
 
 
 def accuracies(heads, z, labels):

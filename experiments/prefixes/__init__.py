@@ -1,0 +1,1 @@
+"""Are prefixes of one vector as good as networks that were trained for each size alone?"""
