@@ -7,39 +7,104 @@ from jaxembed.data.byte_texts import byte_batch
 from jaxembed.data.click_rows import click_rows
 from jaxembed.data.click_tables import Schema, ctr_table, take
 from jaxembed.data.colocation import colocation
-from jaxembed.data.corpora import WindowBatches, corpus, keep_probabilities, noise_probabilities, text_lines, word_bags
+from jaxembed.data.corpora import (
+    WindowBatches,
+    corpus,
+    keep_probabilities,
+    noise_probabilities,
+    text_lines,
+    word_bags,
+)
 from jaxembed.data.dependence import mutual_information
-from jaxembed.data.event_logs import catalogue, catalogue_rows, histories, interactions, leave_last_out, more_rows, split_in_time
+from jaxembed.data.event_logs import (
+    catalogue,
+    catalogue_rows,
+    histories,
+    interactions,
+    leave_last_out,
+    more_rows,
+    split_in_time,
+)
 from jaxembed.data.fasttext import fasttext_hash, fasttext_ids, fasttext_ngrams
 from jaxembed.data.fasttext_files import read_fasttext, write_fasttext
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
 from jaxembed.data.loss_reduction import conditional_loss_reduction, rho_rows, selection_cost
-from jaxembed.data.masking import FIRST_WORD, MASK_WORD, RARE_WORD, hide, masked_batch, random_window, word_ids, word_masks
-from jaxembed.data.mixtures import effective_robustness, ensemble_logits, filtered_slope, fit_trend, gaussian_source, mixture_rows, mixture_slope, trend_interval, trend_slope
-from jaxembed.data.multimodal_rows import format_instruction, homogeneous_batches, image_patches, multimodal_batch
+from jaxembed.data.masking import (
+    FIRST_WORD,
+    MASK_WORD,
+    RARE_WORD,
+    hide,
+    masked_batch,
+    random_window,
+    word_ids,
+    word_masks,
+)
+from jaxembed.data.mixtures import (
+    effective_robustness,
+    ensemble_logits,
+    filtered_slope,
+    fit_trend,
+    gaussian_source,
+    mixture_rows,
+    mixture_slope,
+    trend_interval,
+    trend_slope,
+)
+from jaxembed.data.multimodal_rows import (
+    format_instruction,
+    homogeneous_batches,
+    image_patches,
+    multimodal_batch,
+)
 from jaxembed.data.pair_counts import cooccurrence, positive_pmi
-from jaxembed.data.pairs import aspect_pairs, example_pairs, graded_pairs, hard_negatives, inverse_cloze, label_text_pairs, labelled_pairs, split_pairs, uniform_rows
+from jaxembed.data.pairs import (
+    aspect_pairs,
+    example_pairs,
+    graded_pairs,
+    hard_negatives,
+    inverse_cloze,
+    label_text_pairs,
+    labelled_pairs,
+    split_pairs,
+    uniform_rows,
+)
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.select import filter_report, pair_scores, score_pairs, select, streaming_threshold
 from jaxembed.data.sources.beir import beir
-from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_100k, movielens_1m
+from jaxembed.data.sources.click_logs import avazu, criteo, flights, movielens_1m, movielens_100k
 from jaxembed.data.sources.docstrings import docstrings, first_sentences
 from jaxembed.data.sources.drawings import emoji, openclipart, stamps
 from jaxembed.data.sources.image_folders import image_files, image_folder, lfw, lfw_pairs, omniglot
 from jaxembed.data.sources.images import digits, fashion_mnist, mnist
 from jaxembed.data.sources.interaction_logs import movielens_interactions
-from jaxembed.data.sources.labelled_texts import book_excerpts, labelled_lines, labelled_table, labelled_texts, newsgroups, reuters
+from jaxembed.data.sources.labelled_texts import (
+    book_excerpts,
+    labelled_lines,
+    labelled_table,
+    labelled_texts,
+    newsgroups,
+    reuters,
+)
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds, tfds_images
 from jaxembed.data.sources.word_tables import gender_words, glove, news_vectors, word_pairs, word_questions
 from jaxembed.data.sources.wordnet import topic_words, wordnet, wordnet_counts
 from jaxembed.data.table_files import column_names
-from jaxembed.data.text import bag, document_frequency, hashed, idf, ngrams, pack, subword_ids, word_positions, words
+from jaxembed.data.text import (
+    bag,
+    document_frequency,
+    hashed,
+    idf,
+    ngrams,
+    pack,
+    subword_ids,
+    word_positions,
+    words,
+)
 from jaxembed.data.tiles import choose_tiling, tile_image, untile
 from jaxembed.data.word_files import read_word_vectors, write_word_vectors
-
 
 __all__ = [
     "FIRST_WORD",
