@@ -42,6 +42,7 @@ from jaxembed import tables, train
 FULL = "full table"
 ARITHMETIC = 50  # times the operations of a gather: the time is that of products and hashes
 LIMIT = 3  # times a gather, for all others
+PAIRS = 7  # of a lookup and a gather, in each round
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Config:
     zipf: float = 1.05  # exponent of the frequencies
     share: float = 0.25  # of the bytes of the full table
     sets: int = 16  # batches of ids that the lookups take in turn
-    rounds: int = 60  # pairs of lookups of every method
+    rounds: int = 9  # of PAIRS lookups of every method
     seed: int = 0
     results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 
@@ -130,7 +131,7 @@ def look_up(cfg, made, ids):
         found.append(row | {"bytes": moved, "floor": moved / (8 * cfg.width)})
         calls[name] = functools.partial(read, served)
     flags.stage("lookups in pairs")
-    times = timing.in_pairs(calls[FULL], calls, inputs, cfg.rounds)
+    times = timing.in_pairs(calls[FULL], calls, inputs, PAIRS * cfg.rounds)
     for row in found:
         time = times[row["method"]]
         row |= {"ms": 1e3 * time["median"], "times gather": time["ratio"]}
