@@ -128,13 +128,15 @@ def compare(cfg):
 
 
 def validated(cfg):
-    """fastText at several numbers of epochs, and its codes at several sizes, on the texts of part 1."""
+    """fastText at several numbers of epochs, and its codes at several sizes, on the texts of part 1.
+
+    A result after each number of epochs, so that a run that is cut keeps what it has.
+    """
     lists, rows = features.corpus(cfg.corpus), []
     tasks = features.tasks(cfg.count, part=1)
     for epochs in TRIED["epochs"]:
         flags.stage(f"trains fastText for {epochs} epochs")
-        given = {"width": cfg.width, "epochs": epochs, "buckets": cfg.buckets}
-        plain = features.train(lists, ngrams=(3, 6), **given)
+        plain = features.train(lists, ngrams=(3, 6), width=cfg.width, epochs=epochs, buckets=cfg.buckets)
         arms = {(FASTTEXT, None): plain}
         if epochs == cfg.epochs:
             arms |= {(CODED, group): features.quantised(plain, group) for group in TRIED["group"]}
@@ -142,10 +144,11 @@ def validated(cfg):
             row = {"arm": arm, "epochs": epochs, "group": group}
             for task, (texts, labels) in tasks.items():
                 vectors = features.of_words(words, [data.words(text)[: cfg.length] for text in texts])
-                found = judged(cfg, task, arm, vectors, labels, cfg.width // 4)[0]
-                row |= {task: found["standardised"], f"± {task}": found["± standardised"]}
+                given = {"folds": cfg.folds, "standardise": True}
+                runs = [metrics.cross_validate(vectors, labels, seed=s, **given) for s in range(cfg.seeds)]
+                row[task], row[f"± {task}"] = results.spread([np.mean(run["f1"]) for run in runs])
             rows.append(row)
-    return Result({"settings": rows})
+        yield Result({"settings": rows})
 
 
 def drawn_flat(cfg, task, found, labels):

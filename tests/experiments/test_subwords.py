@@ -1,5 +1,6 @@
 """The experiment on subwords: what each feature reads, n-grams in any script, the claims of its table."""
 
+import copy
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from experiments.shared import results
 from experiments.subwords import __main__ as story
 from experiments.subwords import features
 from experiments.subwords.__main__ import Config
-from experiments.subwords.features import CONTEXT, EMBEDDED, FASTTEXT, FIRST, PIECES, TABLE, WORDS
+from experiments.subwords.features import CODED, CONTEXT, EMBEDDED, FASTTEXT, FIRST, PIECES, TABLE, WORDS
 from jaxembed import encoders
 
 
@@ -120,3 +121,21 @@ def test_bad_texts_and_settings_are_one_line(tmp_path):
 
 def test_a_run_that_chooses_settings_asks_no_claim():
     assert not results.answered(story.CLAIMS, results.Result({"settings": [{"arm": FASTTEXT}]}))
+
+
+def test_settings_are_tried_on_texts_of_their_own_and_kept_after_each_step(monkeypatch):
+    given = [(text, label) for label, text in lines(80, 0)]
+    parts = []
+
+    def tasks(count, part=0):
+        parts.append(part)
+        return {"hindi": tuple(zip(*given, strict=True))}
+
+    monkeypatch.setattr(features, "corpus", lambda most: [text.split() for text, _ in given])
+    monkeypatch.setattr(features, "tasks", tasks)
+    monkeypatch.setattr(story, "TRIED", {"epochs": (1, 2), "group": (2, 4)})
+    cfg = Config(validate=True, width=8, seeds=2, folds=2, buckets=300)
+    first, last = (len(found.tables["settings"]) for found in map(copy.deepcopy, story.run(cfg)))
+    assert (first, last) == (1, 4) and parts == [1]
+    rows = [(row["arm"], row["epochs"], row["group"]) for row in list(story.run(cfg))[-1].tables["settings"]]
+    assert rows == [(FASTTEXT, 1, None), (FASTTEXT, 2, None), (CODED, 2, 2), (CODED, 2, 4)]
