@@ -2,8 +2,8 @@ r"""Which texts of a pool should a language model be trained on, to be good at a
 
     python -m experiments.language_selection                       # models that count, on this machine's text
     python -m experiments.language_selection --prior bytes --taus 8 --length 128 --pieces 4000 --hidden 270
-    python -m experiments.language_selection --prior smollm2 --taus 8 --length 128 --pieces 200 --hidden 14 \
-        --examples 40                                              # transformers on bytes, and SmolLM2-135M
+    python -m experiments.language_selection --prior smollm2 --taus 8 --length 64 --pieces 160 --hidden 12 \
+        --examples 32                                              # transformers on bytes, and SmolLM2-135M
     python -m experiments.language_selection --pool folder --target folder --keep 0.1    # your own corpus
 
 Paper: CoLoR-Filter (arXiv:2406.10670). `make data` brings SmolLM2. The pool is licences, Perl and C headers,
@@ -78,7 +78,7 @@ class Config:
 
 RUNS = {  # usual settings that are not the defaults
     "bytes": {"taus": (8,), "length": 128, "pieces": 4000, "hidden": 270},
-    "smollm2": {"taus": (8,), "length": 128, "pieces": 200, "hidden": 14, "examples": 40},
+    "smollm2": {"taus": (8,), "length": 64, "pieces": 160, "hidden": 12, "examples": 32},
 }
 QUICK = {
     "seeds": 1,
