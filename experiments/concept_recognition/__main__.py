@@ -178,7 +178,9 @@ def validated(cfg, encoder, read):
             for rate in cfg.rates:
                 flags.stage(f"validation {seed}: {arm} at {rate:g}")
                 found = searched(cfg, world, arm, 4, rate, seed)
-                rows.append({"arm": arm, "rate": f"{rate:g}", "seed": seed} | measured(cfg, world, found, seed))
+                rows.append(
+                    {"arm": arm, "rate": f"{rate:g}", "seed": seed} | measured(cfg, world, found, seed)
+                )
     return rows
 
 
