@@ -17,8 +17,9 @@ import pathlib
 import jax
 import numpy as np
 
-from experiments.diffusion_features import networks
+from experiments.diffusion_features import heads, networks
 from experiments.diffusion_features.answers import CLAIMS, figures
+from experiments.diffusion_features.networks import corrupted
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Result
 from jaxembed import data, metrics
@@ -39,6 +40,8 @@ class Config:
     autoencoder: int = 100  # step of the autoencoder's noise
     head: int = 64  # width of the attention head
     head_steps: int = 300
+    fused: tuple[int, ...] = (20, 50, 100)  # steps that the DifFormer reads
+    fed_steps: int = 150  # of the DifFeed, whose network runs in each
     grid_seeds: int = 2  # of the choice on validation images
     seeds: int = 5  # of labels, noise and heads; each network is trained once
     quick: bool = False  # 200 steps, one seed, fewer times
@@ -51,6 +54,8 @@ class Config:
             "autoencoder": (0, 999),
             "head": (4, 1024),
             "head_steps": (1, 10**5),
+            "fused": (0, 999),
+            "fed_steps": (1, 10**5),
             "grid_seeds": (1, 100),
             "seeds": (1, 100),
         }
@@ -64,6 +69,7 @@ QUICK = {
     "grid_seeds": 1,
     "times": (20, 100, 800),
     "head_steps": 100,
+    "fed_steps": 20,
 }
 DIFFUSION, UNTRAINED, AUTOENCODER, GAN = "diffusion", "untrained", "denoising autoencoder", "GAN's encoder"
 
@@ -82,24 +88,6 @@ def few(rows, labels, count, seed):
     if count is None:
         return order
     return np.concatenate([order[labels[order] == c][:count] for c in range(10)])
-
-
-def corrupted(images, kind, seed=7):
-    """Test images moved by one pixel or with a square of 3 x 3 pixels hidden."""
-    rng, found = np.random.default_rng(seed), images.copy()
-    for n in range(len(found)):
-        if kind == "moved":
-            found[n] = -1
-            i, j = ((0, 1), (0, -1), (1, 0), (-1, 0))[rng.integers(4)]
-            a, b = (
-                (slice(max(0, s), 8 + min(0, s)) for s in (i, j)),
-                (slice(max(0, -s), 8 + min(0, -s)) for s in (i, j)),
-            )
-            found[n][tuple(a)] = images[n][tuple(b)]
-        else:
-            i, j = rng.integers(6, size=2)
-            found[n, i : i + 3, j : j + 3] = -1
-    return found
 
 
 def grid(cfg, params, images, labels, rows):
@@ -180,18 +168,27 @@ def arms(cfg, images, labels, rows):
     return found, choices, grids, nets[DIFFUSION]
 
 
-def heads(cfg, params, choice, images, labels, rows):
-    """Rows of linear and attention heads on the chosen maps, with few and all labels."""
+def of_heads(cfg, params, choice, images, labels, rows):
+    """Rows of all heads, with few and all labels."""
     t, block, _ = choice
-    found = {kind: {} for kind in ("linear", "attention")}
+    found = {kind: {} for kind in (heads.LINEAR, heads.ATTENTION, heads.FORMER, heads.FEED)}
     for seed in range(cfg.seeds):
         maps = networks.maps(cfg, params, images, t, seed)[block]
+        several = heads.several(cfg, params, images, block, seed)
         for count in (cfg.labels[0], None):
             known = few(rows[0], labels, count, seed)
             name = f"{count} labels" if count else "all labels"
             for kind, line in found.items():
-                given = (maps[known], labels[known], maps[rows[2]], labels[rows[2]])
-                line.setdefault(name, []).append(networks.head_accuracy(cfg, kind, *given, seed))
+                line.setdefault(name, [])
+                if kind == heads.FEED:
+                    given = (cfg, params, images, labels, known, rows[2], choice, seed)
+                    line[name].append(heads.feedback_accuracy(*given))
+                    continue
+                x = several if kind == heads.FORMER else maps
+                parts = [jax.tree.map(lambda v, r=r: v[r], x) for r in (known, rows[2])]
+                given = (parts[0], labels[known], parts[1], labels[rows[2]])
+                line[name].append(heads.accuracy(cfg, kind, *given, seed))
+        flags.stage(f"heads of seed {seed} are trained")
     return [tabled({"head": kind}, line) for kind, line in found.items()]
 
 
@@ -232,7 +229,11 @@ def run(cfg):
         "blocks": list(networks.network(cfg.base).blocks),
         "few": f"{cfg.labels[0]} labels",
     }
-    tables = {"probes": probes, "heads": heads(cfg, params, choice, images, labels, rows), "steps": by_time}
+    tables = {
+        "probes": probes,
+        "heads": of_heads(cfg, params, choice, images, labels, rows),
+        "steps": by_time,
+    }
     return Result(tables, {"shown": shown})
 
 

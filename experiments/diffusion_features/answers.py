@@ -40,9 +40,11 @@ def little_noise(t):
     return results.holds(best <= 259, best)  # signal and noise are equal at step 259
 
 
-def head(t, column):
-    ours, linear = (runs(t, "heads", "head", name, column) for name in ("attention", "linear"))
-    return results.paired(ours - linear, margin=-0.005)
+def head(t, column, ours="attention", other="linear", margin=-0.005):
+    if not {ours, other} <= {row["head"] for row in t["heads"]}:
+        return None
+    one, two = (runs(t, "heads", "head", name, column) for name in (ours, other))
+    return results.paired(one - two, margin=margin)
 
 
 CLAIMS = (
@@ -58,6 +60,16 @@ CLAIMS = (
         PAPER,
         "An attention head tells no less than a linear head, all labels",
         lambda t: head(t, "all labels"),
+    ),
+    Claim(
+        PAPER,
+        "Fusing blocks and steps (DifFormer) tells more than an attention head of one block, all labels",
+        lambda t: head(t, "all labels", "DifFormer", "attention", 0.0),
+    ),
+    Claim(
+        PAPER,
+        "Feedback of the decoder (DifFeed) tells more than a linear head of one pass, all labels",
+        lambda t: head(t, "all labels", "DifFeed", "linear", 0.0),
     ),
     Claim(
         "",

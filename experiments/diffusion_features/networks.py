@@ -140,44 +140,19 @@ def _leaky(params, x):
     return encoders.mlp(params, x, activation=lambda y: jax.nn.leaky_relu(y, 0.2))
 
 
-# Heads
-
-HEADS = {"linear": encoders.mlp, "attention": functools.partial(encoders.attention_head, heads=4)}
-
-
-def head_accuracy(cfg, kind, known, labels, asked, truth, seed):
-    """Accuracy of a head trained by Adam on maps that were standardised by channel: linear or attention."""
-    mean, deviation = known.mean(axis=(0, 1, 2)), known.std(axis=(0, 1, 2)) + 1e-6
-    known, asked = ((m - mean) / deviation for m in (known, asked))
-    key = jax.random.key(seed)
-    if kind == "attention":
-        params = encoders.init_attention_head(key, known.shape[1:], 10, width=cfg.head, heads=4)
-    else:
-        known, asked = (flat(m, 2) for m in (known, asked))
-        params = encoders.init_mlp(key, (known.shape[1], 10))
-    keys = jax.random.split(jax.random.key(seed + 1), cfg.head_steps)
-    logits = _head(kind)(params, known, labels, keys, asked)
-    return float((np.asarray(logits).argmax(axis=1) == truth).mean())
-
-
-@functools.lru_cache(maxsize=2)
-def _head(kind):
-    """The compiled training of a head, and its logits: (params, known, labels, keys, asked) -> logits."""
-    apply = HEADS[kind]
-
-    def loss(params, x, labels):
-        return optax.softmax_cross_entropy_with_integer_labels(apply(params, x), labels).mean()
-
-    @jax.jit
-    def run(params, known, labels, keys, asked):
-        tx = optax.adam(optax.cosine_decay_schedule(3e-3, len(keys)))
-
-        def step(state, key):
-            params, opt = state
-            rows = jax.random.randint(key, (min(64, len(labels)),), 0, len(labels))
-            updates, opt = tx.update(jax.grad(loss)(params, known[rows], labels[rows]), opt)
-            return (optax.apply_updates(params, updates), opt), None
-
-        return apply(jax.lax.scan(step, (params, tx.init(params)), keys)[0][0], asked)
-
-    return run
+def corrupted(images, kind, seed=7):
+    """Test images moved by one pixel or with a square of 3 x 3 pixels hidden."""
+    rng, found = np.random.default_rng(seed), images.copy()
+    for n in range(len(found)):
+        if kind == "moved":
+            found[n] = -1
+            i, j = ((0, 1), (0, -1), (1, 0), (-1, 0))[rng.integers(4)]
+            a, b = (
+                (slice(max(0, s), 8 + min(0, s)) for s in (i, j)),
+                (slice(max(0, -s), 8 + min(0, -s)) for s in (i, j)),
+            )
+            found[n][tuple(a)] = images[n][tuple(b)]
+        else:
+            i, j = rng.integers(6, size=2)
+            found[n, i : i + 3, j : j + 3] = -1
+    return found

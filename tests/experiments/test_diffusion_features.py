@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 
 from experiments.diffusion_features import __main__ as story
-from experiments.diffusion_features import networks
+from experiments.diffusion_features import heads, networks
 from experiments.diffusion_features.__main__ import Config
 
 
@@ -55,10 +56,28 @@ def test_networks_train_and_their_maps_differ_by_step():
     assert first.keys() == second.keys() == set(range(1, 10))
     assert first[7].shape == (32, 8, 8, 16) and np.abs(first[7] - second[7]).max() > 1e-3
     assert networks.bigan(cfg, images, 0)(images).shape == (32, networks.LATENT)
-    assert (
-        0
-        <= networks.head_accuracy(
-            cfg, "attention", first[5], np.arange(32) % 10, first[5], np.arange(32) % 10, 0
-        )
-        <= 1
-    )
+
+
+def test_every_head_learns_maps_that_tell_the_class():
+    cfg = Config(base=8, head=8, head_steps=200)
+    labels = np.tile(np.arange(10), 6)
+    telling = np.zeros((60, 4, 4, 10), np.float32)
+    telling[np.arange(60), :, :, labels] = 1
+    maps = telling + 0.1 * np.random.default_rng(0).normal(size=telling.shape).astype(np.float32)
+    for kind in (heads.LINEAR, heads.ATTENTION):
+        assert heads.accuracy(cfg, kind, maps, labels, maps, labels, 0) > 0.7
+    steps = [{3: maps[:, :2, :2], 5: 0 * maps}, {3: 0 * maps[:, :2, :2], 5: maps}]
+    assert heads.accuracy(cfg, heads.FORMER, steps, labels, steps, labels, 0) > 0.8
+
+
+def test_feedback_reaches_the_head_and_a_dif_former_reads_all_its_steps():
+    cfg = Config(base=8, head=8, fed_steps=40)
+    rng, labels = np.random.default_rng(0), np.tile([0, 1], 30)
+    images = (rng.uniform(-1, 0, (60, 8, 8, 1)) + labels[:, None, None, None]).astype(np.float32)
+    params = networks.network(8).init(jax.random.key(0))
+    rows = np.arange(60)
+    given = (cfg, params, images, labels, rows, rows, (5, 6, 2), 0)
+    assert heads.feedback_accuracy(*given) > 0.8
+    read = heads.several(cfg, params, images, 6, 0)
+    assert len(read) == len(cfg.fused) and [set(step) for step in read] == [{5, 6, 8}] * 3
+    assert read[0][8].shape == (60, 4, 4, 8)
