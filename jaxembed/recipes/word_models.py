@@ -228,6 +228,7 @@ def _saved(folder):
     return Words(**found, **arrays)
 
 
+LONGEST = 1024  # letters of an n-gram
 AXES = {"vectors": 2, "counts": 1, "rows": 2, "output": 2, "documents": 2}
 
 
@@ -244,7 +245,8 @@ def _wrong(arrays, *, words, sizes, buckets, kept, settings):
     if not all(isinstance(word, str) for word in words) or len(arrays.get("counts", words)) != len(words):
         return "words that are not texts, or without as many counts"
     most = buckets if kept is None else max(kept.values(), default=-1) + 1
-    if len(sizes) != 2 or buckets < 0 or min((kept or {0: 0}).values()) < 0:
+    whole = len(sizes) == 2 and (not buckets or 1 <= sizes[0] <= sizes[1] <= LONGEST)
+    if not whole or buckets < 0 or min((kept or {0: 0}).values()) < 0:
         return "sizes or buckets of no n-grams"
     if "rows" in arrays and len(arrays["rows"]) < len(words) + most:
         return f"{len(arrays['rows'])} rows for {len(words)} words and {most} buckets"

@@ -404,12 +404,14 @@ def test_glove_takes_the_steps_of_its_program_cell_by_cell():
         {"sizes": [1]},
         {"buckets": -1},
         {"buckets": 10**12, "sizes": [3, 6]},
+        {"buckets": 1, "sizes": [-(10**12), 4]},
+        {"buckets": 1, "sizes": [1, 10**12]},
         {"params": "../params.npz"},
     ],
 )
 def test_a_saved_model_that_does_not_fit_together_is_refused_in_one_line(change, tmp_path):
     words = words_of()
-    dataclasses.replace(words, rows=words.vectors).save(tmp_path)
+    dataclasses.replace(words, rows=np.tile(words.vectors, (2, 1))).save(tmp_path)
     saved = json.loads((tmp_path / "words.json").read_text(encoding="utf-8"))
     saved.pop("checksum")
     files.write_json(tmp_path / "words.json", saved | change, sealed=True)
