@@ -135,21 +135,16 @@ def fine_tune(
     """
     pairs = checked_pairs(encoder, pairs, batch_size, sizes, guide, blocks)
     switch, prompts = checked_parts(pairs, in_batch, prompts, violators, rank and frozen)
-    _check_adapters(rank, magnitudes, adapters)
-    if layers is not None and (sizes is not None or head or violators):
-        raise ValueError("layers: names its own sizes, and has no head; leave sizes, head and violators out")
-    count = len(pairs["first"])
-    steps = max(1, count // batch_size) if steps is None else steps
+    _check_options(layers, sizes, head, violators, rank, magnitudes, adapters)
+    steps = max(1, len(pairs["first"]) // batch_size) if steps is None else steps
     texts, make = _reader(encoder, pairs, guide, length, in_batch=switch, prompts=prompts)
-    encode = _headed(encoder.encode) if head else encoder.encode
-    encode = encode if layers is None else _layered(encoder.encode_layers)
-    rules = (None if loss else temperature, margin, tuple(blocks), violators)
-    loss_fn = objective(encode, tuple(texts), loss, None if sizes is None else tuple(sizes), *rules, layers)
+    rules = (None if sizes is None else tuple(sizes), None if loss else temperature, margin, tuple(blocks))
+    loss_fn = objective(_trained_by(encoder, head, layers), tuple(texts), loss, *rules, violators, layers)
     state = train.fit(
         init=_start(encoder, head, rank, magnitudes),
         loss_fn=loss_fn if rank is None else _adapted(loss_fn),
         tx=_optimizer(rate, warmup, steps, frozen),
-        batches=data.batches(np.arange(count), batch_size, make=make, seed=seed),
+        batches=data.batches(np.arange(len(pairs["first"])), batch_size, make=make, seed=seed),
         steps=steps,
         key=seed,
         mesh=mesh or (train.make_mesh(1) if batch_size % jax.device_count() else None),
@@ -157,9 +152,7 @@ def fine_tune(
         evaluate=evaluate and (lambda state: evaluate(_trained(encoder, state.params))),
         evaluate_every=evaluate_every,
     )
-    if adapters is not None:
-        encoders.write_adapters(adapters, encoder, state.params[ADAPTERS], SCALE)
-    return _trained(encoder, state.params)
+    return _trained(encoder, state.params, adapters)
 
 
 def with_adapters(encoder, folder):
@@ -181,8 +174,10 @@ def with_adapters(encoder, folder):
     return dataclasses.replace(encoder, params=weights.low_rank(encoder.params, found, scale))
 
 
-def _check_adapters(rank, magnitudes, folder):
-    """Refuses what only adapters have where there are none, and a folder that is taken, before training."""
+def _check_options(layers, sizes, head, violators, rank, magnitudes, folder):
+    """Refuses, before training, options that exclude each other and a folder that is taken."""
+    if layers is not None and (sizes is not None or head or violators):
+        raise ValueError("layers: names its own sizes, and has no head; leave sizes, head and violators out")
     if rank is None and (magnitudes or folder is not None):
         raise ValueError("rank: None trains everything; give magnitudes and adapters a rank, such as 8")
     if folder is not None and pathlib.Path(folder).exists() and any(pathlib.Path(folder).iterdir()):
@@ -217,13 +212,22 @@ def _adapted(loss_fn):
     return run
 
 
-def _trained(encoder, params):
-    """The encoder after training: without the head, adapters added to their kernels."""
+def _trained(encoder, params, folder=None):
+    """The encoder after training: without the head, adapters in a folder and added to their kernels."""
+    if folder is not None:
+        encoders.write_adapters(folder, encoder, params[ADAPTERS], SCALE)
     if ADAPTERS in params:
         kept = weights.low_rank(encoder.params, params[ADAPTERS], SCALE)
     else:
         kept = {name: x for name, x in params.items() if name != HEAD}
     return dataclasses.replace(encoder, params=kept)
+
+
+def _trained_by(encoder, head, layers):
+    """What the loss encodes with: vectors of texts, with a head or without, or of all blocks."""
+    if layers is not None:
+        return _layered(encoder.encode_layers)
+    return _headed(encoder.encode) if head else encoder.encode
 
 
 @functools.lru_cache(maxsize=16)
@@ -373,7 +377,7 @@ def checked_parts(pairs, in_batch, prompts, violators, clash):
     switch = None if in_batch is True else np.broadcast_to(np.asarray(in_batch, bool), count)
     if pairs.get("scores") is not None and (violators or switch is not None):
         raise ValueError("pairs: scores have no negatives; leave violators and in_batch out")
-    if clash:
+    if layers is not None and (sizes is not None or head or violators):
         raise ValueError("rank: adapters leave all other parameters as they are; leave frozen out")
     prompts = dict(prompts or {})
     for name, given in prompts.items():
