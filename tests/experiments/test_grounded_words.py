@@ -61,3 +61,18 @@ def test_claims_read_the_runs():
     rows = results.answered(story.CLAIMS, results.Result({}, details))
     assert [row["verdict"] for row in rows][3] == results.NOT
     assert rows[0]["ours"] == pytest.approx(0.7 - 1 / 6)
+
+
+def test_spaces_of_the_same_texts_have_a_row_for_each_word():
+    rng = np.random.default_rng(0)
+    sets = [list(rng.choice([0, 1, 2] if i % 2 else [3, 4, 5], 4)) for i in range(400)]
+    made = captions.spaces(sets, 7, 4, 0)
+    assert set(made) == {"PPMI", "raw counts", "skip-gram"}
+    assert all(table.shape == (7, 4) and not table[6].any() for table in made.values())
+    assert made["skip-gram"][:6].any(axis=1).all()
+    for name in ("PPMI", "raw counts"):
+        table = made[name]
+        x = table[:6] / np.linalg.norm(table[:6], axis=1, keepdims=True)
+        near = (x @ x.T)[np.triu_indices(6, 1)]
+        same = np.equal.outer(np.arange(6) < 3, np.arange(6) < 3)[np.triu_indices(6, 1)]
+        assert near[same].mean() > near[~same].mean() + 0.1, name
