@@ -42,7 +42,7 @@ class Config:
     rank: int = 8
     texts: int = 64
     rounds: int = 7
-    tower_batches: tuple[int, ...] = (256, 1024, 4096)  # pairs whose memory is read
+    tower_batches: tuple[int, ...] = (64, 256, 1024)  # pairs whose memory is read
     chunk: int = 64  # pairs of a chunk
     results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 
