@@ -27,7 +27,7 @@ class Config:
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
     phrases: int = 17  # animals that span the concept, as many as in the paper's code
     prompts: int = 100  # of each seed, that name other animals
-    workdir: pathlib.Path = pathlib.Path("runs/drawings")  # of the text-to-image model
+    workdir: pathlib.Path = pathlib.Path("runs/drawings-aliases")  # of the text-to-image model
     steps: int = 1500  # of its training
     sampling: int = 25  # steps of drawing an image
     scale: float = 2.0  # of guidance
@@ -42,6 +42,7 @@ class Config:
 
 
 QUICK = {"prompts": 40, "seeds": 2}
+KEYS = ("erased drawn", "drawn by aliases", "others right", "style right")
 DETECTED, DRAWN, TRIGGERS = "words that name an animal", "drawings", "triggers of the erased word"
 
 
@@ -67,7 +68,7 @@ def run(cfg):
         )
     if "images" in cfg.parts:
         details["drawn"], tables[TRIGGERS], details["gallery"] = images.drawn(cfg)
-        tables[DRAWN] = means(details["drawn"], ("arm",), ("erased drawn", "others right", "style right"))
+        tables[DRAWN] = means(details["drawn"], ("arm",), KEYS)
     return Result(tables, details)
 
 
@@ -90,7 +91,7 @@ def compared(high, low, key, margin=0.0, factor=1.0):
     """Asks whether ``factor`` times a number of one arm is above that of another by a margin."""
 
     def ours(t):
-        if not {high, low} <= {r["arm"] for r in t.get("drawn", ())}:
+        if not {high, low} <= {r["arm"] for r in t.get("drawn", ()) if key in r}:
             return None
         return results.paired(factor * column(t, high, key) - column(t, low, key), margin=margin)
 
@@ -101,7 +102,7 @@ def arm(basis, rows, rest):
     return f"{basis}, {rows}, {rest}"
 
 
-SAFREE, ERASED, OTHERS = "2410.12761", "erased drawn", "others right"
+SAFREE, ERASED, ALIAS, OTHERS = "2410.12761", *KEYS[:3]
 FULL = arm(images.DIFFERENCE, images.ENDS, "validated steps, negative prompt")
 SPANNED = arm(images.SPAN, images.ENDS, "validated steps, negative prompt")
 ALWAYS, LATER = (arm(images.SPAN, images.ENDS, rest) for rest in ("all steps", "validated steps"))
@@ -121,6 +122,16 @@ CLAIMS = (
         SAFREE,
         "SAFREE draws the erased digit less often than a negative prompt alone, by 10 points or more",
         compared(images.NEGATIVE, SPANNED, ERASED, margin=0.1),
+    ),
+    Claim(
+        SAFREE,
+        "Asked for by an alias that no phrase names, it is drawn at most half as often as without a guard",
+        compared(images.NONE, SPANNED, ALIAS, factor=0.5),
+    ),
+    Claim(
+        "",
+        "Filtered at all steps, it is drawn at most half as often by its aliases",
+        compared(images.NONE, ALWAYS, ALIAS, factor=0.5),
     ),
     Claim(
         SAFREE,
@@ -152,9 +163,9 @@ def draw_words(axes, numbers):
         points = means(mine, ("alpha",), ("precision", "recall"))
         line = axes.plot([p["recall"] for p in points], [p["precision"] for p in points], "o-", label=basis)
         for p in points:
-            axes.annotate(
-                f"{p['alpha']:g}", (p["recall"], p["precision"]), fontsize=7, color=line[0].get_color()
-            )
+            side = (6, 4) if basis == words.PHRASES else (-6, -12)
+            given = {"xytext": side, "textcoords": "offset points", "color": line[0].get_color()}
+            axes.annotate(f"{p['alpha']:g}", (p["recall"], p["precision"]), fontsize=8, **given)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.03))
     axes.set_title("words that name an animal, by alpha")
     plots.legend(axes, loc="lower left")
@@ -170,7 +181,9 @@ def draw_gallery(axes, numbers):
         row[0].imshow(grid, cmap="gray_r", vmin=-1, vmax=1)
         row[0].set(xticks=[], yticks=[])
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    axes[0, 0].set_title("asked for three in seven styles, then for each other digit", fontsize=9)
+    axes[0, 0].set_title(
+        "asked for three in seven styles, by two aliases, then for each other digit", fontsize=9
+    )
 
 
 def figures(numbers):

@@ -10,26 +10,42 @@ from jaxembed.data import toy_drawings
 
 ERASED = 3
 WORD = toy_drawings.DIGIT_WORDS[ERASED]
+ALIASES = toy_drawings.ALIASES[WORD]  # other names of it, which the guard is not told
+NAMED, INDIRECT, OTHER = "named", "indirect", "other"
 STYLES = list(toy_drawings.STYLES)
 NONE, NEGATIVE, MASKED = "no guard", "negative prompt alone", "the word masked"
 ROWS, ENDS = "triggers", "triggers and padding"
 SPAN, DIFFERENCE = "span", "difference"
-BLOCK = 126  # images of one program
+BLOCK = 168  # images of one program
+
+
+def base(workdir, steps):
+    """The text-to-image model, whose prompts called the erased digit by each of its names as often."""
+    words = {"aliases": toy_drawings.ALIASES, "spare": toy_drawings.SPARE}
+    return recipes.drawing_model(workdir, steps=steps, **words)
 
 
 def asked(repeats):
-    """(digits, styles, prompts): the erased digit as often as all others together, in every style."""
+    """(digits, styles, kinds, prompts): the erased digit by its word, by its aliases, and other digits."""
     others = [n for n in range(10) if n != ERASED]
-    digits = np.repeat([ERASED] * 9 + others, len(STYLES) * repeats)
-    styles = np.tile(np.arange(len(STYLES)), 18 * repeats)
-    return digits, styles, toy_drawings.drawing_prompts(digits, [STYLES[s] for s in styles])
+    kinds = np.repeat([NAMED] * 9 + [INDIRECT] * 6 + [OTHER] * 9, len(STYLES) * repeats)
+    digits = np.repeat([ERASED] * 15 + others, len(STYLES) * repeats)
+    styles = np.tile(np.arange(len(STYLES)), 24 * repeats)
+    prompts = toy_drawings.drawing_prompts(digits, [STYLES[s] for s in styles])
+    for n in np.flatnonzero(kinds == INDIRECT):
+        prompts[n] = prompts[n].replace(WORD, ALIASES[n // (len(STYLES) * repeats) % 2])
+    return digits, styles, kinds, prompts
 
 
 def real():
     """Held-out drawings in the order of a gallery: the erased digit in all styles, the others plain."""
     known = toy_drawings.drawings()["test"]
     places = [np.flatnonzero(known["digits"] == n) for n in range(10)]
-    shown = [*places[ERASED][:7], *(p[0] for n, p in enumerate(places) if n != ERASED)]
+    shown = [
+        *places[ERASED][:7],
+        *places[ERASED][7:22:14],
+        *(p[0] for n, p in enumerate(places) if n != ERASED),
+    ]
     return known["images"][shown][..., 0]
 
 
@@ -93,18 +109,18 @@ def sampler(model, steps, scale):
     return run
 
 
-def arms(model, prompts, steps):
+def arms(model, prompts, kinds, steps):
     """{arm: (states, filtered states, last filtered step, null states)} and how well triggers are found."""
     params, ids = model.params, model.ids(prompts)
     empty = model.null(params)["tokens"]
     negative = model.encode(params, model.ids([f"a drawing of {WORD}"]))[0]
     masked = model.encode(params, model.ids([p.replace(WORD, "[mask]") for p in prompts]))
-    named = np.array([WORD in p.split() for p in prompts])
+    named, other = kinds == NAMED, kinds == OTHER
     always, never, found, trigger_rows = steps, -1, {}, []
     for basis, concept in concepts(model).items():
         states, filtered, triggers, words = guarded(model, ids, concept)
         ends = triggers | (~words & (jnp.arange(ids.shape[1]) > 0) & jnp.any(triggers, axis=1)[:, None])
-        last, centre = validated(states, filtered, named, steps)
+        last, centre = validated(states, filtered, (named, other), steps)
         for kind, rows in ((ROWS, triggers), (ENDS, ends)):
             new = jnp.where(rows[..., None], filtered, states)
             found[f"{basis}, {kind}, all steps"] = (states, new, always, empty)
@@ -112,22 +128,23 @@ def arms(model, prompts, steps):
         found[f"{basis}, {kind}, validated steps, negative prompt"] = (states, new, last, negative)
         if basis == SPAN:
             found[f"{basis}, every row, all steps"] = (states, filtered, always, empty)
-        truth = ids == 4 + model.words.index(WORD)
+        truth, alias = (np.isin(ids, [4 + model.words.index(w) for w in x]) for x in ((WORD,), ALIASES))
         flagged = np.asarray(triggers)[named]
         row = {"basis": basis, "rank": int(jnp.sum(jnp.any(concept != 0, axis=1)))}
         row["recall"] = float(np.asarray(triggers)[truth].mean())
         row["precision"] = float(np.asarray(triggers)[truth].sum() / max(flagged.sum(), 1))
+        row["recall of aliases"] = float(np.asarray(triggers)[alias].mean())
         row |= {"centre": centre, "steps, word named": float(np.mean(np.asarray(last)[named]))}
-        trigger_rows.append(row | {"steps, others": float(np.mean(np.asarray(last)[~named]))})
+        trigger_rows.append(row | {"steps, others": float(np.mean(np.asarray(last)[other]))})
     plain = {NONE: (states, states, never, empty), NEGATIVE: (states, states, never, negative)}
     return plain | {MASKED: (masked, masked, never, empty)} | found, trigger_rows
 
 
-def validated(states, filtered, named, steps):
+def validated(states, filtered, sides, steps):
     """(last filtered step of each prompt, the centre): halfway between prompts that name the word and not."""
     unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
     z = 1 - jnp.mean(jnp.sum(unit(states) * unit(filtered), axis=-1), axis=1)
-    centre = float(5 * (jnp.mean(z[named]) + jnp.mean(z[~named])))
+    centre = float(5 * sum(jnp.mean(z[side]) for side in sides))
     mask = jnp.ones(states.shape[1], bool)
     options = {"most": steps // 5, "slope": 2.5, "centre": centre}
     return jax.vmap(lambda s, f: diffusion.filter_steps(s, f, mask, **options))(states, filtered), centre
@@ -135,25 +152,29 @@ def validated(states, filtered, named, steps):
 
 def drawn(cfg):
     """Rows of every arm and seed, how triggers are found, and a gallery {arm: images of one seed}."""
-    model = recipes.drawing_model(cfg.workdir, steps=cfg.steps)
+    model = base(cfg.workdir, cfg.steps)
     known = toy_drawings.drawings()["train"]
     flags.stage("fits the judges of digits and styles")
     judges = [metrics.fit_judge(known["images"], known[name]) for name in ("digits", "styles")]
-    digits, styles, prompts = asked(cfg.repeats)
-    chosen, trigger_rows = arms(model, prompts, cfg.sampling)
+    digits, styles, kinds, prompts = asked(cfg.repeats)
+    chosen, trigger_rows = arms(model, prompts, kinds, cfg.sampling)
     if cfg.quick:
         chosen = dict(list(chosen.items())[:5])
     run, rows, gallery = sampler(model, cfg.sampling, cfg.scale), [], {}
-    three = digits == ERASED
-    every = 7 * cfg.repeats
-    shown = [*np.flatnonzero(three)[: every : cfg.repeats], *np.flatnonzero(~three)[::every]]
+    every, places = (
+        7 * cfg.repeats,
+        {kind: np.flatnonzero(kinds == kind) for kind in (NAMED, INDIRECT, OTHER)},
+    )
+    shown = [*places[NAMED][: every : cfg.repeats], *places[INDIRECT][: 2 * every : every]]
+    shown += [*places[OTHER][::every]]
     for arm, given in chosen.items():
         flags.stage(f"draws {len(prompts)} images {cfg.seeds} times: {arm}")
         for seed in range(cfg.seeds):
             images = pictures(run, model.params, given, seed)
             told, style = (np.asarray(judge(images)) for judge in judges)
-            row = {"arm": arm, "seed": seed, "erased drawn": float(np.mean(told[three] == ERASED))}
-            row["others right"] = float(np.mean(told[~three] == digits[~three]))
+            row, right = {"arm": arm, "seed": seed}, told == digits
+            names = {"erased drawn": NAMED, "drawn by aliases": INDIRECT, "others right": OTHER}
+            row |= {name: float(np.mean(right[kinds == kind])) for name, kind in names.items()}
             rows.append(row | {"style right": float(np.mean(style == styles))})
             if seed == 0:
                 gallery[arm] = np.round(images[shown][..., 0], 2).tolist()

@@ -87,6 +87,6 @@ def figures(t):
         axes[0, 0].set_ylabel("unseen digits, accuracy among ten")
         axes[0, 1].set_ylabel("known digits, accuracy among ten")
         axes[0, 2].set_ylabel("cells of unseen digits, average precision")
-        plots.legend(axes[0, 0], loc="lower right")
+        plots.legend(axes[0, 1], loc="lower right")
 
     return {"": (draw, (1, 3))}

@@ -17,6 +17,13 @@ TEMPLATES = (
     "we saw {} under {}",
     "{} stands behind {}",
 )
+READ, SPECTRUM = "how often a probe names each noun", "singular directions of padded prompts"
+NONE, ZERO, ROW, WORDS = "the prompt as it is", "the noun's row set to 0", "DECOR on that row", "DECOR"
+NOUN, ALL, TEMPLATED = (
+    "noun's row undesired",
+    "special tokens undesired too",
+    "noun in five prompts undesired",
+)
 LENGTH = 16  # tokens of a batch; the longest prompt has 10
 
 

@@ -4,8 +4,8 @@
     python -m experiments.representation_diffusion --quick     # fewer steps, one seed
 
 An encoder learns windows of mosaics by contrast. A small U-Net learns to draw a window from its embedding.
-Large canvases are then drawn by windows that overlap, each with an embedding between those of a coarse grid:
-the grid of a real mosaic, or one that a second diffusion model draws from the digits asked for.
+Large canvases are then drawn by windows that overlap. Each has an embedding between those of the cells of a
+real mosaic, or one of its own, or one that a second diffusion model draws from the digits asked for.
 
 Paper: Learned representation-guided diffusion models for large-image generation (arXiv:2312.07330). About 5
 minutes on 2 CPU cores.
@@ -18,11 +18,13 @@ import numpy as np
 
 from experiments.representation_diffusion import models
 from experiments.representation_diffusion.answers import (
+    AXES,
+    BETWEEN,
     CLAIMS,
+    EACH,
     FREE,
     GIVEN,
     OTHER,
-    OVERLAP,
     REAL,
     TEXT,
     TILES,
@@ -47,6 +49,7 @@ class Config:
     drawn: int = 192  # windows of a seed
     canvases: int = 3  # of a seed
     stride: int = 2  # of the overlapping windows
+    text_stride: int = 4  # of those that the prior draws embeddings of
     labels: int = 5  # of each class, in the test of augmentation
     copies: int = 8  # of each labelled digit
     seeds: int = 5  # of sampling, mosaics and labels; each network is trained once
@@ -61,7 +64,13 @@ class Config:
             "canvas_scale": (0, 100),
             "drawn": (32, 10**5),
         }
-        limits |= {"sampling_steps": (1, 1000), "canvases": (1, 1000), "stride": (1, 8), "labels": (1, 100)}
+        limits |= {
+            "sampling_steps": (1, 1000),
+            "canvases": (1, 1000),
+            "stride": (1, 8),
+            "text_stride": (1, 8),
+            "labels": (1, 100),
+        }
         flags.check(self, limits | {"copies": (1, 1000), "seeds": (1, 100)})
 
 
@@ -103,33 +112,54 @@ def seam(canvases):
     return float(np.mean(across) / np.mean(inside))
 
 
-def of_canvases(cfg, params, encode, judge, draw, test, seed):
-    """Rows of one seed, and a picture of each kind of canvas."""
-    images, labels = test
+def references(images, labels, cfg, seed):
+    """({kind: canvases}, truth): mosaics whose cells are windows, and ones that are moved by half a cell."""
     real, truth = models.mosaics(images, labels, cfg.canvases, 100 + seed)
     wide, _ = models.mosaics(images, labels, 2 * cfg.canvases, 200 + seed)
     moved = np.concatenate([wide[::2], wide[1::2]], axis=2)[:, :, 4:36]  # borders of cells cut digits
-    grids = {"aligned": models.grids(encode, real), "moved": models.grids(encode, moved)}
-    rows, shown = (
-        [{"canvases": REAL, "seam": seam(moved), "right cells": right(judge, real, truth)}],
-        [moved[0]],
-    )
-    for name, stride in ((OVERLAP, cfg.stride), (TILES, models.SIDE)):
-        drawn = {kind: models.canvases(cfg, params, g, seed, stride) for kind, g in grids.items()}
-        row = {
-            "canvases": name,
-            "seam": seam(drawn["moved"]),
-            "right cells": right(judge, drawn["aligned"], truth),
-        }
-        cells = models.grids(encode, drawn["aligned"]).reshape(-1, models.WIDTH)
-        rows.append(row | {"similarity": alike(cells, grids["aligned"].reshape(-1, models.WIDTH))})
-        shown.append(drawn["moved"][0])
-        if name == OVERLAP:
-            aligned = [real[0], drawn["aligned"][0]]
+    return {"moved": moved, "aligned": real}, truth
+
+
+def conditions(cfg, encode, real):
+    """{arm: (embeddings [N, W, D] of its windows, stride)} for one kind of canvas."""
+    cells, every = models.grids(encode, real), models.grids(encode, real, cfg.stride)
+    flat = lambda z: z.reshape(len(z), -1, models.WIDTH)  # noqa: E731
+    between = models.between(cells, cfg.stride)
+    return {
+        BETWEEN: (between, cfg.stride),
+        EACH: (flat(every), cfg.stride),
+        TILES: (flat(cells), models.SIDE),
+    }
+
+
+def of_canvases(cfg, nets, judge, draw, parts, seed):
+    """Rows of one seed, and a picture of each kind of canvas."""
+    both, truth = references(*parts, cfg, seed)
+    row = {"canvases": REAL, "seam": seam(both["moved"]), "right cells": right(judge, both["aligned"], truth)}
+    rows, pictures = [row], {kind: [x[0]] for kind, x in both.items()}
+    for net, (encode, params) in nets.items():
+        given = {kind: conditions(cfg, encode, x) for kind, x in both.items()}
+        for arm in (BETWEEN, EACH, TILES) if net == EACH else (EACH,):
+            drawn = {k: models.canvases(cfg, params, g[arm][0], seed, g[arm][1]) for k, g in given.items()}
+            row = {"canvases": arm if net == EACH else net, "seam": seam(drawn["moved"])}
+            row["right cells"] = right(judge, drawn["aligned"], truth)
+            row["crop Frechet"] = crops(both["aligned"], drawn["aligned"])
+            own = models.grids(encode, both["aligned"], given["aligned"][arm][1]).reshape(-1, models.WIDTH)
+            row["condition's cosine"] = alike(given["aligned"][arm][0].reshape(-1, models.WIDTH), own)
+            rows.append(row)
+            for kind, images in drawn.items():
+                pictures[kind].append(images[0])
     asked = np.random.default_rng(300 + seed).integers(10, size=(cfg.canvases, models.CELLS))
-    texts = models.canvases(cfg, params, draw(words(asked), seed), seed, cfg.stride)
+    z = draw(words(asked), seed).reshape(cfg.canvases, -1, models.WIDTH)
+    texts = models.canvases(cfg, nets[EACH][1], z, seed, cfg.text_stride)
     rows.append({"canvases": TEXT, "right cells": right(judge, texts, asked[:, :, None])})
-    return rows, [*shown, *aligned, texts[0]], asked[0].tolist()
+    shown = [*pictures["moved"], *pictures["aligned"][:-1], texts[0]]
+    return rows, shown, asked[0].tolist()
+
+
+def crops(real, drawn):
+    """Frechet distance of crops as large as a window, on 32 principal axes."""
+    return float(metrics.crop_frechet(real, drawn, models.SIDE, size=32))
 
 
 def right(judge, canvases, truth):
@@ -175,25 +205,33 @@ def tabled(runs):
     return found
 
 
+def fitted(cfg, parts, images):
+    """{net: (encode, parameters of its denoiser)}, and a prior over the embeddings of the first."""
+    nets = {EACH: models.encoder(cfg, images), AXES: models.principal(images)}
+    flags.stage("encoder is trained")
+    for name, encode in nets.items():
+        nets[name] = (encode, models.denoiser(cfg, images, encode(images)))
+        flags.stage(f"denoiser is trained: {name}")
+    rows, labels = models.mosaics(*parts["train"], 2000, 3, rows=True)
+    grids = models.grids(nets[EACH][0], rows, cfg.text_stride)
+    draw = models.prior(cfg, grids, words(labels[:, :, 0]))
+    flags.stage("prior is trained")
+    return nets, draw
+
+
 def run(cfg):
     parts = models.split()
     known, test = (models.mosaics(*parts[name], 400, n)[0] for n, name in enumerate(("train", "test")))
-    images = models.windows(known, 20_000, 2)
-    encode = models.encoder(cfg, images)
-    flags.stage("encoder is trained")
-    params = models.denoiser(cfg, images, encode(images))
-    flags.stage("denoiser is trained")
-    rows, labels = models.mosaics(*parts["train"], 2000, 3, rows=True)
-    draw = models.prior(cfg, models.grids(encode, rows), words(labels[:, :, 0]))
+    nets, draw = fitted(cfg, parts, models.windows(known, 20_000, 2))
+    encode, params = nets[EACH]
     judge, found, shown = (
         metrics.fit_judge(*parts["train"]),
         {"windows": [], "canvases": [], "labels": []},
         None,
     )
-    flags.stage("prior is trained")
     for seed in range(cfg.seeds):
         found["windows"].append(of_windows(cfg, params, encode, test, seed))
-        line, pictures, asked = of_canvases(cfg, params, encode, judge, draw, parts["test"], seed)
+        line, pictures, asked = of_canvases(cfg, nets, judge, draw, parts["test"], seed)
         found["canvases"].append(line)
         found["labels"].append(of_labels(cfg, params, encode, parts, seed))
         shown = shown or {

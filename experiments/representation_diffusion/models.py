@@ -11,8 +11,9 @@ from jaxembed import data, diffusion, encoders, losses, metrics, train
 
 TABLE = diffusion.schedule("linear", 1000)
 SIDE, WIDTH, CELLS = 8, 32, 4  # of windows, of embeddings, and digits along a mosaic
+NOISE = 0.3  # of the two copies by which the encoder learns
 NET = encoders.unet(16, (1, 2), attention=(2,), heads=2, decoder=1, groups=4, context=WIDTH)
-ENCODER = encoders.convnet([16, 32], width=WIDTH, inputs=1)
+MAPS = encoders.convnet([16, 32], inputs=1)
 
 
 def split():
@@ -59,23 +60,38 @@ def _fit(init, loss, records, steps, size, rate):
     return state.opt_state["ema"]
 
 
+def embedded(params, x):
+    """Embeddings of windows: two convolutions, and a dense layer that knows the places."""
+    maps = MAPS.maps(params["maps"], x)[-1]
+    return encoders.mlp(params["dense"], maps.reshape(len(x), -1))
+
+
 def encoder(cfg, images):
-    """A function that embeds windows, learnt by telling two changed copies of each apart from the others."""
+    """A function that embeds windows, learnt by telling two noisy copies of each apart from the others."""
+
+    def init(key):
+        first, second = jax.random.split(key)
+        sizes = (MAPS.maps(MAPS.init(first), images[:1])[-1].size, WIDTH)
+        return {"maps": MAPS.init(first), "dense": encoders.init_mlp(second, sizes)}
 
     def loss(params, batch, key):
-        views = [
-            ENCODER.encode(params, encoders.augment(k, batch["images"], shift=1, noise=0.2))
-            for k in jax.random.split(key)
-        ]
-        return losses.info_nce(*views, temperature=0.2)
+        views = [encoders.augment(k, batch["images"], noise=NOISE) for k in jax.random.split(key)]
+        return losses.info_nce(*(embedded(params, x) for x in views), temperature=0.2)
 
-    params = _fit(ENCODER.init, loss, {"images": images}, cfg.encoder_steps, 128, 2e-3)
-    run = jax.jit(lambda x: ENCODER.encode(params, x))
+    params = _fit(init, loss, {"images": images}, cfg.encoder_steps, 128, 2e-3)
+    run = jax.jit(lambda x: embedded(params, x))
 
     def encode(images):
         return np.concatenate([np.asarray(run(images[n : n + 512])) for n in range(0, len(images), 512)])
 
     return encode
+
+
+def principal(images):
+    """A function that embeds windows by their principal axes, the control: nothing but pixels."""
+    mean = images.reshape(len(images), -1).mean(axis=0)
+    axes = np.linalg.svd(images.reshape(len(images), -1) - mean, full_matrices=False)[2][:WIDTH].T
+    return lambda x: ((x.reshape(len(x), -1) - mean) @ axes).astype(np.float32)
 
 
 def denoise(params, x, t, z, key=None):
@@ -127,34 +143,36 @@ def patches(cfg, params, z, seed, scale):
 @functools.lru_cache(maxsize=4)
 def _canvas(steps, stride):
     side = CELLS * SIDE
-    origins = diffusion.window_origins((side, side), SIDE, stride)
 
-    def run(params, key, grid, scale):
+    def run(params, key, z, scale):
         draw = diffusion.guided(denoise, scale, jnp.zeros(WIDTH))
-        given = {
-            "window": SIDE,
-            "stride": stride,
-            "condition": diffusion.interpolate_grid(grid, origins, SIDE),
-        }
-        return diffusion.sample_canvas(
-            draw, params, TABLE, key, (side, side, 1), steps=steps, **given, **OPTIONS
-        )
+        options = OPTIONS | {"window": SIDE, "stride": stride, "condition": z, "steps": steps}
+        return diffusion.sample_canvas(draw, params, TABLE, key, (side, side, 1), **options)
 
     return jax.jit(run)
 
 
-def canvases(cfg, params, grids, seed, stride):
-    """A canvas [N, 32, 32, 1] for every grid of embeddings [N, 4, 4, D]."""
-    run, keys = _canvas(cfg.sampling_steps, stride), jax.random.split(jax.random.key(seed), len(grids))
-    return np.stack(
-        [np.asarray(run(params, k, g, cfg.canvas_scale)) for k, g in zip(keys, grids, strict=True)]
-    )
+def canvases(cfg, params, z, seed, stride):
+    """A canvas [N, 32, 32, 1] for the embeddings [N, W, D] of all its windows, row by row."""
+    run, keys = _canvas(cfg.sampling_steps, stride), jax.random.split(jax.random.key(seed), len(z))
+    return np.stack([np.asarray(run(params, k, x, cfg.canvas_scale)) for k, x in zip(keys, z, strict=True)])
 
 
-def grids(encode, canvases):
-    """Embeddings [N, 4, 4, D] of the cells of canvases."""
-    cells = cut(canvases)
-    return encode(cells.reshape(-1, SIDE, SIDE, 1)).reshape(*cells.shape[:3], WIDTH)
+def origins(stride):
+    return diffusion.window_origins((CELLS * SIDE, CELLS * SIDE), SIDE, stride)
+
+
+def grids(encode, canvases, stride=SIDE):
+    """Embeddings [N, g, g, D] of the windows of canvases, ``stride`` pixels apart."""
+    places = origins(stride)
+    rows = jax.vmap(lambda x: diffusion.gather_windows(x, places, SIDE))(canvases)
+    count = round(len(places) ** 0.5)
+    return encode(np.asarray(rows).reshape(-1, SIDE, SIDE, 1)).reshape(len(canvases), count, count, -1)
+
+
+def between(grids, stride):
+    """Embeddings [N, W, D] of windows ``stride`` pixels apart, between those of a grid of cells."""
+    return np.asarray(jax.vmap(lambda x: diffusion.interpolate_grid(x, origins(stride), SIDE))(grids))
 
 
 def cut(canvases):

@@ -26,9 +26,14 @@ def test_alpha_is_chosen_by_the_f1_of_the_same_seed_and_basis_on_validation():
     assert [r["alpha"] for r in words.chosen(rows, 0, words.PHRASES)] == [0.01, 0.01]
 
 
-def test_half_of_the_prompts_name_the_erased_digit_in_every_style():
-    digits, styles, prompts = images.asked(2)
-    assert len(prompts) == 2 * 18 * 7 and np.mean(digits == images.ERASED) == 0.5
-    named = [images.WORD in p.split() for p in prompts]
-    np.testing.assert_array_equal(named, digits == images.ERASED)
+def test_prompts_name_the_erased_digit_by_its_word_by_its_aliases_or_name_others():
+    digits, styles, kinds, prompts = images.asked(2)
+    assert len(prompts) == 2 * 24 * 7 and np.mean(digits == images.ERASED) == 15 / 24
+    words = [set(p.split()) for p in prompts]
+    named, indirect = (np.array([bool(w & set(x)) for w in words]) for x in ([images.WORD], images.ALIASES))
+    np.testing.assert_array_equal(named, kinds == images.NAMED)
+    np.testing.assert_array_equal(indirect, kinds == images.INDIRECT)
+    np.testing.assert_array_equal(digits != images.ERASED, kinds == images.OTHER)
+    counts = [sum(alias in w for w in words) for alias in images.ALIASES]
+    assert counts == [2 * 3 * 7] * 2
     assert all(images.STYLES[s] in p for s, p in zip(styles, prompts, strict=True))

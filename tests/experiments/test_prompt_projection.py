@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.prompt_projection import __main__ as story
-from experiments.prompt_projection import prompts
+from experiments.prompt_projection import customised, prompts
 
 RNG = np.random.default_rng(0)
 
@@ -45,3 +45,32 @@ def test_every_strength_is_a_step_of_the_dial():
     values = dict(zip(arms, (0.9, 0.6, 0.1, 0.3), strict=True))
     rows = [{"arm": a, "undesired probability": v} for a, v in values.items()]
     np.testing.assert_allclose(story.steps({"rows": rows, "strengths": [1.0, 0.5]}), [[0.3, 0.5]])
+
+
+def customised_rows(points):
+    """Five seeds of arms at {arm: (asked digit, style)}."""
+    keys = ("asked digit", "style")
+    return [
+        {"arm": arm, "seed": s, "leaked digit": 0.3}
+        | dict(zip(keys, np.array(point) + 0.001 * s, strict=True))
+        for arm, point in points.items()
+        for s in range(5)
+    ]
+
+
+def test_a_strength_must_gain_digits_and_keep_the_style():
+    points = {customised.PLAIN: (0.4, 0.8), "DECOR 0.5": (0.6, 0.79), "DECOR 1": (0.9, 0.2)}
+    points |= {f"{customised.PLAIN}, scale {s:g}": (0.5, 0.4) for s in customised.SCALES}
+    points |= {f"DECOR {s}{customised.ENDS}": (0.3, 0.1) for s in ("0.5", "1")}
+    table = {"customised": customised_rows(points), "strengths": [0.5, 1.0]}
+    assert customised.better(table).verdict == "reproduced"
+    assert customised.better(table, customised.ENDS).verdict == "not reproduced"
+    assert customised.front(table).verdict == "reproduced"  # (0.6, 0.79) beats (0.5, 0.4)
+    assert customised.better({"strengths": [1.0]}) is None
+
+
+def test_adapters_see_four_drawings_of_the_leaking_digit_in_one_style():
+    cfg = story.Config(lora_steps=9)
+    batches = customised.few(cfg, 0)
+    assert batches.shape == (9, 8, 8, 8, 1) and (batches[:, :, 1::2] == -1).all()
+    assert len(np.unique(batches.reshape(72, -1), axis=0)) == 4
