@@ -162,13 +162,13 @@ def row_norms(table, codes=None):
     Args:
         table: [M, D].
         codes: optional int [...], of the values that are known; rows that none of them reads are left out, as
-            they keep their first numbers.
+            they keep their first numbers. A code beyond the table reads none.
 
     Returns:
         float64 [R], in the order of the rows.
 
     Raises:
-        ValueError: for a table that is not [M, D], or a code beyond its rows.
+        ValueError: for a table that is not [M, D].
 
     References:
         B. Coleman et al., Unified Embedding, arXiv:2305.12102. Norms grow in tables for each feature as well:
@@ -178,10 +178,6 @@ def row_norms(table, codes=None):
     check_shape("table", table, (None, None))
     if codes is not None:
         rows = np.unique(row_and_sign(np.asarray(codes))[0])
-        if rows.size and rows[-1] >= len(table):
-            raise ValueError(
-                f"codes: row {rows[-1]} of a table of {len(table)} rows; pass codes of this table"
-            )
         table = table[rows[(rows >= 0) & (rows < len(table))]]
     return np.linalg.norm(table, axis=1)
 
