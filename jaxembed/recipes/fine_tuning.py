@@ -377,7 +377,7 @@ def checked_parts(pairs, in_batch, prompts, violators, clash):
     switch = None if in_batch is True else np.broadcast_to(np.asarray(in_batch, bool), count)
     if pairs.get("scores") is not None and (violators or switch is not None):
         raise ValueError("pairs: scores have no negatives; leave violators and in_batch out")
-    if layers is not None and (sizes is not None or head or violators):
+    if clash:
         raise ValueError("rank: adapters leave all other parameters as they are; leave frozen out")
     prompts = dict(prompts or {})
     for name, given in prompts.items():
