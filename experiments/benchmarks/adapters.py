@@ -2,11 +2,11 @@
 
     python -m experiments.benchmarks.adapters      # compares with torch and PEFT where they are installed
 
-3 minutes on 2 CPU cores. all-MiniLM-L6-v2 in float32, InfoNCE within the batch, AdamW, no dropout, the same
-texts of 64 tokens on both sides. Adapters of rank 8 stand beside all kernels of the blocks. Arms take turns
-in one process. "trained" counts the numbers that are trained, "state MB" is what AdamW remembers of them,
-"temporary MB" what the compiled step needs beside its arguments. "towers" reads the memory of a step of two
-towers off the compiled program: encoded in chunks of one size, it should not grow with the batch.
+3 minutes on 2 CPU cores and 3 GB. all-MiniLM-L6-v2 in float32, InfoNCE within the batch, AdamW, no dropout,
+the same texts of 64 tokens on both sides. Adapters of rank 8 stand beside all kernels of the blocks. Arms
+take turns in one process. "trained" counts the numbers that are trained, "state MB" is what AdamW remembers
+of them, "temporary MB" what the compiled step needs beside its arguments. "towers" reads the memory of a step
+of two towers off the compiled program: encoded in chunks of one size, it should not grow with the batch.
 
 Papers: LoRA (arXiv:2106.09685), DoRA (arXiv:2402.09353), GradCache (arXiv:2101.06983).
 """
@@ -37,12 +37,12 @@ class Config:
     """Times training steps of a text encoder, and reads the memory of towers."""
 
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
-    pairs: int = 32  # of a step
+    pairs: int = 16  # of a step; 32 take 5 GB in sum
     length: int = 64  # tokens of a text
     rank: int = 8
     texts: int = 64
     rounds: int = 7
-    tower_batches: tuple[int, ...] = (256, 1024, 4096)  # pairs whose memory is read
+    tower_batches: tuple[int, ...] = (64, 256, 1024)  # pairs whose memory is read
     chunk: int = 64  # pairs of a chunk
     results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 

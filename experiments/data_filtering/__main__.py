@@ -1,12 +1,14 @@
-"""Which pairs of picture and caption should be kept: does a network trained on a few clean ones know?
+r"""Which pairs of picture and caption should be kept: does a network trained on a few clean ones know?
 
     python -m experiments.data_filtering                    # latent factors, in closed form
-    python -m experiments.data_filtering --data digits      # towers that learn, weight averages
-    python -m experiments.data_filtering --data pictures    # Open Clip Art, stamps, emoji
+    python -m experiments.data_filtering --data digits --clean 200 --filter-pairs 2000 --pool 8000 \
+        --bad 0 0.5 0.8                                     # towers that learn, weight averages
+    python -m experiments.data_filtering --data pictures --size 64 --ridge 1 --filter-pairs 2000 \
+        --bad 0 0.5 0.8                                     # Open Clip Art, stamps, emoji
 
 Paper: data filtering networks (arXiv:2309.17425). Most pairs of the pool do not belong together. A filter
 scores each by a cosine; a second model is trained on what is kept. `make data` brings the pictures.
-About 1 minute on 2 CPU cores; 4 with `--data digits`, 5 with `--data pictures`.
+About 1 minute on 2 CPU cores, also with `--data digits`; 4 with `--data pictures`.
 """
 
 import dataclasses

@@ -75,7 +75,7 @@ def counts(cfg):
             for arm, kept in kept_rows(scores, tau, seed).items():
                 rows.append(row(arm, tau, drawn, kept, nats(model(pool[kept]), drawn["test"]).mean()))
         same.append(in_distribution(cfg, drawn, before, prior, model, nats, seed))
-    return rows, {"same": same, "mean score of the pool": signs}
+    yield rows, {"same": same, "mean score of the pool": signs}
 
 
 def in_distribution(cfg, drawn, before, prior, model, nats, seed):
@@ -93,7 +93,10 @@ def in_distribution(cfg, drawn, before, prior, model, nats, seed):
 
 
 def byte_models(cfg):
-    """Transformers on bytes, at the largest tau: prior, tuned prior, RHO, and targets of two widths."""
+    """Transformers on bytes, at the largest tau: prior, tuned prior, RHO, and targets of two widths.
+
+    Like ``counts`` and ``smollm2`` it yields (rows, checks).
+    """
     found, tau, rows = world(cfg), max(cfg.taus), []
 
     def texts(chosen):
@@ -123,7 +126,7 @@ def byte_models(cfg):
         made = transformers.trained(cfg, pool, cfg.steps, seed + 90, conditional=own)
         last = data.select(transformers.scored(cfg, made, pool) - own, len(before) // tau)
         rows.append(row(RHO, tau, drawn, last, transformers.scored(cfg, made, test).mean()))
-    return rows, {}
+        yield rows, {}
 
 
 def smollm2(cfg):
@@ -156,4 +159,4 @@ def smollm2(cfg):
                 made = data.count_strings(keys, places, pool[kept])
                 cost = data.byte_losses(made, places, again["test"], smoothing=cfg.smoothing).mean()
                 rows.append(row(arm, tau, drawn, kept, cost))
-    return rows, {}
+        yield rows, {}

@@ -1,8 +1,8 @@
 """SmolLM2 as the prior: what texts cost it, and tuning by matrices of low rank."""
 
 import dataclasses
-import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -26,12 +26,15 @@ def tuned(cfg, model, pieces, seed):
     batch = model.tokenize(strings(pieces))
     nats = recipes.text_losses(model.hidden)
 
-    def loss_fn(adapters, batch, key):
-        return jnp.mean(nats(weights.low_rank(model.params, adapters), batch)), {}
+    def init(key):
+        return weights.init_low_rank(key, model.params, PATTERN, RANK), jax.tree.map(jnp.copy, model.params)
+
+    def loss_fn(adapters, batch, key, frozen):  # which travels along, and is no constant of the program
+        return jnp.mean(nats(weights.low_rank(frozen, adapters), batch)), ({}, frozen)
 
     size = min(ROWS, len(pieces))
     adapters = train.fit(
-        init=functools.partial(weights.init_low_rank, params=model.params, pattern=PATTERN, rank=RANK),
+        init=init,
         loss_fn=loss_fn,
         tx=optax.adam(RATE),
         batches=data.batches(batch, size, seed=seed),

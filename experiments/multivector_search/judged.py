@@ -13,10 +13,8 @@ def compare(sets, singles, ids, grades):
 
     ``singles`` are vectors of the queries and of the documents; ``ids`` and ``grades`` [B, J] the judgments.
     """
-    whole, most = (
-        searches.init(0, sets["queries"].shape[2], *searches.SIZES[searches.WHOLE]),
-        min(100, tokens.count(sets)),
-    )
+    whole = searches.init(0, sets["queries"].shape[2], *searches.SIZES[searches.WHOLE])
+    most = min(100, tokens.count(sets))
     found = {"single vector": search.top_k(*singles, most)[1]}
     exact = {"score": vectors.chamfer, "tokens": sets["tokens"], "offsets": sets["offsets"]}
     for label, params in (("", whole), (" centred", tokens.centred(sets, whole))):
@@ -27,10 +25,8 @@ def compare(sets, singles, ids, grades):
     rows, where = [], metrics.has_relevant(grades)
     for name, places in found.items():
         gains = metrics.gains(places, ids, grades)
-        row = {
-            "nDCG@10": metrics.ndcg(gains, grades, k=10),
-            "Recall@100": metrics.recall(gains, grades, k=100),
-        }
+        row = {"nDCG@10": metrics.ndcg(gains, grades, k=10)}
+        row["Recall@100"] = metrics.recall(gains, grades, k=100)
         rows.append({"search": name} | {n: float(metrics.masked_mean(x, where)) for n, x in row.items()})
     return rows
 
@@ -43,9 +39,7 @@ def measured(cfg, encoder):
     known = {name: place for place, name in enumerate(texts["documents"])}
     pairs = texts["judgments"][cfg.split]
     for name in pairs.keys() - texts["queries"].keys():
-        raise ValueError(
-            f"--beir {cfg.beir}: query {name!r} is judged but not in queries.jsonl; mend the files"
-        )
+        raise ValueError(f"--beir {cfg.beir}: query {name!r} is judged but not in queries.jsonl; mend it")
     # Not metrics.judgments: a document may have the id of a query here without being its text. A judgment of
     # a document that is missing stays as one that no search can find.
     ids = [[known.get(d, len(known) + n) for n, d in enumerate(found)] for found in pairs.values()]

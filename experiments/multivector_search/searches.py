@@ -63,15 +63,9 @@ def quantised(params, documents, *, sample, iterations):
 def searches(sets, drawn, prefixes=(), **quantiser):
     """All ways to search one collection.
 
-    Args:
-        sets: dict, as in ``tokens``.
-        drawn: {name: params of ``vectors.init_fde``}.
-        prefixes: names in ``drawn`` of which the first 5 and 10 repetitions are searched too; the encodings
-            of the first of them are also searched as product codes.
-        **quantiser: sample and iterations of ``quantised``.
-
-    Returns:
-        {name: (numbers that are compared or None, bytes of a document, the search)}.
+    ``drawn`` is {name: params of ``vectors.init_fde``}. Of the names in ``prefixes`` the first 5 and 10
+    repetitions are searched too; the encodings of the first of them are also searched as product codes.
+    Returns {name: (numbers that are compared or None, bytes of a document, the search)}.
     """
     found, width = {}, sets["queries"].shape[2]
     for name, params in drawn.items():
@@ -104,12 +98,7 @@ def nearest(find, sets, most):
 
 
 def ranks(places, gold):
-    """The rank (from 1) of each query's exact neighbour among its candidates; inf where it is missing.
-
-    Args:
-        places: int [B, W], candidates in order.
-        gold: int [B].
-    """
+    """The rank (from 1) of each query's exact neighbour [B] among its candidates [B, W], or inf."""
     hit = np.asarray(places) == gold[:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1.0, np.inf)
 
@@ -119,10 +108,6 @@ def needed(found, share):
 
     >>> print(needed(np.array([1, 5, 2, np.inf]), 0.75), needed(np.array([1, 5, 2, np.inf]), 0.8))
     5 None
-
-    Args:
-        found: [B], from ``ranks``.
-        share: within 0..1.
     """
     rank = np.sort(found)[int(np.ceil(share * len(found))) - 1]
     return int(rank) if np.isfinite(rank) else None
@@ -134,14 +119,7 @@ def found_share(places, gold):
 
 
 def measure(sets, ways, scores, most):
-    """How well each search finds the exact neighbours, and how many candidates it needs: one row each.
-
-    Args:
-        sets: dict, as in ``tokens``.
-        ways: from ``searches``.
-        scores: exact scores [B, N].
-        most: candidates that are asked for.
-    """
+    """How well each search finds the neighbours of exact scores [B, N] among ``most``, one row each."""
     ten, rows = np.argsort(-scores, axis=1, kind="stable")[:, :10], []
     for name, (numbers, size, find) in ways.items():
         places = nearest(find, sets, most)
@@ -157,15 +135,9 @@ def measure(sets, ways, scores, most):
 
 
 def timed(sets, ways, scores, widths, most):
-    """Search, then exact scores of W candidates, with and without ball carving: recall and
-    milliseconds, the faster of two runs.
+    """Search, then exact scores of W in ``widths`` candidates, with and without ball carving.
 
-    Args:
-        sets: dict, as in ``tokens``.
-        ways: those of ``searches`` that are measured.
-        scores: exact scores [B, N].
-        widths: the numbers W.
-        most: queries that are timed.
+    Recall and milliseconds of the first ``most`` queries, the faster of two runs.
     """
     queries, mask, rows = sets["queries"][:most], sets["mask"][:most], []
     ten = np.argsort(-scores[:most], axis=1, kind="stable")[:, :10]

@@ -88,16 +88,10 @@ def centred(sets, params, most=500):
 
 
 def shape(sets, params, most=200):
-    """Measures how much tokens point one way, and how the planes spread them.
+    """How much the tokens of the first ``most`` documents point one way, and how planes spread them.
 
-    Args:
-        sets: dict.
-        params: from ``vectors.init_fde``.
-        most: documents that are measured.
-
-    Returns:
-        Dict: the mean cosine of two tokens, the mean number of cells that a document's tokens fall into,
-        and the mean share of all tokens that the fullest cell of a repetition holds.
+    The mean cosine of two tokens, the mean number of cells that a document's tokens fall into, and the mean
+    share of all tokens that the fullest cell of a repetition holds.
     """
     tokens, mask = first(sets, most)
     flat = tokens[mask]
@@ -117,17 +111,9 @@ def bound(sets, *, planes=1000, delta=0.01, queries=8, documents=100, seed=0):
     """Checks that one repetition with many planes stays between Chamfer and Chamfer minus a bound.
 
     With ``t = sqrt(log(2 |Q| |P| / delta) / (2 k))`` the estimate per query token is, with probability
-    1 - delta, within ``max(2 pi t, (pi t)**2 / 2)`` below the exact value and never above it.
-
-    Args:
-        sets: dict, of which the first queries and documents are compared.
-        planes: the number k.
-        delta: chance that the bound may fail for a pair.
-        queries, documents: how many.
-        seed: of the planes.
-
-    Returns:
-        Dict of the smallest and largest gap, the smallest bound, and the number of pairs outside of it.
+    1 - delta, within ``max(2 pi t, (pi t)**2 / 2)`` below the exact value and never above it. ``planes`` is
+    k; the first queries and documents are compared. Returns the smallest and largest gap, the smallest bound,
+    and the number of pairs outside of it.
     """
     q, q_mask = jnp.asarray(sets["queries"][:queries]), jnp.asarray(sets["mask"][:queries])
     d, d_mask = first(sets, documents)

@@ -27,13 +27,17 @@ def format_instruction(instruction, text="", *, image=False, placeholder="<image
         str. A batch maker replaces the placeholder by as many tokens as the picture has patches.
 
     Raises:
-        ValueError: without an instruction, a text and a picture.
+        ValueError: without an instruction, a text and a picture; for an instruction or text that holds the
+            placeholder.
 
     References:
         Z. Jiang et al. (VLM2Vec), arXiv:2410.05160.
     """
     if not (instruction or text or image):
         raise ValueError("text: no instruction, no text and no picture; give a row at least one of them")
+    for name, given in (("instruction", instruction), ("text", text)):
+        if placeholder in given:
+            raise ValueError(f"{name}: {given[:40]!r} holds the placeholder {placeholder!r}; take it out")
     told = f"{instruction}: {text}" if instruction and text else instruction or text
     return " ".join(part for part in (placeholder if image else "", told) if part)
 
@@ -96,7 +100,7 @@ def multimodal_batch(rows, tokenize, *, length, patches=None, placeholder=1, end
 
     Raises:
         ValueError: for a row with neither picture nor text nor instruction, an instruction that does not fit,
-            patches of several shapes, or a text that holds the placeholder. The row is named.
+            patches of several shapes or not finite, or a text that holds the placeholder. The row is named.
     """
     if padding not in ("right", "left"):
         raise ValueError(f"padding={padding!r}; pass 'right' or 'left'")
@@ -125,6 +129,8 @@ def _patch_shape(rows, given):
             shape = np.shape(found) if shape is None else tuple(shape)
             if np.shape(found) != shape or len(shape) != 2:
                 raise ValueError(f"rows: patches of row {i} are {np.shape(found)}, those before {shape}")
+            if not np.isfinite(found).all():
+                raise ValueError(f"rows: patches of row {i} are not finite; leave the row out")
     return shape
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 MODES = ("global", "batchwise")
 THREADS = min(8, os.cpu_count() or 1)  # that score pairs: a core alone does not read as fast as memory gives
+SPAN = 32  # most chunks that a thread scores before it asks for more
 
 
 def select(scores, budget, *, mode="global", batch_size=None, largest=True, ids=None):
@@ -160,7 +161,8 @@ def _merge(levels, merges, buffer):
 def pair_scores(first, second, *, chunk=1024):
     """CLIP score: the cosine of the two vectors of each pair, such as of a picture and its caption.
 
-    Each core reads a chunk at a time, so memory-mapped vectors of any number need the memory of some chunks.
+    Each core reads a chunk at a time, and its three products find the chunk in the cache. So memory-mapped
+    vectors of any number need the memory of some chunks.
 
     >>> print(pair_scores([[3.0, 4.0], [1.0, 0.0]], [[6.0, 8.0], [0.0, 2.0]]))
     [1. 0.]
@@ -185,12 +187,11 @@ def pair_scores(first, second, *, chunk=1024):
     first = read("first", first, (None, None))
     second = read("second", second, first.shape)
     scores = np.empty(len(first), np.result_type(np.float32, _float(first), _float(second)))
-    starts = range(0, len(scores), chunk)
+    span = chunk * max(1, min(SPAN, len(scores) // (4 * THREADS * chunk)))  # rows that a thread takes at once
+    starts = range(0, len(scores), span)
 
     def score(start):
-        rows = slice(start, start + chunk)
-        sides = [z[rows].astype(scores.dtype, copy=False) for z in (first, second)]
-        scores[rows] = _cosines(*sides, start)
+        _cosines(first[start : start + span], second[start : start + span], chunk, start, scores)
 
     if len(starts) < 2:
         for start in starts:
@@ -202,22 +203,34 @@ def pair_scores(first, second, *, chunk=1024):
     return scores
 
 
-def _cosines(x, y, start):
-    """The cosines of one chunk, whose first row is row ``start`` of all."""
-    norms = [_squares(z) for z in (x, y)]
-    if not all(_within(norm, 1e-30, 1e30).all() for norm in norms):  # products may leave float32
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        norms = [_squares(z) for z in (x, y)]
-    for name, norm in zip(("first", "second"), norms, strict=True):
-        if not (directed := _within(norm, np.finfo(float).tiny, np.inf)).all():
-            row = start + int(np.argmin(directed))
-            raise ValueError(f"{name}: row {row} has no direction (zeros, NaN or inf); leave the pair out")
-    return np.vecdot(x, y) / (np.sqrt(norms[0]) * np.sqrt(norms[1]))
+def _cosines(first, second, chunk, start, scores):
+    """Writes the cosines of some pairs, of which the first is pair ``start`` of all, into ``scores``."""
+    found, own = np.empty((3, len(first)), scores.dtype), scores[start : start + len(first)]
+    for n in range(0, len(first), chunk):
+        sides = (z[n : n + chunk].astype(scores.dtype, copy=False) for z in (first, second))
+        _products(*sides, found[:, n : n + chunk])
+    usual = _within(found[1:], 1e-30, 1e30).all(axis=0)
+    rest = np.flatnonzero(~usual)  # whose products may leave float32
+    found = np.where(usual, found, 1) if len(rest) else found
+    own[:] = found[0] / (np.sqrt(found[1]) * np.sqrt(found[2]))
+    for n in range(0, len(rest), chunk):
+        rows = rest[n : n + chunk]
+        wide = np.empty((3, len(rows)))
+        _products(first[rows].astype(np.float64), second[rows].astype(np.float64), wide)
+        for name, squares in zip(("first", "second"), wide[1:], strict=True):
+            if not (directed := _within(squares, np.finfo(float).tiny, np.inf)).all():
+                row = start + int(rows[np.argmin(directed)])
+                raise ValueError(
+                    f"{name}: row {row} has no direction (zeros, NaN or inf); leave the pair out"
+                )
+        own[rows] = wide[0] / (np.sqrt(wide[1]) * np.sqrt(wide[2]))
 
 
-def _squares(x):
+def _products(x, y, out):
+    """Writes the products of the rows [n, D] of two sides, and of each with itself, to ``out`` [3, n]."""
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        return np.vecdot(x, x)
+        for one, other, found in zip((x, x, y), (y, x, y), out, strict=True):
+            np.vecdot(one, other, out=found)
 
 
 def _within(x, low, high):

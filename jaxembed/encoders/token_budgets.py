@@ -254,9 +254,16 @@ def top_p_mask(scores, p, *, temperature=1.0, where=None):
     Returns:
         bool [..., N]. No gradient flows through the choice.
 
+    Raises:
+        ValueError: for a p outside 0..1, or a temperature that is not above 0, where they are numbers.
+
     References:
         Y.-F. Zhang et al. (SliME), arXiv:2406.08487; A. Holtzman et al. (nucleus), arXiv:1904.09751.
     """
+    if isinstance(p, int | float) and not 0 <= p <= 1:
+        raise ValueError(f"p={p}: outside 0..1; pass the share of the softmax that is kept")
+    if isinstance(temperature, int | float) and not temperature > 0:
+        raise ValueError(f"temperature={temperature}: is not above 0")
     scores = on_device("scores", scores)
     scores = jax.lax.stop_gradient(scores).astype(accumulator(scores)) / temperature
     real = jnp.ones(scores.shape, bool) if where is None else jnp.broadcast_to(where, scores.shape)

@@ -53,6 +53,7 @@ def test_rows_hold_picture_instruction_text_and_end():
         ([{"patches": np.ones((6, 1))}], {}, "length=6: row 0 has 6 patches and 0 tokens"),
         ([{"patches": np.ones((2, 3))}, {"patches": np.ones((3, 3))}], {}, r"patches of row 1 are \(3, 3\)"),
         ([{"patches": np.ones(3)}], {}, r"patches of row 0 are \(3,\)"),
+        ([{"text": "1"}, {"patches": np.full((2, 3), np.nan)}], {}, "patches of row 1 are not finite"),
         ([{"text": "-2"}], {}, "a text of row 0 holds the placeholder 1"),
         ([{"text": "1"}], {"padding": "both"}, "padding='both'; pass 'right' or 'left'"),
     ],
@@ -71,6 +72,9 @@ def test_instructions_are_written_as_the_paper_writes_them():
     assert data.format_instruction("Ask", "this", image=True) == "<image> Ask: this"
     assert data.format_instruction("Ask", image=True, placeholder="[I]") == "[I] Ask"
     assert data.format_instruction("", image=True) == "<image>"
+    for given, name in ((("see <image>", "x"), "instruction"), (("see", "an <image>"), "text")):
+        with pytest.raises(ValueError, match=f"^{name}: .* holds the placeholder '<image>'"):
+            data.format_instruction(*given, image=True)
     with pytest.raises(ValueError, match="no instruction, no text and no picture"):
         data.format_instruction("")
 

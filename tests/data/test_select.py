@@ -195,8 +195,10 @@ def test_scores_are_the_cosines_of_scikit_learn(chunk, kind):
 def test_the_length_of_vectors_does_not_count_even_beyond_float32_squares():
     x, y = X.astype(np.float32), Y.astype(np.float32)
     for left, right in ((4.0, 1.0), (1e-25, 1.0), (1e-19, 1e-19), (1.0, 1e25), (1e-25, 1e25)):
-        found = pair_scores(x * np.float32(left), y * np.float32(right))
+        found = pair_scores(x * np.float32(left), y * np.float32(right), chunk=7)
         np.testing.assert_allclose(found, pair_scores(x, y), atol=1e-6)
+    some = np.where(np.arange(len(x))[:, None] % 3, x, x * np.float32(1e-25))  # a few of a chunk
+    np.testing.assert_allclose(pair_scores(some, y, chunk=7), pair_scores(x, y), atol=1e-6)
 
 
 def test_memory_mapped_vectors_are_read_by_chunks(tmp_path, monkeypatch):
@@ -205,7 +207,7 @@ def test_memory_mapped_vectors_are_read_by_chunks(tmp_path, monkeypatch):
         np.save(path, vectors)
     x, y = (np.load(path, mmap_mode="r") for path in paths)
     longest, vecdot = [], np.vecdot
-    monkeypatch.setattr(np, "vecdot", lambda *z: longest.append(len(z[0])) or vecdot(*z))
+    monkeypatch.setattr(np, "vecdot", lambda *z, **k: longest.append(len(z[0])) or vecdot(*z, **k))
     found = pair_scores(x, y, chunk=8)
     assert max(longest) == 8
     np.testing.assert_array_equal(found, pair_scores(X, Y, chunk=8))

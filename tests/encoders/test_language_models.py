@@ -1,12 +1,26 @@
 """Causal language models, and the GGUF files of published ones."""
 
 import importlib.util
+import struct
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gguf_files import HEADS, KEYS, Q4_0, Q4_1, Q8_0, SIZES, TOKENS, model_tensors, settings, write_gguf
+from gguf_files import (
+    F32,
+    HEADS,
+    KEYS,
+    Q4_0,
+    Q4_1,
+    Q8_0,
+    SIZES,
+    TOKENS,
+    model_tensors,
+    quantised,
+    settings,
+    write_gguf,
+)
 
 from jaxembed import data, encoders, losses, recipes
 from jaxembed.encoders.pretrained.gguf import read_gguf
@@ -182,6 +196,18 @@ def test_bad_files_are_one_clear_line(name, tmp_path):
         encoders.load_causal(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [F32, Q4_1, Q8_0])
+def test_weights_that_are_not_finite_are_named(kind, tmp_path):
+    name, tensors = "blk.0.ffn_up.weight", model_tensors()
+    path = write_gguf(tmp_path / "model.gguf", tensors, kinds={name: kind})
+    content = bytearray(path.read_bytes())
+    place = content.index(quantised(tensors[name], kind)[:64])
+    content[place : place + 4] = struct.pack("<f", np.nan) if kind == F32 else struct.pack("<ee", np.inf, 0)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="model.gguf.*blk.0.ffn_up.weight holds NaN or infinite weights"):
+        read_gguf(path)
 
 
 @pytest.mark.parametrize("size", [0, 3, 40, 4000, -40])

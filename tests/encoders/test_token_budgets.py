@@ -32,6 +32,15 @@ def test_top_p_keeps_what_a_loop_keeps(p, temperature):
     np.testing.assert_array_equal(encoders.top_p_mask(scores + 3, p, temperature=temperature), found)
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({"p": 1.5}, "p=1.5: outside 0..1"), ({"p": -0.1}, "p=-0.1"), ({"temperature": 0}, "temperature=0: is")],
+)
+def test_shares_and_temperatures_out_of_range_get_one_line(options, match):
+    with pytest.raises(ValueError, match=match):
+        encoders.top_p_mask(np.zeros(4), **{"p": 0.5, **options})
+
+
 def test_top_p_in_its_limits():
     scores = RNG.normal(size=50)
     counts = [int(encoders.top_p_mask(scores, p).sum()) for p in (0.0, 0.2, 0.5, 0.9, 1.0)]

@@ -23,6 +23,7 @@ from experiments.benchmarks import (
     images,
     locality,
     multivector,
+    selection,
     table_arms,
     tables,
     text,
@@ -244,6 +245,21 @@ def test_the_benchmark_of_adapters_runs_without_its_peers(tmp_path, monkeypatch)
     assert more < 1.5 * less
     with pytest.raises(ValueError, match="--tower-batches: --chunk 48 has to divide each"):
         adapters.Config(tower_batches=(64,), chunk=48)
+
+
+@pytest.mark.experiment
+def test_the_benchmark_of_selection_compares_rates_and_times(tmp_path):
+    small = {"pairs": 1000, "width": 8, "scores": 1000, "rounds": 1, "results": tmp_path}
+    tabled = found(selection, selection.Config(**small))
+    rows = {row["arm"]: row for row in tabled["selection"]}
+    assert {selection.FLOOR, selection.COPY, selection.PARTITION, "pair_scores", "select"} < set(rows)
+    rate = rows["pair_scores"]
+    assert rate["GB/s"] == pytest.approx(8e-9 * 1000 * 8 / (1e-3 * rate["least ms"]))
+    for row in tabled["summary"]:
+        assert row["ratio"] == pytest.approx(
+            row["theirs"] / row["ours"] if row["task"].endswith("ms") else row["ours"] / row["theirs"]
+        )
+    assert len(tabled["summary"]) == 6
 
 
 def test_bad_settings_are_refused_before_the_work(tmp_path):

@@ -110,6 +110,26 @@ def test_a_funnel_reads_less_and_its_exact_scores_are_those_of_its_candidates(se
     assert plain["10-Recall@100"] == pytest.approx(searches.found_share(places, ten), abs=1e-6)
 
 
+@pytest.mark.experiment
+def test_fewer_tokens_keep_more_of_the_best_where_the_query_chose_them(sets, monkeypatch):
+    monkeypatch.setattr(funnels, "KEPT", (0.5, 1.0))
+    scores = tokens.exact(sets)
+    rows = {row["tokens by"]: row for row in funnels.pruned(sets, scores)}
+    for rule in funnels.RULES:
+        assert rows[f"{rule}, 100%"] == {"tokens by": f"{rule}, 100%", "kept": 1, "10-Recall@10": 1}
+        assert 0.5 < rows[f"{rule}, 50%"]["kept"] < 0.65
+    found = {rule: rows[f"{rule}, 50%"]["10-Recall@10"] for rule in funnels.RULES}
+    assert found["query"] > max(found["document"], found["chance"]) + 0.1
+    query, mask = sets["queries"][0], sets["mask"][0]
+    n = int(np.argmax(scores[0]))
+    own = np.asarray(sets["tokens"][slice(*sets["offsets"][n : n + 2])])
+    near = (own @ query[mask].T).sum(axis=1)
+    given = query[None], own[None], mask[None], np.ones((1, len(own)), bool)
+    stay = np.asarray(funnels.chosen("query", 0.5, funnels.FLAT, *given))[0]
+    assert set(np.flatnonzero(stay)) == set(np.argsort(-near)[: stay.sum()])
+
+
+@pytest.mark.experiment
 def test_searches_of_a_collection_are_compared_and_drawn(sets, tmp_path, monkeypatch):
     monkeypatch.setattr(story, "text", lambda cfg: sets)
     monkeypatch.setattr(story, "SIZES", {"(20,3,8)": (3, 8), "(20,5,16)": (3, 8)})
@@ -128,7 +148,7 @@ def test_searches_of_a_collection_are_compared_and_drawn(sets, tmp_path, monkeyp
     times = {(row["search"], row["exactly scored"]): row for row in tables["times"]}
     assert times["(20,5,16)", 100]["10-Recall@10"] >= times["(20,5,16)", 10]["10-Recall@10"]
     assert 0 < tables["texts"][0]["kept by carving"] <= 1
-    assert len(found["claims"]) == 2
+    assert len(found["claims"]) == 3
     assert path.with_suffix(".png").stat().st_size > 10_000
 
 

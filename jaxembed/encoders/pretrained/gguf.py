@@ -28,7 +28,8 @@ def read_gguf(path):
 
     Raises:
         FileNotFoundError: when the file is missing.
-        ValueError: for another format, an unknown kind of tensor, or a damaged or shorter file.
+        ValueError: for another format, an unknown kind of tensor, weights that are not finite, or a damaged
+            or shorter file.
     """
     with reading(path, REMEDY):
         data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
@@ -144,4 +145,8 @@ def _tensor(data, name, shape, kind, offset):
     if offset + count * size > len(data):
         raise ValueError(f"it ends inside {name}")
     blocks = np.ascontiguousarray(data[offset : offset + count * size]).reshape(count, size)
-    return decode(blocks).reshape(shape)
+    with np.errstate(invalid="ignore"):  # a scale of a block that is not finite
+        found = decode(blocks).reshape(shape)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} holds NaN or infinite weights")
+    return found
