@@ -126,7 +126,7 @@ def info_nce(
     of GTE. :func:`symmetric` asks in both directions with a softmax for each.
 
     The arrays are the whole batch. Under jit on a mesh every device's queries meet the documents of all
-    devices, and gradients flow back to them; there is no version for ``shard_map`` that gathers by hand.
+    devices, and gradients flow back to them; a version for ``shard_map`` that gathers by hand is left out.
 
     >>> vectors = jnp.eye(3)
     >>> print(info_nce(vectors, vectors, temperature=1.0).round(3))
