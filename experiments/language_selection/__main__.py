@@ -80,16 +80,8 @@ RUNS = {  # usual settings that are not the defaults
     "bytes": {"taus": (8,), "length": 128, "pieces": 4000, "hidden": 270},
     "smollm2": {"taus": (8,), "length": 64, "pieces": 160, "hidden": 12, "examples": 32},
 }
-QUICK = {
-    "seeds": 1,
-    "pieces": 2000,
-    "hidden": 150,
-    "examples": 60,
-    "test": 100,
-    "steps": 20,
-    "tuning": 5,
-    "wide_steps": 2,
-}
+QUICK = {"seeds": 1, "pieces": 2000, "hidden": 150, "examples": 60, "test": 100, "steps": 20, "tuning": 5}
+QUICK |= {"wide_steps": 2}
 
 
 def look(cfg):

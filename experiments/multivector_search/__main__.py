@@ -47,16 +47,15 @@ class Config:
     def __post_init__(self):
         limits = {"documents": (256, 10**7), "queries": (1, 10**6), "length": (3, 512), "seeds": (1, 100)}
         limits |= {"candidates": (10, 10**6), "timed": (1, 10**6), "generated": (100, 10**6)}
-        limits |= {"scored": (10, 10**6)}
-        flags.check(self, limits | {"sample": (256, 10**7), "iterations": (1, 1000)})
+        limits |= {"scored": (10, 10**6), "sample": (256, 10**7), "iterations": (1, 1000)}
+        flags.check(self, limits)
         others = ("parts", "documents", "queries", "length", "generated", "seeds", "candidates", "sample")
         flags.exclude(self, "beir", (*others, "iterations", "scored", "timed", "quick"))
 
 
-QUICK = {"documents": 300, "queries": 50, "generated": 500, "seeds": 1, "iterations": 2}
-QUICK |= {"timed": 10, "scored": (10, 100)}
-SHIFTS = (0, 1, 2)  # lengths of the common direction
-FINAL = (2560, 10_240)  # lengths to which the encodings (20,5,64) are sketched
+QUICK = {"documents": 300, "queries": 50, "generated": 500, "seeds": 1, "iterations": 2, "timed": 10}
+QUICK |= {"scored": (10, 100)}
+SHIFTS, FINAL = (0, 1, 2), (2560, 10_240)  # lengths of the common direction, and of sketched (20,5,64)
 QUERY_LENGTH = 32  # tokens at which queries are cut
 
 

@@ -7,7 +7,7 @@ One network learns with heads on its prefixes (MRL), or with one head of which a
 (MRL-E); beside them a network for each size, the first numbers of a plain network, and its principal
 components. Search reads few numbers of every document, then more of the best.
 
-Papers: Matryoshka Representation Learning (arXiv:2205.13147). The first command takes 4 minutes on 2
+Papers: Matryoshka Representation Learning (arXiv:2205.13147). The first command takes 2 minutes on 2
 CPU cores, the second 8.
 """
 

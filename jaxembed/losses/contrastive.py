@@ -126,7 +126,7 @@ def info_nce(
     of GTE. :func:`symmetric` asks in both directions with a softmax for each.
 
     The arrays are the whole batch. Under jit on a mesh every device's queries meet the documents of all
-    devices, and gradients flow back to them; there is no version for ``shard_map`` that gathers by hand.
+    devices, and gradients flow back to them; a version for ``shard_map`` that gathers by hand is left out.
 
     >>> vectors = jnp.eye(3)
     >>> print(info_nce(vectors, vectors, temperature=1.0).round(3))
@@ -187,6 +187,9 @@ def info_nce(
         positives = jnp.pad(positives, ((0, 0), (0, scores.shape[1] - columns)))
     elif positives is None and columns < rows:
         raise ValueError(f"documents: {columns} rows for {rows} queries; give positives or a row per query")
+    if isinstance(hardness, float) and not math.isfinite(hardness):
+        raise ValueError(f"hardness: {hardness}; pass a finite number")
+    check_temperature(temperature)
     scores = _hardened(scores, columns, positives, temperature * hardness, hardened)
     return softmax_loss(scores, positives=positives, where=kept, temperature=temperature)
 
@@ -268,8 +271,6 @@ def in_batch_mask(in_batch, rows, columns, blocks=("qd",)):
 
 def _hardened(scores, columns, positives, weight, hardened):
     """Scores [B, M] with ``weight`` times themselves, without gradient, added to negative documents."""
-    if isinstance(weight, float) and not math.isfinite(weight):
-        raise ValueError(f"hardness: {weight} once it is scaled; pass a finite number")
     if hardened not in HARDENED:
         raise ValueError(f"hardened={hardened!r}; choose one of {', '.join(HARDENED)}")
     if isinstance(weight, int | float) and weight == 0:

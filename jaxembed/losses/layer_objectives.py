@@ -332,7 +332,7 @@ def starbucks(loss, grid, *, pull=score_kl_to_last, sampled=False):
     """
     grid = tuple(grid)
     if not grid:
-        raise ValueError("grid: is empty; pass at least one pair (layer, size)")
+        raise ValueError("grid=(): at least one pair (layer, size), each number at least 1")
     if sampled:
         return _sampled_list(loss, grid, pull)
     return layer_objective(loss, grid, **({} if pull is None else {"pull": pull, "pulled": grid[:-1]}))
