@@ -55,13 +55,13 @@ def draw(shown):
     """A picture of pairs: a line leads from the first word of each to the second."""
 
     def drawn(axes):
-        axes[0, 0].figure.set_size_inches(8, 6)
+        axes.figure.set_size_inches(8, 6)
         for pair, line in zip(shown["pairs"], np.array(shown["places"]), strict=True):
-            axes[0, 0].plot(*line.T, color="gray", lw=0.8)
+            axes.plot(*line.T, color="gray", lw=0.8)
             for name, place, colour in zip(pair, line, ("C0", "C1"), strict=True):
-                axes[0, 0].scatter(*place, s=10, color=colour)
-                axes[0, 0].annotate(name, place, fontsize=7)
-        axes[0, 0].set(title=f"capitals and their countries, {PUBLISHED}")
-        axes[0, 0].set(xlabel="first direction", ylabel="second direction")
+                axes.scatter(*place, s=10, color=colour)
+                axes.annotate(name, place, fontsize=7)
+        axes.set(title=f"capitals and their countries, {PUBLISHED}")
+        axes.set(xlabel="first direction", ylabel="second direction")
 
     return drawn

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import words as benchmark
-from experiments.shared import results
+from experiments.shared import plots, results
 from experiments.word_vectors import __main__ as story
 from experiments.word_vectors import analogies, corpora, documents, measure
 from jaxembed import data, recipes
@@ -100,7 +100,7 @@ def test_benchmark_compares_rates_and_quality():
     assert found[1]["task"] == "skip-gram, words/s"
 
 
-def test_analogies_of_both_kinds_and_the_questions_that_a_table_lacks(monkeypatch):
+def test_analogies_of_both_kinds_and_the_questions_that_a_table_lacks(monkeypatch, tmp_path):
     questions = [("man", "king", "woman", "queen"), ("Athens", "Greece", "Oslo", "Norway")]
     source = {"questions": [*questions, ("big", "bigger", "old", "older")]}
     source["sections"] = ["family", analogies.SHOWN, "gram3-comparative"]
@@ -115,6 +115,8 @@ def test_analogies_of_both_kinds_and_the_questions_that_a_table_lacks(monkeypatc
     assert rows[0]["3CosAdd"] == rows[0]["3CosMul"] == 1.0 and "3CosAdd" not in rows[1]
     shown = analogies.places(words, table)
     assert shown["pairs"] == [("Athens", "Greece")] and np.shape(shown["places"]) == (1, 2, 2)
+    plots.write(tmp_path / "shown.png", analogies.draw(shown))
+    assert (tmp_path / "shown.png").stat().st_size > 1000
 
 
 def test_judged_pairs_of_ones_own_are_a_column(tmp_path, monkeypatch):
