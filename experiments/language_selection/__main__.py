@@ -61,14 +61,8 @@ class Config:
         limits = {"pieces": (40, 10**7), "hidden": (1, 10**6), "examples": (2, 10**6), "test": (2, 10**6)}
         limits |= {"length": (8, 1 << 16), "taus": (1, 1000), "prior_share": (1e-4, 1), "seeds": (1, 100)}
         limits |= {"smoothing": (1e-3, 1e3), "weight": (1e-3, 1e3), "width": (32, 4096), "layers": (1, 64)}
-        limits |= {
-            "steps": (1, 10**7),
-            "wide_steps": (1, 10**7),
-            "tuning": (1, 10**6),
-            "batch_size": (1, 10**5),
-            "keep": (1e-9, 1),
-        }
-        flags.check(self, limits | {"learning_rate": (1e-9, 10)})
+        limits |= {"steps": (1, 10**7), "wide_steps": (1, 10**7), "tuning": (1, 10**6), "keep": (1e-9, 1)}
+        flags.check(self, limits | {"learning_rate": (1e-9, 10), "batch_size": (1, 10**5)})
         if (self.pool is None) != (self.target is None):
             raise ValueError("--pool, --target: give both folders, or neither")
         flags.exclude(self, "pool", ("prior", "pieces", "hidden", "examples", "test", "taus", "seeds"))
@@ -80,8 +74,7 @@ RUNS = {  # usual settings that are not the defaults
     "bytes": {"taus": (8,), "length": 128, "pieces": 4000, "hidden": 270},
     "smollm2": {"taus": (8,), "length": 64, "pieces": 160, "hidden": 12, "examples": 32},
 }
-QUICK = {"seeds": 1, "pieces": 2000, "hidden": 150, "examples": 60, "test": 100, "steps": 20, "tuning": 5}
-QUICK |= {"wide_steps": 2}
+QUICK = dict(seeds=1, pieces=2000, hidden=150, examples=60, test=100, steps=20, tuning=5, wide_steps=2)
 
 
 def look(cfg):
@@ -167,28 +160,36 @@ CLAIMS = (
 
 
 def figures(numbers):
-    """Nats on held-out Python against tau, a line for each arm."""
+    """Nats on held-out Python: against tau, a line for each arm; or, of one tau, a bar for each."""
+    rows = numbers.get("arms")
+    taus = sorted({r["tau"] for r in rows or () if r["arm"] != WHOLE})
 
-    def draw(axes):
-        rows = numbers["arms"]
+    def lines(axes):
         for arm in dict.fromkeys(r["arm"] for r in rows):
             own = [r for r in rows if r["arm"] == arm]
             if arm == WHOLE:
                 axes.axhline(own[0]["nats per byte"], color="grey", ls=":", label=arm)
                 continue
-            lines = [[r[k] or 0 for r in own] for k in ("tau", "nats per byte", "± nats per byte")]
-            axes.errorbar(
-                *lines, marker="o", capsize=3, label=arm, ls="--" if arm in (RANDOM, BATCHWISE) else "-"
-            )
+            values = [[r[k] or 0 for r in own] for k in ("tau", "nats per byte", "± nats per byte")]
+            style = "--" if arm in (RANDOM, BATCHWISE) else "-"
+            axes.errorbar(*values, marker="o", capsize=3, label=arm, ls=style)
         axes.set_xscale("log", base=2)
         axes.set(xlabel="tau: pieces scored for each that is kept", ylabel="nats per byte of held-out Python")
-        taus = sorted({r["tau"] for r in rows if r["arm"] != WHOLE})
         axes.set_xticks(taus, [str(t) for t in taus])
-        axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+    def marks(axes):
+        values = [[r[k] or 0 for r in rows] for k in ("nats per byte", "± nats per byte")]
+        axes.errorbar(values[0], [r["arm"] for r in rows], xerr=values[1], fmt="o", capsize=3)
+        axes.invert_yaxis()
+        axes.set(xlabel=f"nats per byte of held-out Python; one of {taus[0]} pieces is kept")
+
+    def draw(axes):
+        (lines if len(taus) > 1 else marks)(axes)
+        axes.grid(alpha=0.3)
         axes.set_title("A model trained on the kept pieces; bars: deviation over the seeds")
 
-    return {"": draw} if numbers.get("arms") else {}
+    return {"": draw} if rows else {}
 
 
 if __name__ == "__main__":
