@@ -166,9 +166,14 @@ def towers(cfg):
     return rows
 
 
-def summary(rows):
+def by_title(rows):
+    """Rows as tables of their own: {title: rows}."""
+    return {"steps": [r for r in rows if "package" in r], "towers": [r for r in rows if "pairs" in r]}
+
+
+def summary(cfg, rows):
     """Our steps beside those of torch, and our adapters beside our full step."""
-    ms = {(row["package"], row["arm"]): row["ms"] for row in rows}
+    ms = {(row["package"], row["arm"]): row["ms"] for row in by_title(rows)["steps"]}
     peers = {"full": "torch", "LoRA": "torch + PEFT", "DoRA": "torch + PEFT"}
     found = [
         timing.compared(f"training step, {arm}, ms", peers[arm], ms["jaxembed", arm], theirs, rate=False)
@@ -189,7 +194,8 @@ def run(cfg):
     flags.stage("times steps")
     rows = steps(cfg, encoder, folder)
     flags.stage("reads the memory of towers")
-    return results.Result({"summary": summary(rows), "steps": rows, "towers": towers(cfg)})
+    rows += towers(cfg)
+    return results.Result({"summary": summary(cfg, rows)} | by_title(rows))
 
 
 if __name__ == "__main__":

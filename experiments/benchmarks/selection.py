@@ -69,6 +69,22 @@ def by_title(rows):
     return {"selection": rows}
 
 
+def summary(cfg, rows):
+    """Our rates beside those of reading and copying memory, and our selection beside NumPy's."""
+    named = {row["arm"]: row for row in rows}
+    pool = f"score {POOL / 1e6:g}M pairs of {cfg.width} floats"
+    chosen = f"select {cfg.keep:.0%} of {cfg.scores / 1e6:g}M scores, ms"
+    found = [
+        timing.compared(f"{pool}, {unit}", peer, named["pair_scores"][unit], named[peer][unit], rate=True)
+        for unit in ("GB/s", "GB per CPU second")
+        for peer in (FLOOR, COPY)
+    ]
+    return found + [
+        timing.compared(chosen, peer, named["select"]["least ms"], named[peer]["least ms"], rate=False)
+        for peer in (PARTITION, SORT)
+    ]
+
+
 def run(cfg):
     """Times of every arm; the least time of a turn is what the machine can do."""
     rows, moved = [], 8e-9 * cfg.pairs * cfg.width
@@ -79,19 +95,7 @@ def run(cfg):
             if "select" not in calls:
                 row |= {"GB/s": moved / t["least"], "GB per CPU second": moved / t["cpu"]}
             rows.append(row)
-    named = {row["arm"]: row for row in rows}
-    pool = f"score {POOL / 1e6:g}M pairs of {cfg.width} floats"
-    chosen = f"select {cfg.keep:.0%} of {cfg.scores / 1e6:g}M scores, ms"
-    summary = [
-        timing.compared(f"{pool}, {unit}", peer, named["pair_scores"][unit], named[peer][unit], rate=True)
-        for unit in ("GB/s", "GB per CPU second")
-        for peer in (FLOOR, COPY)
-    ]
-    summary += [
-        timing.compared(chosen, peer, named["select"]["least ms"], named[peer]["least ms"], rate=False)
-        for peer in (PARTITION, SORT)
-    ]
-    return results.Result({"summary": summary} | by_title(rows))
+    return results.Result({"summary": summary(cfg, rows)} | by_title(rows))
 
 
 if __name__ == "__main__":
