@@ -14,7 +14,8 @@ def guided_mask(query_guide, document_guide, *, margin=0.0, kind="absolute", blo
     ``t[i] - margin`` ("absolute") or ``t[i] - abs(t[i]) * margin`` ("relative"). A pair whose guide cosine is
     strictly above it is dropped. Margin 0 is the rule of GISTEmbed. "relative" with 0.05 is the
     positive-aware rule of NV-Retriever, which keeps negatives below 95 % of the positive; "absolute" is its
-    rule with a fixed gap.
+    rule with a fixed gap. The older relative rule, ``t[i] (1 - margin)``, is left out: both agree where t[i]
+    is not negative.
 
     >>> queries = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     >>> documents = jnp.array([[0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])
