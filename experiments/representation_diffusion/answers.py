@@ -94,8 +94,6 @@ def figures(t):
     """Canvases moved by half a cell above, aligned ones below: real ones, then drawn ones."""
     kinds = ["real", "between cells", "each window", "side by side", "principal axes"]
     names = [*kinds, *kinds[:-1], "text: rows of " + " ".join(map(str, t["shown"]["asked"]))]
-    if len(t["shown"]["pictures"]) != len(names):
-        return {}
 
     def draw(axes):
         axes[0, 0].figure.set_size_inches(13, 5.6)

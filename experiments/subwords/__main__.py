@@ -32,10 +32,10 @@ class Config:
     seeds: int = 3  # of the folds
     compressed: int = 100  # width after the singular value decomposition of the encoder's features
     width: int = 100  # of trained word vectors; compressed in the same proportion
-    epochs: int = 2  # --validate compares others
+    epochs: int = 3  # --validate compares others
     buckets: int = 200_000
     corpus: int | None = None  # texts that word vectors are trained on; None takes all
-    group: int = 4  # coordinates that a byte of the quantised rows stands for
+    group: int = 2  # coordinates that a byte of the quantised rows stands for
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
     texts: pathlib.Path | None = None  # folder of labelled texts of your own, .csv, .tsv or fastText's .txt
     points: int = 400  # texts of the map of a task

@@ -134,7 +134,7 @@ def test_settings_are_tried_on_texts_of_their_own_and_kept_after_each_step(monke
     monkeypatch.setattr(features, "corpus", lambda most: [text.split() for text, _ in given])
     monkeypatch.setattr(features, "tasks", tasks)
     monkeypatch.setattr(story, "TRIED", {"epochs": (1, 2), "group": (2, 4)})
-    cfg = Config(validate=True, width=8, seeds=2, folds=2, buckets=300)
+    cfg = Config(validate=True, width=8, epochs=2, seeds=2, folds=2, buckets=300)
     first, last = (len(found.tables["settings"]) for found in map(copy.deepcopy, story.run(cfg)))
     assert (first, last) == (1, 4) and parts == [1]
     rows = [(row["arm"], row["epochs"], row["group"]) for row in list(story.run(cfg))[-1].tables["settings"]]
