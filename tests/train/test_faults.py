@@ -242,12 +242,12 @@ def test_replay_passes_skipped_steps_as_the_run_did_and_writes_nothing(tmp_path)
 
 def test_parameters_that_an_update_made_infinite_are_not_saved(tmp_path):
     def loss_fn(params, batch, key):
-        return jnp.mean(params["root"] * batch["x"]), {}
+        return jnp.mean((params["first"] + params["root"]) * batch["x"]), {}
 
     tx = optax.sgd(lambda count: jnp.where(count == 2, 3e38, 0.1) * 2)
     given = small([1.5] * 4, steps=4, save_every=1, keep=1, workdir=tmp_path, loss_fn=loss_fn, tx=tx)
     with pytest.raises(
-        FloatingPointError, match="step 3: parameter root is not finite .*checkpoint 2 is kept"
+        FloatingPointError, match="step 3: parameter first is not finite .*checkpoint 2 is kept"
     ):
         train.fit(**given)
     assert np.isfinite(train.restore_params(tmp_path)["root"])
