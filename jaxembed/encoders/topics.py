@@ -305,8 +305,8 @@ def lda_bound(params, ids, counts, gamma, *, prior=None):
 def topic_bound(params, *, word_prior=None):
     """Evidence lower bound: the part of the topics, ``E log p(beta) - E log q(beta)``.
 
-    >>> print(topic_bound({"topics": jnp.full((2, 3), 0.5)}).round(4))
-    0.0
+    >>> print(f"{topic_bound({'topics': jnp.full((2, 3), 2.0)}):.2f}")
+    -1.70
 
     Args:
         params: of :func:`update_lda`.

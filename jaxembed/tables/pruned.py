@@ -79,8 +79,8 @@ def pruned_update(update, path, *, keep, every=10, base=0.99, over=100):
     """Gradual pruning: an update after which, now and then, the smallest entries of a table become 0.
 
     After step t, a multiple of ``every``, the share ``s (1 - base**(t / over))`` of the entries of smallest
-    magnitude is set to 0, where s leaves ``keep`` entries in the end. Entries may grow again in between, and
-    the state of the optimiser stays.
+    magnitude is set to 0, where s leaves ``keep`` entries in the end; their number is rounded to the nearest.
+    Entries may grow again in between, and the state of the optimiser stays.
 
     >>> from jaxembed.train import TrainState
     >>> still = lambda params: (), lambda state, batch, key: (state, {})
@@ -118,7 +118,7 @@ def pruned_update(update, path, *, keep, every=10, base=0.99, over=100):
             raise ValueError(f"keep={keep}: the table has {table.size} entries; keep as many or fewer")
         t = state.step + 1
         share = (1 - keep / table.size) * (1 - base ** (t / over))
-        left = table.size - jnp.floor(share * table.size).astype(jnp.int32)
+        left = table.size - jnp.round(share * table.size).astype(jnp.int32)
         pruned = jax.lax.cond(t % every == 0, lambda x: keep_largest(x, left), lambda x: x, table)
         return dataclasses.replace(done, params=_replaced(done.params, {path: pruned})), metrics
 
