@@ -235,11 +235,15 @@ class Encoder:
     def save(self, folder):
         """Writes a folder that :func:`load` and the package sentence-transformers read.
 
+        The folder is whole or absent. While it is written, a lock beside it keeps a second writer away, see
+        :func:`jaxembed.files.held`.
+
         Args:
             folder: path that does not exist yet, or an empty folder.
 
         Raises:
             FileExistsError: when it holds something.
+            BlockingIOError: when another process writes the folder; names it.
         """
         save_folder(self.folder, self.params, self.heads, self.pooling, pathlib.Path(folder))
 
