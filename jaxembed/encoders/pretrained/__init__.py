@@ -233,10 +233,7 @@ class Encoder:
         return sets_of_texts(run, tokenize, texts, batch_size, most, width, progress)
 
     def save(self, folder):
-        """Writes a folder that :func:`load` and the package sentence-transformers read.
-
-        The folder is whole or absent. While it is written, a lock beside it keeps a second writer away, see
-        :func:`jaxembed.files.held`.
+        """Writes a folder that :func:`load` and sentence-transformers read; it is whole or absent.
 
         Args:
             folder: path that does not exist yet, or an empty folder.
