@@ -19,12 +19,12 @@ _LOCKLESS |= {errno.EBADF}  # of NFS, for a file that is open to read alone
 
 
 @contextlib.contextmanager
-def held(path, what):
+def held(path, what, *, beside=False):
     """Writer's lock: a folder or a file has one writer while the block runs; the next is refused.
 
-    The lock is ``flock`` on ``.lock`` in the folder, or on ``.NAME.lock`` beside a file. It ends with the
-    process that holds it, however that dies, so a file that a dead owner left blocks nobody. Readers take
-    no lock. The lock file stays and is empty while nobody holds it.
+    The lock is ``flock`` on ``.lock`` in the folder, or on ``.NAME.lock`` beside a file or a folder that is
+    not there yet. It ends with the process that holds it, however that dies, so a file that a dead owner left
+    blocks nobody. Readers take no lock. The lock file stays and is empty while nobody holds it.
 
     On one machine the lock excludes every other process and thread. Between machines it holds where the
     file system shares ``flock``: NFS from version 4, CephFS, GPFS, and Lustre mounted with ``flock``. A
@@ -44,14 +44,16 @@ def held(path, what):
     is being written
 
     Args:
-        path: str or path of a folder that exists, or of a file in one.
+        path: str or path of a folder that exists, or of something in one.
         what: str, what the holder does, as the error of the others says it.
+        beside: True puts the lock beside a folder too, for a writer that renames a whole folder to its place.
 
     Raises:
         BlockingIOError: when another holds it; names its process and machine.
     """
     path = pathlib.Path(path)
-    lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    inside = path.is_dir() and not beside
+    lock = path / ".lock" if inside else path.with_name(f".{path.name}.lock")
     descriptor = _take(path, lock)
     try:
         _sign(descriptor, {"process": os.getpid(), "machine": socket.gethostname(), "what": what})

@@ -135,6 +135,7 @@ def test_lock_that_another_user_made_holds(tmp_path, monkeypatch):
     (tmp_path / ".lock").touch()
     with files.held(tmp_path, "x"):
         taken(tmp_path, "another process")
+        assert (tmp_path / ".lock").read_bytes() == b""  # it is another's file
 
 
 # --- files ---

@@ -49,7 +49,7 @@ COMPARED = ("last layer", "2DMSE")  # arms of the claims, of the text part and o
 DIGITS = {"width": 64, "steps": 240, "batch": 64}
 # The best of digits.RATES on validation images, for each arm; `--validate` tries them.
 RATES = {"last layer": 2e-3, "1-D MRL": 1e-3, "2DMSE": 1e-3, "all layers": 2e-3, "ESE": 1e-3}
-RATES |= {"ESE, no compression": 2e-3}
+RATES |= {"2DMSE, weights 1/n": 1e-3, "ESE, no compression": 2e-3}
 
 
 def arms(layers, sizes):
@@ -62,10 +62,12 @@ def arms(layers, sizes):
         "pulled_weights": (1 / max(1, len(shallow)),) * len(shallow),
     }
     grid, full = losses.full_grid(range(1, layers + 1), sizes), losses.layer_objective
+    drawn = functools.partial(losses.two_dimensional, layers=layers, sizes=sizes)
     return {
         "last layer": functools.partial(full, grid=losses.full_grid(last, (width,))),
         "1-D MRL": functools.partial(full, grid=losses.full_grid(last, sizes)),
-        "2DMSE": functools.partial(losses.two_dimensional, layers=layers, sizes=sizes),
+        "2DMSE": drawn,
+        "2DMSE, weights 1/n": functools.partial(drawn, weighting="linear"),
         "all layers": functools.partial(full, grid=grid, **pulls),
     }
 

@@ -205,6 +205,15 @@ def convert(schedule, x_t, t, out, source, target):
 
 
 def check_prediction(prediction):
-    """Refuses a prediction that is not "noise", "x0" or "v"."""
+    """Refuses a prediction that is not "noise", "x0" or "v"; no arrays.
+
+    >>> check_prediction("v")
+
+    Args:
+        prediction: str, what a network [B, H, W, C] gives back.
+
+    Raises:
+        ValueError: with the three words.
+    """
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction={prediction!r}; choose one of {', '.join(PREDICTIONS)}")

@@ -66,7 +66,16 @@ def within(make, bytes, *, low=1, high=None, tolerance=0.01):
 
 
 def check_bytes(bytes):
-    """Refuses what is not a number of bytes above 0."""
+    """Refuses what is not a number of bytes above 0; no arrays.
+
+    >>> check_bytes(1e6)
+
+    Args:
+        bytes: int or float.
+
+    Raises:
+        ValueError: with what was given.
+    """
     if isinstance(bytes, bool) or not isinstance(bytes, int | float | np.number) or not bytes > 0:
         raise ValueError(f"bytes={bytes!r}; give a number above 0")
 

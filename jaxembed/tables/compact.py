@@ -213,7 +213,7 @@ def sparse_bytes(height, width, keep, levels=None):
     (1600, 432)
 
     Args:
-        height, width: of the table.
+        height, width: V and D of the table [V, D].
         keep: number of kept entries.
         levels: 1 for a bitmap of all rows, 2 for one of rows that have an entry; None for the smaller.
 

@@ -153,7 +153,7 @@ def check_params(method, params):
 
     Args:
         method: :class:`~jaxembed.tables.Method`.
-        params: in training or deployed, as they were read from a file.
+        params: nested dict of arrays [N, ...], in training or deployed, as they were read from a file.
 
     Raises:
         ValueError: with the first path whose array is missing, or has another shape or dtype. Also for NaN

@@ -50,8 +50,7 @@ def exchanged_rows(mesh, axis="data", *, capacity):
         The exchange of TorchRec and HugeCTR, with blocks of rows in the place of rows by modulo: codes that
         are hashed are spread as evenly by either.
     """
-    if isinstance(capacity, bool) or not isinstance(capacity, int | np.integer) or capacity < 1:
-        raise ValueError(f"capacity={capacity!r}; give an int of at least 1")
+    check_whole(1, capacity=capacity)
     if AxisType.Explicit in mesh.axis_types:
         raise ValueError(
             "mesh: has explicit axes; make it with Auto axes (train.make_mesh), or use sharded_rows"
@@ -80,10 +79,7 @@ def exchange_overflow(codes, *, rows, devices, capacity):
     Raises:
         ValueError: when the devices do not divide V or B, for numbers below 1, or codes that are not ints.
     """
-    for name, number in (("rows", rows), ("devices", devices), ("capacity", capacity)):
-        check_whole(**{name: number})
-        if number < 1:
-            raise ValueError(f"{name}: {number} is below 1; pass a positive integer")
+    check_whole(1, rows=rows, devices=devices, capacity=capacity)
     _check_codes(codes)
     codes = narrow(codes)
     _check(rows, len(codes), devices, "devices")

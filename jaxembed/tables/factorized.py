@@ -56,7 +56,7 @@ def full_table(sizes, width, *, initialiser=None):
 
 
 def own_rows(numbers, index=None):
-    """Codes of a table with a row for every value."""
+    """Codes {path: {feature: [..., 1]}} of a table with a row for every value; numbers {feature: [...]}."""
     return {TABLE: {n: x[..., None] for n, x in numbers.items()}}
 
 

@@ -71,7 +71,7 @@ class Values(NamedTuple):
 
 
 def values_of(sizes):
-    """Numbers the values of all features through.
+    """Numbers the values of all features through: they are the rows of one table [N, D].
 
     >>> print(values_of({"user": 3, "film": 5}).starts)
     {'user': 0, 'film': 3}
@@ -176,6 +176,8 @@ def counted_bytes(params):
 def storage_bytes(method):
     """Memory of a method as it is stored and served, before anything is trained.
 
+    A full table [N, D] of float32 takes 4 N D bytes:
+
     >>> from jaxembed.tables import full_table
     >>> storage_bytes(full_table(100, 16))
     6400
@@ -191,6 +193,8 @@ def storage_bytes(method):
 
 def training_bytes(method):
     """Memory of the parameters of a method in training, without gradients and state of the optimiser.
+
+    A full table [N, D] of float32 takes 4 N D bytes:
 
     >>> from jaxembed.tables import full_table
     >>> training_bytes(full_table(100, 16))
@@ -259,6 +263,6 @@ def single(method):
 
 
 def plain_settings(name, sizes, width):
-    """Settings that all methods have: the name, the sizes and the width, as JSON values."""
+    """Settings that all methods of vectors [..., D] have: name, sizes and width, as JSON values."""
     sizes = {n: int(s) for n, s in sizes.items()} if isinstance(sizes, Mapping) else int(sizes)
     return {"method": name, "sizes": sizes, "width": int(width)}

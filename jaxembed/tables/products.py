@@ -106,7 +106,7 @@ def tt_shape(size, width):
         width: D.
 
     Returns:
-        ((n0, n1, n2), (d0, d1, d2)).
+        ((n0, n1, n2), (d0, d1, d2)). Cores of rank r are tables [n0, d0 r], [n1, r d1 r] and [n2, r d2].
     """
     last = next(n for n in range(max(1, round(size ** (1 / 3)) - 1), size + 1) if n**3 >= size)
     middle = math.isqrt(-(-size // last) - 1) + 1

@@ -17,7 +17,7 @@ THRESHOLDS = ("entry", "value")
 
 
 def deeplight(sizes, width, *, keep, initialiser=None):
-    """DeepLight: a full table of which only the entries of the largest magnitude are kept.
+    """DeepLight: a full table [N, D] of which only the entries of the largest magnitude are kept.
 
     Training holds the full table and sets more and more entries to 0 (:func:`pruned_update`). ``deploy``
     stores the ``keep`` largest as sparse rows.
@@ -217,7 +217,7 @@ def pep_left(params):
     """PEP: counts the entries above their thresholds.
 
     Args:
-        params: of :func:`pep` in training.
+        params: of :func:`pep` in training, with the table [N, D] and the thresholds [N, D] or [N, 1].
 
     Returns:
         int.

@@ -39,7 +39,8 @@ def sharded_rows(mesh, axis="model", *, batch_axis="data"):
     Returns:
         ``(table [V, D], codes int [B, ...]) -> [B, ..., D]``, equal to
         :func:`~jaxembed.tables.rows_of`, differentiable in reverse mode; the same object for the same
-        arguments. It raises ValueError when the devices of an axis do not divide V or B.
+        arguments. No codes give no vectors. It raises ValueError when the devices of an axis do not divide V
+        or B.
     """
     return _sharded_rows(mesh, mesh_axes("axis", axis, mesh), mesh_axes("batch_axis", batch_axis, mesh))
 
@@ -103,6 +104,8 @@ def _sharded_rows(mesh, axes, batch_axes):
                     f"{what}: {size} rows are not divisible by the {devices} devices of mesh axis "
                     f"{', '.join(names)}; pad to a multiple of {devices}"
                 )
+        if not codes.size:
+            return jnp.zeros((*codes.shape, table.shape[1]), table.dtype)
         if AxisType.Explicit in mesh.axis_types:  # types then carry shardings, which have to match
             table, codes = (
                 jax.reshard(x, NamedSharding(mesh, spec)) for x, spec in ((table, rows), (codes, batch))

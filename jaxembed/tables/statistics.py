@@ -1,5 +1,7 @@
 """Numbers about tables: collisions, the angles between readers, bytes."""
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -119,12 +121,15 @@ def gradient_parts(readers, codes, ids, residuals):
         values in order.
 
     Raises:
-        ValueError: for features that differ, or codes that are not [B, 1].
+        ValueError: for features that differ, codes that are not [B, 1], or an argument that is not a dict.
 
     References:
         B. Coleman et al., Unified Embedding, arXiv:2305.12102, the analysis of two features. The paper
         freezes the readers for its bound on the norms of rows, and argues of deeper networks by analogy.
     """
+    for name, given in (("readers", readers), ("codes", codes), ("ids", ids)):
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{name}: {type(given).__name__} is not a dict; pass {{feature: array}}")
     if not readers.keys() == codes.keys() == ids.keys():
         raise ValueError(f"readers, codes, ids: features {sorted(readers)}, {sorted(codes)}, {sorted(ids)}")
     residuals, found, totals = np.asarray(residuals, np.float64), {}, {}

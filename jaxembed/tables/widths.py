@@ -258,7 +258,7 @@ def autodim_widths(params):
     """AutoDim, the choice: the width of the largest logit of every feature.
 
     Args:
-        params: of :func:`autodim` in training.
+        params: of :func:`autodim` in training; "logits" [W] of each feature.
 
     Returns:
         {feature: int}; of a single vocabulary the feature is "values".

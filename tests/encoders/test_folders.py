@@ -13,8 +13,9 @@ from full_disk import fails
 from models import FAST, LONG, SIDES, TEXTS, golden, heads, rewrite, tokenizer_file, write_dense, write_model
 
 from experiments.length_collapse import passages
+from jaxembed import files
 from jaxembed.encoders import pretrained
-from jaxembed.encoders.pretrained import tensors
+from jaxembed.encoders.pretrained import folders, tensors
 from jaxembed.encoders.pretrained.batches import vectors_of_texts
 from jaxembed.encoders.pretrained.families import FAMILIES, describe
 
@@ -281,3 +282,41 @@ def test_a_digest_tells_encoders_apart(folder, encoder, tmp_path):
     for other in (lambda *_, **__: 0, functools.wraps(encoder.encode)(lambda *_: 0)):
         with pytest.raises(ValueError, match="encode was replaced by a function that no digest describes"):
             dataclasses.replace(encoder, encode=other).digest()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_of_two_savers_at_once_one_is_told_and_nothing_is_mixed(there, tmp_path, monkeypatch):
+    first = pretrained.load(write_model(tmp_path / "model", "bert"))
+    second = dataclasses.replace(first, params=jax.tree.map(lambda x: x + 1, first.params))
+    folder, real, told = tmp_path / "new" / "saved", folders.write_safetensors, []
+    if there:
+        folder.mkdir(parents=True)
+
+    def write(*given):
+        """Lets the second saver come while the first is in the middle."""
+        if not told:
+            with pytest.raises(
+                BlockingIOError, match="saved: is being written by a save of process"
+            ) as error:
+                second.save(folder)
+            told.append(error)
+        real(*given)
+
+    monkeypatch.setattr(folders, "write_safetensors", write)
+    first.save(folder)
+    assert told and pretrained.load(folder).digest() == first.digest()
+    with pytest.raises(FileExistsError, match="is not empty; give a new folder"):
+        second.save(folder)
+    assert {p.name for p in folder.parent.iterdir()} == {"saved", ".saved.lock"}
+
+
+def test_what_a_killed_saver_left_blocks_nobody(tmp_path):
+    encoder = pretrained.load(write_model(tmp_path / "model", "bert"))
+    left = tmp_path / "saved.new"
+    left.mkdir()
+    (left / "stranger.bin").write_bytes(b"half")
+    (tmp_path / ".saved.lock").write_text("{}")
+    with files.held(tmp_path, "an index"):  # the lock of the folder above is another one
+        encoder.save(tmp_path / "saved")
+    assert pretrained.load(tmp_path / "saved").digest() == encoder.digest()
+    assert not left.exists() and not (tmp_path / "saved" / "stranger.bin").exists()

@@ -1,4 +1,4 @@
-"""One of several processes of a run that is stopped by signals; test_processes starts them."""
+"""One of several processes of a run, which ends or is stopped by signals; test_processes starts them."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ import time
 import jax
 
 
-def main(process, count, port, folder, devices):
+def main(process, count, port, folder, devices, steps):
     jax.config.update("jax_num_cpu_devices", int(devices))
     if count > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -25,7 +25,7 @@ def main(process, count, port, folder, devices):
             share = 16 // count
             return {k: v[process * share : (process + 1) * share] for k, v in super().__getitem__(t).items()}
 
-    small_run.run(steps=100_000, batches=Slow(), workdir=folder, save_every=5)
+    small_run.run(steps=int(steps), batches=Slow(), workdir=folder, save_every=5)
 
 
 if __name__ == "__main__":

@@ -121,9 +121,9 @@ def test_an_exchange_names_what_does_not_fit():
         gather(jnp.ones(32), jnp.zeros(4, int))
     codes = np.arange(4)
     for given, message in (
-        ({"capacity": 0}, "capacity: 0 is below 1; pass a positive integer"),
-        ({"devices": 0}, "devices: 0 is below 1"),
-        ({"capacity": 1.5}, "capacity: 1.5 is not an integer"),
+        ({"capacity": 0}, "capacity=0; give an int of at least 1"),
+        ({"devices": 0}, "devices=0; give an int of at least 1"),
+        ({"capacity": 1.5}, "capacity=1.5; give an int of at least 1"),
         ({"devices": 3}, "table: 8 rows are not divisible by the 3 devices"),
     ):
         with pytest.raises(ValueError, match=message):

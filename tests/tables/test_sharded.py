@@ -113,6 +113,22 @@ def test_rows_of_equal_tables_over_devices_are_whole_tables():
     np.testing.assert_allclose(ours["a"], tables.lookup(p, params, codes)["a"], atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("layout", [LAYOUTS[1], LAYOUTS[3], LAYOUTS[-1]], ids=str)
+def test_no_codes_give_no_vectors_and_a_gradient_of_zeros(layout, kind):
+    sizes, rows, batch = layout
+    mesh = jax.make_mesh(sizes, ("data", "model"), axis_types=(kind,) * 2)
+    table = jax.device_put(jnp.ones((32, 2), jnp.bfloat16), NamedSharding(mesh, P(rows, None)))
+    gather = tables.sharded_rows(mesh, rows, batch_axis=batch)
+    for shape in ((0,), (0, 3), (8, 0)):
+        codes = np.zeros(shape, int)
+        for run in (gather, jax.jit(gather)):
+            assert (run(table, codes).shape, run(table, codes).dtype) == ((*shape, 2), jnp.bfloat16)
+        with jax.set_mesh(mesh):
+            gradient = jax.grad(lambda t, codes=codes: jnp.sum(gather(t, codes)))(table)
+        np.testing.assert_array_equal(np.asarray(gradient, np.float32), np.zeros((32, 2)))
+
+
 def test_a_sharded_gather_names_what_does_not_fit():
     mesh = train.make_mesh(2, 4)
     gather = tables.sharded_rows(mesh)

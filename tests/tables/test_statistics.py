@@ -122,6 +122,11 @@ def test_the_parts_of_a_gradient_are_those_of_the_single_layer_model():
         tables.gradient_parts(readers, codes, {"u": ids["u"]}, residuals)
     with pytest.raises(ValueError, match="codes: 'u' has shape"):
         tables.gradient_parts({"u": readers["u"]}, {"u": codes["u"][:, 0]}, {"u": ids["u"]}, residuals)
+    for place, name in enumerate(("readers", "codes", "ids")):
+        given = [readers, codes, ids]
+        given[place] = given[place]["u"]
+        with pytest.raises(ValueError, match=f"{name}: ndarray is not a dict; pass {{feature: array}}"):
+            tables.gradient_parts(*given, residuals)
 
 
 def test_norms_are_of_the_rows_that_are_read():

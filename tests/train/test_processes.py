@@ -11,6 +11,7 @@ import threading
 import time
 
 import chex
+import numpy as np
 import pytest
 from small_run import as_numpy, run
 
@@ -19,7 +20,7 @@ from jaxembed import train
 SCRIPT = pathlib.Path(__file__).parents[1] / "support" / "stopped_processes.py"
 
 
-def start(folder, count, devices=None):
+def start(folder, count, devices=None, steps=100_000):
     """Starts the processes of a run on 8 devices, or as many each."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -29,7 +30,7 @@ def start(folder, count, devices=None):
     call = [sys.executable, str(SCRIPT)]
     return [
         subprocess.Popen(
-            [*call, str(p), str(count), str(port), str(folder), str(devices or 8 // count)],
+            [*call, str(p), str(count), str(port), str(folder), str(devices or 8 // count), str(steps)],
             env=env,
             stderr=subprocess.PIPE,
             text=True,
@@ -95,6 +96,35 @@ def test_a_killed_process_ends_the_others_with_one_line(count, tmp_path):
     latest = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
     resumed = run(steps=latest + 2, workdir=tmp_path)
     chex.assert_trees_all_close(as_numpy(resumed), as_numpy(run(steps=latest + 2)), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_without_process_0_the_others_end_soon_and_the_run_goes_on(tmp_path):
+    processes = start(tmp_path, 4, devices=1)
+    wait_for_checkpoint(tmp_path, processes)
+    processes[0].kill()
+    codes, _ = ended(processes, seconds=30)  # JAX ends them in a second or two
+    assert codes == [-signal.SIGKILL, *[-signal.SIGABRT] * 3]
+    latest = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    resumed = run(steps=latest + 2, workdir=tmp_path)
+    chex.assert_trees_all_close(as_numpy(resumed), as_numpy(run(steps=latest + 2)), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_of_four_processes_ends_as_that_of_one(tmp_path):
+    codes, errors = ended(start(tmp_path / "four", 4, steps=12))
+    assert codes == [0] * 4, errors
+    alone = run(steps=12, workdir=tmp_path / "one", save_every=5)
+    params, state = train.restore_params(tmp_path / "four"), as_numpy(alone)
+    chex.assert_trees_all_close(as_numpy(params), state.params, atol=1e-6)
+    resumed = run(steps=12, workdir=tmp_path / "four")  # the state of the optimiser too
+    assert int(resumed.step) == 12
+    chex.assert_trees_all_close(as_numpy(resumed), state, atol=1e-6)
+    (ours,), (theirs,) = (
+        [row for row in train.read_metrics(tmp_path / name) if row["step"] == 12] for name in ("four", "one")
+    )
+    for name in ("loss", "largest"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5)
 
 
 def test_a_second_run_in_the_same_folder_is_told_who_holds_it(tmp_path):

@@ -233,13 +233,14 @@ class Encoder:
         return sets_of_texts(run, tokenize, texts, batch_size, most, width, progress)
 
     def save(self, folder):
-        """Writes a folder that :func:`load` and the package sentence-transformers read.
+        """Writes a folder that :func:`load` and sentence-transformers read; it is whole or absent.
 
         Args:
             folder: path that does not exist yet, or an empty folder.
 
         Raises:
             FileExistsError: when it holds something.
+            BlockingIOError: when another process writes the folder; names it.
         """
         save_folder(self.folder, self.params, self.heads, self.pooling, pathlib.Path(folder))
 

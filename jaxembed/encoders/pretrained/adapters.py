@@ -35,6 +35,7 @@ def write_adapters(folder, encoder, adapters, scale=1.0):
 
     Raises:
         FileExistsError: when the folder holds something.
+        BlockingIOError: when another process writes the folder; names it.
         ValueError: for adapters of something else than kernels of the blocks, or of several ranks.
     """
     tensors, ranks = {}, {}

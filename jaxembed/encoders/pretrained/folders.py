@@ -11,7 +11,7 @@ import jax
 from jaxembed.encoders.pretrained.families import Family, describe, with_causal, with_family
 from jaxembed.encoders.pretrained.hub import SMALL
 from jaxembed.encoders.pretrained.tensors import REMEDY, dense_of, read_tensors, tensors_of, write_safetensors
-from jaxembed.files import beside, cleared, field, inside, read_json, sync_folder, typed, written
+from jaxembed.files import beside, cleared, field, held, inside, read_json, sync_folder, typed, written
 
 OLD_NAMES = {  # of poolings, in files of earlier versions
     "cls": "cls_token",
@@ -288,10 +288,17 @@ def write_folder(folder, files, tensors):
 
     Raises:
         FileExistsError: when the folder holds something.
+        BlockingIOError: when another process writes the folder; names it.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder}: is not empty; give a new folder")
-    new = beside(folder, ".new")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with held(folder, "a save", beside=True):
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(f"{folder}: is not empty; give a new folder")
+        _write_new(beside(folder, ".new"), folder, files, tensors)
+
+
+def _write_new(new, folder, files, tensors):
+    """Writes a folder under another name, and renames it."""
     shutil.rmtree(new, ignore_errors=True)
     with cleared(new):
         for name, content in files.items():
