@@ -9,6 +9,7 @@ import numpy as np
 from jaxembed import arrays, data, encoders, metrics
 
 
+@functools.cache
 def news(count, seed, least=5):
     """Bags of 20 Newsgroups: ((ids, counts), labels) of training and of test posts, and the words."""
     parts = []
@@ -21,17 +22,49 @@ def news(count, seed, least=5):
     return [(data.word_bags(lists, words, most=400), labels) for lists, labels in parts], words
 
 
+def weighted(cfg, seed):
+    """{"counts" or "tf-idf": bags (ids, weights) of both sides}, labels of both, and the number of words."""
+    ((known, labels), (asked, truth)), words = news(cfg.documents, seed)
+    scales = {"counts": np.ones(len(words)), "tf-idf": encoders.fit_idf(*known, len(words))}
+    found = {n: [(i, encoders.tfidf(s, i, c)) for i, c in (known, asked)] for n, s in scales.items()}
+    return found, (labels, truth), len(words)
+
+
+def told(sides, labels):
+    """Accuracy of the ten nearest documents, of vectors of both sides."""
+    known, asked = (np.asarray(arrays.unit(np.asarray(side, np.float32))) for side in sides)
+    return metrics.nearest_accuracy(known, labels[0], asked, labels[1])
+
+
 def weighting(cfg, seed):
     """Rows 1 and 2 as one: LSA of tf-idf, beside plain counts, by the group of the ten nearest documents."""
+    bags, labels, words = weighted(cfg, seed)
+    dense = {name: told([dense_rows(*side, words) for side in sides], labels) for name, sides in bags.items()}
+    params = encoders.fit_lsa(jax.random.key(seed), *bags["tf-idf"][0], words, size=cfg.topics, powers=2)
+    ours = told([encoders.lsa(params, *side) for side in bags["tf-idf"]], labels)
+    return {"ours": ours, "beside": dense["counts"], "tf-idf": dense["tf-idf"]}
+
+
+def factors(cfg, seed, rounds=100):
+    """Row 17: non-negative factors of tf-idf as vectors of documents, beside scikit-learn's."""
+    from sklearn.decomposition import NMF
+
+    bags, labels, words = weighted(cfg, seed)
+    sides = bags["tf-idf"]
+    params = encoders.fit_nmf(jax.random.key(seed), *sides[0], words, size=cfg.topics, rounds=rounds)
+    ours = told([encoders.nmf(params, *side, rounds=rounds) for side in sides], labels)
+    options = {"init": "random", "solver": "mu", "tol": 0, "max_iter": rounds, "random_state": seed}
+    peer = NMF(cfg.topics, **options).fit(dense_rows(*sides[0], words))
+    return {"ours": ours, "beside": told([peer.transform(dense_rows(*s, words)) for s in sides], labels)}
+
+
+def proportions(cfg, seed):
+    """Row 17: topic proportions of LDA as vectors of documents, beside plain counts."""
     ((known, labels), (asked, truth)), words = news(cfg.documents, seed)
-    found = {}
-    for name, scale in (("beside", np.ones(len(words))), ("tf-idf", encoders.fit_idf(*known, len(words)))):
-        sides = [(ids, encoders.tfidf(scale, ids, counts)) for ids, counts in (known, asked)]
-        dense = [dense_rows(*side, len(words)) for side in sides]
-        found[name] = metrics.nearest_accuracy(dense[0], labels, dense[1], truth)
-    params = encoders.fit_lsa(jax.random.key(seed), *sides[0], len(words), size=cfg.topics, powers=2)
-    narrow = [np.asarray(arrays.unit(encoders.lsa(params, *side))) for side in sides]
-    return found | {"ours": metrics.nearest_accuracy(narrow[0], labels, narrow[1], truth)}
+    params = newsgroup_topics(cfg.documents, seed)
+    sides = [encoders.lda(params, *bag) for bag in (known, asked)]
+    dense = [dense_rows(*bag, len(words)) for bag in (known, asked)]
+    return {"ours": told(sides, (labels, truth)), "beside": told(dense, (labels, truth))}
 
 
 def dense_rows(ids, weights, words):
@@ -62,12 +95,19 @@ def online_topics(bag, words, topics, seed, batch=256, epochs=6, offset=10.0, de
     return params
 
 
+@functools.cache
+def newsgroup_topics(count, seed):
+    """Twenty topics of the posts of :func:`news`."""
+    (known, _), words = news(count, seed)[0][0], news(count, seed)[1]
+    return online_topics(known, len(words), 20, seed)
+
+
 def held_out_bound(cfg, seed):
     """Row 17: nats a word of held-out documents, beside scikit-learn's topics of the same training."""
     from sklearn.decomposition import LatentDirichletAllocation
 
     ((known, _), (asked, _)), words = news(cfg.documents, seed)
-    ours = online_topics(known, len(words), 20, seed)
+    ours = newsgroup_topics(cfg.documents, seed)
     peer = LatentDirichletAllocation(
         20, learning_method="online", batch_size=256, max_iter=6, learning_offset=10.0, random_state=seed
     )

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from jaxembed import arrays, data, metrics, recipes, vectors
+from jaxembed import arrays, data, encoders, metrics, ragged, recipes, vectors
 
 EPOCHS = 3
 TREE_RATE, COMPONENTS = 0.05, 1  # chosen by --validate, of which the rate is the largest tried
@@ -37,11 +37,16 @@ def hierarchical(cfg, seed):
     return {"ours": similarity(tree), "beside": similarity(plain)}
 
 
+def both_trainings(cfg, seed, count):
+    """The most frequent words of two trainings: unit rows [N, D] without their mean."""
+    made = (trained(seed + i, cfg.texts).vectors[:count] for i in (0, 1))
+    x, y = (np.asarray(arrays.unit(rows)) for rows in made)
+    return x - x.mean(axis=0), y - y.mean(axis=0)
+
+
 def aligned(cfg, seed, frequent=500):
     """Row 18: how often the nearest word of another training is the word itself, turned and as it is."""
-    one, two = trained(seed, cfg.texts), trained(seed + 1, cfg.texts)
-    x, y = (np.asarray(arrays.unit(w.vectors[: 4 * frequent])) for w in (one, two))
-    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    x, y = both_trainings(cfg, seed, 4 * frequent)
     turn = vectors.procrustes(x[frequent:], y[frequent:])  # fitted to other words than those asked
 
     def share(x):
@@ -49,6 +54,17 @@ def aligned(cfg, seed, frequent=500):
         return float(np.mean(nearest == np.arange(frequent)))
 
     return {"ours": share(x @ np.asarray(turn)), "beside": share(x)}
+
+
+def refined(cfg, seed, frequent=500, known=20):
+    """Row 18: the same from a dictionary of few words that are not asked, after rounds and before."""
+    x, y = both_trainings(cfg, seed, 4 * frequent)
+    some = frequent + np.random.default_rng(seed).choice(len(x) - frequent, known, replace=False)
+    found = {}
+    for name, rounds in (("ours", 5), ("beside", 0)):
+        turned = vectors.refined_procrustes(x, y, np.stack([some, some], axis=1), rounds=rounds)
+        found[name] = float(np.mean(np.asarray(turned["nearest"])[:frequent] == np.arange(frequent)))
+    return found
 
 
 def agreement(cfg, seed, frequent=500):
@@ -92,51 +108,15 @@ def sentences(cfg, seed, smoothing=1e-3, split="test"):
     order = np.random.default_rng(seed).permutation(len(source["texts"]))[: 2 * cfg.documents]
     labels = np.array(source["labels"])[order]
     rows = {word: i for i, word in enumerate(words.words)}
-    lists = [[rows[w] for w in source["texts"][i].split() if w in rows][:30] for i in order]
+    lists = [[rows[w] for w in source["texts"][i].split() if w in rows] for i in order]
+    ids, mask = ragged.pad(lists, 30)
     share = words.counts / words.counts.sum()
-    weights = {"beside": np.ones(len(rows)), "ours": smoothing / (smoothing + share)}
-    found = {}
-    for name, weight in weights.items():
-        table = words.vectors * weight[:, None]
-        x = np.stack([table[row].mean(axis=0) if row else 0 * table[0] for row in lists])
-        half = len(x) // 2
+    found, half = {}, len(ids) // 2
+    for name, shares in (("beside", np.zeros(len(rows))), ("ours", share)):
+        weights = encoders.sif_weights(shares, ids, mask, smoothing=smoothing)
+        x = np.asarray(encoders.weighted_bag(words.vectors, ids, weights))
         if name == "ours":
-            params = vectors.fit_removal(x[:half], components=1, centre=False)
-            x = np.asarray(vectors.standardise(params, x))
-        x = np.asarray(arrays.unit(x.astype(np.float32)))
+            x = vectors.standardise(vectors.fit_removal(x[:half], components=1, centre=False), x)
+        x = np.asarray(arrays.unit(x))
         found[name] = metrics.nearest_accuracy(x[:half], labels[:half], x[half:], labels[half:])
-    return found
-
-
-KINDS = {
-    "value": {"low": 0, "high": 1000},
-    "bins": {"edges": np.linspace(0, 1000, 33)},
-    "digits": {"size": 4},
-    "fourier": {"low": 0, "high": 1000, "size": 8},
-    "dice": {"low": 0, "high": 1000, "size": 8},
-}
-
-
-def numbers(seed, low=0, high=500, far=1000, count=2000):
-    """Row 24: share of the variance of x + y that a linear map of both codes tells, within and beyond.
-
-    Fitted to numbers up to ``high``; beyond means both from there to ``far``.
-    """
-    rng = np.random.default_rng(seed)
-    known, near = rng.integers(low, high, (2, count, 2)).astype(float)
-    beyond = rng.integers(high, far, (count, 2)).astype(float)
-    found = {}
-    for kind, options in KINDS.items():
-
-        def code(pairs, kind=kind, options=options):
-            both = np.asarray(vectors.encode_numbers(pairs, kind, **options), float)
-            return np.concatenate([both.reshape(len(pairs), -1), np.ones((len(pairs), 1))], axis=1)
-
-        x = code(known)
-        total = known.sum(axis=1)
-        solved = np.linalg.solve(x.T @ x + 1e-3 * np.eye(x.shape[1]), x.T @ total)
-        found[kind] = {
-            name: 1 - float(np.mean((code(p) @ solved - p.sum(axis=1)) ** 2) / np.var(p.sum(axis=1)))
-            for name, p in (("within", near), ("beyond", beyond))
-        }
     return found

@@ -89,8 +89,15 @@ from jaxembed.data.sources.labelled_texts import (
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds, tfds_images
-from jaxembed.data.sources.word_tables import gender_words, glove, news_vectors, word_pairs, word_questions
-from jaxembed.data.sources.wordnet import topic_words, wordnet, wordnet_counts
+from jaxembed.data.sources.word_tables import (
+    gender_words,
+    glove,
+    news_vectors,
+    word_choices,
+    word_pairs,
+    word_questions,
+)
+from jaxembed.data.sources.wordnet import synonym_choices, topic_words, wordnet, wordnet_counts
 from jaxembed.data.table_files import column_names
 from jaxembed.data.text import (
     bag,
@@ -223,6 +230,7 @@ __all__ = [
     "string_places",
     "sts",
     "subword_ids",
+    "synonym_choices",
     "take",
     "text",
     "text_lines",
@@ -238,6 +246,7 @@ __all__ = [
     "uniform_rows",
     "untile",
     "word_bags",
+    "word_choices",
     "word_ids",
     "word_masks",
     "word_pairs",

@@ -48,6 +48,7 @@ from jaxembed.encoders.map_heads import (
 )
 from jaxembed.encoders.mlp import init_mlp, mlp
 from jaxembed.encoders.multimodal import Multimodal, check_placeholders, multimodal, place_patches
+from jaxembed.encoders.nonnegative import fit_nmf, nmf
 from jaxembed.encoders.open_vocabulary import (
     cosine_logits,
     geometric_ensemble,
@@ -122,7 +123,7 @@ from jaxembed.encoders.topics import (
 from jaxembed.encoders.towers import encode_tower, init_tower, init_towers, tower
 from jaxembed.encoders.transformer import Block, Transformer, transformer
 from jaxembed.encoders.unet import UNet, timestep_embedding, unet
-from jaxembed.encoders.words import weighted_bag
+from jaxembed.encoders.words import sif_weights, weighted_bag
 
 __all__ = [
     "Attention",
@@ -179,6 +180,7 @@ __all__ = [
     "film",
     "fit_idf",
     "fit_lsa",
+    "fit_nmf",
     "fm",
     "fm_second_order",
     "fusion_head",
@@ -239,6 +241,7 @@ __all__ = [
     "modulate",
     "multi_vector",
     "multimodal",
+    "nmf",
     "nn2",
     "one_block",
     "pair_gate",
@@ -262,6 +265,7 @@ __all__ = [
     "scalar_mix",
     "scan_cell",
     "shared_encoder",
+    "sif_weights",
     "squeeze",
     "squeeze_excitation",
     "squeezenet",

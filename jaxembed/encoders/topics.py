@@ -104,12 +104,33 @@ def fit_lsa(key, ids, weights, words, *, size=100, oversample=100, powers=2):
         raise ValueError(f"size: {size} is outside 1..{most}, the number of documents or words")
 
     columns = min(size + oversample, most)
+    times, transposed = bag_products(ids, weights, words, columns)
+    drawn = jax.random.normal(key, (words, columns), weights.dtype)
+    sketch = jnp.linalg.qr(times(drawn))[0]
+    for _ in range(powers):
+        sketch = jnp.linalg.qr(times(jnp.linalg.qr(transposed(sketch))[0]))[0]
+    directions, values, _ = jnp.linalg.svd(transposed(sketch), full_matrices=False)
+    return {"embedding": directions[:, :size], "singular": values[:size]}
+
+
+def bag_products(ids, weights, words, columns):
+    """Products with the matrix X [N, V] of bags and with its transpose, block by block.
+
+    Args:
+        ids: int [N, U].
+        weights: [N, U].
+        words: V.
+        columns: m, width of the other factors.
+
+    Returns:
+        ``times``: y [V, m] -> X y [N, m]; ``transposed``: y [N, m] -> X' y [V, m].
+    """
     blocks, count = _blocks(ids, weights, columns), len(ids)
 
-    def times(y):  # X y for y [V, m]
+    def times(y):
         return jax.lax.map(lambda block: weighted_bag(y, *block), blocks).reshape(-1, columns)[:count]
 
-    def transposed(y):  # X' y for y [N, m]
+    def transposed(y):
         def add(total, given):
             (ids, weights), rows = given
             return total.at[ids].add(weights[..., None] * rows[:, None]), None
@@ -118,12 +139,7 @@ def fit_lsa(key, ids, weights, words, *, size=100, oversample=100, powers=2):
         y = y.reshape(*blocks[0].shape[:2], columns)
         return jax.lax.scan(add, jnp.zeros((words, columns), y.dtype), (blocks, y))[0]
 
-    drawn = jax.random.normal(key, (words, columns), weights.dtype)
-    sketch = jnp.linalg.qr(times(drawn))[0]
-    for _ in range(powers):
-        sketch = jnp.linalg.qr(times(jnp.linalg.qr(transposed(sketch))[0]))[0]
-    directions, values, _ = jnp.linalg.svd(transposed(sketch), full_matrices=False)
-    return {"embedding": directions[:, :size], "singular": values[:size]}
+    return times, transposed
 
 
 def _blocks(ids, weights, columns):

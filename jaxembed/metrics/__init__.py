@@ -69,7 +69,13 @@ from jaxembed.metrics.tasks import (
 )
 from jaxembed.metrics.ties import tied_gains
 from jaxembed.metrics.verification import agglomerative_scores, all_pairs, kfold_verification, val_at_far
-from jaxembed.metrics.word_benchmarks import gain_ratio, sense_similarity, word_analogies, word_similarity
+from jaxembed.metrics.word_benchmarks import (
+    choice_accuracy,
+    gain_ratio,
+    sense_similarity,
+    word_analogies,
+    word_similarity,
+)
 
 __all__ = [
     "MTEBEncoder",
@@ -84,6 +90,7 @@ __all__ = [
     "box_average_precision",
     "box_iou",
     "calibration",
+    "choice_accuracy",
     "completeness",
     "concept_auc",
     "covariance_spectrum",

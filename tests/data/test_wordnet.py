@@ -167,3 +167,19 @@ def test_words_of_a_topic_are_met_there_nearly_always_and_the_commonest_is_first
     assert data.topic_words(senses, counts, 5) == ["cat"]  # 45 of 50, and "dog" 40 of 45
     assert data.topic_words(senses, counts, 5, share=0.8) == ["cat", "dog"]
     assert data.topic_words(senses, {}, 5) == [] and data.topic_words(senses, counts, 6) == []
+
+
+def test_questions_of_synonyms_offer_one_synonym_and_words_as_frequent():
+    groups = [[f"w{i}", f"w{i + 100}", "two words"] for i in range(0, 100, 2)]
+    senses, words = [{"lemmas": group} for group in groups], [f"w{i}" for i in range(200)]
+    found = data.synonym_choices(senses, words, others=4, near=10, seed=1)
+    assert found["questions"] == [w for w in words if int(w[1:]) % 2 == 0]
+    for asked, choices, answer in zip(*found.values(), strict=True):
+        right = choices[answer]
+        assert abs(int(right[1:]) - int(asked[1:])) == 100 and len(set(choices)) == 5 and asked not in choices
+        assert all(abs(int(w[1:]) - int(right[1:])) <= 10 for w in choices)
+    assert len(set(found["answers"].tolist())) == 5  # the answer may stand anywhere
+    some = data.synonym_choices(senses, words, count=20)["questions"]
+    assert len(some) == 20 and some == sorted(some, key=words.index)
+    with pytest.raises(ValueError, match="^words: give no question"):
+        data.synonym_choices(senses, ["w0", "w100", "w2"])

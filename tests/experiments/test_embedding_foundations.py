@@ -1,25 +1,23 @@
 """The experiment on foundations: bags, topics and codes on data whose answer is known, and its claims."""
 
+import collections
+
 import numpy as np
 import pytest
 
 from experiments.embedding_foundations import __main__ as story
 from experiments.embedding_foundations import contexts, documents, words
-from experiments.embedding_foundations.__main__ import NUMBERS, ROWS, Config
+from experiments.embedding_foundations.__main__ import ROWS, Config
 from experiments.shared import results
+from jaxembed import data
+
+Words = collections.namedtuple("Words", ["words", "vectors"])
 
 
 @pytest.mark.slow
 def test_planted_topics_are_found():
     found = documents.planted_topics(Config(documents=800), 0, topics=4, words=80)
     assert found["ours"] < 0.2 < 0.6 < found["beside"]
-
-
-def test_a_linear_value_goes_beyond_the_numbers_that_were_seen():
-    found = words.numbers(0)
-    assert found.keys() == words.KINDS.keys()
-    assert min(row["within"] for row in found.values()) > 0.95
-    assert found["value"]["beyond"] == pytest.approx(1, abs=1e-3) and found["digits"]["beyond"] < 0
 
 
 def test_language_models_are_asked_known_words_alone():
@@ -57,34 +55,54 @@ def test_a_mix_of_layers_learns_the_layer_that_tells():
 
 
 def test_named_rows_run_alone(monkeypatch):
-    table = story.run(Config(rows=(NUMBERS,), seeds=2)).tables
-    assert [row["code"] for row in table["numbers"]] == list(words.KINDS) and "foundations" not in table
     monkeypatch.setitem(ROWS, "sif", ("14", "x", "y", "z", lambda cfg, seed: {"ours": seed, "beside": 0}))
     (row,) = story.run(Config(rows=("sif",), seeds=3)).tables["foundations"]
     assert row["ours"] == 1 and row["± ours"] == 1 and len(row["runs"]) == 3
 
 
-def verdicts(ours, beside, codes):
+def verdicts(ours, beside):
     rows = [
         {"name": name, "runs": [{"ours": ours[name] + 0.001 * s, "beside": beside[name]} for s in range(5)]}
         for name in ROWS
     ]
-    numbers = [
-        {"code": code, "runs": [{"beyond": value + 0.001 * s} for s in range(5)]}
-        for code, value in codes.items()
-    ]
-    tables = {"foundations": rows, "numbers": numbers}
-    return [row["verdict"] for row in results.answered(story.CLAIMS, results.Result(tables))]
+    found = results.answered(story.CLAIMS, results.Result({"foundations": rows}))
+    return [row["verdict"] for row in found]
 
 
 def test_claims_hold_for_what_the_formulas_promise_and_fail_for_the_opposite():
-    good = {name: 0.5 for name in ROWS} | {"topics": -6.0, "planted": 0.1, "aligned": 0.95}
+    good = {name: 0.5 for name in ROWS} | {"topics": -6.0, "planted": 0.1, "aligned": 0.95, "refined": 0.95}
     nats = {"masked", "causal", "both-sides"}
     good |= dict.fromkeys(nats, 0.1)
     plain = {name: 0.2 for name in ROWS} | {"topics": -6.1, "aligned": 0.0}
-    assert set(verdicts(good, plain, {"value": 1.0, "digits": -9.0})) == {results.REPRODUCED}
+    assert set(verdicts(good, plain)) == {results.REPRODUCED}
     bad = {name: 0.1 for name in ROWS} | {"topics": -9.0, "planted": 0.5} | dict.fromkeys(nats, 0.5)
-    assert set(verdicts(bad, plain, {"value": -9.0, "digits": 1.0})) == {results.NOT}
+    assert set(verdicts(bad, plain)) == {results.NOT}
+
+
+def test_few_words_grow_into_an_alignment_of_two_trainings(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, turn = rng.normal(size=(160, 12)), np.linalg.qr(rng.normal(size=(12, 12)))[0]
+    made = [Words(None, x), Words(None, x @ turn + 0.3 * rng.normal(size=x.shape))]
+    monkeypatch.setattr(words, "trained", lambda seed, count: made[seed])
+    found = words.refined(Config(), 0, frequent=40, known=7)
+    assert found["ours"] > 0.9 > 0.75 > found["beside"]
+    found = words.aligned(Config(), 0, frequent=40)
+    assert found["ours"] > 0.9 > 0.2 > found["beside"]
+
+
+def test_factors_and_shares_of_topics_tell_groups(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = np.array([0, 1] * 60)
+    chance = np.where(labels[:, None] == np.arange(40) // 20, 1, 0.1)
+    texts = [[int(w) for w in rng.choice(40, 30, p=row / row.sum())] for row in chance]
+    parts = [(data.word_bags(texts[s], range(40)), labels[s]) for s in (slice(80), slice(80, 120))]
+    monkeypatch.setattr(documents, "news", lambda count, seed: (parts, range(40)))
+    documents.newsgroup_topics.cache_clear()
+    try:
+        found = documents.factors(Config(topics=2), 0), documents.proportions(Config(), 0)
+    finally:
+        documents.newsgroup_topics.cache_clear()
+    assert min(row["ours"] for row in found) > 0.9 and found[0]["beside"] > 0.9
 
 
 def test_an_unknown_row_is_one_line():

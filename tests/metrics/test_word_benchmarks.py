@@ -159,3 +159,37 @@ def test_gains_are_shares_of_the_best_one():
     found = metrics.gain_ratio(scores, np.array([[0.0], [0.1]]), scores.max(axis=1, keepdims=True))
     np.testing.assert_allclose(found, [[1 / 3, 1], [1, -2]])
     assert np.isnan(metrics.gain_ratio(0.3, 0.5, 0.5))
+
+
+def test_the_choice_with_the_largest_cosine_is_taken():
+    table, words = RNG.normal(size=(40, 6)), [f"w{i}" for i in range(40)]
+    asked = [RNG.permutation(40)[:5] for _ in range(30)]
+    answers = RNG.integers(0, 4, 30)
+    best = [np.argmax([cosine(table[q[0]], table[i]) for i in q[1:]]) for q in asked]
+    given = [words[q[0]] for q in asked], [[words[i] for i in q[1:]] for q in asked]
+    found = metrics.choice_accuracy(table * 1e-30, words, *given, answers)
+    assert found == {"accuracy": pytest.approx(np.mean(best == answers)), "questions": 30, "missing": 0}
+    assert metrics.choice_accuracy(table, words, *given, best)["accuracy"] == 1
+    capitals = [w.upper() for w in words]
+    assert metrics.choice_accuracy(table, capitals, *given, best, fold=True)["accuracy"] == 1
+
+
+def test_questions_with_a_missing_word_do_not_count():
+    table = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [np.nan, 1.0]])
+    given = ["a"] * 3, [["b", "c"], ["b", "x"], ["b", "d"]], [1, 0, 0]
+    found = metrics.choice_accuracy(table, list("abcd"), *given)
+    assert found == {"accuracy": 0, "questions": 1, "missing": 2}
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ((["a"], [["b", "c"]], [2]), "answers: 2 of 2 choices for 'a'"),
+        ((["a"], [["b"]], [0]), "answers: 0 of 1 choices"),
+        ((["a"], [["b", "c"]], []), "questions, choices, answers: lengths 1, 1 and 0"),
+        ((["x"], [["b", "c"]], [0]), "none of 1 has all its words"),
+    ],
+)
+def test_choices_of_another_form_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        metrics.choice_accuracy(np.eye(3), list("abc"), *given)

@@ -40,6 +40,10 @@ VECTORS = {
     "ppmi": lambda c: (vectors.ppmi(c.share(c.B, c.N)), (c.B, c.N)),
     "procrustes": lambda c: (paired(vectors.procrustes, c), (c.D, 3)),
     "project_out": lambda c: (vectors.project_out(c.d(), SIDE), (c.N, c.D)),
+    "refined_procrustes": lambda c: (
+        vectors.refined_procrustes(c.d(), c.d(), [[0, 0]], rounds=2, k=1)["kernel"],
+        (c.D, c.D),
+    ),
     "row_space": lambda c: (vectors.row_space(c.d(), rank=2)[0], (2, c.D)),
     "soft_debias": lambda c: (
         vectors.soft_debias(c.d(), SIDE, neutral=c.bools(c.N), steps=5).kernel,
@@ -121,6 +125,12 @@ LOSSES |= {
 METRICS = {
     "adjusted_rand": lambda c: (metrics.adjusted_rand(c.ints(3, c.N), c.ints(3, c.N)), ()),
     "analogy_pairs": lambda c: (metrics.analogy_pairs(c.d(), SIDE[0], delta=2), ANY),
+    "choice_accuracy": lambda c: (
+        metrics.choice_accuracy(
+            c.d(), NAMES[: c.N], [q[0] for q in asked(c)], [q[1:] for q in asked(c)], [0] * len(asked(c))
+        ),
+        ANY,
+    ),
     "direct_bias": lambda c: (metrics.direct_bias(c.d(), SIDE), ()),
     "gain_ratio": lambda c: (metrics.gain_ratio(c.x(c.N), 0.0, c.share(c.N)), (c.N,)),
     "indirect_bias": lambda c: (metrics.indirect_bias(*c.pairs(), SIDE), (c.B,)),

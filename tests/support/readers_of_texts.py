@@ -59,6 +59,10 @@ TEXTS = {
         files_of({"a.tsv": "# a note\ncat\tdog\t7.5\nkäse\tcheese\t9\n"}),
         lambda f: data.word_pairs(f / "a.tsv"),
     ),
+    "word_choices": Reader(
+        files_of({"a.txt": "# a note\nbig | large | red | old\nkäse | cheese | milk | bread\n"}),
+        lambda f: data.word_choices(f / "a.txt"),
+    ),
     "word_questions": Reader(
         files_of({"a.txt": ": family\nhe she king queen\n: food\nkäse milk brot flour\n"}),
         lambda f: data.word_questions(f / "a.txt"),

@@ -18,8 +18,15 @@ from jaxembed.data.sources.labelled_texts import (
 from jaxembed.data.sources.packages import package_file
 from jaxembed.data.sources.sentence_pairs import all_nli, sentence_pairs, sick, sts
 from jaxembed.data.sources.tfds import tfds, tfds_images
-from jaxembed.data.sources.word_tables import gender_words, glove, news_vectors, word_pairs, word_questions
-from jaxembed.data.sources.wordnet import topic_words, wordnet, wordnet_counts
+from jaxembed.data.sources.word_tables import (
+    gender_words,
+    glove,
+    news_vectors,
+    word_choices,
+    word_pairs,
+    word_questions,
+)
+from jaxembed.data.sources.wordnet import synonym_choices, topic_words, wordnet, wordnet_counts
 
 __all__ = [
     "all_nli",
@@ -56,9 +63,11 @@ __all__ = [
     "sick",
     "stamps",
     "sts",
+    "synonym_choices",
     "tfds",
     "tfds_images",
     "topic_words",
+    "word_choices",
     "word_pairs",
     "word_questions",
     "wordnet",

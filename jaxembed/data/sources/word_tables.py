@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import numpy as np
 
@@ -197,3 +198,48 @@ def word_questions(path=None):
     if not questions:
         raise ValueError(f"{path}: holds no questions; each line has four words")
     return {"questions": questions, "sections": sections}
+
+
+def word_choices(path, *, answer="first"):
+    """Synonym questions: reads a word and the words from which its synonym must be chosen, as in TOEFL.
+
+    Each line has the asked word and at least two choices, separated by bars, tabs, commas or spaces. Lines
+    that begin with # are skipped.
+
+    >>> _ = pathlib.Path("toefl.txt").write_text("enormously | tremendously | uniquely\\n")
+    >>> print(word_choices("toefl.txt"))
+    {'questions': ['enormously'], 'choices': [['tremendously', 'uniquely']], 'answers': array([0])}
+
+    Args:
+        path: of the file.
+        answer: "first", the first choice is the answer; or "last", the last word of a line is not a choice
+            but repeats the one that is the answer.
+
+    Returns:
+        {"questions": list of N str, "choices": list of N lists of str, "answers": int64 [N], the place of the
+        answer among the choices}.
+
+    Raises:
+        FileNotFoundError: when the file is missing.
+        ValueError: for a line of another form, a repeated choice, bytes that are not UTF-8, a file without
+            questions, or an unknown place of the answer.
+
+    References:
+        T. Landauer and S. Dumais, Psychological Review 1997, doi:10.1037/0033-295X.104.2.211.
+    """
+    if answer not in ("first", "last"):
+        raise ValueError(f'answer={answer!r}; pass "first" or "last"')
+    found = {"questions": [], "choices": [], "answers": []}
+    for number, line in _lines(pathlib.Path(path)):
+        word, *choices = re.split(r"\s*[|\t,;]\s*|\s+", line)
+        right = choices.pop() if answer == "last" and choices else (choices or [""])[0]
+        if len(choices) < 2 or "" in choices or right not in choices or len(set(choices)) < len(choices):
+            end = " and its answer" if answer == "last" else ""
+            raise ValueError(
+                f"{path}, line {number}: {line[:60]!r} is not a word, two choices or more{end}; mend the line"
+            )
+        for name, value in zip(found, (word, choices, choices.index(right)), strict=True):
+            found[name].append(value)
+    if not found["questions"]:
+        raise ValueError(f"{path}: holds no questions; each line has a word and its choices")
+    return found | {"answers": np.array(found["answers"])}

@@ -5,6 +5,8 @@ import pathlib
 import re
 import sys
 
+import numpy as np
+
 from jaxembed import files
 
 PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
@@ -176,3 +178,56 @@ def topic_words(senses, counts, file, *, share=0.9):
             mine[word] += met * (sense["file"] == file)
     plain = (w for w, met in mine.most_common() if met and met >= share * total[w])
     return [w for w in plain if w.isalpha() and w.islower()]
+
+
+def synonym_choices(senses, words, *, count=500, others=3, near=50, seed=0):
+    """Synonym questions made from WordNet: a word, a synonym of it, and other words that are as frequent.
+
+    The asked word and its synonym share a sense. The other choices are drawn from the words whose places in
+    the list are nearest to the synonym's, and share no sense with the asked word. So how frequent a word is
+    does not tell the answer, and a table without knowledge is right in one of ``others + 1``.
+
+    >>> senses = [{"lemmas": ["big", "large"]}, {"lemmas": ["red"]}, {"lemmas": ["old"]}]
+    >>> found = synonym_choices(senses, ["big", "red", "large", "old"], others=2)
+    >>> print(found["questions"], [sorted(c) for c in found["choices"]])
+    ['big', 'large'] [['large', 'old', 'red'], ['big', 'old', 'red']]
+
+    Args:
+        senses: list of dicts of :func:`wordnet`.
+        words: list of str, sorted by frequency, which may be asked and offered.
+        count: most questions. A word is asked once; which ones, is drawn where there are more.
+        others: wrong choices of a question.
+        near: places before and after the synonym from which they are drawn.
+        seed: of the draws.
+
+    Returns:
+        As :func:`word_choices`, in the order of ``words``; the answer's place among the choices is drawn.
+
+    Raises:
+        ValueError: when no question can be made.
+    """
+    rng, place = np.random.default_rng(seed), {word: i for i, word in enumerate(words)}
+    alike = collections.defaultdict(set)
+    for sense in senses:
+        known = {word for word in sense["lemmas"] if word in place}
+        for word in known:
+            alike[word] |= known - {word}
+    asked = [word for word in words if alike[word]]
+    if len(asked) > count:
+        asked = [asked[i] for i in sorted(rng.choice(len(asked), count, replace=False))]
+    found = {"questions": [], "choices": [], "answers": []}
+    for word in asked:
+        own = sorted(alike[word])
+        right = own[rng.integers(len(own))]
+        at, apart = place[right], {word, *own}
+        free = [w for w in words[max(0, at - near) : at + near + 1] if w not in apart]
+        if len(free) < others:
+            continue
+        choices = [free[i] for i in rng.choice(len(free), others, replace=False)]
+        answer = int(rng.integers(others + 1))
+        found["questions"].append(word)
+        found["choices"].append([*choices[:answer], right, *choices[answer:]])
+        found["answers"].append(answer)
+    if not found["questions"]:
+        raise ValueError("words: give no question; pass more words, or a larger near")
+    return found | {"answers": np.array(found["answers"])}

@@ -1,0 +1,1 @@
+"""Vectors of sentences from vectors of words."""
