@@ -18,9 +18,9 @@ def closure(senses):
     def climb(sense):
         if sense not in above:
             above[sense], depth[sense] = set(), 0  # also ends a circle
-            found = [climb(p) for p in parents.get(sense, ()) if p in parents]
-            above[sense] = set(parents.get(sense, ())).intersection(parents).union(*found)
-            depth[sense] = 1 + min((depth[p] for p in parents.get(sense, ()) if p in parents), default=-1)
+            own = [p for p in parents[sense] if p in parents]
+            above[sense] = set(own).union(*map(climb, own))
+            depth[sense] = 1 + min((depth[p] for p in own), default=-1)
         return above[sense]
 
     for sense in parents:

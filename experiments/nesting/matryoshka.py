@@ -49,7 +49,7 @@ COMPARED = ("last layer", "2DMSE")  # arms of the claims, of the text part and o
 DIGITS = {"width": 64, "steps": 240, "batch": 64}
 # The best of digits.RATES on validation images, for each arm; `--validate` tries them.
 RATES = {"last layer": 2e-3, "1-D MRL": 1e-3, "2DMSE": 1e-3, "all layers": 2e-3, "ESE": 1e-3}
-RATES |= {"2DMSE, weights 1/n": 1e-3, "ESE, no compression": 2e-3}
+RATES |= {"2DMSE, weights 1/n": 2e-3, "ESE, no compression": 2e-3}
 
 
 def arms(layers, sizes):

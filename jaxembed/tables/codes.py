@@ -76,6 +76,28 @@ def _checked(plan, feature, batch):
     return ids, bad
 
 
+def rows_and_flips(plan, feature, ids):
+    """What the codes of ids of a feature say, for a plan with signs: rows, flips, and which ids are bad.
+
+    >>> from jaxembed.tables import Feature, plan
+    >>> p = plan([Feature("user", chunks=2)], rows=100, width=8, signed=True)
+    >>> rows, flipped, bad = rows_and_flips(p, p["user"], np.array([3]))
+    >>> print(codes(p, {"user": np.array([3])})["user"], rows, flipped, bad)
+    [[-94  49]] [[92 49]] [[ True False]] [False]
+
+    Args:
+        plan: :class:`~jaxembed.tables.Plan` with ``signed=True``.
+        feature: one that reads the shared table.
+        ids: int [...], as :func:`codes` takes them.
+
+    Returns:
+        (int32 [..., reads], bool [..., reads], bool [...]).
+    """
+    ids, bad = _checked(plan, feature, {feature.name: ids})
+    place = places(plan)[feature.name]
+    return _hashed(plan, place, ids), _flipped(place, ids), bad
+
+
 def _rows(plan, feature, place, ids):
     """Row numbers [..., reads] of ids [...] of one feature, whose place in the shared table is given."""
     if place is None:
@@ -85,19 +107,27 @@ def _rows(plan, feature, place, ids):
         return ids.astype(np.int32)[..., None] + place.starts
     if plan.scheme == "mixed_radix":
         return _digits(ids.astype(np.int32) + np.int32(place.offset), place.radix, place.starts)
-    ids = ids.astype(np.uint32)[..., None]
-    hashed = mix(ids ^ place.salts) % np.uint32(place.open_rows)
-    if plan.span > 1:
-        steps = np.arange(plan.span, dtype=np.uint32)
-        hashed = _wrapped(hashed[..., None] + steps, place.open_rows, plan.span)
-        rows = place.starts[:, None] + hashed.astype(np.int32)
-        rows = rows.reshape(*rows.shape[:-2], -1)
-    else:
-        rows = place.starts + hashed.astype(np.int32)
+    rows = _hashed(plan, place, ids)
     if plan.signed:
         xp = np if isinstance(rows, np.ndarray) else jnp
-        rows = xp.where(mix(ids ^ place.signs) >> np.uint32(31) == 1, -2 - rows, rows)
+        rows = xp.where(_flipped(place, ids), -2 - rows, rows)
     return rows
+
+
+def _hashed(plan, place, ids):
+    """Hashed rows [..., reads] of ids [...], without signs."""
+    hashed = mix(ids.astype(np.uint32)[..., None] ^ place.salts) % np.uint32(place.open_rows)
+    if plan.span == 1:
+        return place.starts + hashed.astype(np.int32)
+    steps = np.arange(plan.span, dtype=np.uint32)
+    hashed = _wrapped(hashed[..., None] + steps, place.open_rows, plan.span)
+    rows = place.starts[:, None] + hashed.astype(np.int32)
+    return rows.reshape(*rows.shape[:-2], -1)
+
+
+def _flipped(place, ids):
+    """The hashed signs [..., reads] of ids [...]: True is minus."""
+    return mix(ids.astype(np.uint32)[..., None] ^ place.signs) >> np.uint32(31) == 1
 
 
 def _wrapped(rows, count, span):

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxembed.arrays import accumulator
 from jaxembed.checks import check_whole
-from jaxembed.tables.codes import by_table
+from jaxembed.tables.codes import by_table, rows_and_flips
 from jaxembed.tables.codes import codes as plan_codes
-from jaxembed.tables.lookup import init_tables, lookup, row_and_sign, rows_of
+from jaxembed.tables.lookup import init_tables, lookup, row_and_sign, rows_of, signs
 from jaxembed.tables.methods import (
     Method,
     at_once,
@@ -103,6 +104,12 @@ def plan_method(plan, *, rows=None, initialiser=None):
         found = lookup(plan, params, flat, gather=rows_of if rows is None else _gather_of(rows))
         return {n: v.reshape(*given[n].shape[:-1], v.shape[-1]) for n, v in found.items()}
 
+    def vectors(params, ids, key=None):
+        if rows is None and _reads_signs(plan, params, ids):
+            table = params["table"]["embedding"]
+            return {name: _signed(plan, plan[name], table, x) for name, x in ids.items()}
+        return read(params, _codes_of(plan, ids))
+
     def with_rows(params, function):
         if rows is None:
             return params
@@ -122,13 +129,31 @@ def plan_method(plan, *, rows=None, initialiser=None):
     settings = {"method": "plan", "plan": dataclasses.asdict(plan)}
     return Method(
         init=init,
-        vectors=lambda params, ids, key=None: read(params, _codes_of(plan, ids)),
+        vectors=vectors,
         deploy=lambda params: with_rows(params, rows and rows.deploy),
         settings=settings if rows is None else settings | {"rows": rows.settings},
         codes=(lambda ids: _codes_of(plan, ids)) if rows is None else None,
         read=read if rows is None else None,
         **rest,
     )
+
+
+def _reads_signs(plan, params, ids):
+    """Whether :func:`_signed` gives the vectors of ids: of ids on the device, in a whole table of float32."""
+    shared = {f.name for f in plan.shared}
+    if not plan.signed or plan.scheme != "hash" or plan.merge != "concat" or not set(ids) <= shared:
+        return False
+    table = jnp.asarray(params["table"]["embedding"])
+    on_device = all(isinstance(x, jax.Array) for x in ids.values())
+    return on_device and table.shape[0] == plan.height and table.dtype == accumulator(table)
+
+
+def _signed(plan, feature, table, ids):
+    """Vectors [..., D] of ids [...]: the bits that their codes give, a fifth faster without making codes."""
+    rows, flipped, bad = rows_and_flips(plan, feature, ids)
+    vectors = jnp.asarray(table).at[rows].get(mode="promise_in_bounds")
+    vectors = vectors * signs(flipped, table.dtype)[..., None]
+    return jnp.where(bad[..., None], 0, vectors.reshape(*ids.shape, -1))
 
 
 def _codes_of(plan, ids):
@@ -154,7 +179,7 @@ def _gather_of(method):
             return rows_of(table, codes)
         row, flipped = row_and_sign(jnp.asarray(codes))
         vectors = jnp.where((row < 0)[..., None], 0, method.vectors(table, jnp.maximum(row, 0)))
-        return vectors * jnp.where(flipped, -1, 1).astype(vectors.dtype)[..., None]
+        return vectors * signs(flipped, vectors.dtype)[..., None]
 
     return gather
 

@@ -121,8 +121,13 @@ def rows_of(table, codes, signed=True):
     vectors = _narrow_rows(table, inside) if low else _filled(table, inside)
     if not signed:
         return vectors
-    sign = jnp.where(flipped, -1, 1).astype(vectors.dtype)  # a choice of two would gather twice
-    return vectors * sign[..., None]
+    return vectors * signs(flipped, vectors.dtype)[..., None]  # a choice of two would gather twice
+
+
+def signs(flipped, dtype):
+    """The signs -1 and 1 in a dtype, of bool [...] that says where they flip; no integer is converted."""
+    minus, plus = np.array([-1, 1]).astype(dtype)
+    return jnp.where(flipped, minus, plus)
 
 
 def _filled(table, rows):

@@ -39,7 +39,14 @@ def test_arms_without_a_pull_are_losses_over_layers_and_all_layers_pull_the_shal
     pull = losses.vector_kl_to_last(layers[:, 3])
     wanted += sum(pull(layers[:, n]).mean() for n in (1, 2)) / 2
     np.testing.assert_allclose(made["all layers"], wanted, rtol=1e-5)
-    assert np.isfinite(made["2DMSE"])
+    second, found = sum(square(layers[:, 2, :d]).mean() for d in (2, 8)), set()
+    for seed in range(8):  # layer 1 is drawn, of weight 1 either way, or layer 2, of weight 1/2
+        plain, halved = (
+            matryoshka.arms(3, (2, 8))[name](square)(jax.random.key(seed), layers)
+            for name in ("2DMSE", "2DMSE, weights 1/n")
+        )
+        found.add(round(float((plain - halved) / second), 3))
+    assert found == {0.0, 0.5}
     assert matryoshka.arms(1, (2, 8))["all layers"](square)(None, layers[:, :2]) > 0
 
 

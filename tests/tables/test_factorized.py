@@ -68,6 +68,30 @@ def test_robe_with_blocks_of_one_is_hashednet_and_a_gradient_is_the_signed_sum()
     np.testing.assert_allclose(gradient["table"]["embedding"][:, 0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    "options", [{"span": 4}, {"span": 4, "tables": 3}, {"span": 2, "multiplexed": False}]
+)
+def test_signs_are_read_from_ids_as_from_codes(options, dtype):
+    features = [tables.Feature("a", chunks=2, size=50), tables.Feature("b", chunks=1, size=20)]
+    method = tables.plan_method(tables.plan(features, rows=30, width=2, signed=True, **options))
+    params = jax.tree.map(lambda x: x.astype(dtype), method.init(jax.random.key(0)))
+    ids = {"a": np.arange(60).reshape(3, 20) * 10**7, "b": np.arange(5)}
+    on_device = jax.tree.map(jnp.asarray, ids)
+    expected = method.read(params, method.codes(ids))
+    for run in (method.vectors, jax.jit(method.vectors)):
+        chex.assert_trees_all_equal(run(params, on_device), expected)
+
+    def total(params, read):
+        return sum(jnp.sum(jnp.sin(x.astype(jnp.float32))) for x in read(params).values())
+
+    ours = jax.grad(total)(params, lambda p: method.vectors(p, on_device))
+    theirs = jax.grad(total)(params, lambda p: method.read(p, method.codes(ids)))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    few = jax.tree.map(lambda x: x[:7], params)  # rows that the table lacks read zeros either way
+    chex.assert_trees_all_equal(method.vectors(few, on_device), method.read(few, method.codes(ids)))
+
+
 def test_a_block_of_the_width_reads_neighbours_of_the_array():
     method = tables.robe(50, 4, slots=100, signed=False)
     codes = method.codes(np.arange(50))["table/embedding"]["values"]
