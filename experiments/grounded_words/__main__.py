@@ -11,14 +11,12 @@ minutes on 2 CPU cores.
 import dataclasses
 import pathlib
 
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from experiments.grounded_words import captions, scenes
+from experiments.grounded_words import captions, projector, scenes
 from experiments.shared import flags, inputs, plots, results
 from experiments.shared.results import Claim, Result
-from jaxembed import arrays, encoders, losses, metrics, train, vectors
+from jaxembed import arrays, metrics, vectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,49 +54,21 @@ class Config:
 
 QUICK = {"seeds": 1, "steps": 200, "words": 1000}
 LEAK, NONE = 0.2, 0.0  # how much of a topic shows in pictures
-PROJECTOR, CCA, PLS = "projector", "CCA", "PLS"
+PROJECTOR, CCA, PLS = projector.PAPER, "CCA", "PLS"
 TEXT, IMAGE, JOINT = "text", "image", "combined"
 
 
-def project(cfg, params, x, key=None):
-    """The projector: two layers with dropout between them, to unit length."""
-    return arrays.unit(encoders.mlp(params, x, dropout=cfg.dropout, key=key))
-
-
-def make_loss(cfg):
-    """Each projected picture is nearer to its own text vector than to the nearest other one of the batch."""
-
-    def loss_fn(params, batch, key):
-        x = project(cfg, params, batch["feature"], key)
-        distances = arrays.squared_distances(x, batch["text"])
-        same = batch["name"][:, None] == batch["name"][None]
-        index, valid = losses.mine_triplets(distances, same, rule="hardest")
-        own = jnp.arange(len(x))
-        negatives = batch["text"][index[own, own]]
-        given = {"margin": cfg.margin, "where": valid[own, own]}
-        return losses.triplet_loss(x, batch["text"], negatives, **given).mean(), {}
-
-    return loss_fn
-
-
-def fitted(cfg, update, feature, text, rows, seed):
-    """The projector of the names that may be learned from."""
-    sizes = (feature.shape[1], cfg.hidden, text.shape[1])
-    batches = scenes.Batches(feature, text, rows, cfg.batch_size, seed)
-    given = {"update": update, "batches": batches, "steps": cfg.steps, "key": seed}
-    return train.fit(init=lambda key: encoders.init_mlp(key, sizes), **given).params
-
-
-def retrieval(cfg, update, seed, leak):
+def retrieval(cfg, updates, seed, leak):
     """Recall@10 of the text vectors of names never seen, for each way to map pictures; and all vectors."""
     drawn = scenes.scenes(seed, names=cfg.names, pictures=cfg.pictures, leak=leak)
     first, second = scenes.text_spaces(drawn, cfg.width)
     text, feature = np.asarray(arrays.unit(first)), np.asarray(arrays.unit(drawn["feature"]))
     rows = np.random.default_rng(seed).permutation(cfg.names)
     held, kept = np.split(rows, [cfg.names // 5])
-    params = fitted(cfg, update, feature, text, kept, seed)
-    image = np.asarray(project(cfg, params, feature))
-    told = {PROJECTOR: (image[held], text[held])}
+    made = {
+        way: projector.fitted(cfg, way, update, feature, text, kept, seed) for way, update in updates.items()
+    }
+    told = {way: (image[held], text[held]) for way, image in made.items()}
     for name, kind in ((CCA, "cca"), (PLS, "pls")):
         size = min(len(kept), cfg.width) // 2
         found = vectors.canonical(feature[kept], text[kept], size=size, kind=kind, ridge=cfg.ridge)
@@ -106,7 +76,12 @@ def retrieval(cfg, update, seed, leak):
         told[name] = tuple(vectors.standardise(side, x[held]) for side, x in sides)
     ranks = {name: metrics.partner_ranks(*both) for name, both in told.items()}
     recall = {name: float(np.mean(r <= 10)) for name, r in ranks.items()}
-    return recall, {"drawn": drawn, "kept": kept, "held": held, "spaces": (first, second, feature, image)}
+    return recall, {
+        "drawn": drawn,
+        "kept": kept,
+        "held": held,
+        "spaces": (first, second, feature, made[PROJECTOR]),
+    }
 
 
 def kinds(cfg, found):
@@ -156,11 +131,11 @@ def averaged(runs, first):
 
 def run(cfg):
     """Retrieval of unseen names, what combined vectors tell, and words of texts."""
-    update = train.gradient_update(make_loss(cfg), optax.adam(cfg.learning_rate))
+    updates = projector.updates(cfg)
     recalls, told = [], []
     for seed in range(cfg.first_seed, cfg.first_seed + cfg.seeds):
-        with_topic, found = retrieval(cfg, update, seed, LEAK)
-        without, _ = retrieval(cfg, update, seed, NONE)
+        with_topic, found = retrieval(cfg, updates, seed, LEAK)
+        without, _ = retrieval(cfg, updates, seed, NONE)
         pairs = {name: (recall, without[name]) for name, recall in with_topic.items()}
         columns = "recall@10", "no topic in pictures"
         recalls.append({name: dict(zip(columns, both, strict=True)) for name, both in pairs.items()})

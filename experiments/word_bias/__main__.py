@@ -83,7 +83,10 @@ def run(cfg):
         for row in rows:
             if row["arm"] in (BEFORE, SOFT):  # after hard debiasing all projections are 0
                 row["ratings"] = metrics.spearman(stereotypes, shown[row["arm"]])
-    return Result({"arms": rows, "association": tests, "limit": held, "counts": [counts]}, details)
+    found = {"arms": rows, "association": tests, "indirect bias": measures.indirect(table, basis)}
+    learned = measures.lists_of(table)
+    found |= {"specific words": learned} if learned else {}
+    return Result(found | {"limit": held, "counts": [counts]}, details)
 
 
 def rows_of(t):

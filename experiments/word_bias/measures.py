@@ -45,12 +45,50 @@ def known(table, pairs):
 
 def specific(table):
     """bool [V]: words that rightly have a gender, listed or learned from the seed by a linear classifier."""
-    from sklearn.svm import LinearSVC
-
-    seed = np.isin(table["words"], table["seed"])
     if table["specific"] is not None:
         return np.isin(table["words"], table["specific"])
-    return seed | LinearSVC(C=1.0).fit(table["vectors"], seed).predict(table["vectors"])
+    return learned(table)
+
+
+def learned(table, frequent=50_000):
+    """bool [V]: the seed, and what a linear classifier of the frequent words and the seed takes for such.
+
+    A word in capitals is of the seed where its small letters are, and are among the frequent words.
+    """
+    from sklearn.svm import LinearSVC
+
+    words, common = np.array(table["words"]), set(table["words"][:frequent])
+    small = np.array([w.lower() if w.lower() in common else w for w in table["words"]])
+    seed = np.isin(words, table["seed"]) | np.isin(small, table["seed"])
+    known = seed | (np.arange(len(words)) < frequent)
+    return seed | LinearSVC(C=1.0).fit(table["vectors"][known], seed[known]).predict(table["vectors"])
+
+
+def lists_of(table):
+    """A row beside the authors' list: how many words are listed, learned from the seed, and both."""
+    if table["specific"] is None:
+        return []
+    listed, found = specific(table), learned(table)
+    both, seed = int((listed & found).sum()), np.isin(table["words"], table["seed"])
+    row = {"seed": int(seed.sum()), "listed": int(listed.sum()), "learned": int(found.sum()), "both": both}
+    return [row | {"of the learned": both / found.sum(), "of the listed": both / listed.sum()}]
+
+
+def indirect(table, basis):
+    """A row for each known word of the paper's examples: the share of a likeness that gender makes."""
+    rows = []
+    for first, words in lists.INDIRECT.items():
+        words = [w for w in words if w in table["rows"] and first in table["rows"]]
+        some = table["vectors"][[table["rows"][w] for w in words]]
+        if words:
+            shown = np.broadcast_to(table["vectors"][table["rows"][first]], some.shape)
+            shares = np.asarray(metrics.indirect_bias(shown, some, basis))
+            cosines = np.sum(shown * some, axis=1)
+            rows += [
+                {"word": first, "beside": w, "cosine": float(c), "indirect bias": float(x)}
+                for w, c, x in zip(words, cosines, shares, strict=True)
+            ]
+    return rows
 
 
 def cased(pairs):

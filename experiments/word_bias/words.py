@@ -60,6 +60,11 @@ JOBS = listed(
     "translator treasurer trooper trumpeter tutor tycoon undersecretary vocalist warden warrior welder "
     "worker wrestler writer"
 )
+# Pairs of the paper's table of indirect bias.
+INDIRECT = {
+    "softball": listed("pitcher bookkeeper receptionist registered_nurse homemaker waitress"),
+    "football": listed("footballer businessman pundit maestro cleric"),
+}
 # Sets of the association test: names of the sexes, and the targets of two published tests.
 MALE, FEMALE = (
     listed("male man boy brother he him his son"),

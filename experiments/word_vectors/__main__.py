@@ -4,6 +4,7 @@
     python -m experiments.word_vectors --quick
     python -m experiments.word_vectors --texts folder      # on text files of your own, a text in each line
     python -m experiments.word_vectors --pairs men.txt     # judged pairs of your own, two words and a score
+    python -m experiments.word_vectors --choices toefl.txt # questions of synonyms, the answer first
     python -m experiments.word_vectors --validate          # rates of the classifiers, on validation texts
 
 Paper: word and document embeddings (arXiv:1611.05962); the part about words appeared as arXiv:1507.05523.
@@ -18,7 +19,7 @@ import numpy as np
 
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
-from experiments.word_vectors import analogies, corpora, documents, measure
+from experiments.word_vectors import analogies, corpora, documents, gains, measure
 from experiments.word_vectors.drawing import figures
 from jaxembed import data, recipes
 
@@ -47,6 +48,7 @@ class Config:
     peer: bool = True  # compare with gensim where it is installed
     texts: pathlib.Path | None = None  # a folder of text files in place of the mixed text
     pairs: pathlib.Path | None = None  # a file of judged pairs of words beside the two sets
+    choices: pathlib.Path | None = None  # a file of questions of synonyms beside those of WordNet
     validate: bool = False  # the rates of the classifiers alone
     quick: bool = False  # one seed, short texts
     results: pathlib.Path | None = None
@@ -81,20 +83,6 @@ def beside_gensim(cfg, texts):
             model = models.Word2Vec(texts, workers=2, seed=seed + 1, **options)
             score = measure.similarity(model.wv.index_to_key, model.wv.vectors, cfg.pairs)
             rows.append({"arm": PEER, "seed": seed} | score)
-    return rows
-
-
-def by_model(cfg, texts):
-    """Every model on one text: a row for each model and seed."""
-    corpus, rows = data.corpus(corpora.cut(texts, cfg.ranking)), []
-    for kind in KINDS:
-        flags.stage(f"trains {kind}")
-        for seed in range(cfg.seeds):
-            options = {"width": cfg.narrow, "window": cfg.near} | measure.SETTINGS.get(kind, {})
-            found = trained(cfg, corpus, seed, kind, **options)
-            rows.append(
-                {"arm": kind, "seed": seed} | measure.similarity(found.words, found.vectors, cfg.pairs)
-            )
     return rows
 
 
@@ -227,14 +215,17 @@ def run(cfg):
     if cfg.validate:
         return rates(cfg, corpora.cut(mixed, cfg.words))
     seeds = {"seeds_gensim": beside_gensim(cfg, corpora.cut(mixed if own is None else own, cfg.words))}
-    seeds["seeds_models"] = by_model(cfg, mixed if own is None else own)
+    ranked = data.corpus(corpora.cut(mixed if own is None else own, cfg.ranking))
+    seeds |= gains.by_model(cfg, ranked["words"], KINDS, functools.partial(trained, cfg, ranked))
     seeds["seeds_texts"] = by_text(cfg, domains)
     found, columns = trained(cfg, data.corpus(corpora.cut(mixed, cfg.words)), 0), measure.sets(cfg.pairs)
+    asked_of = tuple(seeds["seeds_random"][0])
     classifiers, order = by_classifier(cfg, found)
     told, shown = answered(found)
     tables = {
         "gensim": measure.means(seeds["seeds_gensim"], ("arm",), columns),
-        "models": measure.means(seeds["seeds_models"], ("arm",), columns),
+        "models": measure.means(seeds["seeds_models"], ("arm",), asked_of),
+        "gains": gains.table(seeds["seeds_models"], seeds["seeds_random"], asked_of),
         "texts": measure.means(seeds["seeds_texts"], ("domain", "size", "words"), ("accuracy",)),
         "classifiers": classifiers,
         "order": order,

@@ -2,13 +2,15 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from refusals import refused
 
 from experiments.grounded_words import __main__ as story
-from experiments.grounded_words import captions, scenes
+from experiments.grounded_words import captions, projector, scenes
 from experiments.shared import results
+from jaxembed import arrays, metrics
 
 
 def test_scenes_show_names_of_one_topic_and_pictures_tell_the_kind():
@@ -76,3 +78,38 @@ def test_spaces_of_the_same_texts_have_a_row_for_each_word():
         near = (x @ x.T)[np.triu_indices(6, 1)]
         same = np.equal.outer(np.arange(6) < 3, np.arange(6) < 3)[np.triu_indices(6, 1)]
         assert near[same].mean() > near[~same].mean() + 0.1, name
+
+
+def test_a_margin_in_means_is_never_reached_and_batch_norm_ignores_scale_and_mean():
+    cfg, rng = story.Config(hidden=6, dropout=0.0), np.random.default_rng(0)
+    params = projector.init(jax.random.key(0), (5, 6, 16))
+    x, text = rng.normal(size=(8, 5)), np.asarray(arrays.unit(rng.normal(size=(8, 16))))
+    batch = {"feature": x, "text": text, "name": np.arange(8)}
+    means, _ = projector.make_loss(cfg, projector.MEANS)(params, batch, None)
+    sums, _ = projector.make_loss(cfg, projector.PAPER)(params, batch, None)
+    assert means > sums and means == pytest.approx(hinges(cfg, params, batch, 16 * cfg.margin), rel=1e-5)
+    assert sums == pytest.approx(hinges(cfg, params, batch, cfg.margin), rel=1e-5)
+    moved = {"layers": dict(params["layers"]), "norm": params["norm"]}
+    moved["layers"]["layer_1"] = {k: 3 * v + (k == "bias") for k, v in params["layers"]["layer_1"].items()}
+    both = [projector.project(cfg, projector.PAPER, p, x) for p in (params, moved)]
+    np.testing.assert_allclose(*both, atol=1e-3)
+
+
+def hinges(cfg, params, batch, margin):
+    """The mean over names of the hinge to the nearest other text, by loops."""
+    x, text = np.asarray(projector.project(cfg, projector.PAPER, params, batch["feature"])), batch["text"]
+    apart = [[np.sum((a - b) ** 2) for b in text] for a in x]
+    away = [min(d for j, d in enumerate(row) if j != i) for i, row in enumerate(apart)]
+    return np.mean([max(0, margin + apart[i][i] - away[i]) for i in range(len(x))])
+
+
+def test_projectors_put_pictures_beside_their_texts():
+    rng = np.random.default_rng(0)
+    text = np.asarray(arrays.unit(rng.normal(size=(60, 8))))
+    feature = (text @ rng.normal(size=(8, 20))).astype(np.float32)
+    cfg = story.Config(hidden=64, dropout=0.0, steps=150, learning_rate=3e-3)
+    for way, update in projector.updates(cfg).items():
+        found = projector.fitted(cfg, way, update, feature, text, np.arange(50), 0)
+        assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+        ranks = metrics.partner_ranks(found[50:], text[50:])
+        assert np.mean(ranks <= 3) > 0.6, way

@@ -72,3 +72,25 @@ def test_vectors_of_ones_own_without_the_pairs_are_refused(tmp_path):
     path.write_text("2 2\nshe 1 0\nnurse 1 1\n")
     with pytest.raises(ValueError, match="^--vectors .*own.vec: lack she, he or all pairs of words"):
         measures.chosen(story.Config(vectors=path))
+
+
+def test_words_with_a_gender_are_learned_from_a_seed():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 8))
+    x[:60, 0] += 6  # sixty words lie apart, most of them are of the seed
+    words = [f"w{i}" for i in range(199)] + ["W0"]
+    table = {"words": words, "vectors": x, "seed": words[:50], "specific": words[:60]}
+    found = measures.learned(table)
+    assert found[50:60].mean() > 0.5 and found[199] and found[60:199].mean() < 0.1
+    (row,) = measures.lists_of(table)
+    assert row["seed"] == 50 and row["listed"] == 60 and row["both"] == found[:60].sum()
+    assert row["of the listed"] == found[:60].mean() and measures.lists_of(table | {"specific": None}) == []
+
+
+def test_indirect_bias_of_known_examples():
+    words = ["softball", "pitcher", "receptionist"]
+    vectors = np.array([[0.6, 0.8, 0.0], [0.0, 1.0, 0.0], [0.6, 0.0, 0.8]])
+    table = {"words": words, "rows": {w: i for i, w in enumerate(words)}, "vectors": vectors}
+    one, two = measures.indirect(table, np.eye(3)[:1])
+    assert (one["beside"], two["beside"]) == ("pitcher", "receptionist")
+    assert one["indirect bias"] == pytest.approx((0.8 - 1) / 0.8) and two["indirect bias"] == pytest.approx(1)

@@ -6,7 +6,7 @@ import pytest
 from experiments.benchmarks import words as benchmark
 from experiments.shared import plots, results
 from experiments.word_vectors import __main__ as story
-from experiments.word_vectors import analogies, corpora, documents, measure
+from experiments.word_vectors import analogies, corpora, documents, gains, measure
 from jaxembed import data, recipes
 
 
@@ -125,3 +125,30 @@ def test_judged_pairs_of_ones_own_are_a_column(tmp_path, monkeypatch):
     path.write_text("man king 3\nking queen 9\nman yak 2\n")
     table = np.array([[1, 0], [0.4, 1], [0.3, 1.0]])
     assert measure.similarity(["man", "king", "queen"], table, path) == {"mine": pytest.approx(1)}
+
+
+def test_gains_are_shares_of_the_best_models_gain_over_random_vectors():
+    rows = [
+        {"arm": arm, "seed": seed, "a": value + seed, "b": 0.1}
+        for arm, value in (("x", 2.0), ("y", 4.0))
+        for seed in (0, 1)
+    ]
+    random = [{"a": 0.0, "b": 0.5}, {"a": 1.0, "b": 0.5}]
+    x, y = gains.table(rows, random, ("a", "b"))
+    assert x["a"] == pytest.approx(0.5) and y["a"] == pytest.approx(1)
+    assert y["± a"] == pytest.approx(np.sqrt(2) / 8)
+    assert np.isnan(x["b"])  # where the best model gains nothing
+
+
+def test_models_are_asked_for_synonyms_of_wordnet_and_of_a_file(monkeypatch, tmp_path):
+    words = [f"w{a}{b}" for b in "abcde" for a in "xyz"]
+    senses = [{"lemmas": [w for w in words if w[2] == b]} for b in "abcde"]
+    monkeypatch.setattr(data, "wordnet", lambda: senses)
+    monkeypatch.setattr(measure, "similarity", lambda words, vectors, pairs: {"WordSim-353": 0.0})
+    (tmp_path / "toefl.txt").write_text("wxa | wyb | wzb\n")
+    near = np.repeat(np.eye(5), 3, axis=0).astype(np.float32)
+    cfg = story.Config(choices=tmp_path / "toefl.txt", seeds=2, narrow=5)
+    found = gains.by_model(cfg, words, ["cbow"], lambda seed, kind, **o: recipes.Words(words, near))
+    assert [row["synonyms"] for row in found["seeds_models"]] == [1, 1]
+    assert all(row["toefl"] == 1 for row in found["seeds_models"])  # equal cosines: the first is chosen
+    assert all(row["synonyms"] < 0.8 for row in found["seeds_random"])
