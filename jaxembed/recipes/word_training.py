@@ -82,7 +82,8 @@ def train_words(
         power: of the counts in the noise distribution, and of the column sums of "ppmi".
         rate: learning rate at the beginning; 0.025, for "cbow", "glove" and Adagrad 0.05.
         ngrams: optional (shortest, longest): a word is the mean of its row and those of its n-grams, as in
-            fastText, and unseen words have vectors. With "skip_gram".
+            fastText, and unseen words have vectors. With "skip_gram" and "cbow"; the latter averages all rows
+            of all words around, so that long words weigh more.
         buckets: rows for n-grams. fastText has 2,000,000.
         objective: "negative_sampling"; "hierarchical" for a Huffman tree with "skip_gram"; "hinge" with
             "cw", the ranking loss of its paper.
@@ -136,28 +137,14 @@ def train_words(
     return _model(found, state.params, settings)
 
 
-def _chosen(kind, **given):
-    """The window, the rate and the epochs: those that are given, or those of the kind."""
-    usual = {"window": 5, "rate": 0.05, "epochs": 5} | USUAL.get(kind, {})
-    return usual | {name: value for name, value in given.items() if value is not None}
-
-
-def _maker(kind, objective):
-    """What gives (init, update, batches) of a kind."""
-    makers = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts)} | dict.fromkeys(PARAGRAPHS, _paragraphs)
-    return makers.get(kind, _tree if objective == "hierarchical" else _windows)
-
-
 def _check(kind, objective, ngrams, counts):
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: choose one of {KINDS}")
     allowed = {"negative_sampling": KINDS, "hierarchical": ("skip_gram",), "hinge": ("cw",)}
     if kind not in allowed.get(objective, ()):
         raise ValueError(f"objective={objective!r}: kind={kind!r} is not trained by it; leave it out")
-    if ngrams is not None and (kind != "skip_gram" or objective != "negative_sampling"):
-        raise ValueError(
-            f"ngrams={ngrams}: belong to kind='skip_gram' with negative sampling; leave them out"
-        )
+    if ngrams is not None and (kind not in WINDOWED or objective != "negative_sampling"):
+        raise ValueError(f"ngrams={ngrams}: take kind='skip_gram' or 'cbow', and negative sampling")
     check_whole(1, **counts)
 
 
@@ -191,7 +178,8 @@ def _windows(corpus, settings, parts=1):
     rows, pieces = len(corpus["words"]), None
     if settings["ngrams"]:
         rows, pieces = rows + settings["buckets"], word_pieces(corpus["words"], settings)
-    batches = steps.Windows(windows, settings["epochs"], settings["rate"], LEAST, pieces)
+    given = windows, settings["epochs"], settings["rate"], LEAST, pieces
+    batches = steps.Windows(*given, around=settings["kind"] == "cbow")
 
     def init(key):
         output = jnp.zeros((_height(len(corpus["words"]), parts), settings["width"]))
