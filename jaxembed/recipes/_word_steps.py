@@ -101,7 +101,7 @@ def _window_update(kind, group, groups, window, negatives, subwords):
         return {"input": {"embedding": inputs}, "output": {"embedding": output}}
 
     def step(state, batch, key):
-        read, write = _pieces(batch, span) if subwords else _plain()
+        read, write = listed_means(batch, span) if subwords else _plain()
 
         def body(at, params):
             return small(at, read, write, params, batch)
@@ -181,7 +181,7 @@ def _plain():
     return read, write
 
 
-def _pieces(batch, places):
+def listed_means(batch, places):
     """Reads and writes of a table in which a word is the mean of its own row and those of its n-grams."""
 
     def cut(at, part):

@@ -55,7 +55,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("kind", recipe.KINDS)
+@pytest.mark.parametrize("kind", MODELS)
 def test_every_model_puts_words_of_a_topic_together(kind):
     found = recipes.train_words(planted(), kind=kind, **FAST | MODELS[kind])
     assert purity(found) >= 0.9
