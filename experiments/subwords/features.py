@@ -96,20 +96,6 @@ def train(lists, *, width, epochs, buckets, ngrams=None, seed=0):
     )
 
 
-def of_words(words, lists):
-    """fastText's vectors of texts [N, D]: the mean of unit vectors of the words that have one."""
-    table, rows = [np.zeros(words.vectors.shape[1])], {}
-    for word in {word for words in lists for word in words}:
-        try:
-            rows[word] = len(table)
-            table.append(words.vector(word))
-        except KeyError:
-            rows[word] = 0
-    table = np.asarray(arrays.unit(np.stack(table).astype(np.float32)))
-    known = [[rows[word] for word in words if table[rows[word]].any()] for words in lists]
-    return np.stack([table[row].mean(axis=0) if row else table[0] for row in known])
-
-
 def quantised(words, group):
     """The words with rows of product codes, a byte for each ``group`` coordinates."""
     rows = np.asarray(words.rows if words.rows is not None else words.vectors)
@@ -128,6 +114,16 @@ def flat(x, seed=0):
 
     places = TSNE(init="pca", random_state=seed).fit_transform(x)
     return places, float(trustworthiness(x, places, n_neighbors=10))
+
+
+def maps(task, arms, found, labels, points):
+    """A map of some texts of a task by each of several features: places, trustworthiness and classes."""
+    kinds = sorted(set(labels))
+    drawn = {"task": task, "labels": [kinds.index(label) for label in labels[:points]], "names": kinds}
+    for arm in arms:
+        places, trust = flat(found[arm][:points])
+        drawn[arm] = {"places": places.round(2).tolist(), "trustworthiness": trust}
+    return drawn
 
 
 def size_in_mb(words, group=None):

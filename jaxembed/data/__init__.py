@@ -25,7 +25,7 @@ from jaxembed.data.event_logs import (
     more_rows,
     split_in_time,
 )
-from jaxembed.data.fasttext import fasttext_hash, fasttext_ids, fasttext_ngrams
+from jaxembed.data.fasttext import fasttext_hash, fasttext_ids, fasttext_ngrams, fasttext_text_ids
 from jaxembed.data.fasttext_files import read_fasttext, write_fasttext
 from jaxembed.data.images import common_identities, fit_image, identity_batches, read_image, read_images
 from jaxembed.data.locality import locality_batches, proximity_graph
@@ -153,6 +153,7 @@ __all__ = [
     "fasttext_hash",
     "fasttext_ids",
     "fasttext_ngrams",
+    "fasttext_text_ids",
     "filter_report",
     "filtered_slope",
     "first_sentences",

@@ -114,3 +114,89 @@ def fasttext_ids(words, rows=0, *, sizes=SIZES, buckets=BUCKETS):
     if buckets:
         ids[mask] = rows + fasttext_hash([g for row in grams for g in row]) % np.uint32(buckets)
     return ids, mask
+
+
+def fasttext_text_ids(lists, words, *, sizes=(0, 0), longest=1, buckets=BUCKETS, kept=None):
+    """FastText rows of texts: known words, their n-grams of characters, and n-grams of words by their hash.
+
+    The hash of an n-gram of words starts with that of its first one; for each further word ``h = 116049371 h
+    + hash(word)``, in 64 bits, each word's hash widened with its sign. ``row = V + h % buckets``. Unknown
+    words count in it too. The mean of the rows is what fastText's classifier reads of a text.
+
+    >>> ids, offsets = fasttext_text_ids([["a", "new", "cat"], ["cat"]], ["a", "cat"], longest=2, buckets=100)
+    >>> print(ids.tolist(), offsets.tolist())
+    [0, 1, 87, 48, 1] [0, 4, 5]
+
+    Args:
+        lists: N lists of words. fastText ends each text with ``"</s>"``, which is one of its words.
+        words: V str in the order of their rows, or {word: row}.
+        sizes: (shortest, longest) of the n-grams of characters; (0, 0) for none.
+        longest: most words of an n-gram of words; 1 for none.
+        buckets: number of rows for n-grams, behind those of the words.
+        kept: optional {bucket: row behind the words}, where a quantised model keeps some of them.
+
+    Returns:
+        ids int32 [P], the rows of all texts, each word's before the n-grams of words; and offsets int64
+        [N + 1]: ``ids[offsets[n] : offsets[n + 1]]`` are those of text n.
+
+    Raises:
+        ValueError: for a text that is not a list of words, ``longest`` below 1, or sizes out of order.
+
+    References:
+        A. Joulin et al., arXiv:1607.01759; ``Dictionary::addWordNgrams`` of the official code.
+    """
+    if any(isinstance(row, str | bytes) for row in lists):
+        raise ValueError("lists: hold a text that is not split; give a list of words for each text")
+    if longest < 1:
+        raise ValueError(f"longest={longest}: give at least 1, which makes no n-grams of words")
+    known = words if isinstance(words, dict) else {word: i for i, word in enumerate(words)}
+    number = {}
+    tokens = np.array([number.setdefault(word, len(number)) for row in lists for word in row], np.int64)
+    owners = np.repeat(np.arange(len(lists)), [len(row) for row in lists])
+    rows = _rows_of_words(list(number), known, sizes, buckets, kept)
+    counts = np.array([len(row) for row in rows], np.int64)
+    flat = np.concatenate([np.zeros(0, np.int32), *rows])
+    begin, each = np.cumsum(counts) - counts, counts[tokens]
+    shift = np.repeat(begin[tokens] - (np.cumsum(each) - each), each)
+    found, texts = [flat[shift + np.arange(len(shift))]], [np.repeat(owners, each)]
+    if longest > 1 and buckets:
+        hashes = fasttext_hash(list(number))[tokens].view(np.int32).astype(np.int64).view(np.uint64)
+        for part, own in _phrases(hashes, owners, longest):
+            ids, real = _behind(part % np.uint64(buckets), len(known), kept)
+            found.append(ids[real])
+            texts.append(own[real])
+    texts = np.concatenate(texts)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(texts, minlength=len(lists)))])
+    return np.concatenate(found)[np.argsort(texts, kind="stable")], offsets.astype(np.int64)
+
+
+def _rows_of_words(words, known, sizes, buckets, kept):
+    """The rows of each word: its own where it is known, and those of its n-grams."""
+    ids, mask = fasttext_ids(words, 0, sizes=sizes, buckets=buckets)
+    grams, real = _behind(ids, len(known), kept)
+    real &= mask
+    return [
+        np.concatenate([np.array([known[word]] if word in known else [], np.int32), row[own]])
+        for word, row, own in zip(words, grams, real, strict=True)
+    ]
+
+
+def _behind(buckets, count, kept):
+    """Rows of buckets behind ``count`` words, and which of them are there."""
+    buckets = buckets.astype(np.int64)
+    if kept is None:
+        return (count + buckets).astype(np.int32), np.ones(buckets.shape, bool)
+    rows = np.array([kept.get(int(b), -1) for b in buckets.reshape(-1)], np.int64).reshape(buckets.shape)
+    return np.where(rows < 0, 0, count + rows).astype(np.int32), rows >= 0
+
+
+def _phrases(hashes, owners, longest):
+    """(hashes, texts) of the n-grams of 2, 3 ... words that stand in one text."""
+    running = hashes
+    for size in range(2, longest + 1):
+        ends = hashes[size - 1 :]
+        running = running[: len(ends)] * np.uint64(116049371) + ends
+        inside = owners[: len(ends)] == owners[size - 1 :]
+        if not inside.any():
+            return
+        yield running[inside], owners[: len(ends)][inside]

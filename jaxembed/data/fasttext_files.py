@@ -61,8 +61,8 @@ def read_fasttext(path):
     Returns:
         {"words": V str, "counts": int64 [V], "rows": float32 [V + buckets, D], "output": float32 [W, D],
         "sizes": (shortest, longest), "buckets": int, "kept": None or {bucket: row behind the words},
-        "labels": list of str, "settings": dict}. "labels" are those of a classifier, without rows of their
-        own among the words.
+        "labels": list of str, "label_counts": int64, "settings": dict}. "labels" are those of a classifier,
+        without rows of their own among the words.
 
     Raises:
         FileNotFoundError: when the file is missing.
@@ -133,7 +133,7 @@ def _centroids(cursor, width):
 
 def _checked(path, version, settings, entries, kept, rows, output):
     words = [(word, count) for word, count, kind in entries if kind == 0]
-    labels = [word for word, _, kind in entries if kind == 1]
+    labels = [(word, count) for word, count, kind in entries if kind == 1]
     supervised = MODELS.get(settings["model"]) == "supervised"
     if version == 11 and supervised:
         settings["longest"] = 0  # the old classifiers used no n-grams of characters
@@ -160,7 +160,8 @@ def _checked(path, version, settings, entries, kept, rows, output):
         "sizes": sizes if sizes[1] else (0, 0),
         "buckets": settings["buckets"] if used else 0,
         "kept": kept,
-        "labels": labels,
+        "labels": [w for w, _ in labels],
+        "label_counts": np.array([n for _, n in labels], np.int64),
         "settings": settings | _named(settings),
     }
 
@@ -170,19 +171,23 @@ def _named(settings):
     return {name: known.get(settings[name], "unknown") for name, known in tables.items()}
 
 
-def write_fasttext(path, words, counts, rows, output, *, sizes=(3, 6), buckets, settings=None):
-    """FastText model: writes a .bin file that fastText and gensim read.
+def write_fasttext(
+    path, words, counts, rows, output, *, sizes=(3, 6), buckets, labels=(), label_counts=(), settings=None
+):
+    """FastText model: writes a .bin file that fastText and gensim read. With labels it is a classifier.
 
     Args:
         path: of the file.
         words: V distinct str.
         counts: int [V].
         rows: [V + buckets, D], the rows of the words, then of the n-grams.
-        output: [V, D].
+        output: [V, D], or [L, D] of the labels.
         sizes: (shortest, longest) of the n-grams; (0, 0) for none, with 0 buckets.
         buckets: number of rows for n-grams.
-        settings: optional {"window", "epochs", "min_count", "negatives", "sample", "model", "loss"} for the
-            header, as :func:`read_fasttext` gives them.
+        labels: L distinct str of a classifier, by falling count. fastText marks them: "__label__cat".
+        label_counts: int [L].
+        settings: optional {"window", "epochs", "min_count", "negatives", "sample", "model", "loss",
+            "word_ngrams"} for the header, as :func:`read_fasttext` gives them.
 
     Raises:
         ValueError: for shapes that differ, or a word with a space or NUL in it.
@@ -195,7 +200,8 @@ def write_fasttext(path, words, counts, rows, output, *, sizes=(3, 6), buckets, 
     check_shape("rows", rows, (len(words) + buckets, None))
     check_shape("output", output, (None, rows.shape[1]))
     check_shape("counts", counts, (len(words),))
-    for word in words:
+    check_shape("label_counts", label_counts, (len(labels),))
+    for word in (*words, *labels):
         if not word or "\0" in word or word.split() != [word]:
             raise ValueError(f"words: {word!r} is empty, or holds a space or NUL; replace it")
     usual = {
@@ -207,16 +213,19 @@ def write_fasttext(path, words, counts, rows, output, *, sizes=(3, 6), buckets, 
         "word_ngrams": 1,
     }
     usual |= {"loss": "negative_sampling", "model": "skip_gram", "buckets": buckets, "update_rate": 100}
+    usual |= {"loss": "softmax", "model": "supervised"} if labels else {}
     usual |= {"sample": 1e-4, **(settings or {}), "shortest": sizes[0], "longest": sizes[1]}
     usual["loss"] = {name: n for n, name in LOSSES.items()}[usual["loss"]]
     usual["model"] = {name: n for n, name in MODELS.items()}[usual["model"]]
     head = struct.pack("<2i12id", FASTTEXT, VERSION, *(usual[n] for n in SETTINGS), usual["sample"])
-    head += struct.pack("<iiiqq", len(words), len(words), 0, int(np.sum(counts)), -1)
+    sizes_of = len(words) + len(labels), len(words), len(labels)
+    head += struct.pack("<iiiqq", *sizes_of, int(np.sum(counts) + np.sum(label_counts)), -1)
     new = files.beside(path, ".new")
     with files.written(new) as file:
         file.write(head)
-        for word, count in zip(words, counts, strict=True):
-            file.write(word.encode() + b"\0" + struct.pack("<qb", int(count), 0))
+        for kind, names, numbers in ((0, words, counts), (1, labels, label_counts)):
+            for word, count in zip(names, numbers, strict=True):
+                file.write(word.encode() + b"\0" + struct.pack("<qb", int(count), kind))
         for matrix in (rows, output):
             file.write(struct.pack("<?qq", False, *matrix.shape))
             matrix.tofile(file)

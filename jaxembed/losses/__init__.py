@@ -61,6 +61,7 @@ from jaxembed.losses.sampled import (
     update_frequency,
 )
 from jaxembed.losses.sense_centres import init_sense_centres, nearest_sense
+from jaxembed.losses.sense_penalties import sense_penalty
 from jaxembed.losses.senses import (
     context_vectors,
     gumbel_softmax,
@@ -179,6 +180,7 @@ __all__ = [
     "score_kl_to_last",
     "sense_logits",
     "sense_loss",
+    "sense_penalty",
     "sense_priors",
     "sequence_loss",
     "shared_label_mask",

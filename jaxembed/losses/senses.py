@@ -13,7 +13,7 @@ METHODS = ("cosine", "classifier")
 DRAWS = ("place", "word")
 
 
-def init_senses(key, vocabulary, senses, width, *, shared=False):
+def init_senses(key, vocabulary, senses, width, *, shared=False, hidden=None):
     """Disambiguated skip-gram: draws the params of :func:`sense_loss`.
 
     >>> params = init_senses(jax.random.key(0), 100, 3, 50)
@@ -27,18 +27,24 @@ def init_senses(key, vocabulary, senses, width, *, shared=False):
         width: D.
         shared: one classifier for all words, as in the first stage of training; :func:`own_classifiers`
             then gives each word its own.
+        hidden: optional width H of a layer of ``relu`` before the classifier, which all words share.
 
     Returns:
         ``senses`` [V, K, D], drawn evenly within 0.5 / (D K) of 0; ``output`` with ``kernel`` [V, D] and
         ``bias`` [V], zeros; ``classifier`` with ``kernel`` [V, D, K] and ``bias`` [V, K], or [D, K] and
-        [K], zeros.
+        [K], zeros. With a layer the kernels are H high, and ``classifier/hidden`` has ``kernel`` [D, H] of
+        Glorot's uniform distribution and ``bias`` [H], zeros.
     """
     bound = 0.5 / (width * senses)
     rows = () if shared else (vocabulary,)
+    classifier = {"kernel": jnp.zeros((*rows, hidden or width, senses)), "bias": jnp.zeros((*rows, senses))}
+    if hidden:
+        draw = jax.nn.initializers.glorot_uniform()(jax.random.fold_in(key, 1), (width, hidden))
+        classifier["hidden"] = {"kernel": draw, "bias": jnp.zeros(hidden)}
     return {
         "senses": jax.random.uniform(key, (vocabulary, senses, width), minval=-bound, maxval=bound),
         "output": {"kernel": jnp.zeros((vocabulary, width)), "bias": jnp.zeros(vocabulary)},
-        "classifier": {"kernel": jnp.zeros((*rows, width, senses)), "bias": jnp.zeros((*rows, senses))},
+        "classifier": classifier,
     }
 
 
@@ -53,7 +59,7 @@ def own_classifiers(params):
         params: of :func:`init_senses` with ``shared=True``, trained.
 
     Returns:
-        Params with ``kernel`` [V, D, K] and ``bias`` [V, K].
+        Params with ``kernel`` [V, D, K] and ``bias`` [V, K]. A hidden layer stays shared.
 
     Raises:
         ValueError: where words have classifiers of their own already.
@@ -63,7 +69,7 @@ def own_classifiers(params):
         raise ValueError(f"params: the classifier has shape {kernel.shape}; pass one of shape [D, K]")
     rows = len(params["senses"])
     tiled = {"kernel": jnp.tile(kernel, (rows, 1, 1)), "bias": jnp.tile(bias, (rows, 1))}
-    return {**params, "classifier": tiled}
+    return {**params, "classifier": params["classifier"] | tiled}
 
 
 def gumbel_softmax(key, logits, *, temperature=1.0, hard=False):
@@ -133,7 +139,8 @@ def _masked(contexts, mask):
 def sense_logits(params, words, contexts, *, mask=None):
     """Sense classifier: how well each sense of a word suits the words around it.
 
-    ``x A[v] + g[v]`` with x of :func:`context_vectors`; a shared classifier has one A and g for all words.
+    ``x A[v] + g[v]`` with x of :func:`context_vectors`; a shared classifier has one A and g for all words. A
+    hidden layer W, c reads ``relu(x W + c)`` in place of x.
 
     >>> params = init_senses(jax.random.key(0), 9, 2, 4)
     >>> print(sense_logits(params, jnp.array([3]), jnp.array([[1, 2]])))
@@ -155,6 +162,9 @@ def sense_logits(params, words, contexts, *, mask=None):
     check_shape("words", words, (len(contexts),))
     x = context_vectors(params, contexts, mask)
     kernel, bias = params["classifier"]["kernel"], params["classifier"]["bias"]
+    if "hidden" in params["classifier"]:
+        layer = params["classifier"]["hidden"]
+        x = jax.nn.relu(jnp.matmul(x, layer["kernel"], precision="highest") + layer["bias"])
     if kernel.ndim == 2:
         return jnp.matmul(x, kernel, precision="highest") + bias
     return jnp.einsum("bd,bdk->bk", x, kernel[words], precision="highest") + bias[words]
@@ -194,7 +204,7 @@ def sense_loss(
         contexts: int [B, C], the words around them: what is predicted, and what the sense is chosen from.
         mask: optional bool [B, C]. False marks padding, which may hold any number.
         key: random key of the draws.
-        temperature: positive number; may be traced.
+        temperature: positive number; may be traced, and so be learned: ``jnp.exp`` of one of the params.
         entropy_weight: number; may be traced.
         choice: optional [B, K], or [B, C, K], weights in place of the classifier's: one-hot rows of
             :func:`nearest_sense` make this MSSG; with K = 1 it is skip-gram.

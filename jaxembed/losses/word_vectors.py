@@ -71,7 +71,8 @@ def word_scores(params, contexts, targets, *, kind, mask=None):
         params: of :func:`init_word_scores`, with the same kind; or their rows of one batch, as
             ``tables.row_update`` hands them over.
         contexts: int [B, C], rows of the input table, left to right. "skip_gram" takes C = 1, which is one
-            pair; all but "cbow" take the C = 2 window of their kernels.
+            pair; all but "cbow" take the C = 2 window of their kernels. "cbow" takes any number: the rows of
+            the words around with those of their n-grams make it fastText's.
         targets: int [B, 1 + K], for example the word of the place and K negatives.
         kind: as in :func:`init_word_scores`.
         mask: optional bool [B, C]. False marks places outside of the text; their row reads as zero.

@@ -63,7 +63,7 @@ def noise_weights(words, noise, pairs, negatives, *, kind="skip_gram"):
     return kept * (negatives / len(noise))
 
 
-def window_loss(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"):
+def window_loss(inputs, outputs, noise, pairs, weights, *, kind="skip_gram", sizes=None):
     """Negative sampling of a stretch of text: all its pairs, against noise words that they share.
 
     "skip_gram": ``loss[i] = sum over j of pairs[i, j] softplus(-x[i] . outputs[j]) + sum over n of
@@ -82,6 +82,8 @@ def window_loss(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"):
         pairs: bool [C, P] of :func:`window_pairs`.
         weights: [C, N] of :func:`noise_weights`.
         kind: "skip_gram" or "cbow".
+        sizes: optional [P] for "cbow", of how many rows each input row is the mean itself, such as a word of
+            its n-grams. It counts that often in the mean over the context, as in fastText.
 
     Returns:
         [C]; 0 for a place without context.
@@ -91,7 +93,7 @@ def window_loss(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"):
 
     References:
         T. Mikolov et al., arXiv:1310.4546. Sharing noise words within a stretch: S. Ji et al.,
-        arXiv:1604.04661, which shares them within a window.
+        arXiv:1604.04661, which shares them within a window. N-grams: P. Bojanowski et al., arXiv:1607.04606.
     """
     if kind not in WINDOW_KINDS:
         raise ValueError(f"kind={kind!r}: choose one of {WINDOW_KINDS}")
@@ -100,20 +102,28 @@ def window_loss(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"):
     check_shape("weights", weights, (len(chosen), len(noise)))
     kept = pairs.astype(accumulator(inputs))
     if kind == "cbow":
-        total = jnp.sum(kept, axis=1, keepdims=True)
-        x = (kept / jnp.maximum(total, 1)) @ inputs
-        true = jnp.where(total[:, 0] > 0, jax.nn.softplus(-jnp.sum(x * outputs, axis=1)), 0)
+        x, real = _means(inputs, kept, sizes)
+        true = jnp.where(real[:, 0], jax.nn.softplus(-jnp.sum(x * outputs, axis=1)), 0)
     else:
         x = inputs
         true = jnp.sum(kept * jax.nn.softplus(-(x @ outputs.T)), axis=1)
     return true + jnp.sum(weights * jax.nn.softplus(x @ noise.T), axis=1)
 
 
-def window_gradients(inputs, outputs, noise, pairs, weights, *, kind="skip_gram", limit=None):
+def _means(inputs, kept, sizes):
+    """The mean row [C, D] of the context of each place, and whether it has one, bool [C, 1]."""
+    if sizes is not None:
+        check_shape("sizes", sizes, inputs.shape[:1])
+        kept = kept * jnp.asarray(sizes, kept.dtype)
+    total = jnp.sum(kept, axis=1, keepdims=True)
+    return (kept / jnp.maximum(total, 1)) @ inputs, total > 0
+
+
+def window_gradients(inputs, outputs, noise, pairs, weights, *, kind="skip_gram", sizes=None, limit=None):
     """Gradients of the sum of :func:`window_loss`, in the order of its rows, without the losses.
 
-    "cbow" gives every word around the full gradient of the mean, as the official trainer does: it is not
-    divided by their number.
+    "cbow" gives every word around the full gradient of the mean, as the official trainers do: it is not
+    divided by their number. Nor is it divided by ``sizes``: each row of a word takes all of it.
 
     >>> rows = jnp.ones((3, 2))
     >>> pairs = window_pairs(jnp.array([0, 0, 0]), jnp.array([1]), 1)
@@ -121,7 +131,7 @@ def window_gradients(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"
     [[-0.238 -0.238]]
 
     Args:
-        inputs, outputs, noise, pairs, weights, kind: as in :func:`window_loss`.
+        inputs, outputs, noise, pairs, weights, kind, sizes: as in :func:`window_loss`.
         limit: optional number. A pair whose score is not within it has no gradient, which keeps a small
             vocabulary from growing without bounds; gensim's trainer has 6.
 
@@ -137,10 +147,9 @@ def window_gradients(inputs, outputs, noise, pairs, weights, *, kind="skip_gram"
         slopes = _within(scores, limit, scale * jax.nn.sigmoid(scores) - true)
         found = slopes.T @ inputs
         return slopes @ rows, found[: len(outputs)], found[len(outputs) :]
-    total = jnp.sum(kept, axis=1, keepdims=True)
-    x = (kept / jnp.maximum(total, 1)) @ inputs
+    x, real = _means(inputs, kept, sizes)
     own, drawn = jnp.sum(x * outputs, axis=1, keepdims=True), x @ noise.T
-    slope = _within(own, limit, jnp.where(total > 0, jax.nn.sigmoid(own) - 1, 0))
+    slope = _within(own, limit, jnp.where(real, jax.nn.sigmoid(own) - 1, 0))
     slopes = _within(drawn, limit, weights * jax.nn.sigmoid(drawn))
     return kept.T @ (slope * outputs + slopes @ noise), slope * x, slopes.T @ x
 

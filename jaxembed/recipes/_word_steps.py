@@ -19,11 +19,13 @@ ROUND = 1 << 17  # to whose multiples lists of n-grams are padded
 class Windows:
     """Batches of :class:`~jaxembed.data.WindowBatches` with the learning rates of their steps.
 
-    With n-grams the rows of which each word is the mean are listed too, one word after the other. ``tree``
-    are arrays that every batch carries, the ways to all words.
+    With n-grams the rows of which each word is the mean are listed too, one word after the other: those of
+    the places of a step, or with ``around`` those of all words that it reads. ``tree`` are arrays that every
+    batch carries, the ways to all words.
     """
 
-    def __init__(self, windows, epochs, rate, least, pieces=None, tree=None):
+    def __init__(self, windows, epochs, rate, least, pieces=None, tree=None, around=False):
+        self.reach = windows.window if around else 0
         self.windows, self.steps, self.epoch = windows, epochs * windows.epoch, windows.epoch
         self.rate, self.least, self.pieces, self.tree = rate, least, pieces, tree or {}
 
@@ -35,21 +37,23 @@ class Windows:
 
     def _listed(self, batch):
         rows, starts = self.pieces
-        window, step = self.windows.window, self.windows.group * self.windows.groups
-        words = batch["words"][window : window + batch["steps"] * step]
+        step = self.windows.group * self.windows.groups
+        span, first = step + 2 * self.reach, self.windows.window - self.reach
+        each = np.arange(batch["steps"])[:, None] * step + np.arange(first, first + span)
+        words = batch["words"][each.reshape(-1)]
         counts = np.diff(starts)[words]
         ends = np.cumsum(counts)
         size = -(-int(ends[-1] if len(ends) else 0) // ROUND) * ROUND + PIECE
-        found = {"pieces": np.zeros(size, np.int32), "places": np.full(size, step, np.int32)}
+        found = {"pieces": np.zeros(size, np.int32), "places": np.full(size, span, np.int32)}
         total = int(ends[-1]) if len(ends) else 0
         shift = np.repeat(starts[words] - (ends - counts), counts)
         found["pieces"][:total] = rows[shift + np.arange(total)]
-        found["places"][:total] = np.repeat(np.arange(len(words), dtype=np.int32) % step, counts)
+        found["places"][:total] = np.repeat(np.arange(len(words), dtype=np.int32) % span, counts)
         bounds = np.zeros(self.windows.size // step + 3, np.int32)
-        bounds[1 : batch["steps"] + 1] = ends[step - 1 :: step]
-        inverse = np.zeros(len(batch["radius"]), np.float32)
-        inverse[: len(counts)] = 1 / counts
-        return found | {"bounds": bounds, "inverse": inverse}
+        bounds[1 : batch["steps"] + 1] = ends[span - 1 :: span]
+        sizes = np.ones(len(batch["radius"]) // step * span, np.float32)
+        sizes[: len(counts)] = counts
+        return found | {"bounds": bounds, "sizes": sizes}
 
 
 def window_update(kind, group, groups, window, negatives, subwords=False):
@@ -69,6 +73,7 @@ def _window_update(kind, group, groups, window, negatives, subwords):
     weigh = jax.vmap(functools.partial(losses.noise_weights, negatives=negatives, kind=kind))
 
     stretches, joined = _overlapping(group, groups, window)
+    span = places + 2 * window if kind == "cbow" else places  # words whose input rows a step reads
 
     def small(at, read, write, params, batch):
         cut = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=at * places)
@@ -85,7 +90,10 @@ def _window_update(kind, group, groups, window, negatives, subwords):
         grouped = (lambda x: x.reshape(groups, group, -1)), (lambda g: g.reshape(places, -1))
         wide = stretches, joined
         (cut_in, back_in), (cut_out, back_out) = (wide, grouped) if kind == "cbow" else (grouped, wide)
-        one, two, three = gradients(cut_in(inputs), cut_out(outputs), drawn, pairs, weights)
+        more = {}
+        if subwords and kind == "cbow":
+            more["sizes"] = stretches(jax.lax.dynamic_slice_in_dim(batch["sizes"], at * span, span))
+        one, two, three = gradients(cut_in(inputs), cut_out(outputs), drawn, pairs, weights, **more)
         outs = jnp.concatenate([own, noise.reshape(-1)])
         slope = jnp.concatenate([back_out(two), three.reshape(len(outs) - len(own), -1)])
         output = _added(params["output"]["embedding"], outs, -rate * slope)
@@ -93,7 +101,7 @@ def _window_update(kind, group, groups, window, negatives, subwords):
         return {"input": {"embedding": inputs}, "output": {"embedding": output}}
 
     def step(state, batch, key):
-        read, write = _pieces(batch, places) if subwords else _plain()
+        read, write = listed_means(batch, span) if subwords else _plain()
 
         def body(at, params):
             return small(at, read, write, params, batch)
@@ -173,7 +181,7 @@ def _plain():
     return read, write
 
 
-def _pieces(batch, places):
+def listed_means(batch, places):
     """Reads and writes of a table in which a word is the mean of its own row and those of its n-grams."""
 
     def cut(at, part):
@@ -193,7 +201,9 @@ def _pieces(batch, places):
             return total.at[where].add(_rows(table, rows), mode="promise_in_bounds")
 
         total = jax.lax.fori_loop(0, parts(at), body, jnp.zeros((places + 1, table.shape[1]), table.dtype))
-        return total[:places] * jax.lax.dynamic_slice_in_dim(batch["inverse"], at * places, places)[:, None]
+        return (
+            total[:places] * (1 / jax.lax.dynamic_slice_in_dim(batch["sizes"], at * places, places))[:, None]
+        )
 
     def write(params, at, ids, change):
         padded = jnp.concatenate([change, jnp.zeros_like(change[:1])])

@@ -7,11 +7,13 @@ import pathlib
 import numpy as np
 
 from jaxembed import data, files, search
+from jaxembed.recipes import _label_steps
 from jaxembed.recipes._texts import infer_texts
 from jaxembed.recipes.click_models import read_model, read_params, write_params
 
 FORMAT = 1
-KEYS = ("words", "sizes", "buckets", "kept", "settings")
+REDUCED = 100_000  # rows whose directions fastText's reducer keeps
+KEYS = ("words", "sizes", "buckets", "kept", "labels", "settings")
 REMEDY = "save the words again"
 
 
@@ -26,11 +28,13 @@ class Words:
         vectors: float32 [V, D].
         counts: optional int64 [V].
         rows: optional float32 [V + buckets, D], rows of words and n-grams whose means the vectors are.
-        output: optional float32 [V, D], what the words were predicted by.
+        output: optional float32 [V, D], what the words were predicted by; of a classifier [L, D], the rows of
+            its labels, or [L - 1, D] of the nodes of a tree.
         documents: optional float32 [N, D], vectors of the texts that a model of paragraphs was trained on.
         sizes: (shortest, longest) n-gram.
         buckets: number of rows for n-grams.
         kept: optional {bucket: row behind the words}, where a quantised model keeps some of them.
+        labels: optional list of L str, of a classifier.
         settings: dict of how they were trained.
     """
 
@@ -43,6 +47,7 @@ class Words:
     sizes: tuple = (0, 0)
     buckets: int = 0
     kept: dict | None = None
+    labels: list | None = None
     settings: dict = dataclasses.field(default_factory=dict)
 
     def __len__(self):
@@ -155,6 +160,68 @@ class Words:
         given = {"tokenize": tokenize, "steps": steps, "rate": rate, "seed": seed}
         return infer_texts(self, texts, **given)
 
+    def classify(self, texts, k=1, *, tokenize=None):
+        """The likeliest labels of texts, by a model of ``train_words(kind="supervised")`` or fastText's own.
+
+        Args:
+            texts: list of N str, or of lists of words.
+            k: how many labels of each text.
+            tokenize: as it was for the training; None splits a model of a file at white space, as fastText.
+
+        Returns:
+            N lists of (label, probability), the likeliest first; an empty list for a text without a row.
+
+        Raises:
+            ValueError: for words without labels, or a file of fastText with hierarchical softmax.
+
+        References:
+            A. Joulin et al., arXiv:1607.01759.
+        """
+        return _label_steps.classify(self, texts, k, tokenize)
+
+    def text_vectors(self, texts, *, tokenize=None):
+        """fastText's vectors of texts: the mean of the unit vectors of their words.
+
+        Words without a vector, or with one of zeros, are left out. A classifier gives what it tells labels
+        from: the mean of all rows of a text, with those of n-grams of words.
+
+        Args:
+            texts, tokenize: as in :meth:`classify`.
+
+        Returns:
+            float32 [N, D]; zeros for a text without a known word.
+        """
+        return _label_steps.text_vectors(self, texts, tokenize)
+
+    def reduced(self, width):
+        """The words with fewer coordinates, by fastText's own reducer, which keeps the directions of rows.
+
+        ``rows @ U`` with U the strongest directions of the first 100,000 rows around their mean. The rows
+        themselves are not centred; output rows go the same way.
+
+        Args:
+            width: of the result, at most D.
+
+        Returns:
+            :class:`Words` of that width.
+
+        Raises:
+            ValueError: for a width outside 1..D.
+
+        References:
+            ``reduce_model`` of fastText's official code, whose directions are in no order; here the strongest
+            are kept.
+        """
+        rows = self.vectors if self.rows is None else self.rows
+        if not 1 <= width <= rows.shape[1]:
+            raise ValueError(f"width={width}: give 1 to {rows.shape[1]}, the width of the words")
+        some = rows[:REDUCED].astype(np.float64)
+        some -= some.mean(axis=0)
+        basis = np.linalg.eigh(some.T @ some)[1][:, ::-1][:, :width]
+        named = {name: getattr(self, name) for name in ("rows", "vectors", "output", "documents")}
+        found = {name: None if x is None else (x @ basis).astype(np.float32) for name, x in named.items()}
+        return dataclasses.replace(self, **found)
+
     def _answers(self, vector, k, hidden):
         vector = vector / max(np.linalg.norm(vector), 1e-12)
         most = min(len(self.words), k + len(hidden))
@@ -176,6 +243,7 @@ class Words:
         kept = None if self.kept is None else sorted(self.kept.items())
         saved = {"format": FORMAT, "words": self.words, "sizes": list(self.sizes), "buckets": self.buckets}
         saved |= {"kept": kept, "settings": self.settings}
+        saved |= {} if self.labels is None else {"labels": self.labels}
         write_params(folder, {n: x for n, x in arrays.items() if x is not None}, "words.json", saved)
 
 
@@ -218,7 +286,7 @@ def _saved(folder):
     found = {name: files.field(saved, name, kind, str(path), REMEDY) for name, kind in kinds.items()}
     arrays = read_params(folder / files.inside(found.pop("params"), str(path)))
     arrays.pop("exact", None)
-    kept = saved.get("kept")
+    kept, found["labels"] = saved.get("kept"), saved.get("labels")
     with files.reading(path, REMEDY):
         found["kept"] = None if kept is None else {int(a): int(b) for a, b in kept}
         found["sizes"] = tuple(map(int, found["sizes"]))
@@ -232,7 +300,7 @@ LONGEST = 1024  # letters of an n-gram
 AXES = {"vectors": 2, "counts": 1, "rows": 2, "output": 2, "documents": 2}
 
 
-def _wrong(arrays, *, words, sizes, buckets, kept, settings):
+def _wrong(arrays, *, words, sizes, buckets, kept, labels, settings):
     """What of a saved model does not fit together, or None."""
     for name, x in arrays.items():
         kind = "iu" if name == "counts" else "f"
@@ -244,8 +312,11 @@ def _wrong(arrays, *, words, sizes, buckets, kept, settings):
         return "vectors of several widths"
     if not all(isinstance(word, str) for word in words) or len(arrays.get("counts", words)) != len(words):
         return "words that are not texts, or without as many counts"
+    if labels is not None and not _told(arrays, labels, settings.get("label_counts")):
+        return "labels that are not texts, or without as many rows and counts"
     most = buckets if kept is None else max(kept.values(), default=-1) + 1
-    whole = len(sizes) == 2 and (not buckets or 1 <= sizes[0] <= sizes[1] <= LONGEST)
+    none = not buckets or (labels is not None and tuple(sizes) == (0, 0))  # or n-grams of words alone
+    whole = len(sizes) == 2 and (none or 1 <= sizes[0] <= sizes[1] <= LONGEST)
     if not whole or buckets < 0 or min((kept or {0: 0}).values()) < 0:
         return "sizes or buckets of no n-grams"
     if "rows" in arrays and len(arrays["rows"]) < len(words) + most:
@@ -253,9 +324,19 @@ def _wrong(arrays, *, words, sizes, buckets, kept, settings):
     return None
 
 
+def _told(arrays, labels, counts):
+    """Whether labels are texts with counts that the output rows of a classifier tell."""
+    rows = len(arrays["output"]) if "output" in arrays else -1
+    lists = [(labels, str), (counts, int)]
+    whole = all(isinstance(x, list) and all(isinstance(y, kind) for y in x) for x, kind in lists)
+    return whole and len(counts) == len(labels) > 1 and rows in (len(labels), len(labels) - 1)
+
+
 def _fasttext(found):
     names = ("words", "counts", "rows", "output", "sizes", "buckets", "kept", "settings")
+    found["settings"]["label_counts"] = found["label_counts"].tolist()
     model = Words(vectors=found["rows"][: len(found["words"])], **{n: found[n] for n in names})
+    model = dataclasses.replace(model, labels=found["labels"] or None)
     return dataclasses.replace(model, vectors=composed(model))
 
 

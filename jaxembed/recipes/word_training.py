@@ -1,4 +1,4 @@
-"""Texts → vectors of words, by any of the classical models, in one call."""
+"""Texts → vectors of words, by any of the classical models, or labels from them, in one call."""
 
 import functools
 
@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxembed import data, losses, train
 from jaxembed.checks import check_whole
+from jaxembed.recipes import _label_steps as label_steps
 from jaxembed.recipes import _word_steps as steps
 from jaxembed.recipes.word_models import Words, composed
 
@@ -17,12 +18,18 @@ WINDOWED = ("skip_gram", "cbow")
 CONTEXTS = ("order", "lbl", "nnlm", "cw")
 COUNTED = ("glove", "ppmi")
 PARAGRAPHS = ("pv_dbow", "pv_dm")
-KINDS = (*WINDOWED, *CONTEXTS, *COUNTED, *PARAGRAPHS)
+SUPERVISED = "supervised"
+KINDS = (*WINDOWED, *CONTEXTS, *COUNTED, *PARAGRAPHS, SUPERVISED)
+OBJECTIVES = {
+    "negative_sampling": KINDS[:-1], "hierarchical": ("skip_gram", SUPERVISED),
+    "hinge": ("cw",), "softmax": (SUPERVISED,),
+}  # fmt: skip
 USUAL = {
     "skip_gram": {"rate": 0.025, "epochs": 5}, "cbow": {"rate": 0.05, "epochs": 5},
  "glove": {"rate": 0.05, "epochs": 25, "window": 15},
     "ppmi": {"rate": 0.0, "epochs": 1},
     "pv_dbow": {"rate": 0.05, "epochs": 10}, "pv_dm": {"rate": 0.05, "epochs": 10},
+    SUPERVISED: {"rate": 0.1, "epochs": 5, "objective": "softmax", "min_count": 1},
 }  # fmt: skip
 LEAST = 1e-4  # learning rate at the end
 SHARING = 16, 2, 16  # places that share noise words, such groups in a step, noise words of a group
@@ -34,17 +41,19 @@ def train_words(
     texts,
     *,
     kind="skip_gram",
+    labels=None,
     width=100,
     window=None,
     epochs=None,
     negatives=5,
-    min_count=5,
+    min_count=None,
     sample=1e-3,
     power=0.75,
     rate=None,
     ngrams=None,
+    word_ngrams=1,
     buckets=200_000,
-    objective="negative_sampling",
+    objective=None,
     sharing=SHARING,
     tokenize=None,
     mesh=None,
@@ -52,7 +61,7 @@ def train_words(
     seed=0,
     progress=True,
 ):
-    """Word vectors: trains them on texts, by one of eight models, or vectors of the texts beside them by two.
+    """Word vectors: trains them on texts, by one of eight models; two more add vectors of texts, one labels.
 
     "skip_gram" and "cbow" run over stretches of text (:class:`~jaxembed.data.WindowBatches`), by SGD whose
     rate falls linearly. Noise words are shared by 16 places, weighted so that each place counts as many as
@@ -60,6 +69,8 @@ def train_words(
     comparison they come from. "glove" and "ppmi" work on counts of pairs; the sums of GloVe's Adagrad hold
     the rate, as in its program, and a batch sums the slopes of its cells. The paragraph vectors "pv_dbow"
     and "pv_dm" give each text a vector too, ``documents``, and ``infer`` gives one to other texts.
+    "supervised" is fastText's classifier: the mean of the rows of a text tells its label, and ``classify``
+    those of other texts. It runs SGD over one text after the other, in another order each epoch.
 
     >>> texts = ["the cat sat on the mat", "the dog sat on the rug"] * 200
     >>> words = train_words(texts, width=16, epochs=3, progress=False)
@@ -70,22 +81,26 @@ def train_words(
         texts: iterable of str or of lists of words, read once. For files give ``data.text_lines(path)``. Or
             what :func:`~jaxembed.data.corpus` returns.
         kind: "skip_gram", "cbow", "order", "lbl", "nnlm", "cw", "glove", "ppmi", "pv_dbow" (the vector of a
-            text predicts its words, whose own vectors are the output rows) or "pv_dm" (the mean of it and
-            the words around a place predicts the word there).
+            text predicts its words, whose own vectors are the output rows), "pv_dm" (the mean of it and
+            the words around a place predicts the word there) or "supervised".
+        labels: N str for "supervised", one for each text.
         width: D.
         window: words on each side; 5, for "glove" 15.
         epochs: times that the text, for "glove" the matrix of counts, is read; 5 and 25, for texts' vectors
             10.
         negatives: noise words of a pair, and log of the shift of "ppmi".
-        min_count: least count of a word.
+        min_count: least count of a word; 5, for "supervised" 1.
         sample: share of the text from which on a word is thinned out; not for counts.
         power: of the counts in the noise distribution, and of the column sums of "ppmi".
-        rate: learning rate at the beginning; 0.025, for "cbow", "glove" and Adagrad 0.05.
+        rate: learning rate at the beginning; 0.025, for "cbow", "glove" and Adagrad 0.05, for "supervised"
+            0.1, which falls to 0.
         ngrams: optional (shortest, longest): a word is the mean of its row and those of its n-grams, as in
-            fastText, and unseen words have vectors. With "skip_gram".
+            fastText, and unseen words have vectors. With "skip_gram", "cbow" and "supervised"; the latter two
+            average all rows of all words, so that long words weigh more.
+        word_ngrams: most words of an n-gram of words, for "supervised"; 1 for none.
         buckets: rows for n-grams. fastText has 2,000,000.
-        objective: "negative_sampling"; "hierarchical" for a Huffman tree with "skip_gram"; "hinge" with
-            "cw", the ranking loss of its paper.
+        objective: "negative_sampling", for "supervised" "softmax"; "hierarchical" for a Huffman tree with
+            "skip_gram" and "supervised"; "hinge" with "cw", the ranking loss of its paper.
         sharing: (places that share noise words, such groups in a step, noise words of a group), of
             "skip_gram" and "cbow". Larger steps are faster and learn less from the same text. Fewer places
             than twice the window are not taken.
@@ -105,20 +120,27 @@ def train_words(
     References:
         T. Mikolov et al., arXiv:1301.3781, 1310.4546; P. Bojanowski et al., arXiv:1607.04606; J. Pennington
         et al., doi:10.3115/v1/D14-1162; O. Levy et al., doi:10.1162/tacl_a_00134; S. Lai, arXiv:1611.05962;
-        Q. Le and T. Mikolov, arXiv:1405.4053.
+        Q. Le and T. Mikolov, arXiv:1405.4053; A. Joulin et al., arXiv:1607.01759 (the classifier).
     """
-    counts = {"width": width, "negatives": negatives, "min_count": min_count}
+    chosen = {"window": window, "rate": rate, "epochs": epochs, "objective": objective}
+    chosen = _chosen(kind, **chosen, min_count=min_count)
+    counts = {"width": width, "negatives": negatives, "min_count": chosen["min_count"]}
+    counts |= {"word_ngrams": word_ngrams}
     counts |= dict(zip(("sharing[0]", "sharing[1]", "sharing[2]"), sharing, strict=True))
-    _check(kind, objective, ngrams, counts)
-    chosen = _chosen(kind, window=window, rate=rate, epochs=epochs)
-    found = texts if isinstance(texts, dict) else data.corpus(texts, min_count=min_count, tokenize=tokenize)
+    _check(kind, chosen["objective"], ngrams, counts)
+    _check_labels(kind, labels, word_ngrams)
     settings = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
-    settings |= {"objective": objective, "seed": seed, "ngrams": ngrams and list(ngrams), "buckets": buckets}
-    settings |= {"sharing": [int(x) for x in sharing]} | chosen
+    settings |= {"seed": seed, "ngrams": ngrams and list(ngrams), "buckets": buckets}
+    settings |= {"sharing": [int(x) for x in sharing], "word_ngrams": word_ngrams} | chosen
+    reads = {"min_count": chosen["min_count"], "tokenize": tokenize}
+    if kind == SUPERVISED:
+        found = label_steps.labelled_corpus(texts, labels, settings, **reads)
+    else:
+        found = texts if isinstance(texts, dict) else data.corpus(texts, **reads)
     if kind == "ppmi":
         return _factored(found, settings)
     mesh = train.make_mesh(1) if mesh is None else mesh
-    init, update, batches = _maker(kind, objective)(found, settings, mesh.shape["model"])
+    init, update, batches = _maker(kind, chosen["objective"])(found, settings, mesh.shape["model"])
     state = train.fit(
         init=init,
         update=update,
@@ -136,40 +158,35 @@ def train_words(
     return _model(found, state.params, settings)
 
 
-def _chosen(kind, **given):
-    """The window, the rate and the epochs: those that are given, or those of the kind."""
-    usual = {"window": 5, "rate": 0.05, "epochs": 5} | USUAL.get(kind, {})
-    return usual | {name: value for name, value in given.items() if value is not None}
-
-
-def _maker(kind, objective):
-    """What gives (init, update, batches) of a kind."""
-    makers = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts)} | dict.fromkeys(PARAGRAPHS, _paragraphs)
-    return makers.get(kind, _tree if objective == "hierarchical" else _windows)
-
-
 def _check(kind, objective, ngrams, counts):
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: choose one of {KINDS}")
-    allowed = {"negative_sampling": KINDS, "hierarchical": ("skip_gram",), "hinge": ("cw",)}
-    if kind not in allowed.get(objective, ()):
+    if kind not in OBJECTIVES.get(objective, ()):
         raise ValueError(f"objective={objective!r}: kind={kind!r} is not trained by it; leave it out")
-    if ngrams is not None and (kind != "skip_gram" or objective != "negative_sampling"):
-        raise ValueError(
-            f"ngrams={ngrams}: belong to kind='skip_gram' with negative sampling; leave them out"
-        )
+    windowed = kind in WINDOWED and objective == "negative_sampling"
+    if ngrams is not None and not windowed and kind != SUPERVISED:
+        raise ValueError(f"ngrams={ngrams}: take kind='skip_gram' or 'cbow', and negative sampling")
     check_whole(1, **counts)
+
+
+def _check_labels(kind, labels, word_ngrams):
+    if (labels is None) == (kind == SUPERVISED):
+        raise ValueError(f"labels: kind={kind!r} takes {'one for each text' if labels is None else 'none'}")
+    if word_ngrams > 1 and kind != SUPERVISED:
+        raise ValueError(f"word_ngrams={word_ngrams}: take kind='supervised'; leave them out")
 
 
 def _chosen(kind, **given):
     """Settings of training: what is given, else what is usual for a kind."""
-    usual = {"window": 5, "rate": 0.05, "epochs": 5} | USUAL.get(kind, {})
+    usual = {"window": 5, "rate": 0.05, "epochs": 5, "objective": "negative_sampling", "min_count": 5}
+    usual |= USUAL.get(kind, {})
     return usual | {name: value for name, value in given.items() if value is not None}
 
 
 def _maker(kind, objective):
     """What makes ``(init, update, batches)`` of a kind: a function of the corpus, settings and parts."""
-    make = {"glove": _glove, **dict.fromkeys(CONTEXTS, _contexts), **dict.fromkeys(PARAGRAPHS, _paragraphs)}
+    make = {"glove": _glove, SUPERVISED: _labelled}
+    make |= dict.fromkeys(CONTEXTS, _contexts) | dict.fromkeys(PARAGRAPHS, _paragraphs)
     return make.get(kind, _tree if objective == "hierarchical" else _windows)
 
 
@@ -191,7 +208,8 @@ def _windows(corpus, settings, parts=1):
     rows, pieces = len(corpus["words"]), None
     if settings["ngrams"]:
         rows, pieces = rows + settings["buckets"], word_pieces(corpus["words"], settings)
-    batches = steps.Windows(windows, settings["epochs"], settings["rate"], LEAST, pieces)
+    given = windows, settings["epochs"], settings["rate"], LEAST, pieces
+    batches = steps.Windows(*given, around=settings["kind"] == "cbow")
 
     def init(key):
         output = jnp.zeros((_height(len(corpus["words"]), parts), settings["width"]))
@@ -212,10 +230,8 @@ def word_pieces(words, settings):
     Returns:
         (int32 [P], int64 [V + 1]).
     """
-    ids, mask = data.fasttext_ids(words, len(words), sizes=settings["ngrams"], buckets=settings["buckets"])
-    own = np.arange(len(words), dtype=np.int32)[:, None]
-    ids, mask = np.concatenate([own, ids], axis=1), np.pad(mask, ((0, 0), (1, 0)), constant_values=True)
-    return ids[mask], np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
+    lists, buckets = [[word] for word in words], settings["buckets"]
+    return data.fasttext_text_ids(lists, words, sizes=settings["ngrams"], buckets=buckets)
 
 
 def _adagrad(settings):
@@ -293,6 +309,25 @@ def _glove(corpus, settings, parts=1):
     return init, steps.glove_update(settings["rate"], 100.0, 0.75), batches
 
 
+def _labelled(corpus, settings, parts=1):
+    """fastText's classifier: softmax over labels, or a tree of them."""
+    hierarchical, count = settings["objective"] == "hierarchical", len(corpus["names"])
+    tree = label_steps.label_tree(corpus["label_counts"]) if hierarchical else None
+    batches = label_steps.Labelled(corpus, settings["epochs"], settings["rate"], settings["seed"], tree)
+    rows = _height(len(corpus["words"]) + _extra(settings), parts)
+
+    def init(key):
+        output = jnp.zeros((_height(count, parts), settings["width"]))
+        return {"input": _drawn(key, rows, settings["width"]), "output": {"embedding": output}}
+
+    return init, label_steps.label_update(count), batches
+
+
+def _extra(settings):
+    """Rows of n-grams behind those of the words."""
+    return settings["buckets"] if settings["ngrams"] or settings["word_ngrams"] > 1 else 0
+
+
 def _factored(corpus, settings):
     """PPMI and its singular vectors, weighted by the root of the singular values."""
     from scipy import sparse
@@ -318,8 +353,10 @@ def _model(corpus, params, settings):
     arrays, words = jax.tree.map(np.asarray, params), corpus["words"]
     if settings["kind"] in PARAGRAPHS:
         return _with_texts(corpus, arrays, settings)
-    extra = settings["buckets"] if settings["ngrams"] else 0
+    extra = _extra(settings)
     rows = arrays["input"]["embedding"][: len(words) + extra]
+    if settings["kind"] == SUPERVISED:
+        return _with_labels(corpus, rows, arrays["output"]["embedding"], settings)
     output = arrays["output"]["embedding"][: len(words)] if "output" in arrays else None
     options = {"counts": corpus["counts"], "settings": settings}
     if settings["kind"] == "glove":
@@ -328,9 +365,26 @@ def _model(corpus, params, settings):
         options["output"] = output
     if not settings["ngrams"]:
         return Words(words, rows, **options)
-    options |= {"rows": rows, "sizes": tuple(settings["ngrams"]), "buckets": settings["buckets"]}
-    model = Words(words, rows[: len(words)], **options)
-    return Words(words, composed(model), **options)
+    return _composed(words, rows, options)
+
+
+def _composed(words, rows, options):
+    """The words whose vectors are the means of their rows."""
+    settings = options["settings"]
+    sizes = tuple(settings["ngrams"] or (0, 0))
+    options |= {"rows": rows, "sizes": sizes, "buckets": settings["buckets"]}
+    return Words(words, composed(Words(words, rows[: len(words)], **options)), **options)
+
+
+def _with_labels(corpus, rows, output, settings):
+    """The words with the labels that they tell."""
+    count = len(corpus["names"]) - (settings["objective"] == "hierarchical")
+    settings = settings | {"label_counts": corpus["label_counts"]}
+    options = {"counts": corpus["counts"], "settings": settings, "labels": corpus["names"]}
+    options["output"] = output[:count]
+    if not _extra(settings):
+        return Words(corpus["words"], rows, **options)
+    return _composed(corpus["words"], rows, options)
 
 
 def _with_texts(corpus, arrays, settings):

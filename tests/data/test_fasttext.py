@@ -46,6 +46,50 @@ def test_ids_point_behind_the_words():
     assert data.fasttext_ids([])[0].shape == (0, 1)
 
 
+TEXTS = [["a", "नम", "cat", "where"], [], ["where"], ["a", "a", "é", "</s>"]]
+
+
+def rows_of_text(text, known, sizes, longest, buckets, kept=None):
+    """The rows of one text by the loops of the official code."""
+    found = []
+
+    def pushed(bucket):
+        row = bucket if kept is None else kept.get(bucket)
+        return [] if row is None else [len(known) + row]
+
+    for word in text:
+        found += [known.index(word)] if word in known else []
+        for gram in data.fasttext_ngrams(word, sizes):
+            found += pushed(int(data.fasttext_hash([gram])[0]) % buckets)
+    hashes = [int(h) - (h >= 2**31) * 2**32 for h in data.fasttext_hash(text).tolist()]
+    for i, h in enumerate(hashes):
+        for j in range(i + 1, min(len(hashes), i + longest)):
+            h = (h * 116049371 + hashes[j]) % 2**64
+            found += pushed(h % buckets)
+    return found
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (2, 3)])
+@pytest.mark.parametrize("longest", [1, 2, 4])
+@pytest.mark.parametrize("kept", [None, {3: 0, 7: 1, 12: 2}])
+def test_rows_of_texts_are_those_of_the_loop(sizes, longest, kept):
+    known = ["cat", "a", "</s>"]
+    options = {"sizes": sizes, "longest": longest, "buckets": 17, "kept": kept}
+    ids, offsets = data.fasttext_text_ids(TEXTS, known, **options)
+    assert len(offsets) == 5 and offsets[0] == 0 and offsets[-1] == len(ids)
+    for n, text in enumerate(TEXTS):
+        wanted = rows_of_text(text, known, sizes, longest, 17, kept)
+        assert sorted(ids[offsets[n] : offsets[n + 1]]) == sorted(wanted)
+    again, _ = data.fasttext_text_ids(TEXTS, {w: i for i, w in enumerate(known)}, **options)
+    np.testing.assert_array_equal(again, ids)
+
+
+def test_no_texts_and_no_buckets_have_no_rows():
+    ids, offsets = data.fasttext_text_ids([], ["a"], longest=2)
+    assert len(ids) == 0 and offsets.tolist() == [0]
+    assert data.fasttext_text_ids([["a", "b"]], ["a"], longest=2, buckets=0)[0].tolist() == [0]
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("sizes", [(3, 6), (2, 3), (1, 2)])
 def test_gensim_agrees(sizes):
@@ -66,6 +110,8 @@ def test_gensim_agrees(sizes):
         (lambda: data.fasttext_ngrams("one", (4, 3)), "sizes=\\(4, 3\\)"),
         (lambda: data.fasttext_ngrams("one", (0, 3)), "sizes=\\(0, 3\\)"),
         (lambda: data.fasttext_ids(["one"], buckets=-1), "buckets=-1"),
+        (lambda: data.fasttext_text_ids(["one"], ["one"]), "lists: hold a text that is not split"),
+        (lambda: data.fasttext_text_ids([["one"]], ["one"], longest=0), "longest=0: give at least 1"),
     ],
 )
 def test_bad_input_is_named(call, said):

@@ -9,10 +9,10 @@ from models import write_model
 
 from experiments.shared import results
 from experiments.subwords import __main__ as story
-from experiments.subwords import features
+from experiments.subwords import classifiers, features
 from experiments.subwords.__main__ import Config
 from experiments.subwords.features import CODED, CONTEXT, EMBEDDED, FASTTEXT, FIRST, PIECES, TABLE, WORDS
-from jaxembed import encoders
+from jaxembed import encoders, metrics
 
 
 def test_no_special_token_is_in_a_mean_and_a_table_forgets_the_order(tmp_path):
@@ -66,9 +66,9 @@ def test_ngrams_give_unseen_words_a_vector_and_words_alone_do_not():
     given = {"width": 8, "epochs": 1, "buckets": 200}
     both = [features.train(lists, ngrams=n, **given) for n in ((3, 6), None)]
     unseen = [["सरकारें", "unknown"], []]
-    with_ngrams, without = (features.of_words(words, unseen) for words in both)
+    with_ngrams, without = (words.text_vectors(unseen) for words in both)
     assert with_ngrams[0].any() and not without.any() and not with_ngrams[1].any()
-    known = features.of_words(both[1], [["सरकार", "unknown"]])[0]
+    known = both[1].text_vectors([["सरकार", "unknown"]])[0]
     assert np.linalg.norm(known) == pytest.approx(1, abs=1e-5)  # unknown words are not counted
 
 
@@ -108,6 +108,45 @@ def test_claims_hold_for_the_order_of_the_paper_and_fail_for_another():
     assert verdicts(rows(**turned)) == [results.NOT] * 5
     few = [row for row in rows(**names) if row["task"] == "one"]
     assert verdicts(few) == []  # one task says nothing
+
+
+def test_the_classifier_is_judged_in_the_folds_of_the_features(monkeypatch):
+    given = [(text, label) for label, text in lines(60, 0)]
+    monkeypatch.setattr(features, "tasks", lambda count: {"hindi": tuple(zip(*given, strict=True))})
+    monkeypatch.setattr(classifiers, "package", lambda: None)
+    table = classifiers.compare(Config(width=8, seeds=2, folds=3, buckets=300))
+    assert [row["reads"] for row in table] == list(classifiers.LONGEST)
+    assert all(np.shape(row["runs"]) == (2, 3) and row["macro-F1"] == 1 for row in table)
+    texts, labels = zip(*given, strict=True)
+    told = []
+    classifiers.judged(
+        Config(seeds=1, folds=3), lambda *x, seed: told.append(x[2]) or ["x"] * len(x[2]), texts, labels
+    )
+    parts = metrics.stratified_folds([label == "खेल" for label in labels], folds=3)
+    assert sorted(map(len, told)) == sorted(np.bincount(parts))
+
+
+@pytest.mark.peers
+def test_fasttexts_own_program_tells_labels():
+    given = list(lines(60, 0))
+    known, labels = [text.split() for _, text in given], [label for label, _ in given]
+    program = pytest.importorskip("fasttext")
+    told = classifiers.there(program, Config(width=8, buckets=300), known, labels, known, 2, 0)
+    assert told == labels
+
+
+def test_claims_about_the_classifier_compare_runs_of_one_task():
+    def row(reads, arm, value):
+        return {"task": "one", "reads": reads, "arm": arm, "runs": [[value + 0.01 * f for f in range(5)]]}
+
+    one, two = classifiers.LONGEST
+    table = {
+        "classifiers": [row(one, "jaxembed", 0.5), row(one, "fasttext", 0.51), row(two, "jaxembed", 0.6)]
+    }
+    assert classifiers.near(table).verdict == classifiers.pairs_help(table).verdict == results.REPRODUCED
+    table["classifiers"][1] = row(one, "fasttext", 0.53)
+    assert classifiers.near(table).verdict == results.NOT
+    assert classifiers.near({}) is None and classifiers.pairs_help({}) is None
 
 
 def test_bad_texts_and_settings_are_one_line(tmp_path):

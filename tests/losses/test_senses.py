@@ -184,6 +184,59 @@ def test_nearest_senses_equal_a_loop_and_means_take_in_the_context():
     np.testing.assert_array_equal(after["counts"], counts)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_hidden_layer_of_the_classifier_is_the_formula(shared):
+    params = losses.init_senses(jax.random.key(0), V, K, D, shared=shared, hidden=6)
+    assert params["classifier"]["kernel"].shape == ((6, K) if shared else (V, 6, K))
+    leaves, tree = jax.tree.flatten(params)
+    params = jax.tree.unflatten(tree, [RNG.normal(size=x.shape).astype(np.float32) for x in leaves])
+    found = jax.jit(losses.sense_logits)(params, WORDS, CONTEXTS, mask=MASK)
+    own, layer = params["classifier"], params["classifier"]["hidden"]
+    for word, context, mask, row in zip(WORDS, CONTEXTS, MASK, found, strict=True):
+        x = params["output"]["kernel"][context[mask]].mean(axis=0)
+        x = np.maximum(x @ layer["kernel"] + layer["bias"], 0)
+        kernel, bias = (own["kernel"], own["bias"]) if shared else (own["kernel"][word], own["bias"][word])
+        np.testing.assert_allclose(row, x @ kernel + bias, rtol=1e-4, atol=1e-5)
+    if shared:
+        each = losses.own_classifiers(params)
+        np.testing.assert_allclose(losses.sense_logits(each, WORDS, CONTEXTS, mask=MASK), found, rtol=1e-5)
+
+
+def test_the_temperature_can_be_learned():
+    params = drawn()
+
+    def loss(log_temperature):
+        return losses.sense_loss(
+            params, WORDS, CONTEXTS, mask=MASK, temperature=jnp.exp(log_temperature)
+        ).sum()
+
+    slope, step = jax.grad(loss)(0.3), 1e-2
+    np.testing.assert_allclose(slope, (loss(0.3 + step) - loss(0.3 - step)) / (2 * step), rtol=2e-2)
+
+
+@pytest.mark.parametrize("huber", [False, True])
+def test_penalties_of_the_classifiers_equal_a_loop(huber):
+    params = drawn()
+    given = {"l1": 0.3, "l2": 0.7, "parallel": 0.2, "huber": huber}
+    found = jax.jit(lambda p: losses.sense_penalty(p, WORDS, **given))(params)
+    every = losses.sense_penalty(params, **given)
+    for word, value in zip(WORDS, found, strict=True):
+        a = params["classifier"]["kernel"][word].astype(np.float64)
+        wanted = 0.3 * np.abs(a).sum() + 0.35 * (a**2).sum()
+        for j in range(K):
+            for k in range(K):
+                x = abs(a[:, j] @ a[:, k])
+                wanted += 0.2 / K * (j != k) * ((x - 0.5 if x > 1 else x**2 / 2) if huber else x**2)
+        np.testing.assert_allclose(value, wanted, rtol=1e-5)
+        np.testing.assert_allclose(every[word], wanted, rtol=1e-5)
+    shared = drawn(shared=True)
+    one = losses.sense_penalty({"classifier": {"kernel": shared["classifier"]["kernel"][None]}}, **given)
+    np.testing.assert_allclose(losses.sense_penalty(shared, WORDS, **given), one[0], rtol=1e-6)
+    apart = {"classifier": {"kernel": jnp.eye(D)[:, :K]}}
+    assert losses.sense_penalty(apart, parallel=5.0, huber=huber) == 0
+    assert losses.sense_penalty(params).shape == (V,) and not losses.sense_penalty(params).any()
+
+
 def test_priors_average_the_choice_and_pruning_keeps_the_strongest():
     params = drawn()
     batches = [{"words": WORDS, "contexts": CONTEXTS, "mask": MASK}, {"words": WORDS, "contexts": CONTEXTS}]

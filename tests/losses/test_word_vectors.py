@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxembed import losses, tables, train
+from jaxembed import data, losses, tables, train
 from jaxembed.losses.word_vectors import KINDS
 
 V, D, WINDOW = 12, 3, 2
@@ -59,6 +59,18 @@ def test_scores_are_those_of_the_formula(kind):
         for k in range(targets.shape[1]):
             wanted = slow(params, contexts[b], targets[b, k], kind, mask[b])
             np.testing.assert_allclose(found[b, k], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_cbow_reads_the_rows_of_all_ngrams_of_its_words():
+    """fastText's mean: over all rows of all words around, so that a word of many n-grams weighs more."""
+    params, targets = drawn("cbow"), np.array([[3, 5]])
+    ids, mask = data.fasttext_ids(["cat", "a"], 4, sizes=(2, 3), buckets=V - 4)
+    contexts = np.concatenate([[[0], [1]], ids], axis=1).reshape(1, -1)
+    real = np.pad(mask, ((0, 0), (1, 0)), constant_values=True).reshape(1, -1)
+    rows = [0, *ids[0][mask[0]], 1, *ids[1][mask[1]]]
+    wanted = np.mean([params["input"]["embedding"][r] for r in rows], axis=0)
+    found = losses.word_scores(params, contexts, targets, kind="cbow", mask=real)
+    np.testing.assert_allclose(found[0], params["output"]["embedding"][targets[0]] @ wanted, rtol=1e-5)
 
 
 def test_lbl_with_averaging_kernel_is_cbow():

@@ -98,6 +98,39 @@ def test_gradients_are_those_of_the_loss():
             np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
+def test_a_word_of_many_rows_counts_as_often_in_the_mean_of_a_context():
+    """fastText's CBOW: the mean is over all rows of all words, and each row takes its whole gradient."""
+    words, lines, radius, noise = stretch()
+    pairs, rng = pairs_of(lines, radius), np.random.default_rng(2)
+    owners = np.repeat(np.arange(C + 2 * WINDOW), rng.integers(1, 5, C + 2 * WINDOW))
+    rows = rng.normal(size=(len(owners), D)).astype(np.float32)
+    sizes = np.bincount(owners)
+    means = np.stack([rows[owners == j].mean(0) for j in range(len(sizes))])
+    outputs, drawn = (rng.normal(size=(n, D)).astype(np.float32) for n in (C, N))
+    weights = losses.noise_weights(words, noise, jnp.asarray(pairs), NEGATIVES, kind="cbow")
+    rest = *map(jnp.asarray, (outputs, drawn, pairs)), weights
+    found = losses.window_loss(jnp.asarray(means), *rest, kind="cbow", sizes=sizes)
+    moved = losses.window_gradients(jnp.asarray(means), *rest, kind="cbow", sizes=sizes)[0]
+    wanted, slopes = np.zeros(C), np.zeros_like(means)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    for i in range(C):
+        near = [row for row, j in enumerate(owners) if pairs[i, j]]
+        if near:
+            x = rows[near].mean(0)
+            own, others = x @ outputs[i], drawn @ x
+            wanted[i] = np.log1p(np.exp(-own)) + np.asarray(weights[i]) @ np.log1p(np.exp(others))
+            slope = (sigmoid(own) - 1) * outputs[i] + (np.asarray(weights[i]) * sigmoid(others)) @ drawn
+            slopes[pairs[i]] += slope
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    np.testing.assert_allclose(moved, slopes, rtol=1e-4, atol=1e-5)
+    plain = losses.window_loss(jnp.asarray(means), *rest, kind="cbow")
+    even = losses.window_loss(jnp.asarray(means), *rest, kind="cbow", sizes=np.full(len(means), 3))
+    np.testing.assert_allclose(even, plain, rtol=1e-6)
+    assert np.abs(found - plain).max() > 1e-2
+    with pytest.raises(ValueError, match="sizes: shape"):
+        losses.window_loss(jnp.asarray(means), *rest, kind="cbow", sizes=sizes[1:])
+
+
 def test_another_kind_is_refused():
     rows = jnp.zeros((3, 2))
     pairs = losses.window_pairs(jnp.array([0, 0, 0]), jnp.array([1]), 1)

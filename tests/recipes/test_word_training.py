@@ -55,14 +55,18 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("kind", recipe.KINDS)
+@pytest.mark.parametrize("kind", MODELS)
 def test_every_model_puts_words_of_a_topic_together(kind):
     found = recipes.train_words(planted(), kind=kind, **FAST | MODELS[kind])
     assert purity(found) >= 0.9
     assert found.counts.sum() == 600 * 12 and np.isfinite(found.vectors).all()
 
 
-@pytest.mark.parametrize("options", [{"objective": "hierarchical"}, {"kind": "cw", "objective": "hinge"}])
+OTHERS = {"objective": "hierarchical"}, {"kind": "cw", "objective": "hinge"}
+OTHERS += tuple({"kind": kind, "ngrams": (2, 4), "buckets": 400} for kind in recipe.WINDOWED)
+
+
+@pytest.mark.parametrize("options", OTHERS)
 def test_other_objectives_learn_too(options):
     assert purity(recipes.train_words(planted(), **FAST | {"epochs": 20} | options)) >= 0.9
 
@@ -84,7 +88,7 @@ def random_like(params):
     return jax.tree.map(lambda x: np.asarray(jax.random.normal(jax.random.key(1), x.shape)), params)
 
 
-@pytest.mark.parametrize("kind, ngrams", [("skip_gram", None), ("cbow", None), ("skip_gram", (2, 3))])
+@pytest.mark.parametrize("kind, ngrams", [(k, n) for k in recipe.WINDOWED for n in (None, (2, 3))])
 def test_a_stretch_is_the_loop_of_its_formula(kind, ngrams, monkeypatch):
     monkeypatch.setattr(recipe, "STRETCH", 120)
     corpus, settings = small(kind, ngrams)
@@ -117,7 +121,7 @@ def test_a_stretch_is_the_loop_of_its_formula(kind, ngrams, monkeypatch):
                 if kind == "cbow":
                     if not near:
                         continue
-                    x = np.mean([E[words[j]] for j in near], axis=0)
+                    x = np.mean([E[row] for j in near for row in rows[words[j]]], axis=0)
                     pairs = [(c, 1.0, 1.0)] + [(n, 0.0, 3 / 16) for n in noise if n != c]
                 else:
                     x = E[rows[c]].mean(axis=0)
@@ -129,7 +133,7 @@ def test_a_stretch_is_the_loop_of_its_formula(kind, ngrams, monkeypatch):
                     slope = weight * (sigmoid(score) - label) * (abs(score) < steps.LIMIT)
                     dx += slope * V[target]
                     dV[target] += slope * x
-                for row in [words[j] for j in near] if kind == "cbow" else rows[c]:
+                for row in [r for j in near for r in rows[words[j]]] if kind == "cbow" else rows[c]:
                     dE[row] += dx
         E, V = E - rate * dE, V - rate * dV
     np.testing.assert_allclose(found.params["input"]["embedding"], E, rtol=2e-4, atol=2e-5)
@@ -200,9 +204,10 @@ def test_a_stopped_run_resumes_with_the_same_bits(tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.vectors, whole.vectors)
 
 
-def test_without_ngrams_fasttext_is_skip_gram(monkeypatch):
-    plain = recipes.train_words(planted(60), epochs=2, **FAST)
-    same = recipes.train_words(planted(60), epochs=2, ngrams=(0, 0), buckets=0, **FAST)
+@pytest.mark.parametrize("kind", recipe.WINDOWED)
+def test_without_ngrams_fasttext_is_the_model_itself(kind):
+    plain = recipes.train_words(planted(60), kind=kind, epochs=2, **FAST)
+    same = recipes.train_words(planted(60), kind=kind, epochs=2, ngrams=(0, 0), buckets=0, **FAST)
     np.testing.assert_allclose(plain.vectors, same.vectors, rtol=1e-4, atol=1e-6)
 
 
@@ -329,7 +334,7 @@ def test_damaged_folders_are_named(tmp_path):
     "options, said",
     [
         ({"kind": "bow"}, "kind='bow': choose one of"),
-        ({"kind": "cbow", "ngrams": (3, 6)}, "ngrams=\\(3, 6\\): belong to kind='skip_gram'"),
+        ({"kind": "nnlm", "ngrams": (3, 6)}, "ngrams=\\(3, 6\\): take kind='skip_gram' or 'cbow'"),
         (
             {"kind": "glove", "objective": "hierarchical"},
             "objective='hierarchical': kind='glove'",

@@ -91,7 +91,7 @@ ELSEWHERE = {
         ],
         DRAWS,
     )
-    | {"own_classifiers": "has tests by hand"}
+    | dict.fromkeys(["own_classifiers", "sense_penalty"], "has tests by hand")
     | {"two_dimensional_weights": DRAWS, "infer_documents": RUNS, "pv_dm_loss": RUNS}
     | {
         "push_queue": "has tests by hand",
