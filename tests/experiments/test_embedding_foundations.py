@@ -80,12 +80,12 @@ def test_claims_hold_for_what_the_formulas_promise_and_fail_for_the_opposite():
 
 
 def test_few_words_grow_into_an_alignment_of_two_trainings(monkeypatch):
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     x, turn = rng.normal(size=(160, 12)), np.linalg.qr(rng.normal(size=(12, 12)))[0]
     made = [Words(None, x), Words(None, x @ turn + 0.3 * rng.normal(size=x.shape))]
     monkeypatch.setattr(words, "trained", lambda seed, count: made[seed])
-    found = words.refined(Config(), 0, frequent=40, known=7)
-    assert found["ours"] > 0.9 > 0.75 > found["beside"]
+    found = words.refined(Config(), 0, frequent=40, known=12)
+    assert found["ours"] > 0.9 > 0.85 > found["beside"]
     found = words.aligned(Config(), 0, frequent=40)
     assert found["ours"] > 0.9 > 0.2 > found["beside"]
 

@@ -48,8 +48,8 @@ def test_few_pairs_grow_into_a_dictionary_of_all():
         found = vectors.refined_procrustes(X, Y, pairs, rounds=rounds)
         return float(np.mean(found["nearest"] == np.arange(N))), np.abs(found["kernel"] - TURN).max()
 
-    alone, refined = right(PAIRS[:7], 0), right(PAIRS[:7], 10)
-    assert alone[0] < 0.8 and refined[0] > 0.95
+    alone, refined = right(PAIRS[:10], 0), right(PAIRS[:10], 10)
+    assert alone[0] < 0.9 and refined[0] > 0.95
     assert alone[1] > 0.3 > 0.1 > refined[1]
 
 
