@@ -69,6 +69,7 @@ from jaxembed.data.pairs import (
     split_pairs,
     uniform_rows,
 )
+from jaxembed.data.phrases import find_phrases, join_phrases
 from jaxembed.data.scaling import fit_scaling, log_counts, scale_columns
 from jaxembed.data.select import filter_report, pair_scores, score_pairs, select, streaming_threshold
 from jaxembed.data.sources.beir import beir
@@ -156,6 +157,7 @@ __all__ = [
     "fasttext_text_ids",
     "filter_report",
     "filtered_slope",
+    "find_phrases",
     "first_sentences",
     "fit_image",
     "fit_scaling",
@@ -178,6 +180,7 @@ __all__ = [
     "image_patches",
     "interactions",
     "inverse_cloze",
+    "join_phrases",
     "keep_probabilities",
     "label_text_pairs",
     "labelled_lines",

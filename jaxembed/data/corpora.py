@@ -206,8 +206,11 @@ def keep_probabilities(counts, sample=1e-3):
     return np.minimum(1, np.sqrt(share) + share)
 
 
-def noise_probabilities(counts, power=0.75):
+def noise_probabilities(counts, power=0.75, *, kind="power"):
     """Noise distribution: with which probability each word is drawn as a negative.
+
+    "power": ``counts**power``, normalised. "log_uniform": ``log((r + 2) / (r + 1)) / log(V + 1)`` of the word
+    of rank r, which is Zipf's law; words stand in falling order of their counts.
 
     >>> print(noise_probabilities(np.array([16, 1])).round(3))
     [0.889 0.111]
@@ -215,13 +218,23 @@ def noise_probabilities(counts, power=0.75):
     Args:
         counts: [V].
         power: 0.75 in word2vec, 0.5 in fastText; 1 draws words as often as they occur.
+        kind: "power" or "log_uniform", the sampler of disambiguated skip-gram and of TensorFlow.
 
     Returns:
-        float64 [V] that sums to 1.
+        float64 [V] that sums to 1. Its logarithm is the ``log_q`` of sampled softmax losses.
+
+    Raises:
+        ValueError: for another kind, or counts that rise where ranks are asked for.
 
     References:
         T. Mikolov et al., arXiv:1310.4546; P. Bojanowski et al., arXiv:1607.04606.
     """
+    if kind not in ("power", "log_uniform"):
+        raise ValueError(f'kind={kind!r}: pass "power" or "log_uniform"')
+    if kind == "log_uniform":
+        if np.any(np.diff(np.asarray(counts)) > 0):
+            raise ValueError("counts: rise somewhere; sort the words by falling count, as data.corpus does")
+        return np.diff(np.log(np.arange(1, len(counts) + 2))) / np.log(len(counts) + 1)
     raised = np.asarray(counts, np.float64) ** power
     return raised / raised.sum()
 

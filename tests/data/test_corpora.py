@@ -83,6 +83,14 @@ def test_subsampling_begins_at_the_golden_ratio_squared():
     np.testing.assert_allclose(keep[0], (np.sqrt(1000) + 1) * 1000 / 10**6)
     assert (data.keep_probabilities(counts, 0) == 1).all()
     np.testing.assert_allclose(data.noise_probabilities([1, 1, 2], 1), [0.25, 0.25, 0.5])
+    ranked = data.noise_probabilities([9, 5, 5, 1], kind="log_uniform")
+    wanted = [(np.log(r + 2) - np.log(r + 1)) / np.log(5) for r in range(4)]
+    np.testing.assert_allclose(ranked, wanted)
+    assert ranked.sum() == pytest.approx(1)
+    with pytest.raises(ValueError, match="counts: rise somewhere; sort the words"):
+        data.noise_probabilities([1, 2], kind="log_uniform")
+    with pytest.raises(ValueError, match="kind='zipf': pass"):
+        data.noise_probabilities([1, 2], kind="zipf")
 
 
 @pytest.mark.peers
