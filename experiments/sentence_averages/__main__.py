@@ -6,9 +6,9 @@
     python -m experiments.sentence_averages --quick
 
 Paper: SIF, "A Simple but Tough-to-Beat Baseline for Sentence Embeddings", as row 14 of the survey's
-foundations (arXiv:2411.05036). `--pairs` reads SICK, and any file with two sentences and a score between
-tabs, such as the pairs of MSRpar or STS-B. `make data` brings the posts and GloVe. About 1 minute on 2 CPU
-cores.
+foundations (arXiv:2411.05036). `--pairs` reads SICK, STS-B, Microsoft's paraphrases, and any file with two
+sentences and a score between tabs, as the pairs of MSRpar are handed out. `make data` brings the posts and
+GloVe. About 1 minute on 2 CPU cores.
 """
 
 import dataclasses

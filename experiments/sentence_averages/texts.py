@@ -10,6 +10,11 @@ from jaxembed import data, encoders, ragged, vectors
 
 WAYS = MEAN, REMOVED, WEIGHTED, SIF = "mean of words", "common direction out", "SIF's weights", "SIF"
 
+COLUMNS = (  # of the paraphrase corpus of Microsoft Research, and of STS-B in GLUE
+    ("#1 String", "#2 String", "Quality"),
+    ("sentence1", "sentence2", "score"),
+)
+
 
 @functools.cache
 def posts(split):
@@ -21,12 +26,13 @@ def posts(split):
 
 def judged(path):
     """Lists of words of all first, then all second sentences, and scores [N]; of SICK its test pairs."""
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
         top = file.readline()
     if "relatedness_score" in top:
         found = data.sick(path, "test" if "SemEval_set" in top else None)
     else:
-        found = data.sentence_pairs(path)
+        named = next((names for names in COLUMNS if {*names} <= {*top.rstrip("\r\n").split("\t")}), None)
+        found = data.sentence_pairs(path, columns=named)
     if "scores" not in found:
         raise ValueError(f"--pairs {path}: holds no scores; give them in a third column")
     return [data.words(text) for text in found["first"] + found["second"]], found["scores"].astype(float)

@@ -37,7 +37,11 @@ def test_pairs_of_sick_and_of_any_file_are_read(tmp_path):
     lines = "1\tA dog\tThe cat\t4.5\tNEUTRAL\tTEST\n2\ta\tb\t1\tNEUTRAL\tTRAIN\n"
     (tmp_path / "SICK.txt").write_text(head + lines)
     (tmp_path / "msr.tsv").write_text("A dog\tThe cat\t4.5\n")
-    for name in ("SICK.txt", "msr.tsv"):
+    head = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+    (tmp_path / "msr_paraphrase_test.txt").write_text(f"{head}4.5\t7\t8\tA dog\tThe cat\n", encoding="utf-8")
+    head = "index\tgenre\tsentence1\tsentence2\tscore\n"
+    (tmp_path / "dev.tsv").write_text(f"{head}0\tnews\tA dog\tThe cat\t4.5\n")
+    for name in ("SICK.txt", "msr.tsv", "msr_paraphrase_test.txt", "dev.tsv"):
         lists, scores = texts.judged(tmp_path / name)
         assert lists == [["a", "dog"], ["the", "cat"]] and scores.tolist() == [4.5]
     (tmp_path / "plain.tsv").write_text("A dog\tThe cat\n")

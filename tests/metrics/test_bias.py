@@ -102,6 +102,24 @@ def test_generated_analogies_equal_a_search_over_all_pairs():
     assert all(len(x) == 0 for x in metrics.analogy_pairs(WORDS, direction, delta=1e-3))
 
 
+def test_a_planted_bias_is_found_and_measured():
+    rng = np.random.default_rng(3)
+    side = np.linalg.qr(rng.normal(size=(100, 100)))[0][0]
+    plain = rng.normal(size=(400, 100))
+    plain -= np.outer(plain @ side, side)
+    lean = rng.uniform(-1, 1, 400)
+    words = plain / np.linalg.norm(plain, axis=1, keepdims=True) + np.outer(lean, side)
+    middle = rng.normal(size=(20, 100)) / 10
+    pairs = np.stack([middle + 0.5 * side, middle - 0.5 * side], axis=1) + 0.02 * rng.normal(
+        size=(20, 2, 100)
+    )
+    basis, explained = vectors.bias_subspace(pairs)
+    assert np.asarray(basis)[0] @ side > 0.99 and explained[0] > 0.8
+    expected = np.mean(np.abs(lean) / np.sqrt(1 + lean**2))
+    assert metrics.direct_bias(words, basis) == pytest.approx(expected, rel=0.05)
+    assert metrics.direct_bias(vectors.neutralise(words, basis), basis) == pytest.approx(0, abs=1e-5)
+
+
 def test_bad_input_gets_one_line():
     x, y, a, b = sets()
     refused("first: is empty", lambda: metrics.weat(x[:0], y, attributes=a, others=b))

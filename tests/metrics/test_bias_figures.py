@@ -59,3 +59,26 @@ def test_the_strongest_analogies_are_those_of_the_paper(news):
     assert found[:4] == [("she", "he"), ("herself", "himself"), ("her", "his"), ("woman", "man")]
     assert found[4:] == [("daughter", "son"), ("businesswoman", "businessman")]
     np.testing.assert_allclose(scores, [1.0, 0.9213, 0.9078, 0.7531, 0.6748, 0.6598], atol=1e-3)
+
+
+def test_peoples_ratings_of_professions_go_with_the_direction(news):
+    rows, unit, lists, _, _ = news
+    apart = unit[rows["she"]] - unit[rows["he"]]
+    shown = unit[[rows[word] for word in lists["professions"]]] @ apart
+    rated = np.array([stereotype for _, stereotype in lists["professions"].values()])
+    assert metrics.pearson(shown, rated) == pytest.approx(-0.592, abs=2e-3)
+    assert metrics.spearman(shown, rated) == pytest.approx(-0.518, abs=2e-3)
+
+
+@pytest.mark.slow
+def test_soft_debiasing_by_sums_and_by_means(news):
+    rows, unit, lists, basis, _ = news
+    neutral = ~np.isin(list(rows), lists["specific"])
+    for weight, left in ((10, 0.8987), (1e3, 0.0822), (1e6, 9.0e-5)):
+        found = vectors.soft_debias(unit, basis, neutral=neutral, weight=weight, reduction="sum")
+        assert np.sum((found.kernel @ basis[0]) ** 2) == pytest.approx(left, rel=0.02)
+    kernel = vectors.soft_debias(unit, basis, neutral=neutral).kernel
+    values = np.linalg.eigvalsh(kernel) ** 2
+    np.testing.assert_allclose([values[0], values[-1]], [0.0165, 1.3999], rtol=0.02)
+    jobs = [rows[word] for word in lists["professions"] if word not in lists["specific"]]
+    assert metrics.direct_bias(unit[jobs] @ kernel, basis) < 0.0731 / 5
