@@ -147,7 +147,7 @@ def tune_texts(
     """
     ids = _token_ids(model, texts, length)
     if not 1 <= batch_size <= len(ids):
-        raise ValueError(f"batch_size: {batch_size} is outside 1..{len(ids)}, the number of texts")
+        raise ValueError(f"batch_size: {batch_size} of {len(ids)} texts; pass 1 to their number")
     if epochs < 1:
         raise ValueError(f"epochs: {epochs}; pass at least 1")
     packed, mask = pad(ids, min(bucket(max(map(len, ids))), model.max_length))
