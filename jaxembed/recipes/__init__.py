@@ -13,7 +13,7 @@ from jaxembed.recipes.fine_tuning import fine_tune, with_adapters
 from jaxembed.recipes.image_search import embed_images, search_images
 from jaxembed.recipes.image_text_training import ImageTextModel, train_image_text
 from jaxembed.recipes.image_training import fine_tune_images
-from jaxembed.recipes.language import score_texts, text_losses
+from jaxembed.recipes.language import score_texts, text_losses, tune_texts
 from jaxembed.recipes.layer_scores import score_layers
 from jaxembed.recipes.merging import merge_encoders
 from jaxembed.recipes.recommending import train_towers
@@ -70,5 +70,6 @@ __all__ = [
     "train_image_text",
     "train_towers",
     "train_words",
+    "tune_texts",
     "with_adapters",
 ]

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.extend.core as jax_core
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
@@ -66,12 +67,13 @@ def compile_step(init, update, batch, *, mesh=None, rules=(), batch_rules=BATCH_
 
 @functools.lru_cache(maxsize=32)
 def prepared(init, update, mesh, rules):
-    """Returns the jitted ``key -> TrainState`` and the abstract state with its shardings."""
+    """Returns the compiled ``key -> TrainState`` and the abstract state with its shardings."""
 
     def make_state(key):
         made = init(key)
         params, extra = made if isinstance(made, tuple) else (made, None)
-        return TrainState(jnp.int32(0), params, update[0](params), extra)
+        state = TrainState(jnp.int32(0), params, update[0](params), extra)
+        return jax.tree.map(jnp.copy, state)  # steps donate it, and arrays of init stay the caller's
 
     shapes = jax.eval_shape(make_state, jax.random.key(0))
     placed = {
@@ -84,7 +86,43 @@ def prepared(init, update, mesh, rules):
     abstract = jax.tree.map(
         lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings
     )
-    return jax.jit(make_state, out_shardings=shardings), abstract
+    return _lifted(make_state, shardings), abstract
+
+
+def _lifted(function, shardings):
+    """Compiles a function of one array; arrays that it closes over are arguments of its program.
+
+    As constants, published weights would be in memory several times while the program compiles, and once
+    more for as long as it is cached. "lower" of what is returned is that of ``jax.jit``.
+    """
+
+    @functools.cache
+    def program(kind):
+        traced = jax.make_jaxpr(function)(kind)
+
+        @functools.partial(jax.jit, out_shardings=shardings)
+        def run(constants, x):
+            flat = jax_core.jaxpr_as_fun(jax_core.ClosedJaxpr(traced.jaxpr, constants))(x)
+            return jax.tree.unflatten(jax.tree.structure(shardings), flat)
+
+        return run, traced.consts
+
+    def call(x):
+        run, constants = program(jax.typeof(x))
+        return run([_on_host(c) for c in constants], x)
+
+    def lower(x):
+        run, constants = program(jax.typeof(x))
+        return run.lower(constants, x)
+
+    call.lower = lower
+    return call
+
+
+def _on_host(x):
+    """An array that every device may read, as constants of a program are."""
+    whole = isinstance(x, jax.Array) and x.is_fully_addressable
+    return np.asarray(x) if whole and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
 def hashable(shardings):

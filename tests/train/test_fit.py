@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from small_run import RULES, TX, Batches, as_numpy, init, loss_fn, run
 
 from jaxembed import train
+from jaxembed.train.step import prepared
 
 
 def test_one_step_is_the_optax_step():
@@ -103,6 +104,42 @@ def test_the_state_is_donated():
     run(update=(init_update, step), evaluate=watched, evaluate_every=1, steps=2)
     assert kept[0].is_deleted()
     assert not kept[1].is_deleted()
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_arrays_that_init_closes_over_are_arguments_and_stay_the_callers(copies):
+    weights = jax.tree.map(lambda x: 1 + jnp.tile(x, (40, 1)), init(jax.random.key(1)))
+    frozen = jax.device_put(weights, jax.devices()[3])
+    before, mesh = as_numpy(weights), train.make_mesh(2, 4)
+
+    def start(key):
+        return init(key), jax.tree.map(jnp.copy, frozen) if copies else frozen
+
+    def loss(params, batch, key, extra):
+        value, metrics = loss_fn(params, batch, key)
+        return value, (metrics, extra)
+
+    state = run(init=start, loss_fn=loss, mesh=mesh, rules=RULES)
+    chex.assert_trees_all_equal(as_numpy(state.extra), before)
+    chex.assert_trees_all_equal(as_numpy(frozen), before)  # the steps donated what was theirs
+    chex.assert_trees_all_equal(as_numpy(state.params), as_numpy(run(mesh=mesh, rules=RULES).params))
+
+
+def test_the_program_of_init_holds_no_weights():
+    weights = jnp.asarray(np.random.default_rng(0).standard_normal((300, 100)), jnp.float32)
+
+    def start(key):
+        return {"kernel": weights + jax.random.normal(key, weights.shape)}
+
+    sizes = []
+    for function in (start, lambda key: {"kernel": jax.random.normal(key, weights.shape)}):
+        make, _ = prepared(function, train.gradient_update(loss_fn, TX), train.make_mesh(1), ())
+        sizes.append(len(make.lower(jax.random.key(0)).as_text()))
+        again = as_numpy(make(jax.random.key(0)).params)
+        chex.assert_trees_all_equal(as_numpy(make(jax.random.key(0)).params), again)
+    assert sizes[0] < sizes[1] + 2000  # a weight takes four characters and more
+    whole = np.asarray(make(jax.random.key(1, impl="rbg")).params["kernel"])  # another kind of key
+    assert whole.shape == weights.shape
 
 
 def test_warm_start_takes_the_donor(tmp_path):
