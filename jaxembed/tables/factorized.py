@@ -149,7 +149,7 @@ def _reads_signs(plan, params, ids):
 
 
 def _signed(plan, feature, table, ids):
-    """Vectors [..., D] of ids [...]: the bits that their codes give, in a tenth less time without the codes."""
+    """Vectors [..., D] of ids [...]: the bits that their codes give, in a tenth less time."""
     rows, flipped, bad = rows_and_flips(plan, feature, ids)
     vectors = jnp.asarray(table).at[rows].get(mode="promise_in_bounds")
     vectors = vectors * signs(flipped, table.dtype)[..., None]
