@@ -1,14 +1,25 @@
 """Methods whose values share parameters by fixed maps: hashes, digits, products of small factors."""
 
 import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from jaxembed.arrays import accumulator
 from jaxembed.checks import check_whole
-from jaxembed.tables.codes import by_table, codes as plan_codes, rows_and_flips
+from jaxembed.tables.codes import by_table, rows_and_flips
+from jaxembed.tables.codes import codes as plan_codes
 from jaxembed.tables.lookup import init_tables, lookup, row_and_sign, rows_of, signs
-from jaxembed.tables.methods import Method, at_once, counted_bytes, plain_settings, row_method, single, values_of
+from jaxembed.tables.methods import (
+    Method,
+    at_once,
+    counted_bytes,
+    plain_settings,
+    row_method,
+    single,
+    values_of,
+)
 from jaxembed.tables.plans import Feature, plan
 
 TABLE = "table/embedding"
@@ -138,11 +149,7 @@ def _reads_signs(plan, params, ids):
 
 
 def _signed(plan, feature, table, ids):
-<<<<<<< /tmp/tmpa4nlguzb
     """Vectors [..., D] of ids [...]: the bits that their codes give, without making codes."""
-=======
-    """Vectors [..., D] of ids [...]: the bits that their codes give, in a tenth less time."""
->>>>>>> /tmp/tmpsrfhvi4c
     rows, flipped, bad = rows_and_flips(plan, feature, ids)
     vectors = jnp.asarray(table).at[rows].get(mode="promise_in_bounds")
     vectors = vectors * signs(flipped, table.dtype)[..., None]
