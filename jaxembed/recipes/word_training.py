@@ -122,30 +122,20 @@ def train_words(
         et al., doi:10.3115/v1/D14-1162; O. Levy et al., doi:10.1162/tacl_a_00134; S. Lai, arXiv:1611.05962;
         Q. Le and T. Mikolov, arXiv:1405.4053; A. Joulin et al., arXiv:1607.01759 (the classifier).
     """
-    chosen = {"window": window, "rate": rate, "epochs": epochs, "objective": objective}
-    chosen = _chosen(kind, **chosen, min_count=min_count)
-    counts = {"width": width, "negatives": negatives, "min_count": chosen["min_count"]}
-    counts |= {"word_ngrams": word_ngrams}
-    counts |= dict(zip(("sharing[0]", "sharing[1]", "sharing[2]"), sharing, strict=True))
-    _check(kind, chosen["objective"], ngrams, counts)
-    _check_labels(kind, labels, word_ngrams)
-    settings = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
-    settings |= {"seed": seed, "ngrams": ngrams and list(ngrams), "buckets": buckets}
-    settings |= {"sharing": [int(x) for x in sharing], "word_ngrams": word_ngrams} | chosen
-    reads = {"min_count": chosen["min_count"], "tokenize": tokenize}
-    if kind == SUPERVISED:
-        found = label_steps.labelled_corpus(texts, labels, settings, **reads)
-    else:
-        found = texts if isinstance(texts, dict) else data.corpus(texts, **reads)
+    plain = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
+    plain |= {"buckets": buckets, "word_ngrams": word_ngrams, "seed": seed}
+    usual = {"window": window, "rate": rate, "epochs": epochs, "objective": objective, "min_count": min_count}
+    settings = _settings(plain, usual, ngrams, sharing, labels)
+    found = _read(texts, labels, settings, tokenize)
     if kind == "ppmi":
         return _factored(found, settings)
     mesh = train.make_mesh(1) if mesh is None else mesh
-    init, update, batches = _maker(kind, chosen["objective"])(found, settings, mesh.shape["model"])
+    init, update, batches = _maker(kind, settings["objective"])(found, settings, mesh.shape["model"])
     state = train.fit(
         init=init,
         update=update,
         batches=batches,
-        steps=chosen["epochs"] * batches.epoch,
+        steps=settings["epochs"] * batches.epoch,
         key=seed,
         mesh=mesh,
         rules=[(r"embedding|bias", P("model", None))],
@@ -158,29 +148,35 @@ def train_words(
     return _model(found, state.params, settings)
 
 
-def _check(kind, objective, ngrams, counts):
+def _settings(plain, usual, ngrams, sharing, labels):
+    """All settings of a training, checked; one of ``usual`` that is None is what is usual for the kind."""
+    kind, wide = plain["kind"], plain["word_ngrams"]
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: choose one of {KINDS}")
-    if kind not in OBJECTIVES.get(objective, ()):
-        raise ValueError(f"objective={objective!r}: kind={kind!r} is not trained by it; leave it out")
-    windowed = kind in WINDOWED and objective == "negative_sampling"
+    chosen = {"window": 5, "rate": 0.05, "epochs": 5, "objective": "negative_sampling", "min_count": 5}
+    chosen |= USUAL.get(kind, {}) | {name: value for name, value in usual.items() if value is not None}
+    if kind not in OBJECTIVES.get(chosen["objective"], ()):
+        raise ValueError(
+            f"objective={chosen['objective']!r}: kind={kind!r} is not trained by it; leave it out"
+        )
+    windowed = kind in WINDOWED and chosen["objective"] == "negative_sampling"
     if ngrams is not None and not windowed and kind != SUPERVISED:
         raise ValueError(f"ngrams={ngrams}: take kind='skip_gram' or 'cbow', and negative sampling")
-    check_whole(1, **counts)
-
-
-def _check_labels(kind, labels, word_ngrams):
+    counts = {name: (plain | chosen)[name] for name in ("width", "negatives", "min_count", "word_ngrams")}
+    check_whole(1, **counts, **{f"sharing[{i}]": x for i, x in enumerate(sharing)})
     if (labels is None) == (kind == SUPERVISED):
         raise ValueError(f"labels: kind={kind!r} takes {'one for each text' if labels is None else 'none'}")
-    if word_ngrams > 1 and kind != SUPERVISED:
-        raise ValueError(f"word_ngrams={word_ngrams}: take kind='supervised'; leave them out")
+    if wide > 1 and kind != SUPERVISED:
+        raise ValueError(f"word_ngrams={wide}: take kind='supervised'; leave them out")
+    return plain | {"ngrams": ngrams and list(ngrams), "sharing": [int(x) for x in sharing]} | chosen
 
 
-def _chosen(kind, **given):
-    """Settings of training: what is given, else what is usual for a kind."""
-    usual = {"window": 5, "rate": 0.05, "epochs": 5, "objective": "negative_sampling", "min_count": 5}
-    usual |= USUAL.get(kind, {})
-    return usual | {name: value for name, value in given.items() if value is not None}
+def _read(texts, labels, settings, tokenize):
+    """The words of the texts as numbers; for a classifier with the rows and labels of the texts."""
+    reads = {"min_count": settings["min_count"], "tokenize": tokenize}
+    if settings["kind"] == SUPERVISED:
+        return label_steps.labelled_corpus(texts, labels, settings, **reads)
+    return texts if isinstance(texts, dict) else data.corpus(texts, **reads)
 
 
 def _maker(kind, objective):
