@@ -1,6 +1,7 @@
 """Texts → vectors of words, by any of the classical models, or labels from them, in one call."""
 
 import functools
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -9,30 +10,14 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from jaxembed import data, losses, train
-from jaxembed.checks import check_whole
 from jaxembed.recipes import _label_steps as label_steps
 from jaxembed.recipes import _word_steps as steps
+from jaxembed.recipes._word_settings import CONTEXTS, PARAGRAPHS, SUPERVISED, settings_of
 from jaxembed.recipes.word_models import Words, composed
 
-WINDOWED = ("skip_gram", "cbow")
-CONTEXTS = ("order", "lbl", "nnlm", "cw")
-COUNTED = ("glove", "ppmi")
-PARAGRAPHS = ("pv_dbow", "pv_dm")
-SUPERVISED = "supervised"
-KINDS = (*WINDOWED, *CONTEXTS, *COUNTED, *PARAGRAPHS, SUPERVISED)
-OBJECTIVES = {
-    "negative_sampling": KINDS[:-1], "hierarchical": ("skip_gram", SUPERVISED),
-    "hinge": ("cw",), "softmax": (SUPERVISED,),
-}  # fmt: skip
-USUAL = {
-    "skip_gram": {"rate": 0.025, "epochs": 5}, "cbow": {"rate": 0.05, "epochs": 5},
- "glove": {"rate": 0.05, "epochs": 25, "window": 15},
-    "ppmi": {"rate": 0.0, "epochs": 1},
-    "pv_dbow": {"rate": 0.05, "epochs": 10}, "pv_dm": {"rate": 0.05, "epochs": 10},
-    SUPERVISED: {"rate": 0.1, "epochs": 5, "objective": "softmax", "min_count": 1},
-}  # fmt: skip
 LEAST = 1e-4  # learning rate at the end
 SHARING = 16, 2, 16  # places that share noise words, such groups in a step, noise words of a group
+PLACES = {"rules": [(r"embedding|bias", P("model", None))], "batch_rules": ((r"", P()),)}
 STRETCH = 1 << 16
 BATCH = 1024  # places of a step of the models of contexts
 
@@ -58,6 +43,7 @@ def train_words(
     tokenize=None,
     mesh=None,
     workdir=None,
+    evaluate=None,
     seed=0,
     progress=True,
 ):
@@ -107,6 +93,8 @@ def train_words(
         tokenize: function str to list of str; ``data.words`` when None.
         mesh: from ``train.make_mesh``; one device when None. Axis "model" splits the rows of the tables.
         workdir: folder from which a stopped run resumes, or None.
+        evaluate: optional function of :class:`Words`, asked after each epoch; the words of the epoch with the
+            highest number are returned. Give it the validation set of the task that the words are for.
         seed: int of parameters, noise and windows.
         progress: show a bar when a person watches.
 
@@ -125,50 +113,40 @@ def train_words(
     plain = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
     plain |= {"buckets": buckets, "word_ngrams": word_ngrams, "seed": seed}
     usual = {"window": window, "rate": rate, "epochs": epochs, "objective": objective, "min_count": min_count}
-    settings = _settings(plain, usual, ngrams, sharing, labels)
+    settings = settings_of(plain, usual, ngrams, sharing, labels)
     found = _read(texts, labels, settings, tokenize)
     if kind == "ppmi":
-        return _factored(found, settings)
+        return _factored(found, settings, evaluate)
     mesh = train.make_mesh(1) if mesh is None else mesh
     init, update, batches = _maker(kind, settings["objective"])(found, settings, mesh.shape["model"])
-    state = train.fit(
+    run = functools.partial(
+        train.fit,
         init=init,
         update=update,
         batches=batches,
         steps=settings["epochs"] * batches.epoch,
         key=seed,
         mesh=mesh,
-        rules=[(r"embedding|bias", P("model", None))],
-        batch_rules=((r"", P()),),
-        workdir=workdir,
+        **PLACES,
         meta={"settings": settings, "words": len(found["words"]), "tokens": found["tokens"]},
         save_every=batches.epoch,
         progress=progress,
     )
-    return _model(found, state.params, settings)
+    if evaluate is None:
+        return _model(found, run(workdir=workdir).params, settings)
+    return _best(run, evaluate, batches.epoch, workdir, found, settings)
 
 
-def _settings(plain, usual, ngrams, sharing, labels):
-    """All settings of a training, checked; one of ``usual`` that is None is what is usual for the kind."""
-    kind, wide = plain["kind"], plain["word_ngrams"]
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: choose one of {KINDS}")
-    chosen = {"window": 5, "rate": 0.05, "epochs": 5, "objective": "negative_sampling", "min_count": 5}
-    chosen |= USUAL.get(kind, {}) | {name: value for name, value in usual.items() if value is not None}
-    if kind not in OBJECTIVES.get(chosen["objective"], ()):
-        raise ValueError(
-            f"objective={chosen['objective']!r}: kind={kind!r} is not trained by it; leave it out"
-        )
-    windowed = kind in WINDOWED and chosen["objective"] == "negative_sampling"
-    if ngrams is not None and not windowed and kind != SUPERVISED:
-        raise ValueError(f"ngrams={ngrams}: take kind='skip_gram' or 'cbow', and negative sampling")
-    counts = {name: (plain | chosen)[name] for name in ("width", "negatives", "min_count", "word_ngrams")}
-    check_whole(1, **counts, **{f"sharing[{i}]": x for i, x in enumerate(sharing)})
-    if (labels is None) == (kind == SUPERVISED):
-        raise ValueError(f"labels: kind={kind!r} takes {'one for each text' if labels is None else 'none'}")
-    if wide > 1 and kind != SUPERVISED:
-        raise ValueError(f"word_ngrams={wide}: take kind='supervised'; leave them out")
-    return plain | {"ngrams": ngrams and list(ngrams), "sharing": [int(x) for x in sharing]} | chosen
+def _best(run, evaluate, every, workdir, found, settings):
+    """The words after the epoch that ``evaluate`` gives the highest number."""
+
+    def judged(state):
+        return {"score": float(evaluate(_model(found, state.params, settings)))}
+
+    with tempfile.TemporaryDirectory() as spare:
+        folder = spare if workdir is None else workdir
+        run(workdir=folder, evaluate=judged, evaluate_every=every, best="score")
+        return _model(found, train.restore_params(folder, best="score"), settings)
 
 
 def _read(texts, labels, settings, tokenize):
@@ -324,8 +302,10 @@ def _extra(settings):
     return settings["buckets"] if settings["ngrams"] or settings["word_ngrams"] > 1 else 0
 
 
-def _factored(corpus, settings):
+def _factored(corpus, settings, evaluate):
     """PPMI and its singular vectors, weighted by the root of the singular values."""
+    if evaluate is not None:
+        raise ValueError("evaluate: kind='ppmi' is counted once, without epochs; leave it out")
     from scipy import sparse
     from scipy.sparse import linalg
 
