@@ -1,6 +1,7 @@
 """Texts → vectors of words, by any of the classical models, or labels from them, in one call."""
 
 import functools
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -9,30 +10,14 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from jaxembed import data, losses, train
-from jaxembed.checks import check_whole
 from jaxembed.recipes import _label_steps as label_steps
 from jaxembed.recipes import _word_steps as steps
+from jaxembed.recipes._word_settings import CONTEXTS, PARAGRAPHS, SUPERVISED, settings_of
 from jaxembed.recipes.word_models import Words, composed
 
-WINDOWED = ("skip_gram", "cbow")
-CONTEXTS = ("order", "lbl", "nnlm", "cw")
-COUNTED = ("glove", "ppmi")
-PARAGRAPHS = ("pv_dbow", "pv_dm")
-SUPERVISED = "supervised"
-KINDS = (*WINDOWED, *CONTEXTS, *COUNTED, *PARAGRAPHS, SUPERVISED)
-OBJECTIVES = {
-    "negative_sampling": KINDS[:-1], "hierarchical": ("skip_gram", SUPERVISED),
-    "hinge": ("cw",), "softmax": (SUPERVISED,),
-}  # fmt: skip
-USUAL = {
-    "skip_gram": {"rate": 0.025, "epochs": 5}, "cbow": {"rate": 0.05, "epochs": 5},
- "glove": {"rate": 0.05, "epochs": 25, "window": 15},
-    "ppmi": {"rate": 0.0, "epochs": 1},
-    "pv_dbow": {"rate": 0.05, "epochs": 10}, "pv_dm": {"rate": 0.05, "epochs": 10},
-    SUPERVISED: {"rate": 0.1, "epochs": 5, "objective": "softmax", "min_count": 1},
-}  # fmt: skip
 LEAST = 1e-4  # learning rate at the end
 SHARING = 16, 2, 16  # places that share noise words, such groups in a step, noise words of a group
+PLACES = {"rules": [(r"embedding|bias", P("model", None))], "batch_rules": ((r"", P()),)}
 STRETCH = 1 << 16
 BATCH = 1024  # places of a step of the models of contexts
 
@@ -58,6 +43,7 @@ def train_words(
     tokenize=None,
     mesh=None,
     workdir=None,
+    evaluate=None,
     seed=0,
     progress=True,
 ):
@@ -107,6 +93,8 @@ def train_words(
         tokenize: function str to list of str; ``data.words`` when None.
         mesh: from ``train.make_mesh``; one device when None. Axis "model" splits the rows of the tables.
         workdir: folder from which a stopped run resumes, or None.
+        evaluate: optional function of :class:`Words`, asked after each epoch; the words of the epoch with the
+            highest number are returned. Give it the validation set of the task that the words are for.
         seed: int of parameters, noise and windows.
         progress: show a bar when a person watches.
 
@@ -122,65 +110,51 @@ def train_words(
         et al., doi:10.3115/v1/D14-1162; O. Levy et al., doi:10.1162/tacl_a_00134; S. Lai, arXiv:1611.05962;
         Q. Le and T. Mikolov, arXiv:1405.4053; A. Joulin et al., arXiv:1607.01759 (the classifier).
     """
-    chosen = {"window": window, "rate": rate, "epochs": epochs, "objective": objective}
-    chosen = _chosen(kind, **chosen, min_count=min_count)
-    counts = {"width": width, "negatives": negatives, "min_count": chosen["min_count"]}
-    counts |= {"word_ngrams": word_ngrams}
-    counts |= dict(zip(("sharing[0]", "sharing[1]", "sharing[2]"), sharing, strict=True))
-    _check(kind, chosen["objective"], ngrams, counts)
-    _check_labels(kind, labels, word_ngrams)
-    settings = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
-    settings |= {"seed": seed, "ngrams": ngrams and list(ngrams), "buckets": buckets}
-    settings |= {"sharing": [int(x) for x in sharing], "word_ngrams": word_ngrams} | chosen
-    reads = {"min_count": chosen["min_count"], "tokenize": tokenize}
-    if kind == SUPERVISED:
-        found = label_steps.labelled_corpus(texts, labels, settings, **reads)
-    else:
-        found = texts if isinstance(texts, dict) else data.corpus(texts, **reads)
+    plain = {"kind": kind, "width": width, "negatives": negatives, "sample": sample, "power": power}
+    plain |= {"buckets": buckets, "word_ngrams": word_ngrams, "seed": seed}
+    usual = {"window": window, "rate": rate, "epochs": epochs, "objective": objective, "min_count": min_count}
+    settings = settings_of(plain, usual, ngrams, sharing, labels)
+    found = _read(texts, labels, settings, tokenize)
     if kind == "ppmi":
-        return _factored(found, settings)
+        return _factored(found, settings, evaluate)
     mesh = train.make_mesh(1) if mesh is None else mesh
-    init, update, batches = _maker(kind, chosen["objective"])(found, settings, mesh.shape["model"])
-    state = train.fit(
+    init, update, batches = _maker(kind, settings["objective"])(found, settings, mesh.shape["model"])
+    run = functools.partial(
+        train.fit,
         init=init,
         update=update,
         batches=batches,
-        steps=chosen["epochs"] * batches.epoch,
+        steps=settings["epochs"] * batches.epoch,
         key=seed,
         mesh=mesh,
-        rules=[(r"embedding|bias", P("model", None))],
-        batch_rules=((r"", P()),),
-        workdir=workdir,
+        **PLACES,
         meta={"settings": settings, "words": len(found["words"]), "tokens": found["tokens"]},
         save_every=batches.epoch,
         progress=progress,
     )
-    return _model(found, state.params, settings)
+    if evaluate is None:
+        return _model(found, run(workdir=workdir).params, settings)
+    return _best(run, evaluate, batches.epoch, workdir, found, settings)
 
 
-def _check(kind, objective, ngrams, counts):
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: choose one of {KINDS}")
-    if kind not in OBJECTIVES.get(objective, ()):
-        raise ValueError(f"objective={objective!r}: kind={kind!r} is not trained by it; leave it out")
-    windowed = kind in WINDOWED and objective == "negative_sampling"
-    if ngrams is not None and not windowed and kind != SUPERVISED:
-        raise ValueError(f"ngrams={ngrams}: take kind='skip_gram' or 'cbow', and negative sampling")
-    check_whole(1, **counts)
+def _best(run, evaluate, every, workdir, found, settings):
+    """The words after the epoch that ``evaluate`` gives the highest number."""
+
+    def judged(state):
+        return {"score": float(evaluate(_model(found, state.params, settings)))}
+
+    with tempfile.TemporaryDirectory() as spare:
+        folder = spare if workdir is None else workdir
+        run(workdir=folder, evaluate=judged, evaluate_every=every, best="score")
+        return _model(found, train.restore_params(folder, best="score"), settings)
 
 
-def _check_labels(kind, labels, word_ngrams):
-    if (labels is None) == (kind == SUPERVISED):
-        raise ValueError(f"labels: kind={kind!r} takes {'one for each text' if labels is None else 'none'}")
-    if word_ngrams > 1 and kind != SUPERVISED:
-        raise ValueError(f"word_ngrams={word_ngrams}: take kind='supervised'; leave them out")
-
-
-def _chosen(kind, **given):
-    """Settings of training: what is given, else what is usual for a kind."""
-    usual = {"window": 5, "rate": 0.05, "epochs": 5, "objective": "negative_sampling", "min_count": 5}
-    usual |= USUAL.get(kind, {})
-    return usual | {name: value for name, value in given.items() if value is not None}
+def _read(texts, labels, settings, tokenize):
+    """The words of the texts as numbers; for a classifier with the rows and labels of the texts."""
+    reads = {"min_count": settings["min_count"], "tokenize": tokenize}
+    if settings["kind"] == SUPERVISED:
+        return label_steps.labelled_corpus(texts, labels, settings, **reads)
+    return texts if isinstance(texts, dict) else data.corpus(texts, **reads)
 
 
 def _maker(kind, objective):
@@ -328,8 +302,10 @@ def _extra(settings):
     return settings["buckets"] if settings["ngrams"] or settings["word_ngrams"] > 1 else 0
 
 
-def _factored(corpus, settings):
+def _factored(corpus, settings, evaluate):
     """PPMI and its singular vectors, weighted by the root of the singular values."""
+    if evaluate is not None:
+        raise ValueError("evaluate: kind='ppmi' is counted once, without epochs; leave it out")
     from scipy import sparse
     from scipy.sparse import linalg
 

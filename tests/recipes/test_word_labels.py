@@ -1,6 +1,7 @@
 """FastText's classifier: steps against a loop, order of words, its own program both ways; texts' vectors."""
 
 import dataclasses
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -281,3 +282,17 @@ def test_other_input_is_named():
     words = recipes.Words(["a"], np.ones((1, 2), np.float32))
     with pytest.raises(ValueError, match='words: hold no labels; train them with kind="supervised"'):
         words.classify(["a"])
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["quantised", "pruned"])
+def test_quantised_classifiers_tell_the_same_labels_here(name):
+    path = pathlib.Path(__file__).parents[1] / f"support/golden/fasttext_{name}.ftz"
+    theirs, found = pytest.importorskip("fasttext").load_model(str(path)), recipes.load_words(path)
+    texts = [" ".join(found.words[:3]), found.words[-1], "zebra", "dog apple dog"]
+    for text, row in zip(texts, found.classify(texts, 2), strict=True):
+        asked = theirs.f.predict(text + "\n", 2, 0.0, "strict")
+        assert [label for _, label in asked] == [label for label, _ in row]
+        np.testing.assert_allclose([p for _, p in row], [p for p, _ in asked], atol=1e-4)
+    vectors = np.stack([theirs.get_sentence_vector(text) for text in texts])
+    np.testing.assert_allclose(found.text_vectors(texts), vectors, rtol=1e-3, atol=1e-6)

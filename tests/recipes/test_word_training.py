@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxembed import data, files, losses, metrics, recipes, tables, train
+from jaxembed.recipes import _word_settings as usual
 from jaxembed.recipes import _word_steps as steps
 from jaxembed.recipes import word_training as recipe
 
@@ -63,7 +64,7 @@ def test_every_model_puts_words_of_a_topic_together(kind):
 
 
 OTHERS = {"objective": "hierarchical"}, {"kind": "cw", "objective": "hinge"}
-OTHERS += tuple({"kind": kind, "ngrams": (2, 4), "buckets": 400} for kind in recipe.WINDOWED)
+OTHERS += tuple({"kind": kind, "ngrams": (2, 4), "buckets": 400} for kind in usual.WINDOWED)
 
 
 @pytest.mark.parametrize("options", OTHERS)
@@ -88,7 +89,7 @@ def random_like(params):
     return jax.tree.map(lambda x: np.asarray(jax.random.normal(jax.random.key(1), x.shape)), params)
 
 
-@pytest.mark.parametrize("kind, ngrams", [(k, n) for k in recipe.WINDOWED for n in (None, (2, 3))])
+@pytest.mark.parametrize("kind, ngrams", [(k, n) for k in usual.WINDOWED for n in (None, (2, 3))])
 def test_a_stretch_is_the_loop_of_its_formula(kind, ngrams, monkeypatch):
     monkeypatch.setattr(recipe, "STRETCH", 120)
     corpus, settings = small(kind, ngrams)
@@ -204,7 +205,7 @@ def test_a_stopped_run_resumes_with_the_same_bits(tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.vectors, whole.vectors)
 
 
-@pytest.mark.parametrize("kind", recipe.WINDOWED)
+@pytest.mark.parametrize("kind", usual.WINDOWED)
 def test_without_ngrams_fasttext_is_the_model_itself(kind):
     plain = recipes.train_words(planted(60), kind=kind, epochs=2, **FAST)
     same = recipes.train_words(planted(60), kind=kind, epochs=2, ngrams=(0, 0), buckets=0, **FAST)
@@ -225,7 +226,7 @@ def topic_of(text):
     return next(i for i, topic in enumerate(TOPICS) if set(text) & set(topic))
 
 
-@pytest.mark.parametrize("kind", recipe.PARAGRAPHS)
+@pytest.mark.parametrize("kind", usual.PARAGRAPHS)
 def test_texts_have_vectors_and_so_do_unseen_ones(kind, tmp_path):
     texts = planted(200)
     found = recipes.train_words(texts, kind=kind, **FAST | MODELS[kind])
@@ -361,6 +362,22 @@ def test_settings_outside_their_limits_are_named(options, said):
 def test_texts_without_enough_words_are_named(texts, said):
     with pytest.raises(ValueError, match=said):
         recipes.train_words(texts)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_words_of_the_best_epoch_are_returned(kept, tmp_path):
+    each, best = [], 2
+    options = FAST | {"epochs": 4, "workdir": tmp_path if kept else None}
+
+    def evaluate(words):
+        each.append(words.vectors)
+        return -abs(len(each) - best)
+
+    found = recipes.train_words(planted(60), evaluate=evaluate, **options)
+    assert len(each) == 4 and len({x.tobytes() for x in each}) == 4
+    np.testing.assert_array_equal(found.vectors, each[best - 1])
+    with pytest.raises(ValueError, match="evaluate: kind='ppmi' is counted once"):
+        recipes.train_words(planted(60), kind="ppmi", width=2, evaluate=len)
 
 
 def test_the_loop_of_steps_compiles_once():
