@@ -104,6 +104,21 @@ unseen = "gradientlike"
 print(unseen in pieces, [w for w, _ in pieces.nearest(unseen, 5)])
 
 # %% [markdown]
+# ## Labels of texts
+# fastText's classifier: from which package is a sentence? Pairs of words count as well as words.
+
+# %%
+known, asked = ([r for r in records if r["split"] == split] for split in ("train", "test"))
+labels = [record["module"].split(".")[0] for record in known]
+options = {"word_ngrams": 2, "buckets": 20_000, "width": 32, "epochs": 20, "rate": 0.5}
+told = recipes.train_words(
+    [r["query"] for r in known], kind="supervised", labels=labels, progress=False, **options
+)
+found = told.classify([record["query"] for record in asked])
+right = np.mean([row[0][0] == r["module"].split(".")[0] for row, r in zip(found, asked, strict=True)])
+print(f"{right:.0%} of {len(asked)} unseen sentences;", told.classify(["the gradient of an optimizer"], k=2))
+
+# %% [markdown]
 # ## Files of other programs
 # word2vec, GloVe, fastText (its `.bin` too) and NumPy; gensim reads what is written here.
 
