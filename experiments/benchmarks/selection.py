@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.selection
     python -m experiments.benchmarks.selection --pairs 100000 --scores 1000000 --rounds 3
 
-1 minute on 2 CPU cores and 2 GB. A block of pairs that no cache holds is scored again and again; forty of
-them are a pool of 10 million. The floor is reading both sides once: the inner product of all their numbers
+1 minute on 2 CPU cores and 2 GB. A block of pairs that no cache holds is scored again and again; twenty
+of them are a pool of 10 million. The floor is reading both sides once: the inner product of all their numbers
 by BLAS. Beside it stands memcpy, which reads and writes as many bytes in sum. All work on as many threads.
 A cosine is three products where the floor is one: the first waits for memory, the others find the chunk in
 a cache. No call of NumPy makes all three on one way through it, and of XLA none that is as fast. Rates are
@@ -32,11 +32,11 @@ THREADS = min(8, os.cpu_count() or 1)  # as many as pair_scores has
 class Config:
     """Times scoring of pairs and selection from a pool."""
 
-    pairs: int = 262_144  # of a block
+    pairs: int = 500_000  # of a block
     width: int = 256  # floats of each side
     scores: int = 10_000_000  # of the pool
     keep: float = 0.1
-    rounds: int = 9  # of selection; a block, which takes a fraction of its time, has ten times as many
+    rounds: int = 9  # of selection; blocks of pairs, which take less time, have five times as many
     results: pathlib.Path | None = None  # folder of the numbers; default: results beside this file
 
     def __post_init__(self):
@@ -94,7 +94,7 @@ def summary(cfg, rows):
 def run(cfg):
     """Times of every arm; the least time of a turn is what the machine can do."""
     rows, moved = [], 8e-9 * cfg.pairs * cfg.width
-    for calls, rounds in ((scoring(cfg), 10 * cfg.rounds), (selecting(cfg), cfg.rounds)):
+    for calls, rounds in ((scoring(cfg), 5 * cfg.rounds), (selecting(cfg), cfg.rounds)):
         for arm, t in timing.in_turns(calls, rounds).items():
             row = {"arm": arm, "ms": 1e3 * t["median"], "least ms": 1e3 * t["least"]}
             row["CPU ms"] = 1e3 * t["cpu"]

