@@ -75,12 +75,14 @@ ALL = (
     ),
     Claim(CONES, "ConES is at textual inversion's final loss by half of its operations", early("operations")),
     Claim(CONES, "ConES is at textual inversion's final loss by half of its time", early("time")),
-    Claim(CONES, "A step of ConES takes 70 % of the operations at most", at_most(0, "operations")),
-    Claim(CONES, "A step of ConES takes 70 % of the time at most", at_most(0, "time")),
+    Claim(CONES, "A step of ConES: 70 % of textual inversion's operations at most", at_most(0, "operations")),
+    Claim(CONES, "A step of ConES: 70 % of textual inversion's time at most", at_most(0, "time")),
     Claim(
-        CONES, "With an encoder of 6 layers it takes 70 % of the operations at most", at_most(1, "operations")
+        CONES,
+        "The same with a text encoder of 6 layers: 70 % of the operations at most",
+        at_most(1, "operations"),
     ),
-    Claim(CONES, "With an encoder of 6 layers it takes 70 % of the time at most", at_most(1, "time")),
+    Claim(CONES, "The same with a text encoder of 6 layers: 70 % of the time at most", at_most(1, "time")),
     Claim("", "The slot's row alone does not beat an inverted token", lower(ONE, TI, denied=True)),
     Claim("", "An inverted token keeps more of the asked styles than states do", lower(REST, TI, "style")),
     Claim("", "Bounding the norms of states keeps more of the asked styles", lower(REST, BOUND, "style")),
