@@ -5,7 +5,8 @@
     python -m experiments.concept_guard --quick          # fewer prompts, arms and seeds
 
 Paper: SAFREE (arXiv:2410.12761). `make data` brings all-MiniLM-L6-v2 and WordNet. The small text-to-image
-model is trained once, into --workdir, and then read. About 5 minutes on 2 CPU cores beside that.
+model, shared with drawings, concept_search and prompt_projection, is trained once, into --workdir, and then
+read. About 4 minutes on 2 CPU cores beside that.
 """
 
 import dataclasses
@@ -27,13 +28,13 @@ class Config:
     model: pathlib.Path | None = None  # folder of a text encoder; None takes that of `make data`
     phrases: int = 17  # animals that span the concept, as many as in the paper's code
     prompts: int = 100  # of each seed, that name other animals
-    workdir: pathlib.Path = pathlib.Path("runs/drawings-aliases")  # of the text-to-image model
+    workdir: pathlib.Path = pathlib.Path("runs/drawings")  # of the text-to-image model
     steps: int = 1500  # of its training
     sampling: int = 25  # steps of drawing an image
     scale: float = 2.0  # of guidance
-    repeats: int = 1  # images of each prompt and seed
+    repeats: int = 6  # images of each prompt and seed: over 1,500 of other digits for each arm
     seeds: int = 5
-    quick: bool = False  # 40 prompts, five arms, two seeds
+    quick: bool = False  # 40 prompts, an image of each, five arms, two seeds
     results: pathlib.Path | None = None
 
     def __post_init__(self):
@@ -41,7 +42,7 @@ class Config:
         flags.check(self, limits | {"scale": (0, 20), "repeats": (1, 100), "seeds": (1, 100)})
 
 
-QUICK = {"prompts": 40, "seeds": 2}
+QUICK = {"prompts": 40, "repeats": 1, "seeds": 2}
 KEYS = ("erased drawn", "drawn by aliases", "others right", "style right")
 DETECTED, DRAWN, TRIGGERS = "words that name an animal", "drawings", "triggers of the erased word"
 

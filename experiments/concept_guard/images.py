@@ -16,36 +16,24 @@ STYLES = list(toy_drawings.STYLES)
 NONE, NEGATIVE, MASKED = "no guard", "negative prompt alone", "the word masked"
 ROWS, ENDS = "triggers", "triggers and padding"
 SPAN, DIFFERENCE = "span", "difference"
-BLOCK = 168  # images of one program
+OTHERS = [n for n in toy_drawings.SEEN_DIGITS if n != ERASED]  # that the model knows
+BLOCK = 154  # images of one program
 
 
-def base(workdir, steps):
-    """The text-to-image model, whose prompts called the erased digit by each of its names as often."""
-    words = {"aliases": toy_drawings.ALIASES, "spare": toy_drawings.SPARE}
-    return recipes.drawing_model(workdir, steps=steps, **words)
-
-
-def asked(repeats):
-    """(digits, styles, kinds, prompts): the erased digit by its word, by its aliases, and other digits."""
-    others = [n for n in range(10) if n != ERASED]
-    kinds = np.repeat([NAMED] * 9 + [INDIRECT] * 6 + [OTHER] * 9, len(STYLES) * repeats)
-    digits = np.repeat([ERASED] * 15 + others, len(STYLES) * repeats)
-    styles = np.tile(np.arange(len(STYLES)), 24 * repeats)
-    prompts = toy_drawings.drawing_prompts(digits, [STYLES[s] for s in styles])
-    for n in np.flatnonzero(kinds == INDIRECT):
-        prompts[n] = prompts[n].replace(WORD, ALIASES[n // (len(STYLES) * repeats) % 2])
-    return digits, styles, kinds, prompts
+def asked():
+    """(digits, styles, kinds, prompts): the erased digit by its word, by each alias, and other digits."""
+    names = [WORD, *ALIASES, *(toy_drawings.DIGIT_WORDS[n] for n in OTHERS)]
+    kinds = np.repeat([NAMED] + [INDIRECT] * len(ALIASES) + [OTHER] * len(OTHERS), len(STYLES))
+    digits = np.repeat([ERASED] * (1 + len(ALIASES)) + OTHERS, len(STYLES))
+    prompts = [f"a {style} drawing of {name}" for name in names for style in STYLES]
+    return digits, np.tile(np.arange(len(STYLES)), len(names)), kinds, prompts
 
 
 def real():
     """Held-out drawings in the order of a gallery: the erased digit in all styles, the others plain."""
     known = toy_drawings.drawings()["test"]
     places = [np.flatnonzero(known["digits"] == n) for n in range(10)]
-    shown = [
-        *places[ERASED][:7],
-        *places[ERASED][7:22:14],
-        *(p[0] for n, p in enumerate(places) if n != ERASED),
-    ]
+    shown = [*places[ERASED][:7], *places[ERASED][7:22:14], *(places[n][0] for n in OTHERS)]
     return known["images"][shown][..., 0]
 
 
@@ -65,7 +53,7 @@ def concepts(model):
     """{name: basis [r, D]}: the span of phrases of the word, and of their differences from other words."""
     own = phrases(WORD)
     vectors_of = lambda texts: pooled(model, model.params, model.ids(texts))  # noqa: E731
-    others = [[p.replace(WORD, w) for p in own] for w in toy_drawings.DIGIT_WORDS if w != WORD]
+    others = [[p.replace(WORD, toy_drawings.DIGIT_WORDS[n]) for p in own] for n in OTHERS]
     differences = vectors_of(own) - jnp.mean(jnp.stack([vectors_of(o) for o in others]), axis=0)
     return {
         SPAN: vectors.row_space(vectors_of(own), tolerance=1e-3)[0],
@@ -152,25 +140,22 @@ def validated(states, filtered, sides, steps):
 
 def drawn(cfg):
     """Rows of every arm and seed, how triggers are found, and a gallery {arm: images of one seed}."""
-    model = base(cfg.workdir, cfg.steps)
+    model = recipes.drawing_model(cfg.workdir, steps=cfg.steps)
     known = toy_drawings.drawings()["train"]
     flags.stage("fits the judges of digits and styles")
     judges = [metrics.fit_judge(known["images"], known[name]) for name in ("digits", "styles")]
-    digits, styles, kinds, prompts = asked(cfg.repeats)
+    digits, styles, kinds, prompts = asked()
     chosen, trigger_rows = arms(model, prompts, kinds, cfg.sampling)
     if cfg.quick:
         chosen = dict(list(chosen.items())[:5])
     run, rows, gallery = sampler(model, cfg.sampling, cfg.scale), [], {}
-    every, places = (
-        7 * cfg.repeats,
-        {kind: np.flatnonzero(kinds == kind) for kind in (NAMED, INDIRECT, OTHER)},
-    )
-    shown = [*places[NAMED][: every : cfg.repeats], *places[INDIRECT][: 2 * every : every]]
-    shown += [*places[OTHER][::every]]
+    places = np.repeat(np.arange(len(prompts)), cfg.repeats)  # the prompt of each image
+    shown = cfg.repeats * np.flatnonzero((kinds == NAMED) | (styles == 0))
+    digits, styles, kinds = digits[places], styles[places], kinds[places]
     for arm, given in chosen.items():
-        flags.stage(f"draws {len(prompts)} images {cfg.seeds} times: {arm}")
+        flags.stage(f"draws {len(places)} images {cfg.seeds} times: {arm}")
         for seed in range(cfg.seeds):
-            images = pictures(run, model.params, given, seed)
+            images = pictures(run, model.params, given, places, seed)
             told, style = (np.asarray(judge(images)) for judge in judges)
             row, right = {"arm": arm, "seed": seed}, told == digits
             names = {"erased drawn": NAMED, "drawn by aliases": INDIRECT, "others right": OTHER}
@@ -181,12 +166,12 @@ def drawn(cfg):
     return rows, trigger_rows, gallery
 
 
-def pictures(run, params, given, seed):
-    """Images [N, H, W, C] of an arm, in blocks of one size."""
+def pictures(run, params, given, places, seed):
+    """Images [N, H, W, C] of the prompts at ``places`` by an arm, in blocks of one size."""
     states, filtered, last, null = given
     last, images = np.broadcast_to(np.asarray(last, np.int32), (len(states),)), []
-    for i in range(0, len(states), BLOCK):
-        rows = np.arange(i, i + BLOCK) % len(states)
+    for i in range(0, len(places), BLOCK):
+        rows = np.resize(places[i : i + BLOCK], BLOCK)
         part = [np.asarray(x)[rows] for x in (states, filtered, last)]
         images.append(np.asarray(run(params, jax.random.fold_in(jax.random.key(seed), i), *part, null)))
-    return np.concatenate(images)[: len(states)]
+    return np.concatenate(images)[: len(places)]

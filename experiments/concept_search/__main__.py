@@ -5,8 +5,8 @@
     python -m experiments.concept_search --quick     # few steps, one seed
 
 Papers: NeTI (arXiv:2305.15391) and ConES (arXiv:2305.18993), beside textual inversion and its extended form.
-The model is trained once without the digit seven, into --workdir, and then read. About 5 minutes on 2 CPU
-cores beside that.
+The model, shared with drawings, concept_guard and prompt_projection, is trained once without the digit seven,
+into --workdir, and then read. About 5 minutes on 2 CPU cores beside that.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.concept_search import searching
-from experiments.concept_search.answers import CLAIMS
+from experiments.concept_search import costs, searching
+from experiments.concept_search.answers import CLAIMS, reached
 from experiments.concept_search.methods import FREQUENCIES, HIDDEN, NETI, REST, TI, XTI, methods
 from experiments.concept_search.pictures import CUT, LEARNED, figures
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Result
-from jaxembed import diffusion
+from jaxembed import diffusion, recipes
 from jaxembed.data import toy_drawings
 
 
@@ -30,16 +30,17 @@ from jaxembed.data import toy_drawings
 class Config:
     """Learns the digit seven from a few images by searches of several inputs."""
 
-    workdir: pathlib.Path = pathlib.Path("runs/drawings-without-seven")  # of the text-to-image model
+    workdir: pathlib.Path = pathlib.Path("runs/drawings")  # of the text-to-image model
     base_steps: int = 1500  # of its training
     images: int = 5  # that a seed learns from
     steps: int = 300  # of a search
     batch_size: int = 8
-    rate: float = 0.03  # of tokens
+    rate: float = 0.3  # of one token
+    layer_rate: float = 0.3  # of tokens by layer
     mapper_rate: float = 0.003  # of NeTI's network
-    states_rate: float = 0.03  # of states
+    states_rate: float = 0.1  # of states
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)  # that --validate compares
-    keep: int = 6  # snapshots of a search whose held-out loss is taken
+    keep: int = 20  # snapshots of a search whose held-out loss is taken
     truncations: tuple[int, ...] = (2, 8, 32)  # hidden units of NeTI that are left, beside all
     draws: int = 4  # times and noises of each held-out image
     sampling: int = 25  # steps of drawing an image
@@ -53,12 +54,12 @@ class Config:
     def __post_init__(self):
         limits = {"images": (1, 100), "steps": (2, 10**5), "batch_size": (1, 512), "keep": (1, 100)}
         limits |= {"truncations": (0, HIDDEN), "draws": (1, 100), "sampling": (2, 1000), "scale": (0, 20)}
-        limits |= {name: (1e-6, 10) for name in ("rate", "mapper_rate", "states_rate", "rates")}
+        limits |= {name: (1e-6, 10) for name in ("rate", "layer_rate", "mapper_rate", "states_rate", "rates")}
         flags.check(self, limits | {"repeats": (1, 100), "seeds": (1, 50), "base_steps": (1, 10**6)})
 
 
 QUICK = {"steps": 20, "keep": 2, "truncations": (8,), "draws": 1, "repeats": 1, "sampling": 5, "seeds": 1}
-COST = "one step of a search"
+COST, FIRST = "one step of a search", "ConES is at the final loss of textual inversion after"
 
 
 def arms(cfg, found_by):
@@ -70,17 +71,21 @@ def arms(cfg, found_by):
     return made
 
 
+def kept(cfg):
+    """The number of snapshots: the largest divisor of the steps that is not above ``keep``."""
+    return max(k for k in range(1, min(cfg.keep, cfg.steps) + 1) if cfg.steps % k == 0)
+
+
 def searched(cfg, model, known, ids):
     """{arm: (method, found of all seeds, history)}; arms of one kind share a compiled program."""
     batches = jnp.stack([searching.batches(cfg, seed) for seed in range(cfg.seeds)])
     keys = jax.vmap(jax.random.key)(jnp.arange(cfg.seeds))
-    keep = max(k for k in range(1, min(cfg.keep, cfg.steps) + 1) if cfg.steps % k == 0)
     programs, found_by = {}, {}
     for name, method in known.items():
         flags.stage(f"searches {cfg.seeds} times {cfg.steps} steps: {name}")
         if method.kind not in programs:
-            programs[method.kind] = searching.program(model, method, ids, keep)
-        given = (model.params, batches, keys, method.given, method.rate)
+            programs[method.kind] = searching.program(model, method, ids, kept(cfg))
+        given = (model.params, batches, keys, searching.given_of(model, method), method.rate)
         found_by[name] = (method, *programs[method.kind](*given))
     return found_by
 
@@ -97,9 +102,8 @@ def measured(cfg, model, found_by):
         for seed in range(cfg.seeds):
             one = jax.tree.map(lambda x, s=seed: x[s], found)
             if history is not None:
-                kept = jax.tree.map(lambda x, s=seed: x[s], history["found"])
-                count = len(jax.tree.leaves(kept)[0])
-                each = [jax.tree.map(lambda x, i=i: x[i], kept) for i in range(count)]
+                each = jax.tree.map(lambda x, s=seed: x[s], history["found"])
+                each = [jax.tree.map(lambda x, i=i, each=each: x[i], each) for i in range(kept(cfg))]
                 curves[name].append([held.of(contexts, model, f, method.given) for f in each])
             plain, every = searching.drawn(cfg, model, run, contexts, one, method.given, seed)
             row = {"arm": name, "seed": seed, "held-out": held.of(contexts, model, one, method.given)}
@@ -122,7 +126,10 @@ def summed(rows):
 
 
 def validated(cfg, model, known, ids):
-    """Rows of each kind of search and rate: held-out losses on training images that no search sees."""
+    """Rows of each kind of search and rate: held-out losses on training images that no search sees.
+
+    Yields a Result after each rate, with all rows until then.
+    """
     sevens, seeds = searching.plain_sevens("train"), np.arange(100, 100 + cfg.seeds)
     half = len(sevens) // 2
     held = searching.Held(model, sevens[half:], cfg.draws)
@@ -130,24 +137,24 @@ def validated(cfg, model, known, ids):
     keys, rows = jax.vmap(jax.random.key)(jnp.asarray(seeds)), []
     for name in (TI, XTI, NETI, REST):
         method = known[name]
-        program, contexts = searching.program(model, method, ids, 1), searching.contexts_of(method)
-        flags.stage(f"validation: {name} at {len(cfg.rates)} rates")
-        every = jax.jit(jax.vmap(program, in_axes=(None, None, None, None, 0)))
-        found, _ = every(model.params, batches, keys, method.given, jnp.asarray(cfg.rates))
-        for i, rate in enumerate(cfg.rates):
-            each = [jax.tree.map(lambda x, i=i, n=n: x[i, n], found) for n in range(cfg.seeds)]
+        program, contexts = searching.program(model, method, ids, kept(cfg)), searching.contexts_of(method)
+        given = searching.given_of(model, method)
+        for rate in cfg.rates:
+            flags.stage(f"validation: {name} at rate {rate:g}")
+            found, _ = program(model.params, batches, keys, given, rate)
+            each = [jax.tree.map(lambda x, n=n, found=found: x[n], found) for n in range(cfg.seeds)]
             values = [held.of(contexts, model, one, method.given) for one in each]
             row = {"arm": name, "rate": f"{rate:g}"}
             row["held-out"], row["± held-out"] = results.spread(values)
             rows.append(row | {"runs": values})
-    return Result({"rates": rows})
+            yield Result({"rates": rows})
 
 
 def run(cfg):
     """Searches, held-out losses, drawings, and what a step costs; or the rates on validation images."""
-    model = searching.base(cfg)
+    model = recipes.drawing_model(cfg.workdir, steps=cfg.base_steps)
     frequencies = diffusion.draw_frequencies(jax.random.key(5), FREQUENCIES, (0.03, 2.0))
-    rates = (cfg.rate, cfg.mapper_rate, cfg.states_rate)
+    rates = (cfg.rate, cfg.layer_rate, cfg.mapper_rate, cfg.states_rate)
     known = methods(model, searching.PROMPT, frequencies, rates)
     ids = jnp.asarray(model.ids([searching.PROMPT]))
     if cfg.validate:
@@ -155,8 +162,12 @@ def run(cfg):
     found_by = searched(cfg, model, known, ids)
     rows, curves, gallery, held = measured(cfg, model, found_by)
     batch = searching.batches(cfg, 0)[0]
-    costs = {name: searching.step_flops(model, known[name], ids, batch) for name in (TI, XTI, NETI, REST)}
-    cost = [{"arm": n, "share of textual inversion's operations": x / costs[TI]} for n, x in costs.items()]
+    flops = {name: searching.step_flops(model, known[name], ids, batch) for name in (TI, XTI, NETI, REST)}
+    cost = [{"arm": n, "share of textual inversion's operations": x / flops[TI]} for n, x in flops.items()]
+    flags.stage("costs of a step with two text encoders")
+    beside = costs.compared(batch)
+    early = reached({"rows": rows, "curves": curves})
+    ahead = {f"of its {key}": early.mean() * beside[0][key] for key in ("operations", "time")}
     start = known[REST].start
     begun = held.of(searching.contexts_of(known[REST]), model, start, known[REST].given)
     words = [w for w in toy_drawings.DIGIT_WORDS if w != searching.PLACEHOLDER]
@@ -164,9 +175,9 @@ def run(cfg):
     best = min(others, key=others.get)
     references = [{"before a search": begun, f"best other word, {best}": float(others[best])}]
     tables = {LEARNED: [r for r in summed(rows) if "units" not in r["arm"]], CUT: cut_rows(rows)}
-    tables |= {COST: cost, "held-out loss of": references}
-    details = {"rows": rows, "curves": curves, "gallery": gallery, "costs": costs}
-    return Result(tables, details)
+    tables |= {COST: cost, costs.BESIDE: beside, "held-out loss of": references}
+    tables[FIRST] = [{"share of the steps": early.mean()} | ahead]
+    return Result(tables, {"rows": rows, "curves": curves, "gallery": gallery})
 
 
 def _word(model, word, count):
@@ -180,10 +191,6 @@ def cut_rows(rows):
     return [*found, next(r for r in summed(rows) if r["arm"] == NETI)]
 
 
-def look(cfg):
-    """Refuses a run whose data are missing."""
-    inputs.installed("sklearn")
-
-
 if __name__ == "__main__":
+    look = lambda cfg: inputs.installed("sklearn")  # noqa: E731
     results.main("concept_search", Config, run, CLAIMS, figures=figures, quick=QUICK, check=look)

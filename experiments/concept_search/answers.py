@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from experiments.concept_search.costs import BESIDE, EACH
 from experiments.concept_search.methods import BOUND, NETI, ONE, PLAIN, REST, TI, XTI
 from experiments.concept_search.pictures import CUT
 from experiments.shared import results
@@ -19,33 +20,43 @@ def cuts(t, key):
 
 
 def halfway(t):
-    """[S]: how far NeTI is below the final loss of textual inversion after half of its steps."""
+    """Asks whether NeTI is below the final loss of textual inversion after half of its steps."""
     curve = np.array(t["curves"][NETI])
-    return column(t, TI) - curve[:, max(curve.shape[1] // 2 - 1, 0)]
+    return results.paired(column(t, TI) - curve[:, max(curve.shape[1] // 2 - 1, 0)])
+
+
+def reached(t):
+    """[S]: the share of its steps after which ConES is at the final loss of textual inversion; 1 if never."""
+    below = np.array(t["curves"][REST]) <= column(t, TI)[:, None]
+    return np.where(below.any(axis=1), below.argmax(axis=1) + 1, below.shape[1]) / below.shape[1]
+
+
+def share(t, size, key):
+    """What a step of ConES takes of one of textual inversion that encodes a prompt for each image."""
+    return [row[key] for row in t[BESIDE] if row["textual inversion encodes"] == EACH][size]
+
+
+def at_most(size, key):
+    """Asks whether that is 70 % at most, with the text encoder of this model (0) or the larger one (1)."""
+    return lambda t: results.holds(share(t, size, key) <= 0.7, share(t, size, key))
+
+
+def lower(arm, than, key="held-out", **options):
+    """Asks whether a number of one arm is below that of another."""
+    return lambda t: results.paired(column(t, than, key) - column(t, arm, key), **options)
+
+
+def early(key):
+    """Asks whether ConES is at the final loss of textual inversion after half of what that takes at most."""
+    return lambda t: results.paired(0.5 - reached(t) * share(t, 0, key))
 
 
 NETI_PAPER, CONES = "2305.15391", "2305.18993"
 ALL = (
-    Claim(
-        NETI_PAPER,
-        "Tokens by layer fit the concept better than one token: a lower held-out loss",
-        lambda t: results.paired(column(t, TI) - column(t, XTI)),
-    ),
-    Claim(
-        NETI_PAPER,
-        "Tokens by time and layer (NeTI) fit it better than tokens by layer",
-        lambda t: results.paired(column(t, XTI) - column(t, NETI)),
-    ),
-    Claim(
-        NETI_PAPER,
-        "NeTI is below the final loss of textual inversion after half of the steps",
-        lambda t: results.paired(halfway(t)),
-    ),
-    Claim(
-        NETI_PAPER,
-        "The textual bypass lowers the held-out loss of NeTI",
-        lambda t: results.paired(column(t, PLAIN) - column(t, NETI)),
-    ),
+    Claim(NETI_PAPER, "Tokens by layer fit the concept better than one token: less loss", lower(XTI, TI)),
+    Claim(NETI_PAPER, "Tokens by time and layer (NeTI) fit it better than tokens by layer", lower(NETI, XTI)),
+    Claim(NETI_PAPER, "NeTI is below the final loss of textual inversion after half of the steps", halfway),
+    Claim(NETI_PAPER, "The textual bypass lowers the held-out loss of NeTI", lower(NETI, PLAIN)),
     Claim(
         NETI_PAPER,
         "More hidden units are more faithful: each step from few to all lowers the held-out loss",
@@ -56,36 +67,25 @@ ALL = (
         "Fewer hidden units are easier to edit: each step from all to few draws more asked styles",
         lambda t: results.paired(-cuts(t, "style")),
     ),
-    Claim(
-        CONES,
-        "States found without the text encoder (the slot's row and later) fit better than an inverted token",
-        lambda t: results.paired(column(t, TI) - column(t, REST)),
-    ),
+    Claim(CONES, "States found without the text encoder fit better than textual inversion", lower(REST, TI)),
     Claim(
         CONES,
         "Drawings from these states are judged to be the concept as often, 2 points less at most",
-        lambda t: results.paired(column(t, REST, "digit") - column(t, TI, "digit"), margin=-0.02),
+        lower(TI, REST, "digit", margin=-0.02),
     ),
+    Claim(CONES, "ConES is at textual inversion's final loss by half of its operations", early("operations")),
+    Claim(CONES, "ConES is at textual inversion's final loss by half of its time", early("time")),
+    Claim(CONES, "A step of ConES: 70 % of textual inversion's operations at most", at_most(0, "operations")),
+    Claim(CONES, "A step of ConES: 70 % of textual inversion's time at most", at_most(0, "time")),
     Claim(
         CONES,
-        "A step takes at most 70 % of the operations of a step of textual inversion",
-        lambda t: results.holds(t["costs"][REST] <= 0.7 * t["costs"][TI], t["costs"][REST] / t["costs"][TI]),
+        "The same with a text encoder of 6 layers: 70 % of the operations at most",
+        at_most(1, "operations"),
     ),
-    Claim(
-        "",
-        "The slot's row alone does not beat an inverted token: later rows hold the concept too",
-        lambda t: results.paired(column(t, TI) - column(t, ONE), denied=True),
-    ),
-    Claim(
-        "",
-        "An inverted token keeps more of the asked styles than found states do",
-        lambda t: results.paired(column(t, TI, "style") - column(t, REST, "style")),
-    ),
-    Claim(
-        "",
-        "Bounding the norms of found states keeps more of the asked styles",
-        lambda t: results.paired(column(t, BOUND, "style") - column(t, REST, "style")),
-    ),
+    Claim(CONES, "The same with a text encoder of 6 layers: 70 % of the time at most", at_most(1, "time")),
+    Claim("", "The slot's row alone does not beat an inverted token", lower(ONE, TI, denied=True)),
+    Claim("", "An inverted token keeps more of the asked styles than states do", lower(REST, TI, "style")),
+    Claim("", "Bounding the norms of states keeps more of the asked styles", lower(REST, BOUND, "style")),
 )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxembed import diffusion, encoders
 from jaxembed.data import toy_drawings
+from jaxembed.layers import layer_norm
 from jaxembed.recipes import text_to_image
 
 DIGIT = 7
@@ -63,13 +64,6 @@ def states_before_norm(model, params, rows):
     return text.hidden(params["text"], {"rows": rows})["tokens"]
 
 
-def last_norm(params, x):
-    """The last norm of the text transformer."""
-    x = x - jnp.mean(x, axis=-1, keepdims=True)
-    x = x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6)
-    return x * params["text"]["norm"]["scale"] + params["text"]["norm"]["bias"]
-
-
 def by_layer(model, params, ids, tokens, bypass=None, weight=0.2):
     """The condition of tokens [B, M, D] that differ by layer, with bypasses [B, M, D] for the values."""
     count, layers, width = tokens.shape
@@ -78,7 +72,8 @@ def by_layer(model, params, ids, tokens, bypass=None, weight=0.2):
     passed = inner
     if bypass is not None:
         passed = diffusion.bypass_states(inner, bypass.reshape(-1, width), slots(model, ids), weight=weight)
-    made = {"tokens": last_norm(params, inner), "values": last_norm(params, passed)}
+    norm = lambda x: layer_norm(params["text"]["norm"], x, 1e-6)  # noqa: E731
+    made = {"tokens": norm(inner), "values": norm(passed)}
     return jax.tree.map(lambda x: x.reshape(count, layers, *x.shape[1:]), made)
 
 
@@ -111,16 +106,17 @@ def methods(model, prompt, frequencies, rates):
 
     def outputs(found, params, ids, t, key, given):
         rows = diffusion.match_norms(found, given["bound"] * start, longest=True)
-        plain = model.encode(params, ids)
-        return both(jnp.where(given["rows"][:, None], rows, plain), layers)
+        plain = given["plain"] if "plain" in given else model.encode(params, ids)
+        states = jnp.where(given["rows"][:, None], rows, plain)
+        return both(jnp.broadcast_to(states, (len(ids), *states.shape[-2:])), layers)
 
     late = jnp.arange(model.length) >= place
     mapping = {"weight": jnp.float32(0.2), "keep": jnp.int32(HIDDEN)}
     free = {"rows": late, "bound": jnp.float32(1e6)}
-    row, small, wide = rates
+    row, layered, small, wide = rates
     return {
         TI: Method("token", token, inverted, {}, row),
-        XTI: Method("tokens", jnp.tile(token, (layers, 1)), extended, {}, row),
+        XTI: Method("tokens", jnp.tile(token, (layers, 1)), extended, {}, layered),
         PLAIN: Method("mapper", mapper, mapped, mapping | {"weight": jnp.float32(0.0)}, small),
         NETI: Method("mapper", mapper, mapped, mapping, small),
         ONE: Method("rows", start, outputs, free | {"rows": jnp.arange(model.length) == place}, wide),

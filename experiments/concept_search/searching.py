@@ -1,4 +1,4 @@
-"""The model without the concept, the searches of all seeds at once, held-out losses and drawings."""
+"""The searches of all seeds at once, held-out losses and drawings."""
 
 import functools
 
@@ -9,21 +9,12 @@ import optax
 
 from experiments.concept_search.methods import DIGIT, PLACEHOLDER
 from experiments.shared import flags
-from jaxembed import diffusion, metrics, recipes
+from jaxembed import diffusion, metrics
 from jaxembed.data import toy_drawings
 
 STYLES = list(toy_drawings.STYLES)
 PROMPT = f"a plain drawing of {PLACEHOLDER}"
 DRAWS = {"prediction": "v", "drop": 0.0}
-
-
-def base(cfg):
-    """The text-to-image model that was trained without the digit and its word."""
-    drawn = toy_drawings.drawings()["train"]
-    rows = np.flatnonzero(drawn["digits"] != DIGIT)
-    prompts = [drawn["prompts"][i] for i in rows]
-    options = {"words": toy_drawings.DRAWING_WORDS, "steps": cfg.base_steps, "workdir": cfg.workdir}
-    return recipes.fit_text_to_image(drawn["images"][rows], prompts, **options)
 
 
 def plain_sevens(part):
@@ -38,6 +29,12 @@ def batches(cfg, seed, known=None):
     known = plain_sevens("train") if known is None else known
     few = known[rng.choice(len(known), cfg.images, replace=False)]
     return few[rng.integers(0, cfg.images, (cfg.steps, cfg.batch_size))]
+
+
+def given_of(model, method):
+    """What a search is given: for states those of its prompt too, which are encoded once, before it."""
+    plain = {"plain": model.encode(model.params, model.ids([PROMPT]))[0]} if method.kind == "rows" else {}
+    return method.given | plain
 
 
 def loss_of(model, method, ids):
@@ -75,9 +72,9 @@ def program(model, method, ids, keep):
 def step_flops(model, method, ids, batch):
     """Floating-point operations of one step of a search, by XLA's count of the program."""
     loss_fn = loss_of(model, method, ids)
-    slope = jax.grad(lambda found, params, x, key: jnp.mean(loss_fn(found, params, x, key, method.given)))
-    lowered = jax.jit(slope).lower(method.start, model.params, batch, jax.random.key(0))
-    return float(lowered.cost_analysis()["flops"])
+    slope = jax.grad(lambda found, *rest: jnp.mean(loss_fn(found, *rest)))
+    rest = model.params, batch, jax.random.key(0), given_of(model, method)
+    return float(jax.jit(slope).lower(method.start, *rest).cost_analysis()["flops"])
 
 
 class Held:

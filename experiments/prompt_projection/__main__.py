@@ -7,8 +7,9 @@
 Words are read on a published text encoder. Images: a small text-to-image model learns a style from four
 drawings of one digit by LoRA, and DECOR takes that digit out of the prompts of others.
 
-Paper: DECOR (arXiv:2412.09169). `make data` brings all-MiniLM-L6-v2 and WordNet. The small model is trained
-once, into --workdir, and then read. About 5 minutes on 2 CPU cores beside that.
+Paper: DECOR (arXiv:2412.09169). `make data` brings all-MiniLM-L6-v2 and WordNet. The small model, shared with
+drawings, concept_search and concept_guard, is trained once, into --workdir, and then read. About 5 minutes on
+2 CPU cores beside that.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ class Config:
     nouns: int = 20  # of each kind, drawn anew for each seed
     strengths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)  # 1 among them
     padded: int = 64  # tokens of the prompts whose spectrum is measured
-    workdir: pathlib.Path = pathlib.Path("runs/drawings-aliases")  # of the text-to-image model
+    workdir: pathlib.Path = pathlib.Path("runs/drawings")  # of the text-to-image model
     steps: int = 1500  # of its training
     lora_steps: int = 300  # of the adapters of its cross-attention
     lora_batch: int = 8

@@ -13,17 +13,12 @@ from jaxembed.data import toy_drawings
 STYLES = list(toy_drawings.STYLES)
 LEAKED, STYLE = 5, STYLES.index("striped")  # the digit that leaks, the style that is wanted
 WORD, NEW = toy_drawings.DIGIT_WORDS[LEAKED], toy_drawings.SPARE[0]
-OTHERS = [n for n in range(10) if n != LEAKED]
+OTHERS = [n for n in toy_drawings.SEEN_DIGITS if n != LEAKED]  # that the model knows
 PATTERN, RANK = r"cross/(query|key|value|out)/kernel", 4
 PLAIN, NEGATIVE, ENDS = "LoRA", "LoRA, negative prompt", ", end and padding undesired too"
 SCALES = (0.25, 0.5, 0.75)
 KEYS = ("asked digit", "leaked digit", "style")
 LEAK = KEYS[1]
-
-
-def base(cfg):
-    words = {"aliases": toy_drawings.ALIASES, "spare": toy_drawings.SPARE}
-    return recipes.drawing_model(cfg.workdir, steps=cfg.steps, **words)
 
 
 def few(cfg, seed, part="train"):
@@ -57,7 +52,7 @@ def adapted(cfg, model):
 
 
 def states_of(model, strengths):
-    """{arm: (scale of the adapters, states [9, L, D] of the prompts, null states [L, D])}."""
+    """{arm: (scale of the adapters, states [8, L, D] of the prompts, null states [L, D])}."""
     prompts = [f"a {NEW} drawing of {toy_drawings.DIGIT_WORDS[n]}" for n in OTHERS]
     states, null = model.encode(model.params, model.ids(prompts)), model.null(model.params)["tokens"]
     ids = model.ids([WORD])
@@ -91,7 +86,7 @@ def sampler(cfg, model):
 
 def drawn(cfg, seeds=None):
     """Rows of every arm and seed, and a gallery {arm: images of one seed}."""
-    model, known = base(cfg), toy_drawings.drawings()["train"]
+    model, known = recipes.drawing_model(cfg.workdir, steps=cfg.steps), toy_drawings.drawings()["train"]
     judges = [metrics.fit_judge(known["images"], known[name]) for name in ("digits", "styles")]
     learn, run, digits = adapted(cfg, model), sampler(cfg, model), np.repeat(OTHERS, cfg.repeats)
     arms, rows, gallery = states_of(model, cfg.strengths), [], {}
@@ -189,7 +184,7 @@ def gallery(axes, numbers):
 
 
 def real():
-    """Held-out drawings of the other digits in the wanted style, [9, 8, 8]."""
+    """Held-out drawings of the other digits in the wanted style, [8, 8, 8]."""
     drawn = toy_drawings.drawings()["test"]
     places = [np.flatnonzero((drawn["digits"] == n) & (drawn["styles"] == STYLE))[0] for n in OTHERS]
     return drawn["images"][places][..., 0]

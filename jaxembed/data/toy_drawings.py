@@ -35,7 +35,9 @@ STYLES = {
     "striped": _striped,
 }
 DRAWING_WORDS = ("a", "drawing", "of", *STYLES, *DIGIT_WORDS)
-ALIASES = {"three": ("trio", "3")}  # of the model that experiments edit and customise
+HELD_OUT = ("seven",)  # words whose drawings recipes.drawing_model never sees
+SEEN_DIGITS = tuple(n for n, word in enumerate(DIGIT_WORDS) if word not in HELD_OUT)
+ALIASES = {"three": ("trio", "3")}  # other names of a word in its training prompts
 SPARE = ("new",)  # a word that no training prompt has
 
 

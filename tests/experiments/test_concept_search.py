@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.concept_search import methods, searching
+from experiments.concept_search import answers, costs, methods, searching
 from jaxembed import diffusion
 from jaxembed.data import toy_drawings
 from jaxembed.recipes import text_to_image
@@ -17,7 +17,7 @@ def known():
     model = text_to_image._model(options, toy_drawings.DRAWING_WORDS, 8, (8, 8, 1))
     model = model._replace(params=jax.tree.map(np.asarray, text_to_image._init(model, jax.random.key(0))))
     frequencies = diffusion.draw_frequencies(jax.random.key(5), 32, (0.03, 2.0))
-    return model, methods.methods(model, searching.PROMPT, frequencies, (0.03, 0.003, 0.02))
+    return model, methods.methods(model, searching.PROMPT, frequencies, (0.03, 0.03, 0.003, 0.02))
 
 
 def condition(known, arm, found=None, **given):
@@ -76,3 +76,40 @@ def test_a_step_in_the_outputs_costs_less_than_one_through_the_text_encoder(know
         searching.step_flops(model, found_by[arm], ids, batch) for arm in (methods.TI, methods.REST)
     )
     assert states < inverted
+
+
+def test_a_search_of_states_encodes_its_prompt_once_and_finds_the_same_condition(known):
+    model, found_by = known
+    for arm, method in found_by.items():
+        given = searching.given_of(model, method)
+        assert given.keys() - method.given.keys() == ({"plain"} if method.kind == "rows" else set()), arm
+    given = searching.given_of(model, found_by[methods.REST])
+    ids = jnp.asarray(model.ids([searching.PROMPT] * 2))
+    states = found_by[methods.REST].states
+    one, two = (
+        states(2 * found_by[methods.REST].start, model.params, ids, None, None, g)
+        for g in (given, found_by[methods.REST].given)
+    )
+    same(one, two)
+
+
+def test_costs_of_random_parameters_are_those_of_the_methods(known):
+    model, found_by = known
+    batch, ids = np.zeros((8, 8, 8, 1), np.float32), jnp.asarray(model.ids([searching.PROMPT]))
+    steps = costs.slopes(*costs.SIZES[0], batch)
+    shares = {name: f.lower(*given).cost_analysis()["flops"] for name, (f, given) in steps.items()}
+    flops = [searching.step_flops(model, found_by[arm], ids, batch) for arm in (methods.REST, methods.TI)]
+    assert abs(shares[costs.STATES] / shares[costs.EACH] - flops[0] / flops[1]) < 0.02
+    assert shares[costs.STATES] < shares[costs.ONCE] < shares[costs.EACH]
+
+
+def test_the_first_snapshot_at_the_final_loss_of_textual_inversion_counts():
+    rows = [{"arm": methods.TI, "seed": s, "held-out": 0.3} for s in range(3)]
+    curves = {methods.REST: [[0.4, 0.3, 0.2, 0.5], [0.2] * 4, [0.31] * 4]}
+    np.testing.assert_array_equal(answers.reached({"rows": rows, "curves": curves}), [0.5, 0.25, 1.0])
+    beside = [
+        {"textual inversion encodes": name, "operations": x}
+        for name, x in ((costs.EACH, 0.8), (costs.ONCE, 0.9), (costs.EACH, 0.3), (costs.ONCE, 0.7))
+    ]
+    told = [answers.at_most(size, "operations")({costs.BESIDE: beside}) for size in (0, 1)]
+    assert [(x.value, x.verdict) for x in told] == [(0.8, "not reproduced"), (0.3, "reproduced")]

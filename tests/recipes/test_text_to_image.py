@@ -68,16 +68,53 @@ def test_a_workdir_is_read_again_and_one_of_other_settings_is_refused(tmp_path):
     first = recipes.fit_text_to_image(images, PROMPTS * 8, steps=2, **options)
     again = recipes.fit_text_to_image(images, PROMPTS * 8, steps=2, **options)
     jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
-    with pytest.raises(ValueError, match="rate") as error:
-        recipes.fit_text_to_image(images, PROMPTS * 8, steps=2, rate=1e-3, **options)
-    assert "\n" not in str(error.value)
+    swapped = PROMPTS[::-1] * 8  # of the same words
+    others = [("rate", images, PROMPTS * 8, {"rate": 1e-3}), ("checksum", images + 1, PROMPTS * 8, {})]
+    for name, drawn, prompts, more in [*others, ("checksum", images, swapped, {})]:
+        with pytest.raises(ValueError, match=name) as error:
+            recipes.fit_text_to_image(drawn, prompts, steps=2, **options, **more)
+        assert "\n" not in str(error.value)
 
 
-def test_the_drawing_model_knows_aliases_and_spare_words(tmp_path):
+@pytest.fixture
+def trained(monkeypatch):
+    """The images, prompts and options with which a model would be trained."""
+    seen = []
+    monkeypatch.setattr(
+        text_to_image, "fit_text_to_image", lambda *given, **options: seen.append((*given, options))
+    )
+    return seen
+
+
+def test_the_drawing_model_never_sees_the_held_out_word_and_knows_aliases_and_spare_words(trained):
+    recipes.drawing_model()
+    ((images, prompts, options),) = trained
+    drawn = toy_drawings.drawings()["train"]
+    rows = drawn["digits"] != 7
+    np.testing.assert_array_equal(images, drawn["images"][rows])
+    shown = {word for prompt in prompts for word in prompt.split()}
+    names = {"a", "drawing", "of", "trio", "3", *toy_drawings.STYLES, *toy_drawings.DIGIT_WORDS}
+    assert shown == names - {"seven"}
+    assert options["words"] == (*toy_drawings.DRAWING_WORDS, "trio", "3", "new")
+    assert options["workdir"] == "runs/drawings"
+
+
+def test_the_drawing_model_without_aliases_and_with_all_words(trained):
+    recipes.drawing_model("x", without=(), aliases={}, spare=(), seed=3)
+    ((images, prompts, options),) = trained
+    drawn = toy_drawings.drawings()["train"]
+    np.testing.assert_array_equal(images, drawn["images"])
+    assert prompts == drawn["prompts"] and options["words"] == toy_drawings.DRAWING_WORDS
+    assert options["seed"] == 3
+
+
+def test_a_base_without_other_words_is_refused_in_one_line(tmp_path):
     options = {"network": SMALL, "batch_size": 8, "workdir": tmp_path, "steps": 1}
-    model = recipes.drawing_model(**options, aliases={"three": ("trio",)}, spare=("new",))
-    assert model.words == (*toy_drawings.DRAWING_WORDS, "trio", "new")
+    model = recipes.drawing_model(**options)
     assert model.ids(["a new drawing of trio"]).shape == (1, 8)
+    with pytest.raises(ValueError, match="holds another experiment") as error:
+        recipes.drawing_model(**options, without=("six",))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +128,8 @@ def test_the_drawing_model_knows_aliases_and_spare_words(tmp_path):
             lambda: recipes.fit_text_to_image(np.zeros((1, 8, 8, 1)), ["a b c"], length=4),
             "'a b c' has 3 words; at most 2 have room",
         ),
+        (lambda: recipes.drawing_model(without=("eleven",)), "without: 'eleven'; pass a tuple of words"),
+        (lambda: recipes.drawing_model(without="seven"), "without: 'seven'; pass a tuple of words"),
     ],
 )
 def test_bad_input_is_named(call, message):
