@@ -44,7 +44,7 @@ class Config:
     fed_steps: int = 150  # of the DifFeed, whose network runs in each
     grid_seeds: int = 2  # of the choice on validation images
     seeds: int = 5  # of labels, noise and heads; each network is trained once
-    quick: bool = False  # 200 steps, one seed, fewer times
+    quick: bool = False  # 60 steps, one seed, fewer times
     results: pathlib.Path | None = None
 
     def __post_init__(self):
@@ -63,13 +63,13 @@ class Config:
 
 
 QUICK = {
-    "steps": 200,
-    "gan_steps": 500,
+    "steps": 60,
+    "gan_steps": 100,
     "seeds": 1,
     "grid_seeds": 1,
     "times": (20, 100, 800),
-    "head_steps": 100,
-    "fed_steps": 20,
+    "head_steps": 40,
+    "fed_steps": 10,
 }
 DIFFUSION, UNTRAINED, AUTOENCODER, GAN = "diffusion", "untrained", "denoising autoencoder", "GAN's encoder"
 

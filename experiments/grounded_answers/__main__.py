@@ -43,7 +43,7 @@ class Config:
     seeds: int = 5
     validate: bool = False  # test on other scenes; the settings above were chosen there
     model: pathlib.Path | None = None  # folder of a sentence encoder; None takes that of `make data`
-    quick: bool = False  # one seed, 60 steps, 300 scenes
+    quick: bool = False  # one seed, 20 steps, 200 scenes
     results: pathlib.Path | None = None
 
     def __post_init__(self):
@@ -52,7 +52,7 @@ class Config:
         flags.check(self, limits)
 
 
-QUICK = {"seeds": 1, "steps": 60, "scenes": 300, "test": 100}
+QUICK = {"seeds": 1, "steps": 20, "scenes": 200, "test": 100}
 
 
 def trained(cfg, arm, given, seed):

@@ -53,7 +53,7 @@ class Config:
     labels: int = 5  # of each class, in the test of augmentation
     copies: int = 8  # of each labelled digit
     seeds: int = 5  # of sampling, mosaics and labels; each network is trained once
-    quick: bool = False  # 200 steps, one seed
+    quick: bool = False  # 60 steps, one seed
     results: pathlib.Path | None = None
 
     def __post_init__(self):
@@ -74,7 +74,7 @@ class Config:
         flags.check(self, limits | {"copies": (1, 1000), "seeds": (1, 100)})
 
 
-QUICK = {"steps": 200, "encoder_steps": 100, "prior_steps": 200, "seeds": 1, "sampling_steps": 10}
+QUICK = {"steps": 60, "encoder_steps": 60, "prior_steps": 60, "seeds": 1, "sampling_steps": 10}
 
 
 def of_windows(cfg, params, encode, test, seed):

@@ -40,7 +40,7 @@ class Config:
     texts: pathlib.Path | None = None  # folder of labelled texts of your own, .csv, .tsv or fastText's .txt
     points: int = 400  # texts of the map of a task
     validate: bool = False  # settings of fastText alone, on texts that are not measured
-    quick: bool = False  # 300 texts of each task, one seed, 8,000 texts to train on
+    quick: bool = False  # 200 texts of each task, one seed, 3,000 texts to train on
     workdir: pathlib.Path = pathlib.Path("runs/subwords")
     results: pathlib.Path | None = None
 
@@ -54,7 +54,7 @@ class Config:
         flags.exclude(self, "texts", ("model", "corpus", "compressed"))
 
 
-QUICK = {"count": 300, "seeds": 1, "corpus": 8000, "length": 32, "epochs": 1}
+QUICK = {"count": 200, "seeds": 1, "corpus": 3000, "length": 32, "epochs": 1}
 BUCKETS_OF_OWN = 50_000
 MAPPED = "newsgroups"  # the task whose texts are drawn as maps
 TRIED = {"epochs": (1, 2, 3), "group": (2, 4, 10)}

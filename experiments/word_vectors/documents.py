@@ -16,8 +16,8 @@ KINDS = {
     CNN: {"kind": "cnn", "sizes": (3, 4, 5), "filters": 50},
     RCNN: {"kind": "rcnn", "context": 50, "width": 100},
 }
-TRIED = (1e-3, 3e-3, 1e-2, 3e-2)  # rates of Adam
-RATES = {MEAN: 1e-2, CNN: 1e-2, RCNN: 3e-3}  # those chosen on validation texts, by --validate
+TRIED = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # rates of Adam
+RATES = {MEAN: 3e-2, CNN: 1e-2, RCNN: 3e-3}  # those chosen on validation texts, by --validate
 GROUPS = ("comp", "politics", "rec", "religion")  # of 20 Newsgroups, the four of the paper
 LETTERS = 8  # of the toy texts
 
