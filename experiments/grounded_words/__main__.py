@@ -196,7 +196,7 @@ def figures(numbers):
             error = [row[f"± {measure}"] or 0 for row in rows]
             panel.bar(places, [row[measure] for row in rows], 0.36, yerr=error, label=measure, capsize=3)
         panel.set(xticks=range(len(rows)), title=title, ylim=(0, 1.25))
-        panel.set_xticklabels([row[first].replace(", ", ",\n") for row in rows], fontsize=8)
+        panel.set_xticklabels([row[first].replace(" ", "\n") for row in rows], fontsize=8)
         plots.legend(panel, loc="upper right")
 
     def draw(axes):

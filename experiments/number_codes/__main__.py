@@ -34,8 +34,8 @@ class Config:
     results: pathlib.Path | None = None
 
     def __post_init__(self):
-        limits = {"seen": (10, 10**6), "most": (20, 10**7), "count": (20, 10**6), "bins": (1, 10**4)}
-        limits |= {"size": (2, 100), "hidden": (1, 10**4), "steps": (1, 10**6), "seeds": (1, 100)}
+        limits = {"seen": (10, 10**6), "most": (20, 10**7), "count": (20, 10**5), "bins": (1, 1000)}
+        limits |= {"size": (2, 100), "hidden": (1, 1000), "steps": (1, 10**6), "seeds": (1, 100)}
         flags.check(self, limits, multiples={"size": 2})
         if self.seen >= self.most:
             raise ValueError(f"--seen {self.seen}: is not below --most {self.most}; choose fewer")
