@@ -103,9 +103,15 @@ def matrix_arms(cfg, bag, words):
     }
 
 
-def summary(rows):
-    """Our times and bounds beside those of the peers."""
-    found, named = [], {(row["task"], row["arm"]): row for row in rows}
+def by_title(rows):
+    """The rows of each table."""
+    told = {"times": "task", "bounds": "nats a held-out word", "posts": "documents"}
+    return {title: [row for row in rows if name in row] for title, name in told.items()}
+
+
+def summary(cfg, rows):
+    """Our times beside those of the peers."""
+    found, named = [], {(row["task"], row["arm"]): row for row in by_title(rows)["times"]}
     for (task, arm), row in named.items():
         if arm == OURS:
             continue
@@ -129,8 +135,8 @@ def run(cfg):
         for arm, t in timing.in_turns(calls, cfg.rounds).items():
             row = {"task": task, "arm": arm, "ms a document": 1e3 * t["median"] / cfg.documents}
             rows.append(row | {"CPU ms a document": 1e3 * t["cpu"] / cfg.documents})
-    size = [{"documents": cfg.documents, "words": words, "topics": TOPICS}]
-    return Result({"summary": summary(rows), "times": rows, "bounds": bounds, "posts": size})
+    rows += [*bounds, {"documents": cfg.documents, "words": words, "topics": TOPICS}]
+    return Result({"summary": summary(cfg, rows)} | by_title(rows))
 
 
 def near(arm):
