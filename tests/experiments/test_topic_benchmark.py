@@ -23,7 +23,7 @@ def test_times_and_bounds_are_compared_with_each_peer():
         for task in (topics.LDA, topics.FACTORS)
         for arm, value in ((topics.OURS, 1.0), (topics.SKLEARN, 2.0))
     ]
-    found = topics.summary(rows)
+    found = topics.summary(topics.Config(), rows)
     assert len(found) == 4 and all(row["ratio"] == 2 and row["peer"] == topics.SKLEARN for row in found)
     bounds = [{"arm": topics.OURS, "nats a held-out word": -6.0}]
     others = (topics.GENSIM, -6.1), (topics.SKLEARN, -5.8)
