@@ -76,7 +76,10 @@ def look(cfg):
     """Refuses a run whose data are missing."""
     inputs.sets("newsgroups")
     if cfg.pairs is not None:
-        flags.enough_pairs(cfg, len(texts.judged(cfg.pairs)[1]), 10)
+        scores = texts.judged(cfg.pairs)[1]
+        flags.enough_pairs(cfg, len(scores), 10)
+        if np.ptp(scores) == 0:
+            raise ValueError(f"--pairs {cfg.pairs}: all scores are {scores[0]:g}; give some that differ")
 
 
 def run(cfg):
@@ -116,8 +119,8 @@ def figures(t):
         for panel, (name, measure) in zip(axes[0], asked, strict=True):
             rows = t[name]
             spread = [row[f"± {measure}"] or 0 for row in rows]
-            ways, values = zip(*((row["way"], row[measure]) for row in rows), strict=True)
-            bars = panel.barh(ways, values, xerr=spread, capsize=3)
+            values = np.array([row[measure] for row in rows], float)  # NaN where a measure has no value
+            bars = panel.barh([row["way"] for row in rows], values, xerr=spread, capsize=3)
             panel.bar_label(bars, fmt="%.3f", fontsize=8, label_type="center", color="white")
             panel.invert_yaxis()
             panel.set(xlabel=measure, title=name)

@@ -54,6 +54,8 @@ def table(path=None):
 def averages(table, lists, smoothing, *, fitted):
     """{way: vectors [N, D]} of texts; the common direction is that of the first ``fitted`` ones."""
     known = sorted({table["rows"][w] for text in lists for w in text if w in table["rows"]})
+    if not known:
+        raise ValueError("texts: none of their words has a vector; pass other --pairs or --vectors")
     used = {row: i for i, row in enumerate(known)}
     places = [[used[table["rows"][w]] for w in text if w in table["rows"]] for text in lists]
     ids, mask = ragged.pad(places, max(map(len, places)))

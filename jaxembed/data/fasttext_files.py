@@ -142,6 +142,8 @@ def _checked(path, version, settings, entries, kept, rows, output):
         raise ValueError(f"{path}: damaged, a word comes twice; {REMEDY}")
     if rows.shape[1] != settings["width"] or len(rows) < len(words):
         raise ValueError(f"{path}: damaged, rows {rows.shape} for {len(words)} words; {REMEDY}")
+    if supervised and labels and len(output) != len(labels):
+        raise ValueError(f"{path}: damaged, {len(output)} output rows for {len(labels)} labels; {REMEDY}")
     used = settings["longest"] > 0 or settings["word_ngrams"] > 1
     if used and len(rows) != len(words) + buckets:
         raise ValueError(f"{path}: damaged, {len(rows)} rows, expected {len(words) + buckets}; {REMEDY}")
@@ -181,7 +183,7 @@ def write_fasttext(
         words: V distinct str.
         counts: int [V].
         rows: [V + buckets, D], the rows of the words, then of the n-grams.
-        output: [V, D], or [L, D] of the labels.
+        output: [V, D], or [L, D] of the labels. The nodes of a tree of labels are not written.
         sizes: (shortest, longest) of the n-grams; (0, 0) for none, with 0 buckets.
         buckets: number of rows for n-grams.
         labels: L distinct str of a classifier, by falling count. fastText marks them: "__label__cat".
@@ -190,7 +192,8 @@ def write_fasttext(
             "word_ngrams"} for the header, as :func:`read_fasttext` gives them.
 
     Raises:
-        ValueError: for shapes that differ, or a word with a space or NUL in it.
+        ValueError: for shapes that differ, an unknown loss or model, or a word that is repeated or holds a
+            space or NUL.
         OSError: when the disk is full, or fails; the file is as it was.
     """
     path = files.local_path(path, "path")
@@ -198,9 +201,11 @@ def write_fasttext(
     from jaxembed.arrays import check_shape  # JAX, which a light import of the room does not bring
 
     check_shape("rows", rows, (len(words) + buckets, None))
-    check_shape("output", output, (None, rows.shape[1]))
+    check_shape("output", output, (len(labels) or None, rows.shape[1]))
     check_shape("counts", counts, (len(words),))
     check_shape("label_counts", label_counts, (len(labels),))
+    if len({*words, *labels}) < len(words) + len(labels):
+        raise ValueError("words, labels: one comes twice; leave it out")
     for word in (*words, *labels):
         if not word or "\0" in word or word.split() != [word]:
             raise ValueError(f"words: {word!r} is empty, or holds a space or NUL; replace it")
@@ -215,8 +220,11 @@ def write_fasttext(
     usual |= {"loss": "negative_sampling", "model": "skip_gram", "buckets": buckets, "update_rate": 100}
     usual |= {"loss": "softmax", "model": "supervised"} if labels else {}
     usual |= {"sample": 1e-4, **(settings or {}), "shortest": sizes[0], "longest": sizes[1]}
-    usual["loss"] = {name: n for n, name in LOSSES.items()}[usual["loss"]]
-    usual["model"] = {name: n for n, name in MODELS.items()}[usual["model"]]
+    usual |= {"width": rows.shape[1], "buckets": buckets}  # whatever the settings say
+    for name, known in (("loss", LOSSES), ("model", MODELS)):
+        if usual[name] not in known.values():
+            raise ValueError(f"settings: {name} {usual[name]!r} is none of {', '.join(known.values())}")
+        usual[name] = {text: n for n, text in known.items()}[usual[name]]
     head = struct.pack("<2i12id", FASTTEXT, VERSION, *(usual[n] for n in SETTINGS), usual["sample"])
     sizes_of = len(words) + len(labels), len(words), len(labels)
     head += struct.pack("<iiiqq", *sizes_of, int(np.sum(counts) + np.sum(label_counts)), -1)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxembed.arrays import check_shape, host
+from jaxembed.checks import check_whole
 from jaxembed.metrics.tasks import pearson, spearman
 
 MISSING = ("skip", "mean", "zero")
@@ -191,9 +192,9 @@ def choice_accuracy(vectors, words, questions, choices, answers, *, fold=False):
         fold: whether words are compared in small letters.
 
     Returns:
-        Dict of ``accuracy`` over the questions that counted, where the first of equal cosines is chosen;
-        their number ``questions``; ``missing``, those with a word that the table lacks or whose vector holds
-        NaN.
+        Dict of ``accuracy`` over the questions that counted, where an answer whose cosine n choices share
+        counts 1 / n; their number ``questions``; ``missing``, those with a word that the table lacks or whose
+        vector holds NaN.
 
     Raises:
         ValueError: for lengths that do not fit, fewer than two choices, an answer that is not among them, or
@@ -210,13 +211,16 @@ def choice_accuracy(vectors, words, questions, choices, answers, *, fold=False):
     unit, rows, finite = _directions(vectors, words, fold)
     right = counted = 0
     for asked, offered, answer in zip(questions, choices, answers, strict=True):
+        check_whole(**{f"answers, for {asked!r}": answer})
         if not 0 <= answer < len(offered) or len(offered) < 2:
             raise ValueError(f"answers: {answer} of {len(offered)} choices for {asked!r}; mend the question")
         places = [rows.get(w.lower() if fold else w, -1) for w in (asked, *offered)]
         if min(places) < 0 or not finite[places].all():
             continue
         counted += 1
-        right += int(np.argmax(unit[places[1:]] @ unit[places[0]]) == answer)
+        cosines = unit[places[1:]] @ unit[places[0]]
+        best = cosines == cosines.max()
+        right += float(best[answer] / best.sum())
     if not counted:
         raise ValueError(f"questions: none of {len(questions)} has all its words in the table; check them")
     return {"accuracy": right / counted, "questions": counted, "missing": len(questions) - counted}

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxembed import data, losses
 from jaxembed.arrays import NONFINITE, first_nonfinite
+from jaxembed.checks import check_whole
 from jaxembed.data.fasttext import END
 from jaxembed.recipes import _word_steps as steps
 
@@ -20,7 +21,24 @@ def split(texts, tokenize):
     """Lists of words, each with fastText's mark of a line's end."""
     if isinstance(texts, str | bytes):
         raise ValueError(f"texts: {str(texts)[:40]!r} is one text; put it into a list")
-    return [[*(tokenize(text) if isinstance(text, str) else text), END] for text in texts]
+    return [[*_words(text, tokenize), END] for text in texts]
+
+
+def _words(text, tokenize):
+    if isinstance(text, str):
+        return tokenize(text)
+    if not isinstance(text, list | tuple | np.ndarray) or not all(isinstance(word, str) for word in text):
+        raise TypeError(f"texts: {str(text)[:40]!r} is neither a text nor a list of words; decode or mend it")
+    return text
+
+
+def _named(labels):
+    """A list of str."""
+    labels = [labels] if isinstance(labels, str | bytes) else list(labels)
+    for n, label in enumerate(labels):
+        if not isinstance(label, str):
+            raise TypeError(f"labels[{n}]: {str(label)[:40]!r} is not a str; give one for each text")
+    return labels
 
 
 def labelled_corpus(texts, labels, settings, *, min_count, tokenize):
@@ -28,7 +46,7 @@ def labelled_corpus(texts, labels, settings, *, min_count, tokenize):
     if isinstance(texts, dict):
         raise ValueError("texts: are numbers of words already; give texts, or lists of words")
     lists = split(texts, data.words if tokenize is None else tokenize)
-    names, numbers, counts = np.unique(np.array(labels, str), return_inverse=True, return_counts=True)
+    names, numbers, counts = np.unique(_named(labels), return_inverse=True, return_counts=True)
     if len(numbers) != len(lists):
         raise ValueError(f"labels: {len(numbers)} for {len(lists)} texts; give one str for each")
     if len(names) < 2:
@@ -157,6 +175,7 @@ def classify(model, texts, k, tokenize):
     if model.labels is None:
         raise ValueError('words: hold no labels; train them with kind="supervised", labels=...')
     own = model.settings.get("objective")
+    check_whole(1, k=k)
     objective = own or model.settings.get("loss")
     if objective not in (TOLD if own else TOLD[:2]):
         raise ValueError(f"words: a file with loss {objective!r} is not read; train it with softmax")

@@ -19,6 +19,16 @@ USUAL = {
     SUPERVISED: {"rate": 0.1, "epochs": 5, "objective": "softmax", "min_count": 1},
 }  # fmt: skip
 
+COUNTS = "width", "window", "epochs", "negatives", "min_count", "word_ngrams"
+
+
+def _check_ngrams(ngrams):
+    if ngrams is None:
+        return
+    if isinstance(ngrams, str | int) or len(ngrams) != 2:
+        raise ValueError(f"ngrams={ngrams!r}: give (shortest, longest), such as (3, 6)")
+    check_whole(0, **{"ngrams[0]": ngrams[0], "ngrams[1]": ngrams[1]})
+
 
 def settings_of(plain, usual, ngrams, sharing, labels):
     """All settings of a training, checked; one of ``usual`` that is None is what is usual for the kind."""
@@ -34,8 +44,15 @@ def settings_of(plain, usual, ngrams, sharing, labels):
     windowed = kind in WINDOWED and chosen["objective"] == "negative_sampling"
     if ngrams is not None and not windowed and kind != SUPERVISED:
         raise ValueError(f"ngrams={ngrams}: take kind='skip_gram' or 'cbow', and negative sampling")
-    counts = {name: (plain | chosen)[name] for name in ("width", "negatives", "min_count", "word_ngrams")}
+    counts = {name: (plain | chosen)[name] for name in COUNTS}
+    if len(sharing) != 3:
+        raise ValueError(f"sharing={sharing}: give three numbers, such as (16, 2, 16)")
     check_whole(1, **counts, **{f"sharing[{i}]": x for i, x in enumerate(sharing)})
+    check_whole(0, seed=plain["seed"], buckets=plain["buckets"])
+    _check_ngrams(ngrams)
+    for name in ("rate", "sample", "power"):
+        if not 0 <= (plain | chosen)[name] < float("inf"):
+            raise ValueError(f"{name}={(plain | chosen)[name]}: give a number of at least 0")
     if (labels is None) == (kind == SUPERVISED):
         raise ValueError(f"labels: kind={kind!r} takes {'one for each text' if labels is None else 'none'}")
     if wide > 1 and kind != SUPERVISED:

@@ -165,14 +165,15 @@ class Words:
 
         Args:
             texts: list of N str, or of lists of words.
-            k: how many labels of each text.
+            k: how many labels of each text, at least 1.
             tokenize: as it was for the training; None splits a model of a file at white space, as fastText.
 
         Returns:
             N lists of (label, probability), the likeliest first; an empty list for a text without a row.
 
         Raises:
-            ValueError: for words without labels, or a file of fastText with hierarchical softmax.
+            ValueError: for words without labels, a ``k`` below 1, or a file of fastText whose loss is neither
+                softmax nor one against all.
 
         References:
             A. Joulin et al., arXiv:1607.01759.
@@ -220,7 +221,8 @@ class Words:
         basis = np.linalg.eigh(some.T @ some)[1][:, ::-1][:, :width]
         named = {name: getattr(self, name) for name in ("rows", "vectors", "output", "documents")}
         found = {name: None if x is None else (x @ basis).astype(np.float32) for name, x in named.items()}
-        return dataclasses.replace(self, **found)
+        settings = self.settings | ({"width": width} if "width" in self.settings else {})
+        return dataclasses.replace(self, **found, settings=settings)
 
     def _answers(self, vector, k, hidden):
         vector = vector / max(np.linalg.norm(vector), 1e-12)
@@ -329,14 +331,17 @@ def _told(arrays, labels, counts):
     rows = len(arrays["output"]) if "output" in arrays else -1
     lists = [(labels, str), (counts, int)]
     whole = all(isinstance(x, list) and all(isinstance(y, kind) for y in x) for x, kind in lists)
-    return whole and len(counts) == len(labels) > 1 and rows in (len(labels), len(labels) - 1)
+    return whole and len(counts) == len(labels) and rows > 0 and rows in (len(labels), len(labels) - 1)
 
 
 def _fasttext(found):
     names = ("words", "counts", "rows", "output", "sizes", "buckets", "kept", "settings")
     found["settings"]["label_counts"] = found["label_counts"].tolist()
     model = Words(vectors=found["rows"][: len(found["words"])], **{n: found[n] for n in names})
-    model = dataclasses.replace(model, labels=found["labels"] or None)
+    told = (
+        found["labels"] if found["settings"]["model"] == "supervised" else None
+    )  # others count labels alone
+    model = dataclasses.replace(model, labels=told or None)
     return dataclasses.replace(model, vectors=composed(model))
 
 

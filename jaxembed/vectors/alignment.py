@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import check_shape, exact_product, on_device
+from jaxembed.checks import refuse_nan
 from jaxembed.vectors.spaces import csls, procrustes
 
 
@@ -35,16 +36,19 @@ def refined_procrustes(x, y, pairs, *, rounds=5, k=10):
         the nearest of that row in turn.
 
     Raises:
-        ValueError: for shapes that do not fit, fewer than 0 rounds, k outside 1..min(N, M), or pairs outside
-            the rows.
+        ValueError: for shapes that do not fit, vectors with NaN, fewer than 0 rounds, k outside 1..min(N, M),
+            or pairs outside the rows.
 
     References:
         A. Conneau et al., "Word Translation Without Parallel Data", arXiv:1710.04087, section 2.2; with known
         pairs in place of their adversarial start, M. Artetxe et al., ACL 2017, aclanthology.org/P17-1042.
     """
-    x, y, pairs = on_device("x", x), on_device("y", y), _known(pairs, len(x), len(y))
+    x, y = on_device("x", x), on_device("y", y)
     check_shape("x", x, (None, None))
     check_shape("y", y, (None, x.shape[1]))
+    refuse_nan("x", x)
+    refuse_nan("y", y)
+    pairs = _known(pairs, len(x), len(y))
     if rounds < 0:
         raise ValueError(f"rounds: {rounds} is below 0; pass 0 or more")
 

@@ -215,3 +215,12 @@ def test_other_files_and_versions_are_refused(tmp_path):
             data.read_fasttext(written(tmp_path, "b.bin", changed))
     with pytest.raises(ValueError, match="holds a space or NUL"):
         data.write_fasttext(tmp_path / "c.bin", ["a b", *WORDS[1:]], [4, 3, 2, 1], **model())
+    for given, said in (
+        ({"labels": ["x"], "label_counts": [1]}, "output: shape"),
+        ({"labels": [*WORDS], "label_counts": [1] * len(WORDS)}, "words, labels: one comes twice"),
+        ({"settings": {"loss": "hinge"}}, "settings: loss 'hinge' is none of"),
+        ({"settings": {"model": "bow"}}, "settings: model 'bow' is none of"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            data.write_fasttext(tmp_path / "c.bin", WORDS, [4, 3, 2, 1], **model() | given)
+    assert not (tmp_path / "c.bin").exists()

@@ -106,6 +106,7 @@ def test_choices_in_bars_tabs_and_spaces_with_the_answer_first_or_last(tmp_path)
         "bars": "# TOEFL\nbig | large | red | old\n\nred | scarlet | big | old\n",
         "tabs": "\ufeffbig\tlarge\tred\told\nred\tscarlet\tbig\told",
         "commas": "big, large, red, old\nred,scarlet,big,old\n",
+        "spaces": "big large red old\nred scarlet   big old\n",
     }.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
         found = data.word_choices(tmp_path / name)
@@ -117,6 +118,11 @@ def test_choices_in_bars_tabs_and_spaces_with_the_answer_first_or_last(tmp_path)
     np.testing.assert_array_equal(found["answers"], [1, 0])
 
 
+def test_choices_between_bars_may_hold_spaces(tmp_path):
+    (tmp_path / "a").write_text("give up | lay down | go\n")
+    assert data.word_choices(tmp_path / "a")["choices"] == [["lay down", "go"]]
+
+
 def test_choices_of_another_form_are_refused_by_their_line(tmp_path):
     def read(text, **options):
         (tmp_path / "a").write_text(text)
@@ -124,6 +130,8 @@ def test_choices_of_another_form_are_refused_by_their_line(tmp_path):
 
     refused("a, line 2: 'big | large' is not a word", read("a b c\nbig | large\n"))
     refused("a, line 1: 'a b b' is not a word", read("a b b"))
+    refused("a, line 1: 'a b a' is not a word", read("a b a"))
+    refused("a, line 1: 'a | | b' is not a word", read("a | | b"))
     refused("a, line 1: 'a b c d' is not a word.* and its answer", read("a b c d", answer="last"))
     refused("a, line 1: 'a' is not a word.* and its answer", read("a", answer="last"))
     refused("holds no questions", read("# only a note\n"))

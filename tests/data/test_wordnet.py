@@ -183,3 +183,8 @@ def test_questions_of_synonyms_offer_one_synonym_and_words_as_frequent():
     assert len(some) == 20 and some == sorted(some, key=words.index)
     with pytest.raises(ValueError, match="^words: give no question"):
         data.synonym_choices(senses, ["w0", "w100", "w2"])
+    with pytest.raises(ValueError, match="^words: 1 are repeated; leave them out"):
+        data.synonym_choices(senses, [*words, "w0"])
+    for name in ("count", "others", "near"):
+        with pytest.raises(ValueError, match=f"^{name}=0; give an int of at least 1"):
+            data.synonym_choices(senses, words, **{name: 0})

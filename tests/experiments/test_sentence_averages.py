@@ -47,6 +47,11 @@ def test_pairs_of_sick_and_of_any_file_are_read(tmp_path):
     (tmp_path / "plain.tsv").write_text("A dog\tThe cat\n")
     with pytest.raises(ValueError, match="--pairs .*: holds no scores; give them in a third column"):
         texts.judged(tmp_path / "plain.tsv")
+    (tmp_path / "equal.tsv").write_text("A dog\tThe cat\t2\n" * 12)
+    with pytest.raises(ValueError, match="--pairs .*: all scores are 2; give some that differ"):
+        story.look(Config(pairs=tmp_path / "equal.tsv"))
+    with pytest.raises(ValueError, match="^texts: none of their words has a vector"):
+        texts.averages(TABLE, [["unknown"], []], 0.1, fitted=2)
 
 
 def test_pairs_are_correlated_with_their_scores(tmp_path):

@@ -181,11 +181,19 @@ def test_questions_with_a_missing_word_do_not_count():
     assert found == {"accuracy": 0, "questions": 1, "missing": 2}
 
 
+def test_equal_cosines_share_the_answer():
+    table = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, -1.0]])
+    questions, choices = ["a", "a", "b"], [["b", "c"], ["b", "c", "d"], ["a", "c"]]
+    found = metrics.choice_accuracy(table, list("abcd"), questions, choices, [0, 2, 1])
+    assert found["accuracy"] == pytest.approx((1 / 2 + 1 / 3 + 1) / 3)
+
+
 @pytest.mark.parametrize(
     "given, said",
     [
         ((["a"], [["b", "c"]], [2]), "answers: 2 of 2 choices for 'a'"),
         ((["a"], [["b"]], [0]), "answers: 0 of 1 choices"),
+        ((["a"], [["b", "c"]], [0.5]), "answers, for 'a': 0.5 is not an integer"),
         ((["a"], [["b", "c"]], []), "questions, choices, answers: lengths 1, 1 and 0"),
         ((["x"], [["b", "c"]], [0]), "none of 1 has all its words"),
     ],

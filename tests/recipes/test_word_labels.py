@@ -279,6 +279,16 @@ def test_other_input_is_named():
         recipes.train_words(corpus, kind="supervised", labels=["a", "b"])
     with pytest.raises(ValueError, match="texts: 'a cat' is one text"):
         trained(epochs=1).classify("a cat")
+    with pytest.raises(ValueError, match="k=0; give an int of at least 1"):
+        trained(epochs=1).classify(["a cat"], k=0)
+    for given, said in (
+        ({"labels": ["a", 1]}, r"labels\[1\]: '1' is not a str"),
+        ({"texts": [b"a cat", "b"]}, "is neither a text nor a list of words"),
+        ({"texts": [["a", 1], "b"]}, "is neither a text nor a list of words"),
+    ):
+        texts = {"texts": ["a", "b"], "labels": ["a", "b"]} | given
+        with pytest.raises(TypeError, match=said):
+            recipes.train_words(**texts, kind="supervised", progress=False)
     words = recipes.Words(["a"], np.ones((1, 2), np.float32))
     with pytest.raises(ValueError, match='words: hold no labels; train them with kind="supervised"'):
         words.classify(["a"])

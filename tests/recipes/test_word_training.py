@@ -344,6 +344,14 @@ def test_damaged_folders_are_named(tmp_path):
         ({"width": 0}, "width=0; give an int of at least 1"),
         ({"kind": "ppmi", "width": 50}, "width=50: is not below the 18 words"),
         ({"ngrams": (5, 3)}, "sizes=\\(5, 3\\)"),
+        ({"ngrams": 3}, "ngrams=3: give \\(shortest, longest\\)"),
+        ({"ngrams": (0.5, 3)}, "ngrams\\[0\\]=0.5; give an int"),
+        ({"sharing": (16, 2)}, "sharing=\\(16, 2\\): give three numbers"),
+        ({"window": 0}, "window=0; give an int of at least 1"),
+        ({"epochs": 0}, "epochs=0; give an int of at least 1"),
+        ({"buckets": -1}, "buckets=-1; give an int of at least 0"),
+        ({"rate": float("nan")}, "rate=nan: give a number of at least 0"),
+        ({"sample": -1.0}, "sample=-1.0: give a number of at least 0"),
     ],
 )
 def test_settings_outside_their_limits_are_named(options, said):

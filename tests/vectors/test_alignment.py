@@ -76,3 +76,4 @@ def test_bad_input_is_one_line():
     refused("rounds: -1 is below 0", call(rounds=-1))
     refused("y", call(x=X[:, :4]))
     refused("k: 200 is outside 1..120", call(k=200))
+    refused("^x: .*NaN", call(x=np.where(np.arange(len(X))[:, None] == 3, np.nan, X)))

@@ -203,8 +203,8 @@ def word_questions(path=None):
 def word_choices(path, *, answer="first"):
     """Synonym questions: reads a word and the words from which its synonym must be chosen, as in TOEFL.
 
-    Each line has the asked word and at least two choices, separated by bars, tabs, commas or spaces. Lines
-    that begin with # are skipped.
+    Each line has the asked word and at least two choices, separated by bars, tabs or commas, or by spaces
+    where it has none of these. Lines that begin with # are skipped.
 
     >>> _ = pathlib.Path("toefl.txt").write_text("enormously | tremendously | uniquely\\n")
     >>> print(word_choices("toefl.txt"))
@@ -221,8 +221,8 @@ def word_choices(path, *, answer="first"):
 
     Raises:
         FileNotFoundError: when the file is missing.
-        ValueError: for a line of another form, a repeated choice, bytes that are not UTF-8, a file without
-            questions, or an unknown place of the answer.
+        ValueError: for a line of another form, a word that a line repeats, bytes that are not UTF-8, a file
+            without questions, or an unknown place of the answer.
 
     References:
         T. Landauer and S. Dumais, Psychological Review 1997, doi:10.1037/0033-295X.104.2.211.
@@ -231,9 +231,12 @@ def word_choices(path, *, answer="first"):
         raise ValueError(f'answer={answer!r}; pass "first" or "last"')
     found = {"questions": [], "choices": [], "answers": []}
     for number, line in _lines(pathlib.Path(path)):
-        word, *choices = re.split(r"\s*[|\t,;]\s*|\s+", line)
+        word, *choices = cells = (
+            re.split(r"\s*[|\t,;]\s*", line) if re.search(r"[|\t,;]", line) else line.split()
+        )
         right = choices.pop() if answer == "last" and choices else (choices or [""])[0]
-        if len(choices) < 2 or "" in choices or right not in choices or len(set(choices)) < len(choices):
+        whole = "" not in cells and right in choices and len({word, *choices}) == 1 + len(choices)
+        if len(choices) < 2 or not whole:
             end = " and its answer" if answer == "last" else ""
             raise ValueError(
                 f"{path}, line {number}: {line[:60]!r} is not a word, two choices or more{end}; mend the line"

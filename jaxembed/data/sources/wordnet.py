@@ -8,6 +8,7 @@ import sys
 import numpy as np
 
 from jaxembed import files
+from jaxembed.checks import check_whole
 
 PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
 _SYSTEM = pathlib.Path("/usr/share/wordnet")  # Debian's package wordnet-base
@@ -194,7 +195,7 @@ def synonym_choices(senses, words, *, count=500, others=3, near=50, seed=0):
 
     Args:
         senses: list of dicts of :func:`wordnet`.
-        words: list of str, sorted by frequency, which may be asked and offered.
+        words: list of distinct str, sorted by frequency, which may be asked and offered.
         count: most questions. A word is asked once; which ones, is drawn where there are more.
         others: wrong choices of a question.
         near: places before and after the synonym from which they are drawn.
@@ -204,9 +205,14 @@ def synonym_choices(senses, words, *, count=500, others=3, near=50, seed=0):
         As :func:`word_choices`, in the order of ``words``; the answer's place among the choices is drawn.
 
     Raises:
-        ValueError: when no question can be made.
+        ValueError: when no question can be made, for a repeated word, or for numbers that are not whole or
+            below 1.
     """
+    check_whole(1, count=count, others=others, near=near)
+    words = list(words)
     rng, place = np.random.default_rng(seed), {word: i for i, word in enumerate(words)}
+    if len(place) < len(words):
+        raise ValueError(f"words: {len(words) - len(place)} are repeated; leave them out")
     alike = collections.defaultdict(set)
     for sense in senses:
         known = {word for word in sense["lemmas"] if word in place}
