@@ -6,10 +6,9 @@
 1 minute on 2 CPU cores and 2 GB. A block of pairs that no cache holds is scored again and again; twenty
 of them are a pool of 10 million. The floor is reading both sides once: the inner product of all their numbers
 by BLAS. Beside it stands memcpy, which reads and writes as many bytes in sum. All work on as many threads.
-A cosine is three products where the floor is one: the first waits for memory, the others find the chunk in
-a cache. No call of NumPy makes all three on one way through it, and of XLA none that is as fast. Rates are
-of wall time, and of CPU time for a busy machine. Selection is timed beside one `argpartition`, which leaves
-the rows in no order, and beside a full sort.
+A cosine is three products where the floor is one; numkong makes all three on one way through the vectors.
+Rates are of wall time, and of CPU time for a busy machine. Selection is timed beside one `argpartition`,
+which leaves the rows in no order, and beside a full sort.
 """
 
 import concurrent.futures

@@ -1,5 +1,6 @@
 """Selection: np.argpartition, a slow oracle, DataComp's rule; streams within their stated error; cosines."""
 
+import importlib
 import itertools
 
 import ml_dtypes
@@ -10,6 +11,7 @@ from sklearn.metrics.pairwise import paired_cosine_distances
 
 from jaxembed.data import filter_report, pair_scores, score_pairs, select, streaming_threshold
 
+module = importlib.import_module("jaxembed.data.select")  # the function of that name hides it
 RNG = np.random.default_rng(0)
 DRAWN = {
     "floats": RNG.standard_normal(997),
@@ -182,6 +184,16 @@ def test_a_stream_does_not_keep_a_view_of_what_it_was_given():
 X, Y = (RNG.standard_normal((50, 8)) for _ in range(2))
 
 
+@pytest.fixture(params=["numkong", "NumPy"])
+def products(request, monkeypatch):
+    """With what reads a chunk once, and without it."""
+    if request.param == "NumPy":
+        monkeypatch.setattr(module, "_angular", lambda: None)
+    else:
+        pytest.importorskip("numkong")
+
+
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("chunk", [1, 7, 50, 999])
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
 def test_scores_are_the_cosines_of_scikit_learn(chunk, kind):
@@ -192,6 +204,7 @@ def test_scores_are_the_cosines_of_scikit_learn(chunk, kind):
     np.testing.assert_allclose(found, expected, atol=1e-12 if kind == np.float64 else 1e-6)
 
 
+@pytest.mark.usefixtures("products")
 def test_the_length_of_vectors_does_not_count_even_beyond_float32_squares():
     x, y = X.astype(np.float32), Y.astype(np.float32)
     for left, right in ((4.0, 1.0), (1e-25, 1.0), (1e-19, 1e-19), (1.0, 1e25), (1e-25, 1e25)):
@@ -240,9 +253,32 @@ def test_a_perfect_filter_and_a_random_one():
         assert blind["kept"] == int(share * 20_000) and blind["clean"] == clean.mean()
 
 
-def test_of_many_bad_pairs_the_first_one_is_named():
+@pytest.mark.usefixtures("products")
+@pytest.mark.parametrize("bad", [0, np.nan, np.inf])
+def test_of_many_bad_pairs_the_first_one_is_named(bad):
     x = np.ones((64, 4), np.float32)
-    x[[9, 33, 50]] = 0
+    x[[9, 33, 50]] = bad
     for chunk in (1, 4, 64):
-        with pytest.raises(ValueError, match="second: row 9 has no direction"):
-            pair_scores(np.ones_like(x), x, chunk=chunk)
+        for sides in ((np.ones_like(x), x), (x, np.ones_like(x))):
+            name = "second" if sides[1] is x else "first"
+            with pytest.raises(ValueError, match=f"{name}: row 9 has no direction"):
+                pair_scores(*sides, chunk=chunk)
+        with pytest.raises(ValueError, match="first: row 9 has no direction"):
+            pair_scores(x, x, chunk=chunk)
+
+
+@pytest.mark.usefixtures("products")
+def test_equal_opposite_and_orthogonal_pairs_have_their_exact_score():
+    x = X.astype(np.float32)
+    np.testing.assert_allclose(pair_scores(x, x), np.ones(len(x)), atol=1e-6)
+    np.testing.assert_allclose(pair_scores(x, -x), -np.ones(len(x)), atol=1e-6)
+    ones = np.eye(8, dtype=np.float32)
+    np.testing.assert_array_equal(pair_scores(ones, np.roll(ones, 1, axis=0), chunk=3), np.zeros(8))
+
+
+@pytest.mark.usefixtures("products")
+def test_rows_with_strides_and_transposed_sides_are_read():
+    x, y = X.astype(np.float32), Y.astype(np.float32)
+    wide = np.repeat(x, 2, axis=1)[:, ::2]
+    found = pair_scores(wide, np.asfortranarray(y), chunk=7)
+    np.testing.assert_allclose(found, pair_scores(x, y), atol=1e-6)
