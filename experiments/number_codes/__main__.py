@@ -37,8 +37,8 @@ class Config:
         limits = {"seen": (10, 10**6), "most": (20, 10**7), "count": (20, 10**5), "bins": (1, 1000)}
         limits |= {"size": (2, 100), "hidden": (1, 1000), "steps": (1, 10**6), "seeds": (1, 100)}
         flags.check(self, limits, multiples={"size": 2})
-        if self.seen >= self.most:
-            raise ValueError(f"--seen {self.seen}: is not below --most {self.most}; choose fewer")
+        if self.seen + 10 > self.most:
+            raise ValueError(f"--seen {self.seen}: leaves no ten numbers to --most {self.most}; choose fewer")
 
 
 QUICK = {"seeds": 1, "count": 500, "steps": 100}
@@ -161,7 +161,8 @@ def figures(t):
             places = np.arange(len(rows))
             for panel, task in zip(line, ("sum", "logarithm", "larger"), strict=True):
                 for shift, side in ((-0.2, WITHIN), (0.2, BEYOND)):
-                    heights = [max(row[f"{task}, {side}"], -1) for row in rows]
+                    told = np.array([row[f"{task}, {side}"] for row in rows], float)  # NaN: it has no value
+                    heights = np.maximum(told, -1)
                     panel.bar(places + shift, heights, width=0.38, label=side)
                 panel.set_xticks(places, [row["code"] for row in rows], fontsize=8)
                 panel.set(ylim=(0, 1.1) if task == "larger" else (-1.1, 1.1), title=f"{task}: {probe}")

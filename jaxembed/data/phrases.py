@@ -27,7 +27,8 @@ def find_phrases(lists, *, min_count=5, threshold=10.0, scoring="counts"):
         {(first, second): score}, the highest first.
 
     Raises:
-        ValueError: for another scoring, a threshold of "npmi" that no pair exceeds, or texts without a word.
+        ValueError: for another scoring, a threshold that is NaN or that no pair exceeds ("npmi"), or texts
+            without a word.
         TypeError: for a text that is not a list of words.
 
     References:
@@ -35,6 +36,8 @@ def find_phrases(lists, *, min_count=5, threshold=10.0, scoring="counts"):
     """
     if scoring not in SCORINGS:
         raise ValueError(f"scoring={scoring!r}: choose one of {', '.join(SCORINGS)}")
+    if threshold != threshold:
+        raise ValueError("threshold: is NaN; give the score that a pair must exceed")
     if scoring == "npmi" and threshold >= 1:
         raise ValueError(f"threshold={threshold}: no npmi exceeds 1; give a number below it, such as 0.5")
     words, pairs = collections.Counter(), collections.Counter()

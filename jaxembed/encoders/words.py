@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from jaxembed.arrays import accumulator, check_shape
+from jaxembed.checks import refuse_nan
 
 
 def weighted_bag(words, positions, weights):
@@ -59,8 +60,9 @@ def sif_weights(shares, ids, mask, *, smoothing=1e-3):
     check_shape("ids", ids, (None, None))
     check_shape("mask", mask, ids.shape)
     check_shape("shares", shares, (None,))
-    if not smoothing > 0:
-        raise ValueError(f"smoothing: {smoothing} is not above 0; pass a positive number")
+    if not 0 < smoothing < float("inf"):
+        raise ValueError(f"smoothing: {smoothing} is not a number above 0; pass a positive one")
+    refuse_nan("shares", shares)
     shares = shares.astype(accumulator(shares))
     weights = smoothing / (smoothing + shares[jnp.where(mask, ids, 0)])
     counts = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)

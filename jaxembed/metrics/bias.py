@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, exact_product, host, on_device, unit
+from jaxembed.checks import refuse_nan
 
 
 def direct_bias(vectors, basis, *, strictness=1.0):
@@ -27,7 +28,7 @@ def direct_bias(vectors, basis, *, strictness=1.0):
         A scalar in 0..1, in at least float32. Neutralised words have 0 by construction.
 
     Raises:
-        ValueError: for shapes that do not fit, or no vectors.
+        ValueError: for shapes that do not fit, NaN, or no vectors.
 
     References:
         T. Bolukbasi et al., arXiv:1607.06520.
@@ -37,9 +38,11 @@ def direct_bias(vectors, basis, *, strictness=1.0):
     check_shape("basis", basis, (None, vectors.shape[1]))
     if not len(vectors):
         raise ValueError("vectors: none is given; pass at least one word")
+    refuse_nan("vectors", vectors)
+    refuse_nan("basis", basis)
     along = exact_product(unit(vectors.astype(accumulator(vectors))), basis.T)
     squared = jnp.sum(along**2, axis=1)
-    lengths = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+    lengths = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), squared)  # NaN stays
     return jnp.mean(jnp.minimum(lengths, 1) ** strictness)
 
 

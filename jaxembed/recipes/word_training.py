@@ -141,7 +141,10 @@ def _best(run, evaluate, every, workdir, found, settings):
     """The words after the epoch that ``evaluate`` gives the highest number."""
 
     def judged(state):
-        return {"score": float(evaluate(_model(found, state.params, settings)))}
+        score = float(evaluate(_model(found, state.params, settings)))
+        if score != score:
+            raise ValueError("evaluate: gave NaN; return a number, the higher the better")
+        return {"score": score}
 
     with tempfile.TemporaryDirectory() as spare:
         folder = spare if workdir is None else workdir

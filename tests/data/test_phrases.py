@@ -85,6 +85,7 @@ def test_texts_with_added_phrases_train_vectors_of_texts():
     [
         (lambda: data.find_phrases(TEXTS, scoring="pmi"), ValueError, "scoring='pmi': choose one of"),
         (lambda: data.find_phrases(TEXTS, scoring="npmi"), ValueError, "threshold=10.0: no npmi exceeds 1"),
+        (lambda: data.find_phrases(TEXTS, threshold=float("nan")), ValueError, "threshold: is NaN; give"),
         (lambda: data.find_phrases([[]]), ValueError, "lists: hold no word"),
         (lambda: data.find_phrases(["one text"]), TypeError, "lists: hold 'one text', which is not a list"),
         (

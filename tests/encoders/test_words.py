@@ -53,4 +53,7 @@ def test_sif_weights_refuse_other_arrays():
     ids, mask = np.zeros((2, 3), int), np.ones((2, 3), bool)
     refused("mask", lambda: encoders.sif_weights(np.ones(4), ids, mask[:1]))
     refused("shares", lambda: encoders.sif_weights(np.ones((4, 1)), ids, mask))
-    refused("smoothing: 0 is not above 0", lambda: encoders.sif_weights(np.ones(4), ids, mask, smoothing=0))
+    for bad in (0, np.inf, np.nan):
+        call = lambda bad=bad: encoders.sif_weights(np.ones(4), ids, mask, smoothing=bad)  # noqa: E731
+        refused(f"smoothing: {bad} is not a number above 0", call)
+    refused("^shares: .*NaN", lambda: encoders.sif_weights(np.full(4, np.nan), ids, mask))

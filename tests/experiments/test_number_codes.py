@@ -63,7 +63,7 @@ def test_claims_hold_for_what_the_formulas_promise_and_fail_for_the_opposite():
 
 
 def test_the_range_that_is_seen_is_a_part_of_the_whole():
-    with pytest.raises(ValueError, match="^--seen 500: is not below --most 400"):
+    with pytest.raises(ValueError, match="^--seen 500: leaves no ten numbers to --most 400"):
         Config(most=400)
     with pytest.raises(ValueError, match="--size 7: choose a multiple of 2"):
         Config(size=7)

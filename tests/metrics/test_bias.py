@@ -28,6 +28,14 @@ def test_direct_bias_is_the_mean_of_absolute_cosines():
     assert metrics.direct_bias(vectors.project_out(WORDS, BASIS), BASIS) < 1e-6
 
 
+def test_direct_bias_of_nan_is_refused_and_under_jit_it_is_nan():
+    x, basis = np.full((2, 3), np.nan), np.eye(3)[:1]
+    for given in ((x, basis), (np.ones((2, 3)), basis * np.nan)):
+        with pytest.raises(ValueError, match="(vectors|basis): .*NaN"):
+            metrics.direct_bias(*given)
+        assert np.isnan(jax.jit(metrics.direct_bias)(*given))
+
+
 def test_indirect_bias_is_zero_with_itself_and_off_the_subspace():
     g = BASIS[:1]
     found = metrics.indirect_bias(WORDS[:10], WORDS[10:20], g)

@@ -372,6 +372,11 @@ def test_texts_without_enough_words_are_named(texts, said):
         recipes.train_words(texts)
 
 
+def test_a_judge_that_gives_nan_is_named():
+    with pytest.raises(ValueError, match="evaluate: gave NaN; return a number"):
+        recipes.train_words(planted(60), evaluate=lambda words: np.nan, **FAST)
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_words_of_the_best_epoch_are_returned(kept, tmp_path):
     each, best = [], 2
