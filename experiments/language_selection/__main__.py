@@ -70,9 +70,7 @@ class Config:
         others = ("prior", "pieces", "hidden", "examples", "test", "taus", "seeds", "validate")
         flags.exclude(self, "pool", others)
         if self.prior == "smollm2" and self.examples < published.ROWS:
-            raise ValueError(
-                f"--examples {self.examples}: SmolLM2 reads {published.ROWS} a step; choose more"
-            )
+            raise ValueError(f"--examples {self.examples}: SmolLM2 reads {published.ROWS} a step; give more")
         if self.hidden >= self.pieces:
             raise ValueError(f"--hidden {self.hidden}: choose fewer than the {self.pieces} --pieces")
 

@@ -162,7 +162,7 @@ def fit_text_to_image(
         key=seed,
         mesh=mesh or (train.make_mesh(1) if batch_size % jax.device_count() else None),
         workdir=workdir,
-        meta={"text_to_image": settings},
+        meta={"text_to_image": _plain(settings)},
         evaluate=evaluate and (lambda state: evaluate(finished(state))),
         evaluate_every=evaluate_every,
     )
@@ -248,8 +248,9 @@ def _checksum(images, ids):
 
 
 def _plain(options):
-    """Options as JSON has them."""
-    return {name: list(x) if isinstance(x, tuple) else x for name, x in options.items()}
+    """Options as JSON has them: lists, and numbers of Python."""
+    plain = {name: list(x) if isinstance(x, tuple) else x for name, x in options.items()}
+    return {name: x.item() if isinstance(x, np.generic) else x for name, x in plain.items()}
 
 
 def _model(options, words, length, shape):

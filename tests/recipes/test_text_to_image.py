@@ -68,6 +68,7 @@ def test_a_workdir_is_read_again_and_one_of_other_settings_is_refused(tmp_path):
     first = recipes.fit_text_to_image(images, PROMPTS * 8, steps=2, **options)
     again = recipes.fit_text_to_image(images, PROMPTS * 8, steps=2, **options)
     jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
+    recipes.fit_text_to_image(images, PROMPTS * 8, steps=np.int64(2), **options)  # numbers of NumPy
     swapped = PROMPTS[::-1] * 8  # of the same words
     others = [("rate", images, PROMPTS * 8, {"rate": 1e-3}), ("checksum", images + 1, PROMPTS * 8, {})]
     for name, drawn, prompts, more in [*others, ("checksum", images, swapped, {})]:
