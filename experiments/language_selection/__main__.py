@@ -67,7 +67,10 @@ class Config:
         flags.check(self, limits | {"batch_size": (1, 10**5)})
         if (self.pool is None) != (self.target is None):
             raise ValueError("--pool, --target: give both folders, or neither")
-        flags.exclude(self, "pool", ("prior", "pieces", "hidden", "examples", "test", "taus", "seeds"))
+        others = ("prior", "pieces", "hidden", "examples", "test", "taus", "seeds", "validate")
+        flags.exclude(self, "pool", others)
+        if self.prior == "smollm2" and self.examples < published.ROWS:
+            raise ValueError(f"--examples {self.examples}: SmolLM2 reads {published.ROWS} a step; give more")
         if self.hidden >= self.pieces:
             raise ValueError(f"--hidden {self.hidden}: choose fewer than the {self.pieces} --pieces")
 

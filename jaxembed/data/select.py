@@ -361,7 +361,7 @@ def _read_ids(ids, count):
     ids = read("ids", ids, (count,))
     values, first, times = np.unique(ids, return_index=True, return_counts=True)
     if len(values) < count:
-        again = ids[first[times > 1].min()]
+        again = ids[first[times > 1].min()].item()
         raise ValueError(f"ids: {again!r} occurs more than once; give each row its own id")
     return ids
 

@@ -126,14 +126,18 @@ def fit_text_to_image(
         :class:`TextToImage`.
 
     Raises:
-        ValueError: for images and prompts that differ in number, a prompt that is too long, or a workdir with
-            other settings.
+        ValueError: for images and prompts that differ in number, a prompt that is too long, words that are
+            not distinct single words, a share outside [0, 1], or a workdir with other settings.
 
     References:
         T. Salimans and J. Ho, arXiv:2202.00512 (v); J. Ho and T. Salimans, arXiv:2207.12598 (guidance).
     """
     images = _checked(images, prompts)
-    words = tuple(sorted({w for p in prompts for w in p.split()}) if words is None else words)
+    known = {w for p in prompts for w in p.split()} - {*toy_drawings.SPECIAL}
+    words = _vocabulary(sorted(known) if words is None else words)
+    for name, share in {"drop": drop, "hide": hide, "decay": decay}.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name}: {share} is not a share; pass a number in [0, 1]")
     options = {**NETWORK, "channels": images.shape[-1], "context": WIDTH, **(network or {})}
     model = _model(options, words, length, images.shape[1:])
     records = {"images": images.astype(np.float32), "ids": model.ids(prompts)}
@@ -158,7 +162,7 @@ def fit_text_to_image(
         key=seed,
         mesh=mesh or (train.make_mesh(1) if batch_size % jax.device_count() else None),
         workdir=workdir,
-        meta={"text_to_image": settings},
+        meta={"text_to_image": _plain(settings)},
         evaluate=evaluate and (lambda state: evaluate(finished(state))),
         evaluate_every=evaluate_every,
     )
@@ -196,15 +200,24 @@ def drawing_model(
         :class:`TextToImage`.
 
     Raises:
-        ValueError: for a workdir with a model of other settings, or a word to leave out that no prompt has.
+        ValueError: for a workdir with a model of other settings, a word to leave out or to alias that no
+            prompt has, other names or spare words that the vocabulary has already, or no drawing left.
     """
     drawn, words = toy_drawings.drawings()["train"], toy_drawings.DRAWING_WORDS
     aliases = toy_drawings.ALIASES if aliases is None else aliases
-    unknown = [without] if isinstance(without, str) else [w for w in without if w not in words]
-    if unknown:
-        raise ValueError(f"without: {unknown[0]!r}; pass a tuple of words of the prompts: {' '.join(words)}")
-    words = (*words, *(name for names in aliases.values() for name in names), *spare)
+    for name, given in {"without": without, "aliases": aliases}.items():
+        unknown = [given] if isinstance(given, str) else [w for w in given if w not in words]
+        if unknown:
+            raise ValueError(
+                f"{name}: {unknown[0]!r}; pass a tuple of words of the prompts: {' '.join(words)}"
+            )
+    for name, given in {**{f"aliases[{w!r}]": x for w, x in aliases.items()}, "spare": spare}.items():
+        if isinstance(given, str):
+            raise ValueError(f"{name}: {given!r} is one string; pass a tuple, ({given!r},)")
+    words = _vocabulary((*words, *(name for names in aliases.values() for name in names), *spare))
     rows = np.flatnonzero([not {*without} & {*prompt.split()} for prompt in drawn["prompts"]])
+    if not len(rows):
+        raise ValueError(f"without: no drawing is left without {' '.join(without)}; leave out fewer words")
     prompts = toy_drawings.with_aliases([drawn["prompts"][n] for n in rows], aliases)
     options = {"words": words, "steps": steps, "seed": seed, "workdir": workdir, **options}
     return fit_text_to_image(drawn["images"][rows], prompts, **options)
@@ -217,14 +230,27 @@ def _checked(images, prompts):
     return images
 
 
+def _vocabulary(words):
+    """The words as a tuple; refuses those that no id could name."""
+    if isinstance(words, str):
+        raise ValueError(f"words: {words!r} is one string; pass a tuple of words")
+    seen = {*toy_drawings.SPECIAL}
+    for word in words:
+        if not isinstance(word, str) or word.split() != [word] or word in seen:
+            raise ValueError(f"words: {word!r} is not one new word; pass strings without spaces, each once")
+        seen.add(word)
+    return tuple(words)
+
+
 def _checksum(images, ids):
     """One 32-bit number of all images and prompts."""
     return zlib.crc32(np.ascontiguousarray(ids), zlib.crc32(np.ascontiguousarray(images)))
 
 
 def _plain(options):
-    """Options as JSON has them."""
-    return {name: list(x) if isinstance(x, tuple) else x for name, x in options.items()}
+    """Options as JSON has them: lists, and numbers of Python."""
+    plain = {name: list(x) if isinstance(x, tuple) else x for name, x in options.items()}
+    return {name: x.item() if isinstance(x, np.generic) else x for name, x in plain.items()}
 
 
 def _model(options, words, length, shape):

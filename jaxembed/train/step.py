@@ -121,8 +121,11 @@ def _lifted(function, shardings):
 
 def _on_host(x):
     """An array that every device may read, as constants of a program are."""
-    whole = isinstance(x, jax.Array) and x.is_fully_addressable
-    return np.asarray(x) if whole and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+    if not isinstance(x, jax.Array) or not x.is_fully_addressable:
+        return x
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(np.asarray(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+    return np.asarray(x)
 
 
 def hashable(shardings):

@@ -97,7 +97,7 @@ def test_ids_name_the_rows_that_are_kept():
         ("budget: 1 keeps 1 of 0 rows", lambda: select([], 1)),
         ("scores: 2 of 4 are NaN, the first in row 1", lambda: select([1.0, np.nan, np.nan, 0.0], 1)),
         (r"scores: shape \(1, 2\)", lambda: select([[1.0, 2.0]], 1)),
-        ("ids: .*'b'.* occurs more than once", lambda: select([1.0, 2.0, 3.0], 1, ids=["a", "b", "b"])),
+        ("ids: 'b' occurs more than once", lambda: select([1.0, 2.0, 3.0], 1, ids=["a", "b", "b"])),
         (r"ids: shape \(1,\)", lambda: select([1.0, 2.0], 1, ids=[3])),
         ("mode='best'; choose one of", lambda: select([1.0, 2.0], 1, mode="best")),
         ("batch_size: None is not an integer", lambda: select([1.0, 2.0], 1, mode="batchwise")),

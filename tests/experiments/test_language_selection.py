@@ -137,6 +137,8 @@ def test_a_corpus_that_does_not_fit_is_one_line(change, match, tmp_path):
     [
         ({"pool": "a"}, "--pool, --target: give both"),
         ({"pool": "a", "target": "b", "prior": "smollm2"}, "--prior: has no meaning with --pool"),
+        ({"pool": "a", "target": "b", "validate": True}, "--validate: has no meaning with --pool"),
+        ({"prior": "smollm2", "examples": 3}, "--examples 3: SmolLM2 reads 4 a step; give more"),
         ({"hidden": 20000}, "--hidden 20000: choose fewer"),
         ({"keep": 0.0}, "--keep 0.0: choose"),
         ({"keep": 1.5}, "--keep 1.5: choose"),

@@ -68,6 +68,7 @@ def test_a_workdir_is_read_again_and_one_of_other_settings_is_refused(tmp_path):
     first = recipes.fit_text_to_image(images, PROMPTS * 8, steps=2, **options)
     again = recipes.fit_text_to_image(images, PROMPTS * 8, steps=2, **options)
     jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
+    recipes.fit_text_to_image(images, PROMPTS * 8, steps=np.int64(2), **options)  # numbers of NumPy
     swapped = PROMPTS[::-1] * 8  # of the same words
     others = [("rate", images, PROMPTS * 8, {"rate": 1e-3}), ("checksum", images + 1, PROMPTS * 8, {})]
     for name, drawn, prompts, more in [*others, ("checksum", images, swapped, {})]:
@@ -117,6 +118,10 @@ def test_a_base_without_other_words_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def fit(**options):
+    return recipes.fit_text_to_image(np.zeros((1, 8, 8, 1)), ["a"], **options)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -130,6 +135,21 @@ def test_a_base_without_other_words_is_refused_in_one_line(tmp_path):
         ),
         (lambda: recipes.drawing_model(without=("eleven",)), "without: 'eleven'; pass a tuple of words"),
         (lambda: recipes.drawing_model(without="seven"), "without: 'seven'; pass a tuple of words"),
+        (lambda: recipes.drawing_model(without=("a",)), "without: no drawing is left without a"),
+        (
+            lambda: recipes.drawing_model(aliases={"eleven": ("elf",)}),
+            "aliases: 'eleven'; pass a tuple of words",
+        ),
+        (lambda: recipes.drawing_model(aliases={"three": "trio"}), "aliases.'three'.: 'trio' is one string"),
+        (lambda: recipes.drawing_model(aliases={"three": ("two",)}), "words: 'two' is not one new word"),
+        (lambda: recipes.drawing_model(aliases={"three": ("the trio",)}), "words: 'the trio' is not one new"),
+        (lambda: recipes.drawing_model(aliases={"three": (3,)}), "words: 3 is not one new word"),
+        (lambda: recipes.drawing_model(spare="new"), "spare: 'new' is one string; pass a tuple"),
+        (lambda: recipes.drawing_model(spare=("new", "new")), "words: 'new' is not one new word"),
+        (lambda: recipes.drawing_model(spare=("[mask]",)), "words: '.mask.' is not one new word"),
+        (lambda: fit(words="ab"), "words: 'ab' is one string"),
+        (lambda: fit(hide=float("nan")), "hide: nan is not a share; pass a number in .0, 1."),
+        (lambda: fit(decay=2.0), "decay: 2.0 is not a share"),
     ],
 )
 def test_bad_input_is_named(call, message):

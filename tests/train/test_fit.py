@@ -125,6 +125,21 @@ def test_arrays_that_init_closes_over_are_arguments_and_stay_the_callers(copies)
     chex.assert_trees_all_equal(as_numpy(state.params), as_numpy(run(mesh=mesh, rules=RULES).params))
 
 
+@pytest.mark.parametrize("kind", [None, "rbg"])
+def test_keys_that_init_closes_over_may_lie_on_a_device_outside_the_mesh(kind):
+    key = jax.random.key(3, impl=kind)
+    away = jax.device_put(jax.random.split(key, 3), jax.devices()[5])
+
+    def loss(params, batch, key, extra):
+        value, metrics = loss_fn(params, batch, key)
+        return value, (metrics, extra)
+
+    state = run(init=lambda key: (init(key), {"keys": away}), loss_fn=loss, mesh=train.make_mesh(2, 1))
+    assert state.extra["keys"].dtype == key.dtype
+    kept, expected = (np.asarray(jax.random.key_data(x)) for x in (state.extra["keys"], away))
+    np.testing.assert_array_equal(kept, expected)
+
+
 def test_the_program_of_init_holds_no_weights():
     weights = jnp.asarray(np.random.default_rng(0).standard_normal((300, 100)), jnp.float32)
 
