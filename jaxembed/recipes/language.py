@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jaxembed import data, extras, train, weights
+from jaxembed.checks import check_whole
 from jaxembed.encoders import token_logits
 from jaxembed.losses import sequence_loss
 from jaxembed.ragged import bucket, pad
@@ -138,7 +139,7 @@ def tune_texts(
         The model with new parameters; those of ``model`` stay as they are.
 
     Raises:
-        ValueError: for a text of fewer than two tokens, a batch_size outside 1..N, epochs below 1, or as
+        ValueError: for a text of fewer than two tokens, a batch_size outside 1..N, epochs below 1, a rate that is not above 0, or as
             ``weights.init_low_rank``.
 
     References:
@@ -148,8 +149,9 @@ def tune_texts(
     ids = _token_ids(model, texts, length)
     if not 1 <= batch_size <= len(ids):
         raise ValueError(f"batch_size: {batch_size} of {len(ids)} texts; pass 1 to their number")
-    if epochs < 1:
-        raise ValueError(f"epochs: {epochs}; pass at least 1")
+    check_whole(1, epochs=epochs, batch_size=batch_size)
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"rate: {rate} is not a learning rate; pass a number above 0")
     packed, mask = pad(ids, min(bucket(max(map(len, ids))), model.max_length))
     each = len(ids) // batch_size
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import accumulator, check_shape, exact_product, on_device, unit
+from jaxembed.checks import refuse_nan
 
 _CLOSE = 1e-6  # of a length: what is left of a vector inside the subspace is rounding, and becomes 0
 
@@ -33,10 +34,11 @@ def row_space(x, *, rank=None, energy=None, tolerance=None):
         [r]. The signs of directions are open.
 
     Raises:
-        ValueError: for another shape, a rank outside 1..min(M, D), or a share outside 0..1.
+        ValueError: for another shape, NaN, a rank outside 1..min(M, D), or a share outside 0..1.
     """
     x = on_device("x", x)
     check_shape("x", x, (None, None))
+    refuse_nan("x", x)
     most = min(x.shape)
     if not most:
         raise ValueError(f"x: shape {x.shape}; pass [M, D] with at least one row")

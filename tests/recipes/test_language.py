@@ -70,7 +70,10 @@ def test_texts_are_cut_where_the_length_says(model):
         ("batch_size: 8 of 2 texts; pass 1 to their number", {"texts": ["ab a", "a b"]}),
         ("batch_size: 0 of 4 texts", {"batch_size": 0}),
         ("batch_size: 8 of 0 texts", {"texts": []}),
-        ("epochs: 0; pass at least 1", {"epochs": 0, "batch_size": 2}),
+        ("epochs=0; give an int of at least 1", {"epochs": 0, "batch_size": 2}),
+        ("epochs=1.5; give an int", {"epochs": 1.5, "batch_size": 2}),
+        ("rate: -1 is not a learning rate", {"rate": -1, "batch_size": 2}),
+        ("rate: nan is not a learning rate", {"rate": float("nan"), "batch_size": 2}),
         ("pattern='nothing' matches no parameter", {"kernels": "nothing", "batch_size": 2}),
     ],
 )

@@ -155,4 +155,5 @@ def test_bad_subspaces_and_sets_get_one_line():
     refused("basis: shape", lambda: vectors.project_out(words, np.eye(3)))
     refused("rank: 9 is outside 1..8", lambda: vectors.row_space(words, rank=9))
     refused("energy: 2 is outside", lambda: vectors.row_space(words, energy=2))
+    refused("^x: .*NaN", lambda: vectors.row_space(np.full((2, 3), np.nan)))
     refused("x: shape .0, 3.; pass", lambda: vectors.row_space(np.zeros((0, 3))))
