@@ -139,8 +139,8 @@ def tune_texts(
         The model with new parameters; those of ``model`` stay as they are.
 
     Raises:
-        ValueError: for a text of fewer than two tokens, a batch_size outside 1..N, epochs below 1, a rate that
-            is not above 0, or as ``weights.init_low_rank``.
+        ValueError: for a text of fewer than two tokens, a batch_size outside 1..N, epochs below 1, a rate
+            that is not above 0, or as ``weights.init_low_rank``.
 
     References:
         E. Hu et al. (LoRA), arXiv:2106.09685; D. Brandfonbrener et al. (CoLoR-Filter), arXiv:2406.10670, who
