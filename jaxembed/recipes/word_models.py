@@ -358,7 +358,10 @@ def composed(model):
     if not model.buckets:
         return np.asarray(model.rows[:count])
     vectors = np.empty((count, model.rows.shape[1]), np.float32)
+    options = {"sizes": model.sizes, "buckets": model.buckets, "kept": model.kept}
     for start in range(0, count, 4096):
-        for at, word in enumerate(model.words[start : start + 4096], start):
-            vectors[at] = model.rows[[at, *model._ngram_rows(word)]].mean(axis=0)
+        lists = [[word] for word in model.words[start : start + 4096]]
+        ids, offsets = data.fasttext_text_ids(lists, model._index, **options)
+        sums = np.add.reduceat(model.rows[ids], offsets[:-1], axis=0)  # each word has its own row at least
+        vectors[start : start + 4096] = sums / np.diff(offsets)[:, None].astype(np.float32)
     return vectors
