@@ -29,6 +29,22 @@ def check_whole(least=None, /, **numbers):
             raise ValueError(f"{name}={value!r}; give an int of at least {least}")
 
 
+def check_shares(**shares):
+    """Refuses shares that are not in [0, 1], NaN among them; under jit they pass.
+
+    >>> check_shares(drop=0.1, hide=1)
+
+    Args:
+        shares: numbers by the name of the argument.
+
+    Raises:
+        ValueError: with the number.
+    """
+    for name, share in shares.items():
+        if isinstance(share, int | float | np.number) and not 0 <= share <= 1:
+            raise ValueError(f"{name}: {share} is not a share; pass a number in [0, 1]")
+
+
 def refuse_nan(name, x):
     """Refuses an array with NaN, by one sum; under jit it passes.
 

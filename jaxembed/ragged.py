@@ -108,6 +108,25 @@ def set_batch(tokens, offsets, start, stop, *, count=None, length=None, dtype=No
     return padded, mask
 
 
+def segment_places(starts, counts):
+    """Ragged gather: the places of segments of a flat array, one segment after the other.
+
+    ``values[segment_places(starts, counts)]`` joins ``values[starts[n] : starts[n] + counts[n]]`` of all n.
+
+    >>> print(segment_places(np.array([4, 0]), np.array([2, 3])))
+    [4 5 0 1 2]
+
+    Args:
+        starts: int [N].
+        counts: int [N], at least 0.
+
+    Returns:
+        int64 [sum of counts].
+    """
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(np.sum(counts))
+
+
 def map_sets(function, tokens, offsets, *, batch_size=128, progress=False):
     """Ragged map: applies a function to all sets, batch by batch in padded arrays of one shape.
 

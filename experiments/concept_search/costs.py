@@ -1,10 +1,11 @@
 """What a step of a search costs, by the size of the text encoder; parameters are random."""
 
-import time
+import functools
 
 import jax
 import jax.numpy as jnp
 
+from experiments.benchmarks import timing
 from jaxembed import diffusion, encoders
 from jaxembed.recipes import text_to_image
 
@@ -53,13 +54,8 @@ def compared(images, repeats=20):
     for layers, width in SIZES:
         steps = slopes(layers, width, images)
         flops = {n: f.lower(*given).cost_analysis()["flops"] for n, (f, given) in steps.items()}
-        seconds = dict.fromkeys(steps, float("inf"))
-        for number in range(repeats + 1):  # the first compiles
-            for name, (f, given) in steps.items():
-                began = time.perf_counter()
-                jax.block_until_ready(f(*given))
-                if number:
-                    seconds[name] = min(seconds[name], time.perf_counter() - began)
+        calls = {name: functools.partial(f, *given) for name, (f, given) in steps.items()}
+        seconds = {name: t["least"] for name, t in timing.in_turns(calls, repeats).items()}
         for name in (EACH, ONCE):
             row = {"text encoder": f"{layers} layers of width {width}", "textual inversion encodes": name}
             row |= {"operations": flops[STATES] / flops[name], "time": seconds[STATES] / seconds[name]}

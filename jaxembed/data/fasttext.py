@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxembed.ragged import segment_places
+
 END = "</s>"  # fastText's mark of a line's end, which has no n-grams
 SIZES = (3, 6)
 BUCKETS = 2_000_000
@@ -157,8 +159,7 @@ def fasttext_text_ids(lists, words, *, sizes=(0, 0), longest=1, buckets=BUCKETS,
     counts = np.array([len(row) for row in rows], np.int64)
     flat = np.concatenate([np.zeros(0, np.int32), *rows])
     begin, each = np.cumsum(counts) - counts, counts[tokens]
-    shift = np.repeat(begin[tokens] - (np.cumsum(each) - each), each)
-    found, texts = [flat[shift + np.arange(len(shift))]], [np.repeat(owners, each)]
+    found, texts = [flat[segment_places(begin[tokens], each)]], [np.repeat(owners, each)]
     if longest > 1 and buckets:
         hashes = fasttext_hash(list(number))[tokens].view(np.int32).astype(np.int64).view(np.uint64)
         for part, own in _phrases(hashes, owners, longest):

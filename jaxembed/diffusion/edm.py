@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import check_shape
-from jaxembed.checks import check_whole
+from jaxembed.checks import check_shares, check_whole
 from jaxembed.diffusion.guidance import drop_condition
-from jaxembed.diffusion.objectives import check_drop, images_of, mean_square
+from jaxembed.diffusion.objectives import images_of, mean_square
 from jaxembed.diffusion.process import check_prediction, spread
 from jaxembed.diffusion.sampling import begin, condition_at
 
@@ -71,7 +71,7 @@ def edm_loss(denoise, *, mean=-1.2, deviation=1.2, sigma_data=0.5, drop=0.1, nul
     References:
         T. Karras et al. (EDM), arXiv:2206.00364.
     """
-    check_drop(drop)
+    check_shares(drop=drop)
 
     def loss(params, batch, key):
         x = images_of(batch)

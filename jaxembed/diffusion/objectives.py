@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.arrays import check_shape
+from jaxembed.checks import check_shares
 from jaxembed.diffusion.guidance import drop_condition
 from jaxembed.diffusion.process import at_time, check_prediction, check_times, convert, noised
 
@@ -83,7 +84,7 @@ def denoising_loss(schedule, denoise, *, prediction="noise", weighting=None, dro
         J. Ho et al. (DDPM), arXiv:2006.11239; the null condition is J. Ho and T. Salimans', arXiv:2207.12598.
     """
     check_prediction(prediction)
-    check_drop(drop)
+    check_shares(drop=drop)
 
     def loss(params, batch, key):
         x = images_of(batch)
@@ -98,12 +99,6 @@ def denoising_loss(schedule, denoise, *, prediction="noise", weighting=None, dro
         return denoising_weights(schedule, t, weighting, prediction) * mean_square(out, target)
 
     return loss
-
-
-def check_drop(drop):
-    """Refuses a share that is not in [0, 1]."""
-    if isinstance(drop, int | float) and not 0 <= drop <= 1:
-        raise ValueError(f"drop: {drop} is not a share; pass a number in [0, 1]")
 
 
 def images_of(batch):

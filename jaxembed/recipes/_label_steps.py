@@ -11,6 +11,7 @@ from jaxembed import data, losses
 from jaxembed.arrays import NONFINITE, first_nonfinite
 from jaxembed.checks import check_whole
 from jaxembed.data.fasttext import END
+from jaxembed.ragged import segment_places
 from jaxembed.recipes import _word_steps as steps
 
 TEXTS = 1024  # texts of a call, and texts whose means are held at once
@@ -77,8 +78,7 @@ class Labelled:
         counts = self.counts[chosen]
         ends, total = np.cumsum(counts), int(counts.sum())
         found = {"pieces": np.zeros(self.most, np.int32), "places": np.zeros(self.most, np.int32)}
-        shift = np.repeat(self.starts[chosen] - (ends - counts), counts)
-        found["pieces"][:total] = self.rows[shift + np.arange(total)]
+        found["pieces"][:total] = self.rows[segment_places(self.starts[chosen], counts)]
         found["bounds"] = np.pad(ends, (1, self.size - len(chosen)), mode="edge").astype(np.int32)
         found["bounds"][0] = 0
         found["sizes"] = np.pad(np.maximum(counts, 1), (0, self.size - len(chosen))).astype(np.float32)

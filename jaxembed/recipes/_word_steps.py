@@ -10,6 +10,7 @@ import optax
 
 from jaxembed import data, losses, tables
 from jaxembed.arrays import NONFINITE, first_nonfinite
+from jaxembed.ragged import segment_places
 
 LIMIT = 6.0  # of a score, beyond which a pair is left alone
 PIECE = 128  # rows of n-grams that are read at once
@@ -46,8 +47,7 @@ class Windows:
         size = -(-int(ends[-1] if len(ends) else 0) // ROUND) * ROUND + PIECE
         found = {"pieces": np.zeros(size, np.int32), "places": np.full(size, span, np.int32)}
         total = int(ends[-1]) if len(ends) else 0
-        shift = np.repeat(starts[words] - (ends - counts), counts)
-        found["pieces"][:total] = rows[shift + np.arange(total)]
+        found["pieces"][:total] = rows[segment_places(starts[words], counts)]
         found["places"][:total] = np.repeat(np.arange(len(words), dtype=np.int32) % span, counts)
         bounds = np.zeros(self.windows.size // step + 3, np.int32)
         bounds[1 : batch["steps"] + 1] = ends[span - 1 :: span]

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from jaxembed import data, diffusion, encoders, train
+from jaxembed.checks import check_shares
 from jaxembed.data import toy_drawings
 
 NETWORK = {"base": 16, "multipliers": (1, 2), "attention": (2,), "heads": 2, "decoder": 1, "groups": 4}
@@ -135,20 +136,13 @@ def fit_text_to_image(
     images = _checked(images, prompts)
     known = {w for p in prompts for w in p.split()} - {*toy_drawings.SPECIAL}
     words = _vocabulary(sorted(known) if words is None else words)
-    for name, share in {"drop": drop, "hide": hide, "decay": decay}.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name}: {share} is not a share; pass a number in [0, 1]")
+    check_shares(drop=drop, hide=hide, decay=decay)
     options = {**NETWORK, "channels": images.shape[-1], "context": WIDTH, **(network or {})}
     model = _model(options, words, length, images.shape[1:])
     records = {"images": images.astype(np.float32), "ids": model.ids(prompts)}
-    settings = {
-        "words": list(words),
-        "length": length,
-        "network": _plain(options),
-        "steps": steps,
-        "rate": rate,
-    }
-    settings |= {"batch_size": batch_size, "drop": drop, "hide": hide, "decay": decay, "seed": seed}
+    settings = {"words": list(words), "length": length, "network": _plain(options), "steps": steps}
+    settings |= {"rate": rate, "batch_size": batch_size, "drop": drop, "hide": hide, "decay": decay}
+    settings |= {"seed": seed}
     settings |= {"images": len(images), "checksum": _checksum(**records)}
 
     def finished(state):

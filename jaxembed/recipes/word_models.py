@@ -337,11 +337,9 @@ def _told(arrays, labels, counts):
 def _fasttext(found):
     names = ("words", "counts", "rows", "output", "sizes", "buckets", "kept", "settings")
     found["settings"]["label_counts"] = found["label_counts"].tolist()
-    model = Words(vectors=found["rows"][: len(found["words"])], **{n: found[n] for n in names})
-    told = (
-        found["labels"] if found["settings"]["model"] == "supervised" else None
-    )  # others count labels alone
-    model = dataclasses.replace(model, labels=told or None)
+    labels = found["labels"] if found["settings"]["model"] == "supervised" else []  # others count them alone
+    given = {name: found[name] for name in names}
+    model = Words(vectors=found["rows"][: len(found["words"])], labels=labels or None, **given)
     return dataclasses.replace(model, vectors=composed(model))
 
 
@@ -357,11 +355,4 @@ def composed(model):
     count = len(model.words)
     if not model.buckets:
         return np.asarray(model.rows[:count])
-    vectors = np.empty((count, model.rows.shape[1]), np.float32)
-    options = {"sizes": model.sizes, "buckets": model.buckets, "kept": model.kept}
-    for start in range(0, count, 4096):
-        lists = [[word] for word in model.words[start : start + 4096]]
-        ids, offsets = data.fasttext_text_ids(lists, model._index, **options)
-        sums = np.add.reduceat(model.rows[ids], offsets[:-1], axis=0)  # each word has its own row at least
-        vectors[start : start + 4096] = sums / np.diff(offsets)[:, None].astype(np.float32)
-    return vectors
+    return _label_steps.text_means(model, [[word] for word in model.words])[0]

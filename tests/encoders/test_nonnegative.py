@@ -4,20 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bags import COUNTS, DENSE, IDS, RNG, SPOILED, K, N, U, V
 from refusals import refused
 
 from jaxembed import encoders
 from jaxembed.encoders import nonnegative
 from jaxembed.encoders.topics import bag_products
 
-N, U, V, K = 30, 9, 12, 3
-RNG = np.random.default_rng(0)
-IDS = np.stack([RNG.permutation(V)[:U] for _ in range(N)])
-COUNTS = RNG.poisson(1.5, (N, U)).astype(np.float32)
-COUNTS[4] = 0  # a document without words
-DENSE = np.zeros((N, V))
-np.add.at(DENSE, (np.arange(N)[:, None], IDS), COUNTS)
-SPOILED = np.where(COUNTS > 0, IDS, -7)  # padding holds any id
 LEFT, TOPICS = RNG.random((N, K)) + 0.1, RNG.random((K, V)) + 0.1
 
 

@@ -7,18 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bags import COUNTS, DENSE, IDS, SPOILED, K, N, U, V
 from scipy.special import digamma, gammaln
 
 from jaxembed import encoders
-
-N, U, V, K = 30, 9, 12, 3
-RNG = np.random.default_rng(0)
-IDS = np.stack([RNG.permutation(V)[:U] for _ in range(N)])
-COUNTS = RNG.poisson(1.5, (N, U)).astype(np.float32)
-COUNTS[4] = 0  # a document without words
-DENSE = np.zeros((N, V))
-np.add.at(DENSE, (np.arange(N)[:, None], IDS), COUNTS)
-SPOILED = np.where(COUNTS > 0, IDS, -7)  # padding holds any id
 
 
 def test_tfidf_is_its_formula_and_unit_length():
