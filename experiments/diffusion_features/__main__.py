@@ -2,6 +2,7 @@
 
     python -m experiments.diffusion_features             # digits
     python -m experiments.diffusion_features --quick     # fewer steps, one seed
+    python -m experiments.diffusion_features --validate  # widths of the heads, on validation images
 
 A small U-Net learns to undo noise on the training images. Its activations at one step and one block go to a
 linear probe with few labels. Step, block and pooling are chosen on validation images; the test is read once.
@@ -38,13 +39,15 @@ class Config:
     pools: tuple[int, ...] = (1, 2, 4)
     labels: tuple[int, ...] = (10, 50)  # of each class; all of them come last
     autoencoder: int = 100  # step of the autoencoder's noise
-    head: int = 64  # width of the attention head
+    head: int = 32  # width of the attention heads
+    widths: tuple[int, ...] = (32, 64)  # that --validate compares
     head_steps: int = 300
     fused: tuple[int, ...] = (20, 50, 100)  # steps that the DifFormer reads
     fed_steps: int = 150  # of the DifFeed, whose network runs in each
     grid_seeds: int = 2  # of the choice on validation images
     seeds: int = 5  # of labels, noise and heads; each network is trained once
     quick: bool = False  # 60 steps, one seed, fewer times
+    validate: bool = False  # compares widths of the heads on validation images
     results: pathlib.Path | None = None
 
     def __post_init__(self):
@@ -53,13 +56,14 @@ class Config:
         limits |= {
             "autoencoder": (0, 999),
             "head": (4, 1024),
+            "widths": (4, 1024),
             "head_steps": (1, 10**5),
             "fused": (0, 999),
             "fed_steps": (1, 10**5),
             "grid_seeds": (1, 100),
             "seeds": (1, 100),
         }
-        flags.check(self, limits, {"base": 8, "head": 4})
+        flags.check(self, limits, {"base": 8, "head": 4, "widths": 4})
 
 
 QUICK = {
@@ -168,28 +172,27 @@ def arms(cfg, images, labels, rows):
     return found, choices, grids, nets[DIFFUSION]
 
 
-def of_heads(cfg, params, choice, images, labels, rows):
-    """Rows of all heads, with few and all labels."""
-    t, block, _ = choice
-    found = {kind: {} for kind in (heads.LINEAR, heads.ATTENTION, heads.FORMER, heads.FEED)}
+def of_heads(cfg, params, choice, images, labels, rows, asked):
+    """Rows of all heads on the images ``asked``, with few and all labels."""
+    counts, runs = {f"{cfg.labels[0]} labels": cfg.labels[0], "all labels": None}, []
     for seed in range(cfg.seeds):
-        maps = networks.maps(cfg, params, images, t, seed)[block]
-        several = heads.several(cfg, params, images, block, seed)
-        for count in (cfg.labels[0], None):
-            known = few(rows[0], labels, count, seed)
-            name = f"{count} labels" if count else "all labels"
-            for kind, line in found.items():
-                line.setdefault(name, [])
-                if kind == heads.FEED:
-                    given = (cfg, params, images, labels, known, rows[2], choice, seed)
-                    line[name].append(heads.feedback_accuracy(*given))
-                    continue
-                x = several if kind == heads.FORMER else maps
-                parts = [jax.tree.map(lambda v, r=r: v[r], x) for r in (known, rows[2])]
-                given = (parts[0], labels[known], parts[1], labels[rows[2]])
-                line[name].append(heads.accuracy(cfg, kind, *given, seed))
+        known = {name: few(rows, labels, count, seed) for name, count in counts.items()}
+        runs.append(heads.accuracies(cfg, params, choice, images, labels, known, asked, seed))
         flags.stage(f"heads of seed {seed} are trained")
-    return [tabled({"head": kind}, line) for kind, line in found.items()]
+    return [tabled({"head": h}, {n: [run[h][n] for run in runs] for n in counts}) for h in runs[0]]
+
+
+def validated(cfg, images, labels, rows):
+    """The accuracy on validation images of heads of several widths, on the diffusion model's features."""
+    params = networks.fitted(cfg, images[rows[0]], 0)
+    choice, _ = chosen(cfg, params, images, labels, rows)
+    found = []
+    for width in cfg.widths:
+        flags.stage(f"validation: heads of width {width}")
+        one = dataclasses.replace(cfg, head=width)
+        lines = of_heads(one, params, choice, images, labels, rows[0], rows[1])
+        found += [{"width": width} | line for line in lines if line["head"] in heads.WIDE]
+    return Result({"widths": found})
 
 
 def tabled(row, columns):
@@ -208,6 +211,8 @@ def similarity(cfg, params, choice, images, rows):
 
 def run(cfg):
     rows, images, labels = split()
+    if cfg.validate:
+        return validated(cfg, images, labels, rows)
     features, choices, grids, params = arms(cfg, images, labels, rows)
     choice = choices[DIFFUSION]
     probes = []
@@ -231,7 +236,7 @@ def run(cfg):
     }
     tables = {
         "probes": probes,
-        "heads": of_heads(cfg, params, choice, images, labels, rows),
+        "heads": of_heads(cfg, params, choice, images, labels, rows[0], rows[2]),
         "steps": by_time,
     }
     return Result(tables, {"shown": shown})

@@ -11,11 +11,27 @@ from experiments.diffusion_features.networks import TABLE, flat, maps, network
 from jaxembed import diffusion, encoders
 
 LINEAR, ATTENTION, FORMER, FEED = "linear", "attention", "DifFormer", "DifFeed"
+WIDE = (ATTENTION, FORMER)  # the heads that have a width
 HEADS = {
     LINEAR: encoders.mlp,
     ATTENTION: functools.partial(encoders.attention_head, heads=4),
     FORMER: functools.partial(encoders.fusion_head, heads=4),
 }
+
+
+def accuracies(cfg, params, choice, images, labels, known, asked, seed):
+    """{head: {column: accuracy on the images ``asked``}}; ``known`` names the labelled images of a column."""
+    t, block, _ = choice
+    of_one = maps(cfg, params, images, t, seed)[block]
+    read = {LINEAR: of_one, ATTENTION: of_one, FORMER: several(cfg, params, images, block, seed)}
+    found = {kind: {} for kind in (*read, FEED)}
+    for name, rows in known.items():
+        for kind, x in read.items():
+            parts = [jax.tree.map(lambda v, r=r: v[r], x) for r in (rows, asked)]
+            given = (parts[0], labels[rows], parts[1], labels[asked])
+            found[kind][name] = accuracy(cfg, kind, *given, seed)
+        found[FEED][name] = feedback_accuracy(cfg, params, images, labels, rows, asked, choice, seed)
+    return found
 
 
 def accuracy(cfg, kind, known, labels, asked, truth, seed):

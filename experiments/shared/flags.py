@@ -35,7 +35,7 @@ def check(config, limits, multiples=None, depends=None):
     Args:
         config: dataclass.
         limits: {field: (lowest, highest)}, for every entry of a tuple; None passes.
-        multiples: optional {field: number that must divide it}.
+        multiples: optional {field: number that must divide every entry}.
         depends: optional {field: the field that sets its limit}, named where the user gave that one alone.
     """
     chosen = given(config)
@@ -55,8 +55,8 @@ def check(config, limits, multiples=None, depends=None):
             if not low <= value <= high:
                 raise ValueError(f"{named(name, value)}: choose {low:,} to {high:,}")
     for name, divisor in (multiples or {}).items():
-        if getattr(config, name) % divisor:
-            raise ValueError(f"{named(name, getattr(config, name))}: choose a multiple of {divisor}")
+        for value in (x for x in _entries(config, name) if x % divisor):
+            raise ValueError(f"{named(name, value)}: choose a multiple of {divisor}")
 
 
 def at_most(config, name, most, why):

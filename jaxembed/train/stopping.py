@@ -18,10 +18,20 @@ from jaxembed.train.mesh import path_of
 from jaxembed.train.step import STOP
 
 
+class Received(list):
+    """Numbers of the signals that this process received; ``told`` is the one another process received, or 0."""
+
+    told = 0
+
+
 @contextlib.contextmanager
 def signals():
-    """Collects SIGINT and SIGTERM in a list; a second one acts as usual."""
-    received = []
+    """Collects SIGINT and SIGTERM in a :class:`Received`; a second one acts as usual.
+
+    Where another process told of a signal, this process's own may come later, and asks for what is done
+    already: the first one after the end is let pass.
+    """
+    received = Received()
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
@@ -31,13 +41,17 @@ def signals():
         received.append(int(number))
         signal.signal(number, previous[number])
 
+    def late(number, frame):
+        signal.signal(number, previous[number])
+
     try:
         for number in previous:
             signal.signal(number, note)
         yield received
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            expected = number == received.told and number not in received
+            signal.signal(number, late if expected else handler)
 
 
 class Agreement:
@@ -48,7 +62,7 @@ class Agreement:
     reads that number of the same step, two steps later.
 
     Args:
-        received: the list that :func:`signals` fills.
+        received: the :class:`Received` that :func:`signals` fills.
         mesh: of the run.
     """
 
@@ -68,7 +82,8 @@ class Agreement:
         """Number of the signal after which to stop, or 0; ``metrics`` are of the last step that is done."""
         if self.alone:
             return self.received[0] if self.received else 0
-        return int(metrics[STOP]) if metrics else 0
+        self.received.told = int(metrics[STOP]) if metrics else 0
+        return self.received.told
 
 
 class Flight:

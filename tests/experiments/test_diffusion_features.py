@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.diffusion_features import __main__ as story
 from experiments.diffusion_features import heads, networks
@@ -81,3 +82,21 @@ def test_feedback_reaches_the_head_and_a_dif_former_reads_all_its_steps():
     read = heads.several(cfg, params, images, 6, 0)
     assert len(read) == len(cfg.fused) and [set(step) for step in read] == [{5, 6, 8}] * 3
     assert read[0][8].shape == (60, 4, 4, 8)
+
+
+def test_widths_of_the_heads_are_compared_on_validation_images(monkeypatch):
+    cfg = Config(base=8, steps=2, head_steps=2, fed_steps=2, widths=(4, 8), seeds=2, batch_size=16)
+    labels = np.tile(np.arange(10), 12)
+    images = np.random.default_rng(0).uniform(-1, 1, (120, 8, 8, 1)).astype(np.float32)
+    rows, asked = (np.arange(80), np.arange(80, 120), None), []
+    monkeypatch.setattr(story, "chosen", lambda *given: ((50, 6, 2), None))
+    monkeypatch.setattr(heads, "feedback_accuracy", lambda *given: asked.append(given[5]) or 0.5)
+    found = story.validated(cfg, images, labels, rows)
+    assert [(r["width"], r["head"]) for r in found.tables["widths"]] == [
+        (w, kind) for w in cfg.widths for kind in heads.WIDE
+    ]
+    assert all(len(r["runs"]["all labels"]) == 2 for r in found.tables["widths"])
+    assert all((x == rows[1]).all() for x in asked) and len(asked) == 8
+    assert story.figures(found.tables) == {} and not any(c.ours(found.tables) for c in story.CLAIMS)
+    with pytest.raises(ValueError, match="--widths 63: choose a multiple of 4"):
+        Config(widths=(32, 63))
