@@ -45,7 +45,7 @@ def check_shares(**shares):
             raise ValueError(f"{name}: {share} is not a share; pass a number in [0, 1]")
 
 
-def refuse_nan(name, x):
+def refuse_nan(name, x, before=0):
     """Refuses an array with NaN, by one sum; under jit it passes.
 
     The error names the first row of a NumPy array [N].
@@ -55,6 +55,7 @@ def refuse_nan(name, x):
     Args:
         name: of the argument, for the message.
         x: array of any shape and dtype; integers and booleans pass.
+        before: rows of the same argument that were read already, as of earlier chunks.
 
     Raises:
         ValueError: where a number is NaN.
@@ -70,7 +71,7 @@ def refuse_nan(name, x):
             bad = np.isnan(x)
             row = np.argmax(bad)
             raise ValueError(
-                f"{name}: {bad.sum()} of {len(x)} are NaN, the first in row {row}; leave them out"
+                f"{name}: {bad.sum()} of {len(x)} are NaN, the first in row {before + row}; leave them out"
             )
         raise ValueError(f"{name}: NaN has no code and no score; mend those vectors, or leave them out")
 

@@ -3,8 +3,6 @@
 import concurrent.futures
 import contextlib
 import ctypes
-import importlib
-import importlib.util
 import itertools
 import math
 import pathlib
@@ -13,15 +11,6 @@ import time
 
 import jax
 import numpy as np
-
-
-def optional(name):
-    """The package, or None, with a line that says so, where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError) as error:
-        print(f"{name} is left out: {str(error)[:80]}", flush=True)
-        return None
 
 
 def in_turns(calls, rounds, block=1, warm=0):

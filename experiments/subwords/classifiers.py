@@ -7,21 +7,11 @@ import numpy as np
 
 from experiments.shared import flags, results
 from experiments.subwords import features
-from jaxembed import data, metrics, recipes
+from jaxembed import data, extras, metrics, recipes
 
 OURS, PEER = "jaxembed", "fasttext"
 LONGEST = {"words": 1, "words and pairs of them": 2}
 EPOCHS, RATE = 25, 1.0  # those of fastText's tutorial for a few thousand texts
-
-
-def package():
-    """fastText's own program, or None with a line that says so."""
-    try:
-        import fasttext
-    except ImportError as error:
-        print(f"{PEER} is left out: {str(error)[:80]}; pip install 'jaxembed[peers]'", flush=True)
-        return None
-    return fasttext
 
 
 def here(cfg, known, labels, asked, longest, seed):
@@ -61,7 +51,7 @@ def judged(cfg, tell, lists, labels):
 
 def compare(cfg):
     """A row for each task and arm, with or without pairs of words; "runs" of all seeds and folds."""
-    program, rows = package(), []
+    program, rows = extras.optional("fasttext"), []
     for task, (texts, labels) in features.tasks(cfg.count).items():
         lists = [data.words(text)[: cfg.length] for text in texts]
         for name, longest in LONGEST.items():

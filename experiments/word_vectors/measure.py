@@ -12,16 +12,6 @@ SETS = {"WordSim-353": "wordsim353", "SimLex-999": "simlex999"}
 SETTINGS = {"glove": {"epochs": 15, "window": 10}, "ppmi": {"negatives": 1, "epochs": 1}}
 
 
-def gensim():
-    """gensim's models, or None with a line that says so."""
-    try:
-        from gensim import models
-    except ImportError as error:
-        print(f"gensim is left out: {str(error)[:80]}; pip install 'jaxembed[peers]'", flush=True)
-        return None
-    return models
-
-
 @functools.cache
 def judged(name):
     found = data.word_pairs(name)

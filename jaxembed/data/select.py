@@ -126,7 +126,7 @@ def streaming_threshold(chunks, budget, *, largest=True, memory=1 << 20):
     _check_budget(budget)
     levels, merges, waiting, held, count = [], [], [], 0, 0
     for chunk in chunks:
-        chunk = _read_scores(chunk)
+        chunk = _read_scores(chunk, count)
         chunk = chunk if chunk.dtype.kind == "f" else chunk.astype(np.float64)
         count, at = count + len(chunk), 0
         while at < len(chunk):
@@ -342,11 +342,12 @@ def read(name, x, shape):
     return x
 
 
-def _read_scores(scores):
+def _read_scores(scores, before=0):
+    """Scores as an array; a row that is NaN is named with the rows before this chunk."""
     scores = read("scores", scores, (None,))
     if scores.dtype.kind not in "iu":
         scores = scores.astype(_float(scores), copy=False)
-    refuse_nan("scores", scores)
+    refuse_nan("scores", scores, before)
     return scores
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxembed import data, diffusion, encoders, train
-from jaxembed.checks import check_shares
+from jaxembed.checks import check_shares, check_whole
 from jaxembed.data import toy_drawings
 
 NETWORK = {"base": 16, "multipliers": (1, 2), "attention": (2,), "heads": 2, "decoder": 1, "groups": 4}
@@ -127,8 +127,9 @@ def fit_text_to_image(
         :class:`TextToImage`.
 
     Raises:
-        ValueError: for images and prompts that differ in number, a prompt that is too long, words that are
-            not distinct single words, a share outside [0, 1], or a workdir with other settings.
+        ValueError: for images and prompts that differ in number, images beyond [-1, 1], a prompt that is too
+            long, or words that are not distinct single words. Also for steps or a batch below 1, a share
+            outside [0, 1], or a workdir with other settings.
 
     References:
         T. Salimans and J. Ho, arXiv:2202.00512 (v); J. Ho and T. Salimans, arXiv:2207.12598 (guidance).
@@ -137,6 +138,7 @@ def fit_text_to_image(
     known = {w for p in prompts for w in p.split()} - {*toy_drawings.SPECIAL}
     words = _vocabulary(sorted(known) if words is None else words)
     check_shares(drop=drop, hide=hide, decay=decay)
+    check_whole(1, steps=steps, batch_size=batch_size)
     options = {**NETWORK, "channels": images.shape[-1], "context": WIDTH, **(network or {})}
     model = _model(options, words, length, images.shape[1:])
     records = {"images": images.astype(np.float32), "ids": model.ids(prompts)}
@@ -200,14 +202,14 @@ def drawing_model(
     drawn, words = toy_drawings.drawings()["train"], toy_drawings.DRAWING_WORDS
     aliases = toy_drawings.ALIASES if aliases is None else aliases
     for name, given in {"without": without, "aliases": aliases}.items():
-        unknown = [given] if isinstance(given, str) else [w for w in given if w not in words]
+        unknown = [given] if given is None or isinstance(given, str) else [w for w in given if w not in words]
         if unknown:
             raise ValueError(
                 f"{name}: {unknown[0]!r}; pass a tuple of words of the prompts: {' '.join(words)}"
             )
     for name, given in {**{f"aliases[{w!r}]": x for w, x in aliases.items()}, "spare": spare}.items():
-        if isinstance(given, str):
-            raise ValueError(f"{name}: {given!r} is one string; pass a tuple, ({given!r},)")
+        if given is None or isinstance(given, str):
+            raise ValueError(f"{name}: {given!r} is not a tuple of words; pass one, as ('seven',), or ()")
     words = _vocabulary((*words, *(name for names in aliases.values() for name in names), *spare))
     rows = np.flatnonzero([not {*without} & {*prompt.split()} for prompt in drawn["prompts"]])
     if not len(rows):
@@ -221,6 +223,9 @@ def _checked(images, prompts):
     images = np.asarray(images)
     if images.ndim != 4 or len(images) != len(prompts):
         raise ValueError(f"images: shape {images.shape} for {len(prompts)} prompts; pass [N, H, W, C]")
+    outside = images[~(np.abs(images) <= 1)]
+    if outside.size:
+        raise ValueError(f"images: {outside[0]} is not in [-1, 1]; scale 0..255 by images / 127.5 - 1")
     return images
 
 

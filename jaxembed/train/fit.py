@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxembed import extras, files
 from jaxembed.arrays import NONFINITE
+from jaxembed.checks import check_whole
 from jaxembed.train.checkpoint import Checkpoints
 from jaxembed.train.damage import without_orbax
 from jaxembed.train.gradients import gradient_update
@@ -115,6 +116,7 @@ def fit(
     """
     if nonfinite not in ("stop", "skip"):
         raise ValueError(f"nonfinite={nonfinite!r}; choose 'stop' or 'skip'")
+    check_whole(0, steps=steps)
     _check(loss_fn, tx, update, batches, evaluate, best, patience)
     _check_places(workdir, profile, tensorboard)
     update = gradient_update(loss_fn, tx) if update is None else update

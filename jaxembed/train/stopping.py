@@ -19,7 +19,7 @@ from jaxembed.train.step import STOP
 
 
 class Received(list):
-    """Numbers of the signals that this process received; ``told`` is the one another process received, or 0."""
+    """Numbers of the signals that this process received; ``told`` is the one of any process, or 0."""
 
     told = 0
 

@@ -106,7 +106,7 @@ def test_ids_name_the_rows_that_are_kept():
         ("budget: 0 rows", lambda: streaming_threshold([[1.0]], 0)),
         ("budget: 9 keeps 9 of 1 rows", lambda: streaming_threshold([[1.0]], 9)),
         ("budget: 1 keeps 1 of 0 rows", lambda: streaming_threshold([], 1)),
-        ("scores: 1 of 1 are NaN", lambda: streaming_threshold([[1.0], [np.nan]], 1)),
+        ("scores: 1 of 1 are NaN, the first in row 1", lambda: streaming_threshold([[1.0], [np.nan]], 1)),
         ("chunk: 0 rows", lambda: pair_scores([[1.0]], [[1.0]], chunk=0)),
         ("second: shape", lambda: pair_scores([[1.0]], [[1.0], [2.0]])),
         ("second: row 1 has no direction", lambda: pair_scores(np.ones((2, 1)), [[1.0], [0.0]], chunk=1)),

@@ -245,6 +245,8 @@ def test_bad_arguments_are_one_line(tmp_path):
         ({"loss_fn": None}, "give loss_fn and tx"),
         ({"patience": 2}, "name the number to watch"),
         ({"profile": 2}, "needs a workdir"),
+        ({"steps": -1}, "steps=-1; give an int of at least 0"),
+        ({"steps": 2.5}, "steps=2.5; give an int"),
     ]
     for options, message in cases:
         with pytest.raises(ValueError, match=message) as caught:
