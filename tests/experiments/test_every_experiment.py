@@ -27,6 +27,7 @@ NAMES = list(STORIES)
 SAVED = sorted((ROOT / "experiments").glob("*/results/*.json"))
 FAMILIES = ("benchmarks",)  # many stories that share code
 FEW = {"steps": 2, "epochs": 1, "seeds": 1, "members": 1, "rounds": 1, "base_steps": 2}  # for a short run
+SHORT = {"ctr_tables": ("--budgets", "0.25")}  # where a default asks for many programs
 TYPES = {"schema": int, "experiment": str, "run": str, "command": str, "machine": dict, "config": dict}
 TYPES |= {"tables": dict, "claims": list, "details": dict}
 MAYBE = {"commit": str, "seconds": int, "seeds": int}  # or None
@@ -114,6 +115,7 @@ def test_a_short_run_saves_its_schema(name, tmp_path):
     for field, value in FEW.items():
         if isinstance(fields.get(field), int) and not isinstance(fields[field], bool):
             short += [flags.flag(field), str(value)]
+    short += SHORT.get(name, ())
     # As a user runs it: a process of its own, on the devices of the machine, with XLA's optimisations.
     run = [sys.executable, "-m", f"experiments.{name}", *short, "--results", str(tmp_path)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_NUM", "XLA_"))}
