@@ -27,7 +27,7 @@ RESIDENT = 3 * 2**30  # bytes of one worker
 # Compiling takes most of the suite's time, and every law compares programs compiled alike. The slow tier runs
 # some laws once more with JAXEMBED_OPTIMIZED=1, on programs as users compile them.
 SIMPLE = os.environ.get("JAXEMBED_OPTIMIZED") != "1"
-# JAX 0.10 knows older emitters of fused loops, which compile in half the time; newer versions refuse the flag.
+# JAX 0.10 has older emitters of fused loops, which compile in half the time; newer versions refuse the flag.
 EMITTERS = "--xla_cpu_use_fusion_emitters=false" if SIMPLE and jax.__version_info__[:2] == (0, 10) else ""
 
 

@@ -39,11 +39,12 @@ class Config:
     pools: tuple[int, ...] = (1, 2, 4)
     labels: tuple[int, ...] = (10, 50)  # of each class; all of them come last
     autoencoder: int = 100  # step of the autoencoder's noise
-    head: int = 32  # width of the attention heads
+    attention: int = 64  # width of the attention head
+    former: int = 32  # of the DifFormer
     widths: tuple[int, ...] = (32, 64)  # that --validate compares
-    head_steps: int = 300
+    head_steps: int = 300  # with all labels; half of them train the DifFeed, whose network runs in each
+    few_steps: int = 100  # with few labels: each image is seen 64 times
     fused: tuple[int, ...] = (20, 50, 100)  # steps that the DifFormer reads
-    fed_steps: int = 150  # of the DifFeed, whose network runs in each
     grid_seeds: int = 2  # of the choice on validation images
     seeds: int = 5  # of labels, noise and heads; each network is trained once
     quick: bool = False  # 60 steps, one seed, fewer times
@@ -55,15 +56,16 @@ class Config:
         limits |= {"learning_rate": (1e-9, 1), "times": (0, 999), "pools": (1, 8), "labels": (1, 100)}
         limits |= {
             "autoencoder": (0, 999),
-            "head": (4, 1024),
+            "attention": (4, 1024),
+            "former": (4, 1024),
             "widths": (4, 1024),
-            "head_steps": (1, 10**5),
+            "head_steps": (2, 10**5),
+            "few_steps": (2, 10**5),
             "fused": (0, 999),
-            "fed_steps": (1, 10**5),
             "grid_seeds": (1, 100),
             "seeds": (1, 100),
         }
-        flags.check(self, limits, {"base": 8, "head": 4, "widths": 4})
+        flags.check(self, limits, {"base": 8, "attention": 4, "former": 4, "widths": 4})
 
 
 QUICK = {
@@ -73,7 +75,7 @@ QUICK = {
     "grid_seeds": 1,
     "times": (20, 100, 800),
     "head_steps": 40,
-    "fed_steps": 10,
+    "few_steps": 20,
 }
 DIFFUSION, UNTRAINED, AUTOENCODER, GAN = "diffusion", "untrained", "denoising autoencoder", "GAN's encoder"
 
@@ -174,7 +176,7 @@ def arms(cfg, images, labels, rows):
 
 def of_heads(cfg, params, choice, images, labels, rows, asked):
     """Rows of all heads on the images ``asked``, with few and all labels."""
-    counts, runs = {f"{cfg.labels[0]} labels": cfg.labels[0], "all labels": None}, []
+    counts, runs = {f"{cfg.labels[0]} labels": cfg.labels[0], heads.ALL: None}, []
     for seed in range(cfg.seeds):
         known = {name: few(rows, labels, count, seed) for name, count in counts.items()}
         runs.append(heads.accuracies(cfg, params, choice, images, labels, known, asked, seed))
@@ -189,7 +191,7 @@ def validated(cfg, images, labels, rows):
     found = []
     for width in cfg.widths:
         flags.stage(f"validation: heads of width {width}")
-        one = dataclasses.replace(cfg, head=width)
+        one = dataclasses.replace(cfg, attention=width, former=width)
         lines = of_heads(one, params, choice, images, labels, rows[0], rows[1])
         found += [{"width": width} | line for line in lines if line["head"] in heads.WIDE]
     return Result({"widths": found})

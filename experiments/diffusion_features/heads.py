@@ -11,6 +11,7 @@ from experiments.diffusion_features.networks import TABLE, flat, maps, network
 from jaxembed import diffusion, encoders
 
 LINEAR, ATTENTION, FORMER, FEED = "linear", "attention", "DifFormer", "DifFeed"
+ALL = "all labels"
 WIDE = (ATTENTION, FORMER)  # the heads that have a width
 HEADS = {
     LINEAR: encoders.mlp,
@@ -26,68 +27,76 @@ def accuracies(cfg, params, choice, images, labels, known, asked, seed):
     read = {LINEAR: of_one, ATTENTION: of_one, FORMER: several(cfg, params, images, block, seed)}
     found = {kind: {} for kind in (*read, FEED)}
     for name, rows in known.items():
+        steps = cfg.head_steps if name == ALL else cfg.few_steps
         for kind, x in read.items():
-            parts = [jax.tree.map(lambda v, r=r: v[r], x) for r in (rows, asked)]
-            given = (parts[0], labels[rows], parts[1], labels[asked])
-            found[kind][name] = accuracy(cfg, kind, *given, seed)
-        found[FEED][name] = feedback_accuracy(cfg, params, images, labels, rows, asked, choice, seed)
+            found[kind][name] = accuracy(cfg, kind, x, labels, rows, asked, steps, seed)
+        given = (cfg, params, images, labels, rows, asked, choice, steps // 2, seed)
+        found[FEED][name] = feedback_accuracy(*given)
     return found
 
 
-def accuracy(cfg, kind, known, labels, asked, truth, seed):
-    """Accuracy of a head on maps [N, h, w, C], or of a DifFormer on a list of {block: maps}."""
-    known, asked = standard(known, asked)
-    key = jax.random.key(seed)
+def accuracy(cfg, kind, x, labels, known, asked, steps, seed):
+    """Accuracy of a head on maps [N, h, w, C], or of a DifFormer on a list of {block: maps}.
+
+    ``known`` and ``asked`` are the rows that it learns, in some steps, and those that it is asked.
+    """
+    x, key = standard(x, known), jax.random.key(seed)
     if kind == LINEAR:
-        known, asked = (flat(m, 2) for m in (known, asked))
-        params = encoders.init_mlp(key, (known.shape[1], 10))
+        x = flat(x, 2)
+        params = encoders.init_mlp(key, (x.shape[1], 10))
     elif kind == ATTENTION:
-        params = encoders.init_attention_head(key, known.shape[1:], 10, width=cfg.head, heads=4)
+        params = encoders.init_attention_head(key, x.shape[1:], 10, width=cfg.attention, heads=4)
     else:
-        shapes = {n: x.shape[1:] for n, x in known[0].items()}
-        params = encoders.init_fusion_head(key, shapes, len(known), 10, width=cfg.head, heads=4)
-    keys = jax.random.split(jax.random.key(seed + 1), cfg.head_steps)
-    logits = _head(kind)(params, known, labels, keys, asked)
-    return float((np.asarray(logits).argmax(axis=1) == truth).mean())
+        shapes = {n: maps.shape[1:] for n, maps in x[0].items()}
+        params = encoders.init_fusion_head(key, shapes, len(x), 10, width=cfg.former, heads=4)
+    logits = _head(kind)(params, x, labels, draws(cfg, known, seed), steps, asked)
+    return float((np.asarray(logits).argmax(axis=1) == labels[asked]).mean())
 
 
-def standard(known, asked):
-    """Both trees of maps, standardised by the channels of the first."""
+def standard(x, known):
+    """A tree of maps, standardised by the channels of the known rows."""
 
-    def one(x, other):
-        mean, deviation = x.mean(axis=(0, 1, 2)), x.std(axis=(0, 1, 2)) + 1e-6
-        return (x - mean) / deviation, (other - mean) / deviation
+    def one(x):
+        mean, deviation = x[known].mean(axis=(0, 1, 2)), x[known].std(axis=(0, 1, 2)) + 1e-6
+        return (x - mean) / deviation
 
-    leaves, tree = jax.tree.flatten(known)
-    both = [one(x, y) for x, y in zip(leaves, jax.tree.leaves(asked), strict=True)]
-    return [jax.tree.unflatten(tree, [pair[n] for pair in both]) for n in range(2)]
+    return jax.tree.map(one, x)
 
 
-def _trained(apply, params, known, labels, keys):
-    """Parameters after Adam, one step of 64 rows for each key."""
-    tx = optax.adam(optax.cosine_decay_schedule(3e-3, len(keys)))
+def draws(cfg, known, seed):
+    """Rows [steps, 64] that are learned in each step, for the longest training."""
+    count = max(cfg.head_steps, cfg.few_steps)
+    return np.random.default_rng(seed + 1).choice(known, (count, 64)).astype(np.int32)
+
+
+def _trained(apply, params, x, labels, draws, steps):
+    """Parameters after Adam, whose rate falls along a cosine; each step learns a row of ``draws``."""
+    tx = optax.adam(lambda n: 1.5e-3 * (1 + jnp.cos(jnp.pi * n / steps)))
 
     def loss(params, x, labels):
         return optax.softmax_cross_entropy_with_integer_labels(apply(params, x), labels).mean()
 
-    def step(state, key):
-        params, opt = state
-        rows = jax.random.randint(key, (min(64, len(labels)),), 0, len(labels))
-        slope = jax.grad(loss)(params, jax.tree.map(lambda x: x[rows], known), labels[rows])
+    def step(n, state):
+        (params, opt), rows = state, draws[n]
+        slope = jax.grad(loss)(params, jax.tree.map(lambda x: x[rows], x), labels[rows])
         updates, opt = tx.update(slope, opt)
-        return (optax.apply_updates(params, updates), opt), None
+        return optax.apply_updates(params, updates), opt
 
-    return jax.lax.scan(step, (params, tx.init(params)), keys)[0][0]
+    return jax.lax.fori_loop(0, steps, step, (params, tx.init(params)))[0]
 
 
 @functools.lru_cache(maxsize=4)
 def _head(kind):
-    """The compiled training of a head, and its logits: (params, known, labels, keys, asked) -> logits."""
+    """The compiled training of a head, and its logits: (params, x, labels, draws, steps, asked) -> logits.
+
+    It reads rows of all images and counts its steps, so that few and many labels share one program.
+    """
     apply = HEADS[kind]
 
     @jax.jit
-    def run(params, known, labels, keys, asked):
-        return apply(_trained(apply, params, known, labels, keys), asked)
+    def run(params, x, labels, draws, steps, asked):
+        found = _trained(apply, params, x, jnp.asarray(labels), draws, steps)
+        return apply(found, jax.tree.map(lambda v: v[asked], x))
 
     return run
 
@@ -105,7 +114,7 @@ def flat_maps(x):
     return np.asarray(encoders.adaptive_pool(x, min(4, x.shape[1])))
 
 
-def feedback_accuracy(cfg, params, images, labels, known, asked, choice, seed):
+def feedback_accuracy(cfg, params, images, labels, known, asked, choice, steps, seed):
     """Accuracy of a DifFeed: the decoder's maps of a first pass change the encoder of a second one."""
     t, block, _ = choice
     net, noise = network(cfg.base), np.random.default_rng(seed).normal(size=images.shape).astype(np.float32)
@@ -121,9 +130,8 @@ def feedback_accuracy(cfg, params, images, labels, known, asked, choice, seed):
     start["head"] = encoders.init_mlp(two, (4 * first[block].shape[-1], 10))
     inputs = {"x": noisy, "maps": {n: np.asarray(first[n]) for n in kept}}
     scale = np.asarray(first[block])[known].std(axis=(0, 1, 2)) + 1e-6
-    keys = jax.random.split(jax.random.key(seed + 1), cfg.fed_steps)
-    rows = [jax.tree.map(lambda v, r=r: v[r], inputs) for r in (known, asked)]
-    logits = _fed(cfg.base, block, t)(start, params, rows[0], labels[known], keys, rows[1], scale)
+    rows = draws(cfg, known, seed)
+    logits = _fed(cfg.base, block, t)(start, params, inputs, labels, rows, steps, asked, scale)
     return float((np.asarray(logits).argmax(axis=1) == labels[asked]).mean())
 
 
@@ -140,7 +148,7 @@ def _fed(base, block, t):
     net = network(base)
 
     @jax.jit
-    def run(start, params, known, labels, keys, asked, scale):
+    def run(start, params, x, labels, draws, steps, asked, scale):
         def apply(found, batch):
             added = encoders.feedback(found["feedback"], batch["maps"], len(net.blocks))
             times = jnp.full(len(batch["x"]), t)
@@ -148,6 +156,7 @@ def _fed(base, block, t):
             pooled = encoders.adaptive_pool(second / scale, 2)
             return encoders.mlp(found["head"], pooled.reshape(len(pooled), -1))
 
-        return apply(_trained(apply, start, known, labels, keys), asked)
+        found = _trained(apply, start, x, jnp.asarray(labels), draws, steps)
+        return apply(found, jax.tree.map(lambda v: v[asked], x))
 
     return run

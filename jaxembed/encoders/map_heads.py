@@ -161,14 +161,17 @@ def fusion_head(params, maps, *, heads=8):
     if len(maps) != steps or any(set(step) != set(wanted) for step in maps):
         given = [sorted(step) for step in maps]
         raise ValueError(f"maps: blocks {given} of {len(maps)} steps; pass {sorted(wanted)} of {steps} steps")
-    stack, found = _stack(width, blocks, heads), []
-    body = {name: x for name, x in params.items() if name not in ("inputs", "out")}
+    count = len(maps[0][min(wanted)])
     for step in maps:
         for n, layer in wanted.items():
-            check_shape(f"maps of block {n}", step[n], (None, *layer["norm_in"]["scale"].shape))
-        places = [_input(layer, jnp.asarray(step[n])) for n, layer in wanted.items()]
-        found.append(stack.hidden(body, {"places": jnp.concatenate(places, axis=1)})["tokens"][:, 0])
-    return layers.dense(params["out"], jnp.concatenate(found, axis=-1), "out")
+            check_shape(f"maps of block {n}", step[n], (count, *layer["norm_in"]["scale"].shape))
+    # All steps are one batch: their places go through the same layers.
+    joined = {n: jnp.concatenate([jnp.asarray(step[n]) for step in maps]) for n in wanted}
+    places = jnp.concatenate([_input(layer, joined[n]) for n, layer in wanted.items()], axis=1)
+    body = {name: x for name, x in params.items() if name not in ("inputs", "out")}
+    first = _stack(width, blocks, heads).hidden(body, {"places": places})["tokens"][:, 0]
+    first = first.reshape(steps, count, width).swapaxes(0, 1)
+    return layers.dense(params["out"], first.reshape(count, -1), "out")
 
 
 def init_feedback(key, channels):

@@ -147,7 +147,13 @@ def test_feedback_is_its_formula_and_goes_to_the_mirrored_block():
         ),
         (
             lambda: encoders.fusion_head(fusion({4: (2, 2, 4)}, 1), [{4: of_step()[4]}]),
-            r"maps of block 4: shape \(3, 2, 2, 3\); pass \[any, 2, 2, 4\]",
+            r"maps of block 4: shape \(3, 2, 2, 3\); pass \[3, 2, 2, 4\]",
+        ),
+        (
+            lambda: encoders.fusion_head(
+                fusion(SHAPES, 2), [of_step(), {n: x[:1] for n, x in of_step().items()}]
+            ),
+            r"maps of block 4: shape \(1, 2, 2, 3\); pass \[3, 2, 2, 3\]",
         ),
         (
             lambda: encoders.feedback(encoders.init_feedback(jax.random.key(0), {6: (5, 3)}), {}, 9),

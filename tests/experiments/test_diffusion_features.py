@@ -60,24 +60,24 @@ def test_networks_train_and_their_maps_differ_by_step():
 
 
 def test_every_head_learns_maps_that_tell_the_class():
-    cfg = Config(base=8, head=8, head_steps=200)
-    labels = np.tile(np.arange(10), 6)
+    cfg = Config(base=8, attention=8, former=8, head_steps=200)
+    labels, rows = np.tile(np.arange(10), 6), np.arange(60)
     telling = np.zeros((60, 4, 4, 10), np.float32)
     telling[np.arange(60), :, :, labels] = 1
     maps = telling + 0.1 * np.random.default_rng(0).normal(size=telling.shape).astype(np.float32)
     for kind in (heads.LINEAR, heads.ATTENTION):
-        assert heads.accuracy(cfg, kind, maps, labels, maps, labels, 0) > 0.7
+        assert heads.accuracy(cfg, kind, maps, labels, rows, rows, 200, 0) > 0.7
     steps = [{3: maps[:, :2, :2], 5: 0 * maps}, {3: 0 * maps[:, :2, :2], 5: maps}]
-    assert heads.accuracy(cfg, heads.FORMER, steps, labels, steps, labels, 0) > 0.8
+    assert heads.accuracy(cfg, heads.FORMER, steps, labels, rows, rows, 200, 0) > 0.8
 
 
 def test_feedback_reaches_the_head_and_a_dif_former_reads_all_its_steps():
-    cfg = Config(base=8, head=8, fed_steps=40)
+    cfg = Config(base=8, attention=8, former=8)
     rng, labels = np.random.default_rng(0), np.tile([0, 1], 30)
     images = (rng.uniform(-1, 0, (60, 8, 8, 1)) + labels[:, None, None, None]).astype(np.float32)
     params = networks.network(8).init(jax.random.key(0))
     rows = np.arange(60)
-    given = (cfg, params, images, labels, rows, rows, (5, 6, 2), 0)
+    given = (cfg, params, images, labels, rows, rows, (5, 6, 2), 40, 0)
     assert heads.feedback_accuracy(*given) > 0.8
     read = heads.several(cfg, params, images, 6, 0)
     assert len(read) == len(cfg.fused) and [set(step) for step in read] == [{5, 6, 8}] * 3
@@ -85,7 +85,7 @@ def test_feedback_reaches_the_head_and_a_dif_former_reads_all_its_steps():
 
 
 def test_widths_of_the_heads_are_compared_on_validation_images(monkeypatch):
-    cfg = Config(base=8, steps=2, head_steps=2, fed_steps=2, widths=(4, 8), seeds=2, batch_size=16)
+    cfg = Config(base=8, steps=2, head_steps=2, few_steps=2, widths=(4, 8), seeds=2, batch_size=16)
     labels = np.tile(np.arange(10), 12)
     images = np.random.default_rng(0).uniform(-1, 1, (120, 8, 8, 1)).astype(np.float32)
     rows, asked = (np.arange(80), np.arange(80, 120), None), []
