@@ -15,7 +15,8 @@ test: .venv/test .venv/data .venv/share/wordnet/data.noun .venv/share/jaxembed/n
 
 slow: .venv/test .venv/data .venv/share/wordnet/data.noun .venv/share/jaxembed/noto-emoji  ## Runs the rest: claims, experiments, notebooks, laws compiled as users compile.
 	$(PYTEST) -m "slow or notebook"
-	JAXEMBED_OPTIMIZED=1 $(PYTEST) --dist loadfile -m "not slow" tests/test_laws.py tests/test_golden.py tests/train tests/tables/test_updates.py
+	JAXEMBED_OPTIMIZED=1 $(PYTEST) --dist loadfile -m "not slow" tests/test_laws.py tests/test_golden.py tests/train tests/tables/test_updates.py \
+		tests/tables/test_updates_sharded.py tests/experiments/test_quickstart.py::test_no_device_of_the_quickstart_gathers_the_split_table
 
 lint: .venv/test  ## Checks style and formatting.
 	$(BIN)/ruff check .

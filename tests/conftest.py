@@ -88,6 +88,13 @@ def optimized():
     jax.config.update("jax_disable_most_optimizations", SIMPLE)
 
 
+@pytest.fixture
+def as_users():
+    """For tests of what the emitters make: the quick tests skip them, and the slow tier runs them."""
+    if EMITTERS:
+        pytest.skip("asks for the emitters that users have; runs with JAXEMBED_OPTIMIZED=1")
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """Folder that holds the unpacked wheel, built from a copy of the sources."""

@@ -97,7 +97,7 @@ def test_the_run_ends_with_answers_and_the_command_to_ask(finished):
 
 
 @pytest.mark.parametrize("devices", [(1, 8), (2, 4), (8, 1)], ids=str)
-def test_no_device_of_the_quickstart_gathers_the_split_table(devices, tmp_path, optimized):
+def test_no_device_of_the_quickstart_gathers_the_split_table(devices, tmp_path, optimized, as_users):
     """Reads the program that users run: a step of the quickstart, compiled with all optimizations."""
     cfg = quickstart.Config(
         batch_size=16, token_batch=8, rows=4096, sizes=(8, 32), token_width=8, length=16, tokens=8

@@ -134,7 +134,7 @@ def test_a_step_exchanges_and_stores_the_same_for_any_number_of_rows(mesh):
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 4)], ids=str)
-def test_no_step_computes_on_whole_tables(mesh):
+def test_no_step_computes_on_whole_tables(mesh, as_users):
     height = 8 * 4096 // mesh[1]
     text = compiled_step(8 * 4096, mesh).as_text()
     made = re.findall(rf"= f32\[{height},4\]\S* ([a-z-]+)\(", text)
