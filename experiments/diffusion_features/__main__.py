@@ -43,7 +43,7 @@ class Config:
     former: int = 32  # of the DifFormer
     widths: tuple[int, ...] = (32, 64)  # that --validate compares
     head_steps: int = 300  # with all labels; half of them train the DifFeed, whose network runs in each
-    few_steps: int = 100  # with few labels: each image is seen 64 times
+    few_steps: int = 100  # of attention head and DifFormer with few labels: each image is seen 64 times
     fused: tuple[int, ...] = (20, 50, 100)  # steps that the DifFormer reads
     grid_seeds: int = 2  # of the choice on validation images
     seeds: int = 5  # of labels, noise and heads; each network is trained once
@@ -165,7 +165,7 @@ def arms(cfg, images, labels, rows):
 
         found[name] = read
         flags.stage(f"{name}: step {t}, block {block}, pooled to {pool}")
-    gans = [networks.bigan(cfg, known, seed) for seed in range(cfg.seeds)]
+    gans = networks.bigans(cfg, known, cfg.seeds)
     mean = known.reshape(len(known), -1).mean(axis=0)
     axes = np.linalg.svd(known.reshape(len(known), -1) - mean, full_matrices=False)[2][:32].T
     found[GAN] = lambda x, seed: gans[seed](x)

@@ -27,10 +27,10 @@ def accuracies(cfg, params, choice, images, labels, known, asked, seed):
     read = {LINEAR: of_one, ATTENTION: of_one, FORMER: several(cfg, params, images, block, seed)}
     found = {kind: {} for kind in (*read, FEED)}
     for name, rows in known.items():
-        steps = cfg.head_steps if name == ALL else cfg.few_steps
         for kind, x in read.items():
+            steps = cfg.few_steps if kind in WIDE and name != ALL else cfg.head_steps
             found[kind][name] = accuracy(cfg, kind, x, labels, rows, asked, steps, seed)
-        given = (cfg, params, images, labels, rows, asked, choice, steps // 2, seed)
+        given = (cfg, params, images, labels, rows, asked, choice, cfg.head_steps // 2, seed)
         found[FEED][name] = feedback_accuracy(*given)
     return found
 

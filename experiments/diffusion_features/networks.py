@@ -89,18 +89,27 @@ def samples(cfg, params, count, seed=0):
 # A GAN with an encoder
 
 
-def bigan(cfg, images, seed):
-    """BiGAN of three small networks: (x, encode(x)) and (generate(z), z) are told apart; returns encode."""
+def bigans(cfg, images, seeds):
+    """BiGAN of three small networks: (x, encode(x)) and (generate(z), z) are told apart; one encode a seed.
+
+    All seeds train side by side.
+    """
     sizes = {
         "encode": (64, HIDDEN, LATENT),
         "generate": (LATENT, HIDDEN, 64),
         "tell": (64 + LATENT, HIDDEN, 1),
     }
-    keys = jax.random.split(jax.random.key(seed), 4)
-    params = {n: encoders.init_mlp(k, s) for k, (n, s) in zip(keys, sizes.items(), strict=False)}
-    x, steps = jnp.asarray(images.reshape(len(images), -1)), jax.random.split(keys[3], cfg.gan_steps)
-    params = _bigan(cfg.batch_size)(params, x, steps)
-    return lambda images: np.asarray(_leaky(params["encode"], jnp.asarray(images.reshape(len(images), -1))))
+
+    def start(seed):
+        keys = jax.random.split(jax.random.key(seed), 4)
+        params = {n: encoders.init_mlp(k, s) for k, (n, s) in zip(keys, sizes.items(), strict=False)}
+        return params, jax.random.split(keys[3], cfg.gan_steps)
+
+    params, keys = jax.vmap(start)(jnp.arange(seeds))
+    x = jnp.asarray(images.reshape(len(images), -1))
+    params = jax.vmap(_bigan(cfg.batch_size), (0, None, 0))(params, x, keys)
+    each = [jax.tree.map(lambda p, n=n: p[n], params["encode"]) for n in range(seeds)]
+    return [lambda x, p=p: np.asarray(_leaky(p, jnp.asarray(x.reshape(len(x), -1)))) for p in each]
 
 
 @functools.lru_cache(maxsize=1)
