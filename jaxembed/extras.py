@@ -1,7 +1,6 @@
 """Packages that an extra of jaxembed brings: one line says which, where one is missing."""
 
 import contextlib
-import importlib
 import types
 
 
@@ -25,26 +24,6 @@ def brings(extra):
     except ModuleNotFoundError as error:
         remedy = f"No module named {error.name!r}; pip install 'jaxembed[{extra}]'"
         raise ModuleNotFoundError(remedy, name=error.name) from None
-
-
-def optional(name, extra="peers"):
-    """A package that one may do without, such as one to compare with: where it is missing, a line says so.
-
-    >>> optional("missing")
-    missing is left out: No module named 'missing'; pip install 'jaxembed[peers]'
-
-    Args:
-        name: of the package or module.
-        extra: name of the extra that brings it.
-
-    Returns:
-        The module, or None where it, or a library that it needs, does not load.
-    """
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError) as error:
-        print(f"{name} is left out: {str(error)[:80]}; pip install 'jaxembed[{extra}]'", flush=True)
-        return None
 
 
 def bar(total, *, watched=True, **options):

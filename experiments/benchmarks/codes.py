@@ -31,7 +31,7 @@ import numpy as np
 
 from experiments.benchmarks import locality, timing
 from experiments.shared import flags, inputs, results, text_models
-from jaxembed import data, extras, search, vectors
+from jaxembed import data, search, vectors
 from jaxembed.arrays import unit
 
 
@@ -231,7 +231,7 @@ def summary(cfg, rows):
 
 
 def run(cfg):
-    faiss, tables = extras.optional("faiss"), {}
+    faiss, tables = timing.optional("faiss"), {}
     for name, part in (("binary codes", hamming), ("int8 codes", integers), ("product codes", product)):
         flags.stage(f"times {name}")
         tables[name] = part(cfg, faiss)

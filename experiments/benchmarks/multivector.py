@@ -26,7 +26,7 @@ import numpy as np
 
 from experiments.benchmarks import timing
 from experiments.shared import flags, results
-from jaxembed import data, extras, search, vectors
+from jaxembed import data, search, vectors
 from jaxembed.arrays import inner
 
 
@@ -155,7 +155,7 @@ def encoding(cfg):
 def encoding_peers(cfg, name, sets):
     """Packages that encode one set at a time."""
     calls = {}
-    fastembed, muvfde = extras.optional("fastembed.postprocess"), extras.optional("muvfde")
+    fastembed, muvfde = timing.optional("fastembed.postprocess"), timing.optional("muvfde")
     if fastembed:
         peer = fastembed.Muvera(
             dim=cfg.width, k_sim=cfg.planes, dim_proj=cfg.projected, r_reps=cfg.repetitions, random_seed=42
@@ -196,7 +196,7 @@ def reranking(cfg):
         "jaxembed": lambda: vectors.chamfer_flat(*flat),
         "jaxembed, search.rerank from the host": lambda: search.rerank(query, kept, places, **exact),
     }
-    torch = extras.optional("torch")
+    torch = timing.optional("torch")
     if torch:
         q, d, m, rows = (torch.from_numpy(a) for a in (query, documents, mask, tokens))
         owners = torch.from_numpy(np.repeat(np.arange(cfg.candidates), lengths))[:, None].expand(-1, size)
@@ -226,7 +226,7 @@ def reranking(cfg):
 
 def searching(cfg):
     """Exact search, and search over product codes that faiss gets from us, so that both find the same."""
-    rows, faiss = [], extras.optional("faiss")
+    rows, faiss = [], timing.optional("faiss")
     for count in cfg.documents:
         rng = np.random.default_rng(2)
         documents = rng.standard_normal((count, cfg.length), dtype=np.float32)

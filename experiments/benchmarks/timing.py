@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import ctypes
+import importlib
 import itertools
 import math
 import pathlib
@@ -11,6 +12,15 @@ import time
 
 import jax
 import numpy as np
+
+
+def optional(name):
+    """A package to compare with, or None, with a line that says so, where it does not load."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        print(f"{name} is left out: {str(error)[:80]}; pip install 'jaxembed[peers]'", flush=True)
+        return None
 
 
 def in_turns(calls, rounds, block=1, warm=0):

@@ -23,7 +23,7 @@ from experiments.benchmarks import timing
 from experiments.embedding_foundations import documents
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
-from jaxembed import encoders, extras
+from jaxembed import encoders
 
 OURS, GENSIM, SKLEARN = "jaxembed", "gensim", "scikit-learn"
 LDA, INFERENCE, FACTORS, LATENT = "online LDA", "inference of LDA", "NMF", "LSA"
@@ -70,7 +70,7 @@ def lda_arms(known, asked, words):
     params = jax.device_put({"topics": fits[OURS]()})
     infer = jax.jit(encoders.lda)
     tells = {OURS: lambda: infer(params, *asked), SKLEARN: lambda: peer.transform(other)}
-    if (models := extras.optional("gensim.models")) is not None:
+    if (models := timing.optional("gensim.models")) is not None:
         texts, others = ([list(zip(r.indices, r.data, strict=True)) for r in m] for m in (x, other))
         given = {"num_topics": TOPICS, "chunksize": BATCH, "passes": PASSES, "decay": DECAY, "offset": OFFSET}
         given |= {"id2word": {i: str(i) for i in range(words)}, "eval_every": None, "random_state": 0}

@@ -26,7 +26,7 @@ from experiments.benchmarks import timing
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim
 from experiments.word_vectors import corpora
-from jaxembed import data, extras, metrics, recipes
+from jaxembed import data, metrics, recipes
 
 PEER, OURS = "gensim", "jaxembed"
 COUNTED = "vocabulary, words/s"
@@ -197,8 +197,8 @@ def run(cfg):
     if cfg.validate:
         rows = groups(cfg, data.corpus(few))
         return results.Result({"groups": means(rows, tuple(VALIDATION)), "trainings": rows})
-    package = extras.optional("gensim")
-    models = None if package is None else extras.optional("gensim.models")
+    package = timing.optional("gensim")
+    models = None if package is None else timing.optional("gensim.models")
     corpus, rates = vocabulary(texts, models)
     tasks = dict.fromkeys((SKIP_GRAM, CBOW), (corpus, texts)) | dict.fromkeys(CUT, (data.corpus(few), few))
     rows = measured(cfg, tasks, models)

@@ -54,29 +54,15 @@ class Config:
     def __post_init__(self):
         limits = {"base": (8, 256), "steps": (1, 10**6), "gan_steps": (1, 10**6), "batch_size": (1, 10**4)}
         limits |= {"learning_rate": (1e-9, 1), "times": (0, 999), "pools": (1, 8), "labels": (1, 100)}
-        limits |= {
-            "autoencoder": (0, 999),
-            "attention": (4, 1024),
-            "former": (4, 1024),
-            "widths": (4, 1024),
-            "head_steps": (2, 10**5),
-            "few_steps": (2, 10**5),
-            "fused": (0, 999),
-            "grid_seeds": (1, 100),
-            "seeds": (1, 100),
-        }
+        limits |= {name: (4, 1024) for name in ("attention", "former", "widths")}
+        limits |= {name: (2, 10**5) for name in ("head_steps", "few_steps")}
+        limits |= {name: (0, 999) for name in ("autoencoder", "fused")}
+        limits |= {"grid_seeds": (1, 100), "seeds": (1, 100)}
         flags.check(self, limits, {"base": 8, "attention": 4, "former": 4, "widths": 4})
 
 
-QUICK = {
-    "steps": 60,
-    "gan_steps": 100,
-    "seeds": 1,
-    "grid_seeds": 1,
-    "times": (20, 100, 800),
-    "head_steps": 40,
-    "few_steps": 20,
-}
+QUICK = {"steps": 60, "gan_steps": 100, "head_steps": 40, "few_steps": 20, "times": (20, 100, 800)}
+QUICK |= {"seeds": 1, "grid_seeds": 1}
 DIFFUSION, UNTRAINED, AUTOENCODER, GAN = "diffusion", "untrained", "denoising autoencoder", "GAN's encoder"
 
 

@@ -5,9 +5,10 @@ import tempfile
 
 import numpy as np
 
+from experiments.benchmarks import timing
 from experiments.shared import flags, results
 from experiments.subwords import features
-from jaxembed import data, extras, metrics, recipes
+from jaxembed import data, metrics, recipes
 
 OURS, PEER = "jaxembed", "fasttext"
 LONGEST = {"words": 1, "words and pairs of them": 2}
@@ -51,7 +52,7 @@ def judged(cfg, tell, lists, labels):
 
 def compare(cfg):
     """A row for each task and arm, with or without pairs of words; "runs" of all seeds and folds."""
-    program, rows = extras.optional("fasttext"), []
+    program, rows = timing.optional("fasttext"), []
     for task, (texts, labels) in features.tasks(cfg.count).items():
         lists = [data.words(text)[: cfg.length] for text in texts]
         for name, longest in LONGEST.items():

@@ -17,11 +17,12 @@ import pathlib
 
 import numpy as np
 
+from experiments.benchmarks import timing
 from experiments.shared import flags, inputs, results
 from experiments.shared.results import Claim, Result
 from experiments.word_vectors import analogies, corpora, documents, gains, measure
 from experiments.word_vectors.drawing import figures
-from jaxembed import data, extras, recipes
+from jaxembed import data, recipes
 
 OURS, PEER = "jaxembed", "gensim"
 SIMPLE, COMPLEX, COUNTS = ("skip_gram", "cbow"), ("order", "nnlm", "cw"), ("glove", "ppmi")
@@ -73,7 +74,7 @@ def trained(cfg, corpus, seed, kind="skip_gram", **options):
 
 def beside_gensim(cfg, texts):
     """Skip-gram here and there, on the same texts with the same settings: a row for each arm and seed."""
-    corpus, models, rows = data.corpus(texts), extras.optional("gensim.models") if cfg.peer else None, []
+    corpus, models, rows = data.corpus(texts), timing.optional("gensim.models") if cfg.peer else None, []
     for seed in range(cfg.seeds):
         flags.stage(f"trains skip-gram, seed {seed}")
         found = trained(cfg, corpus, seed)

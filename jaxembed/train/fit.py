@@ -116,8 +116,7 @@ def fit(
     """
     if nonfinite not in ("stop", "skip"):
         raise ValueError(f"nonfinite={nonfinite!r}; choose 'stop' or 'skip'")
-    check_whole(0, steps=steps)
-    _check(loss_fn, tx, update, batches, evaluate, best, patience)
+    _check(steps, loss_fn, tx, update, batches, evaluate, best, patience)
     _check_places(workdir, profile, tensorboard)
     update = gradient_update(loss_fn, tx) if update is None else update
     mesh = make_mesh() if mesh is None else mesh
@@ -141,8 +140,9 @@ def fit(
             return loop.run(state, batches, steps, tuple(map(tuple, batch_rules)), bar, trace, finite)
 
 
-def _check(loss_fn, tx, update, batches, evaluate, best, patience):
+def _check(steps, loss_fn, tx, update, batches, evaluate, best, patience):
     """Refuses arguments of :func:`fit` that contradict one another."""
+    check_whole(0, steps=steps)
     if (update is None) == (loss_fn is None) or (loss_fn is None) != (tx is None):
         raise ValueError("give loss_fn and tx, or update")
     if patience is not None and (best is None or evaluate is None):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from models import write_model
 
+from experiments.benchmarks import timing
 from experiments.shared import results
 from experiments.subwords import __main__ as story
 from experiments.subwords import classifiers, features
 from experiments.subwords.__main__ import Config
 from experiments.subwords.features import CODED, CONTEXT, EMBEDDED, FASTTEXT, FIRST, PIECES, TABLE, WORDS
-from jaxembed import encoders, extras, metrics
+from jaxembed import encoders, metrics
 
 
 def test_no_special_token_is_in_a_mean_and_a_table_forgets_the_order(tmp_path):
@@ -113,7 +114,7 @@ def test_claims_hold_for_the_order_of_the_paper_and_fail_for_another():
 def test_the_classifier_is_judged_in_the_folds_of_the_features(monkeypatch):
     given = [(text, label) for label, text in lines(60, 0)]
     monkeypatch.setattr(features, "tasks", lambda count: {"hindi": tuple(zip(*given, strict=True))})
-    monkeypatch.setattr(extras, "optional", lambda name: None)
+    monkeypatch.setattr(timing, "optional", lambda name: None)
     table = classifiers.compare(Config(width=8, seeds=2, folds=3, buckets=300))
     assert [row["reads"] for row in table] == list(classifiers.LONGEST)
     assert all(np.shape(row["runs"]) == (2, 3) and row["macro-F1"] == 1 for row in table)

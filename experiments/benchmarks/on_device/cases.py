@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import timing
-from jaxembed import extras
 
 OURS, EAGER, COMPILED = "jaxembed", "torch", "torch.compile"
 PARTS = ", its product", ", dense part"  # arms that do a part of a task, which have no share of its peak
@@ -129,7 +128,7 @@ def line_of(error):
 
 def find_torch(card):
     """What a case needs of torch on the same device, or None, with a line, where torch cannot use it."""
-    torch = extras.optional("torch")
+    torch = timing.optional("torch")
     if torch is None:
         return None
     gpu = card.gpu
