@@ -2,6 +2,7 @@
 
     python -m experiments.prompt_projection
     python -m experiments.prompt_projection --quick      # fewer nouns, two seeds
+    python -m experiments.prompt_projection --validate   # rates of the adapters, on other drawings
     python -m experiments.prompt_projection --model folder   # another text encoder
 
 Words are read on a published text encoder. Images: a small text-to-image model learns a style from four
@@ -39,10 +40,12 @@ class Config:
     lora_steps: int = 300  # of the adapters of its cross-attention
     lora_batch: int = 8
     lora_rate: float = 0.01
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)  # that --validate compares
     guidance: float = 2.0
     sampling: int = 25  # steps of drawing an image
     repeats: int = 7  # drawings of each digit, arm and seed
     seeds: int = 5
+    validate: bool = False  # compares rates of LoRA on drawings of the training part that it does not learn
     quick: bool = False  # 10 nouns, two drawings, two seeds
     results: pathlib.Path | None = None
 
@@ -53,6 +56,7 @@ class Config:
             "lora_steps": (1, 10**5),
             "lora_batch": (1, 512),
             "lora_rate": (1e-6, 1),
+            "rates": (1e-6, 1),
         }
         flags.check(self, limits | {"guidance": (0, 20), "sampling": (2, 1000), "repeats": (1, 100)})
         if 1.0 not in self.strengths:
@@ -124,7 +128,9 @@ def read(cfg):
 
 
 def run(cfg):
-    """The parts that are asked for."""
+    """The parts that are asked for, or the rates on validation drawings."""
+    if cfg.validate:
+        return Result({"rates": customised.validated(cfg)})
     tables, details = {}, {"strengths": list(cfg.strengths)}
     if "words" in cfg.parts:
         rows, extras = read(cfg)

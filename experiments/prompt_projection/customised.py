@@ -21,17 +21,21 @@ KEYS = ("asked digit", "leaked digit", "style")
 LEAK = KEYS[1]
 
 
-def few(cfg, seed, part="train"):
-    """Batches [S, B, 8, 8, 1] of four drawings of the leaking digit in the wanted style."""
-    drawn = toy_drawings.drawings()[part]
+def few(cfg, seed):
+    """(batches [S, B, 8, 8, 1] of four drawings of the leaking digit in the wanted style, all others)."""
+    drawn = toy_drawings.drawings()["train"]
     known = drawn["images"][(drawn["digits"] == LEAKED) & (drawn["styles"] == STYLE)]
     rng = np.random.default_rng(seed)
-    chosen = known[rng.choice(len(known), 4, replace=False)]
-    return chosen[rng.integers(4, size=(cfg.lora_steps, cfg.lora_batch))]
+    chosen = rng.choice(len(known), 4, replace=False)
+    batches = known[chosen][rng.integers(4, size=(cfg.lora_steps, cfg.lora_batch))]
+    return batches, np.delete(known, chosen, axis=0)
 
 
 def adapted(cfg, model):
-    """The compiled search of adapters: (params, batches, key) -> adapters of the cross-attention."""
+    """Two compiled functions on adapters of the cross-attention: their search, and their loss on images.
+
+    The search is (params, batches, key, rate) -> adapters, the loss (adapters, params, images, key) -> [B].
+    """
     loss = diffusion.denoising_loss(model.schedule, model.denoise, prediction="v", drop=0.0)
     ids = model.ids([f"a {NEW} drawing of {WORD}"])
 
@@ -42,13 +46,31 @@ def adapted(cfg, model):
         return loss(params, {"images": images, "condition": condition}, key)
 
     @jax.jit
-    def run(params, batches, key):
+    def run(params, batches, key, rate):
         first, second = jax.random.split(key)
         start = weights.init_low_rank(first, params["unet"], PATTERN, RANK)
-        tx = optax.adam(cfg.lora_rate)
+        tx = optax.adam(rate)
         return diffusion.search_embeddings(loss_fn, start, params, batches, tx=tx, key=second)[0]
 
-    return run
+    return run, jax.jit(loss_fn)
+
+
+def validated(cfg):
+    """A row for each rate: the loss on drawings of the training part that no adapter learns, other seeds."""
+    model, seeds, rows = recipes.drawing_model(cfg.workdir, steps=cfg.steps), range(100, 100 + cfg.seeds), []
+    learn, loss = adapted(cfg, model)
+    for rate in cfg.rates:
+        flags.stage(f"validation: adapters at rate {rate:g}")
+        values = []
+        for seed in seeds:
+            batches, others = few(cfg, seed)
+            adapters = learn(model.params, batches, jax.random.key(seed), rate)
+            images = np.repeat(others, 8, axis=0)  # the same times and noise for all rates
+            values.append(float(loss(adapters, model.params, images, jax.random.key(1)).mean()))
+        row = {"rate": f"{rate:g}"}
+        row["held-out"], row["± held-out"] = results.spread(values)
+        rows.append(row | {"runs": values})
+    return rows
 
 
 def states_of(model, strengths):
@@ -88,11 +110,11 @@ def drawn(cfg, seeds=None):
     """Rows of every arm and seed, and a gallery {arm: images of one seed}."""
     model, known = recipes.drawing_model(cfg.workdir, steps=cfg.steps), toy_drawings.drawings()["train"]
     judges = [metrics.fit_judge(known["images"], known[name]) for name in ("digits", "styles")]
-    learn, run, digits = adapted(cfg, model), sampler(cfg, model), np.repeat(OTHERS, cfg.repeats)
+    learn, run, digits = adapted(cfg, model)[0], sampler(cfg, model), np.repeat(OTHERS, cfg.repeats)
     arms, rows, gallery = states_of(model, cfg.strengths), [], {}
     for seed in range(cfg.seeds) if seeds is None else seeds:
         flags.stage(f"adapters, seed {seed}: {cfg.lora_steps} steps, then {len(arms)} ways to draw")
-        adapters = learn(model.params, few(cfg, seed), jax.random.key(seed))
+        adapters = learn(model.params, few(cfg, seed)[0], jax.random.key(seed), cfg.lora_rate)
         for arm, (scale, states, null) in arms.items():
             given = (jnp.float32(scale), jax.random.key(seed), jnp.repeat(states, cfg.repeats, axis=0), null)
             images = np.asarray(run(model.params, adapters, *given))

@@ -71,6 +71,29 @@ def test_a_strength_must_gain_digits_and_keep_the_style():
 
 def test_adapters_see_four_drawings_of_the_leaking_digit_in_one_style():
     cfg = story.Config(lora_steps=9)
-    batches = customised.few(cfg, 0)
+    batches, others = customised.few(cfg, 0)
     assert batches.shape == (9, 8, 8, 8, 1) and (batches[:, :, 1::2] == -1).all()
     assert len(np.unique(batches.reshape(72, -1), axis=0)) == 4
+    learned = {x.tobytes() for x in batches.reshape(-1, 8, 8, 1)}
+    assert len(others) > 50 and not any(x.tobytes() in learned for x in others)
+
+
+def test_rates_are_compared_on_drawings_that_no_adapter_learns(monkeypatch):
+    cfg, seen = story.Config(seeds=2, rates=(0.003, 0.01), validate=True, lora_steps=3), []
+
+    def learn(params, batches, key, rate):
+        seen.append({x.tobytes() for x in batches.reshape(-1, 8, 8, 1)})
+        return rate
+
+    def loss(adapters, params, images, key):
+        assert not any(x.tobytes() in seen[-1] for x in images)
+        return np.full(len(images), abs(adapters - 0.01))
+
+    monkeypatch.setattr(customised, "adapted", lambda cfg, model: (learn, loss))
+    monkeypatch.setattr(customised.recipes, "drawing_model", lambda *given, **options: story)
+    monkeypatch.setattr(story, "params", None, raising=False)
+    found = story.run(cfg)
+    assert [row["rate"] for row in found.tables["rates"]] == ["0.003", "0.01"]
+    assert [len(row["runs"]) for row in found.tables["rates"]] == [2, 2] and len(seen) == 4
+    assert found.tables["rates"][1]["held-out"] == 0
+    assert story.figures(found.tables) == {} and not any(c.ours(found.tables) for c in story.CLAIMS)
