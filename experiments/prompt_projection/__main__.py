@@ -39,7 +39,7 @@ class Config:
     steps: int = 1500  # of its training
     lora_steps: int = 300  # of the adapters of its cross-attention
     lora_batch: int = 8
-    lora_rate: float = 0.01
+    lora_rate: float = 0.0003
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)  # that --validate compares
     guidance: float = 2.0
     sampling: int = 25  # steps of drawing an image
