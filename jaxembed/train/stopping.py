@@ -1,5 +1,6 @@
 """Why a run stops before its end: signals, on which all processes agree, and numbers that are not finite."""
 
+import atexit
 import collections
 import contextlib
 import io
@@ -52,6 +53,14 @@ def signals():
         for number, handler in previous.items():
             expected = number == received.told and number not in received
             signal.signal(number, late if expected else handler)
+            if expected:
+                atexit.register(_ignore, number, late)
+
+
+def _ignore(number, handler):
+    """Lets a signal pass that is still expected when the interpreter ends, which drops handlers first."""
+    if signal.getsignal(number) is handler:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Agreement:

@@ -1,5 +1,6 @@
 """Signals that several processes receive at different moments."""
 
+import atexit
 import os
 import signal
 
@@ -37,6 +38,21 @@ def test_a_signal_that_comes_after_the_others_told_of_it_is_let_pass_once(handle
     assert handled == []
     send()
     assert handled == [15]
+
+
+def test_at_the_end_of_the_interpreter_an_expected_signal_is_ignored(handled, monkeypatch):
+    registered = []
+    monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
+    with signals() as received:
+        stopped(monkeypatch, 15)(received)
+    ((call, *given),) = registered
+    call(*given)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    with signals():
+        pass
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    call(*given)  # the one that was expected came before
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and len(registered) == 1
 
 
 def test_a_signal_received_in_time_leaves_the_handler_that_was_there(handled, monkeypatch):
