@@ -91,8 +91,9 @@ class Agreement:
         """Number of the signal after which to stop, or 0; ``metrics`` are of the last step that is done."""
         if self.alone:
             return self.received[0] if self.received else 0
-        self.received.told = int(metrics[STOP]) if metrics else 0
-        return self.received.told
+        number = int(metrics[STOP]) if metrics else 0
+        self.received.told = number or self.received.told
+        return number
 
 
 class Flight:

@@ -34,6 +34,7 @@ def stopped(monkeypatch, number):
 def test_a_signal_that_comes_after_the_others_told_of_it_is_let_pass_once(handled, monkeypatch):
     with signals() as received:
         assert stopped(monkeypatch, 15)(received) == 15
+        assert stopped(monkeypatch, 0)(received) == 0  # told once, it is not forgotten
     send()
     assert handled == []
     send()
