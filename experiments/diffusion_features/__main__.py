@@ -123,7 +123,7 @@ def tests(cfg, features, images, labels, rows):
         for count in cfg.labels:
             known = few(rows[0], labels, count, seed)
             found.setdefault(f"{count} labels", []).append(probe(vectors, labels, known, rows[2]))
-        asked = {"all labels": vectors[rows[2]]} | {k: features(x, seed) for k, x in broken.items()}
+        asked = {heads.ALL: vectors[rows[2]]} | {k: features(x, seed) for k, x in broken.items()}
         known = few(rows[0], labels, None, seed)
         mean, deviation = vectors[known].mean(axis=0), vectors[known].std(axis=0) + 1e-6
         params = metrics.fit_logistic((vectors[known] - mean) / deviation, labels[known], 10)
